@@ -1,0 +1,52 @@
+"""The errors a person can cause, each with a message for that person and an exit status."""
+
+from __future__ import annotations
+
+
+class EdgeSserError(Exception):
+    """A failure at run time. The message names the thing, what was expected and what to do."""
+
+    exit_status = 1
+
+
+class UsageError(EdgeSserError):
+    """A wrong flag, value or combination on the command line."""
+
+    exit_status = 2
+
+
+class SettingsError(UsageError):
+    """A wrong key, type or range in the settings file, the environment or a flag."""
+
+
+class SourceError(EdgeSserError):
+    """Audio that cannot be opened, read or understood, or that stopped coming."""
+
+
+class ModelError(EdgeSserError):
+    """A model file that is missing, damaged, or made for other features."""
+
+
+class SinkError(EdgeSserError):
+    """An output that cannot be opened or written."""
+
+
+class TrainingError(EdgeSserError):
+    """A corpus, recipe or checkpoint that training cannot use."""
+
+
+class MissingComponentError(EdgeSserError):
+    """An optional package that is not installed. The message gives the install command."""
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> MissingComponentError:
+    """The error for an optional package that a command needs and does not find.
+
+    Args:
+        package: the package's import name.
+        extra: the extra of edge-sser that brings it.
+        purpose: what needs it, as the start of a sentence.
+    """
+    return MissingComponentError(
+        f'{purpose} needs the Python package {package}: pip install "edge-sser[{extra}]"'
+    )

@@ -1,0 +1,219 @@
+"""What is emitted: Reading, Episode, Health, Status. The schema is a contract with other programs.
+
+One event is one JSON object on one line: snake_case, units in names, UTC times in RFC 3339 with milliseconds. `schema`
+changes only with a breaking change. `json_schema` is generated from the classes below and committed as
+docs/events.schema.json; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any, Literal, Union
+
+SCHEMA = 1
+
+
+class Level(str, Enum):
+    """Rolling stress in words, in rising order."""
+
+    LOW = "low"
+    ELEVATED = "elevated"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """0 for low, 1 for elevated, 2 for high."""
+        return list(Level).index(self)
+
+
+class Phase(str, Enum):
+    """Where in its life an episode is."""
+
+    START = "start"
+    UPDATE = "update"
+    END = "end"
+
+
+class HealthState(str, Enum):
+    """What can be said of a source."""
+
+    OK = "ok"
+    SILENT = "silent"
+    MISSING = "missing"
+    OVERRUN = "overrun"
+    STALLED = "stalled"
+
+
+class StatusState(str, Enum):
+    """Whether the program runs. `offline` is published by the broker as last will."""
+
+    ONLINE = "online"
+    STOPPED = "stopped"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a source sounds like over one window; emitted every hop.
+
+    Attributes:
+        id: node/source/counter, unique within a run.
+        ts: time of the window's last sample.
+        start_s: start of the window, seconds of audio since the source was opened.
+        end_s: end of the window, likewise.
+        speech_ratio: share of the window's 30 ms frames that are speech, 0..1.
+        stress: calibrated probability of stressed speech in the window, 0..1; null when too little of it is speech.
+        stress_rolling: stress smoothed over recent speech time, 0..1; null before the first speech.
+        level: low, elevated or high by the rolling stress; null before the first speech.
+        confidence: how far `stress` is from undecided, 0..1; null with it.
+        dbfs: level of the window, dB re full scale (a full-scale sine is -3.0), at least -120.
+        clipped: whether samples of the window reach full scale.
+        latency_ms: from the arrival of the window's last sample to this event; null for a recording.
+        dropped_s: seconds of audio lost since the reading before.
+        model: name and first 8 hexadecimal digits of the model file's sha256.
+    """
+
+    type: Literal["reading"] = "reading"
+    schema: Literal[1] = SCHEMA
+    id: str
+    node: str
+    source: str
+    ts: str
+    start_s: float
+    end_s: float
+    speech_ratio: float
+    stress: float | None
+    stress_rolling: float | None
+    level: Level | None
+    confidence: float | None
+    dbfs: float
+    clipped: bool
+    latency_ms: float | None
+    dropped_s: float
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """A time at or above a level. Start, updates and end share one id.
+
+    Attributes:
+        id: node/source/time of the start, unique across restarts.
+        ts: time of this event in the audio.
+        level: the highest level reached so far.
+        start_s: start of the episode, seconds of audio since the source was opened.
+        end_s: end of the episode so far, likewise.
+        duration_s: end_s - start_s.
+        peak: highest rolling stress so far, 0..1.
+        mean: mean rolling stress over the readings with speech, 0..1.
+    """
+
+    type: Literal["episode"] = "episode"
+    schema: Literal[1] = SCHEMA
+    phase: Phase
+    id: str
+    node: str
+    source: str
+    ts: str
+    level: Level
+    start_s: float
+    end_s: float
+    duration_s: float
+    peak: float
+    mean: float
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The state of a source, emitted when it changes.
+
+    Attributes:
+        detail: one line for a person: what happened and what to do; empty when all is well.
+        read_s: seconds of audio the source delivered or lost so far.
+        processed_s: seconds that went through the features. read_s = processed_s + dropped_s.
+        dropped_s: seconds lost because the machine fell behind or the device lost them.
+        overruns: how often the device itself reported lost audio.
+    """
+
+    type: Literal["health"] = "health"
+    schema: Literal[1] = SCHEMA
+    node: str
+    source: str
+    ts: str
+    state: HealthState
+    detail: str
+    read_s: float
+    processed_s: float
+    dropped_s: float
+    overruns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Whether the program runs, and as what.
+
+    Attributes:
+        version: of edge-sser.
+        model: as in a reading.
+        provider: what computes the model, e.g. CPUExecutionProvider.
+        host: the machine's name.
+    """
+
+    type: Literal["status"] = "status"
+    schema: Literal[1] = SCHEMA
+    node: str
+    ts: str
+    state: StatusState
+    version: str
+    model: str
+    provider: str
+    host: str
+
+
+Event = Union[Reading, Episode, Health, Status]
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC with milliseconds.
+
+    Args:
+        seconds: since the epoch.
+    """
+    moment = datetime.fromtimestamp(round(seconds, 3), tz=timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_dict(event: Event) -> dict[str, Any]:
+    """The event as plain values, in the order of the contract."""
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+
+
+def to_json(event: Event) -> str:
+    """The event as one line of JSON, without a line end.
+
+    Raises:
+        ValueError: a value is NaN or infinite, which JSON cannot say.
+    """
+    return json.dumps(as_dict(event), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one event."""
+    from pydantic import TypeAdapter
+
+    schema = TypeAdapter(Event).json_schema(mode="serialization")
+    for definition in schema["$defs"].values():
+        if definition["type"] == "object":
+            definition["additionalProperties"] = False
+            definition["required"] = list(definition["properties"])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edge-sser events",
+        "description": f"One line of edge-sser's output, contract version {SCHEMA}.",
+        **schema,
+    }

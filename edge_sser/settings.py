@@ -1,0 +1,160 @@
+"""The configuration: one validated, frozen object a concern, with the unit in each name."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edge_sser.events import Level
+
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A table of the settings file: unknown keys and wrong types are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SampleFormat(str, Enum):
+    """How raw PCM on standard input is coded."""
+
+    S16LE = "s16le"
+    S32LE = "s32le"
+    F32LE = "f32le"
+
+
+class SourceSettings(Section):
+    """One source of audio. Several `[[source]]` tables make several."""
+
+    device: str = "mic"
+    """`mic` (the default microphone), `mic:ID` (as `edge-sser devices` prints it), a file, or `-` (raw PCM)."""
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    """The name in events and topics; made from the device when it is not given."""
+    channel: int | None = Field(default=None, ge=0)
+    """Which channel to take, from 0; all are averaged when it is not given."""
+    raw_rate_hz: int = Field(default=16_000, ge=4_000, le=384_000)
+    """Sample rate of raw PCM on standard input."""
+    raw_channels: int = Field(default=1, ge=1, le=64)
+    """Interleaved channels of raw PCM on standard input."""
+    raw_format: SampleFormat = SampleFormat.S16LE
+    """Sample coding of raw PCM on standard input."""
+    buffer_seconds: float = Field(default=4.0, ge=0.5, le=60.0)
+    """Audio held between capture and processing; beyond it the oldest is dropped, counted and reported."""
+
+
+class GateSettings(Section):
+    """What counts as speech."""
+
+    aggressiveness: int = Field(default=2, ge=0, le=3)
+    """WebRTC VAD: 0 lets most through, 3 the least."""
+    floor_dbfs: float = Field(default=-65.0, ge=-120.0, le=0.0)
+    """A 30 ms frame below this level is never speech."""
+    min_speech_ratio: Ratio = 0.25
+    """Share of a window that must be speech for it to be scored."""
+
+
+class WindowSettings(Section):
+    """How often the 3 s window (the model's) is looked at."""
+
+    hop_seconds: float = Field(default=0.5, ge=0.1, le=3.0)
+    """Step between readings, a multiple of 0.1 s."""
+
+    @field_validator("hop_seconds")
+    @classmethod
+    def _whole_blocks(cls, value: float) -> float:
+        if abs(value * 10 - round(value * 10)) > 1e-9:
+            raise ValueError("must be a multiple of 0.1")
+        return round(value * 10) / 10
+
+
+class RollingSettings(Section):
+    """From the stress of single windows to a level."""
+
+    time_constant_seconds: float = Field(default=8.0, ge=0.1, le=600.0)
+    """Seconds of SPEECH after which the past counts 1/e."""
+    elevated: Ratio | None = None
+    """Rolling stress at which the level becomes elevated; the model card's when not given."""
+    high: Ratio | None = None
+    """Rolling stress at which the level becomes high; the model card's when not given."""
+    hysteresis: Ratio = 0.08
+    """How far below a threshold the rolling stress must fall to leave the level."""
+    dwell_seconds: float = Field(default=2.0, ge=0.0, le=600.0)
+    """A level changes only when the new one has held for this long."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> RollingSettings:
+        if self.elevated is not None and self.high is not None and self.elevated >= self.high:
+            raise ValueError("elevated must be below high")
+        return self
+
+
+class EpisodeSettings(Section):
+    """When an episode starts, is reported again, and ends."""
+
+    level: Level = Level.ELEVATED
+    """Lowest level that makes an episode: elevated or high."""
+    update_seconds: float = Field(default=10.0, ge=0.1, le=3600.0)
+    """Time between updates of an open episode."""
+    silence_seconds: float = Field(default=30.0, ge=1.0, le=3600.0)
+    """An episode ends after this long without speech."""
+
+    @field_validator("level")
+    @classmethod
+    def _not_low(cls, value: Level) -> Level:
+        if value is Level.LOW:
+            raise ValueError("must be elevated or high")
+        return value
+
+
+class Provider(str, Enum):
+    """What computes the model."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+class ModelSettings(Section):
+    """Which model, computed by what."""
+
+    path: Path | None = None
+    """An .onnx file with a card; the one that ships when not given."""
+    provider: Provider = Provider.AUTO
+    """auto takes the best one present and says which."""
+    threads: int = Field(default=1, ge=1, le=64)
+    """Threads of one inference. One is fastest for the model that ships."""
+
+
+class OutputFormat(str, Enum):
+    """What standard output carries."""
+
+    AUTO = "auto"
+    JSONL = "jsonl"
+    TEXT = "text"
+
+
+class OutputSettings(Section):
+    """Standard output."""
+
+    format: OutputFormat = OutputFormat.AUTO
+    """auto: a live view on a terminal, JSON Lines otherwise."""
+
+
+class Settings(Section):
+    """Everything that `edge-sser listen` and `analyze` can be told."""
+
+    node: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")
+    """This device's name in events and topics; the host's name when empty."""
+    source: tuple[SourceSettings, ...] = Field(default=(SourceSettings(),), min_length=1, max_length=64)
+    """Where audio comes from."""
+    gate: GateSettings = GateSettings()
+    window: WindowSettings = WindowSettings()
+    rolling: RollingSettings = RollingSettings()
+    episode: EpisodeSettings = EpisodeSettings()
+    model: ModelSettings = ModelSettings()
+    output: OutputSettings = OutputSettings()
