@@ -1,0 +1,22 @@
+"""Where events go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from edge_sser.events import Event
+
+
+class Sink(ABC):
+    """Takes events. `emit` never waits for a reader or a network: a slow sink drops or queues on its own account."""
+
+    @abstractmethod
+    def emit(self, event: Event) -> None:
+        """Hands an event on.
+
+        Raises:
+            SinkError: nothing more can be written, ever (a closed pipe, for example).
+        """
+
+    def close(self) -> None:
+        """Delivers what can be delivered now and releases the sink. Safe to call twice."""
