@@ -1,0 +1,1 @@
+"""From a trained checkpoint to the model files that a device runs."""

@@ -1,0 +1,1 @@
+"""The networks small enough for a device."""

@@ -1,0 +1,62 @@
+"""The card of an exported model: what it is, what it heard, how well it does, what it must not be taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from edge_sser.features import FEATURES
+from edge_sser.model import Calibration, Card
+from edge_sser.train.evaluate import Evaluation
+from edge_sser.train.recipe import Recipe
+
+INPUT = "log_mel"
+OUTPUTS = ("stress_logit", "emotion_logits")
+# Calibrated probability of single windows at which the rolling stress changes its level.
+ELEVATED = 0.5
+HIGH = 0.75
+
+NOTICE = (
+    "Trained on acted emotion: it tells how stressed speech sounds, not how stressed a person is. "
+    "Not a medical device and not a lie detector."
+)
+# Weights inherit the terms of what they were trained on. Corpora not listed are the user's own.
+LICENCES: Mapping[str, str] = {
+    "ravdess": "CC BY-NC-SA 4.0",
+    "nemo": "CC BY-NC-SA 4.0",
+    "indian-emospeech": "CC BY-NC-SA 4.0",
+}
+
+
+def make_card(recipe: Recipe, header: Mapping[str, Any], evaluations: Mapping[str, Evaluation], parameters: int) -> Card:
+    """Fills a card.
+
+    Args:
+        recipe: of the run.
+        header: of its checkpoint.
+        evaluations: out-of-fold scores by system; that of the recipe's name gives the calibration, the others are
+            baselines set beside it.
+        parameters: of the student.
+    """
+    own = evaluations.get(recipe.name)
+    licences = {LICENCES.get(corpus["name"], "") for corpus in header["corpora"]} - {""}
+    return Card(
+        name=recipe.name,
+        version=recipe.version,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        architecture=f"{recipe.student.kind}, width {recipe.student.width}, {parameters} parameters",
+        features=FEATURES.as_dict(),
+        input=INPUT,
+        outputs=OUTPUTS,
+        emotions=tuple(header["emotions"]),
+        stress_preset=recipe.preset,
+        calibration=own.calibration if own else Calibration(temperature=1.0, bias=0.0),
+        elevated=ELEVATED,
+        high=HIGH,
+        precision="fp32",
+        training=tuple({**corpus, "licence": LICENCES.get(corpus["name"], "your own")} for corpus in header["corpora"]),
+        licence=", ".join(sorted(licences)) or "yours, by the terms of your recordings",
+        accuracy={name: evaluation.as_dict() for name, evaluation in evaluations.items()},
+        notice=NOTICE,
+    )

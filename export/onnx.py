@@ -1,0 +1,108 @@
+"""A student as one ONNX file, and the proof that it computes the same."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from edge_sser.errors import ModelError
+from edge_sser.features import FEATURES
+from edge_sser.model import CARD_KEY, Card
+from edge_sser.train.students.cnn import CompactCnn
+
+OPSET = 18
+TOLERANCE = 1e-4  # largest difference of a logit between the file and the network it came from
+
+
+class _Exported(nn.Module):
+    """The student as the file has it: two named outputs, the auxiliary task left behind."""
+
+    def __init__(self, student: CompactCnn) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.student(log_mel)
+        return logits.stress, logits.emotions
+
+
+def export_onnx(student: CompactCnn, card: Card, path: Path) -> float:
+    """Writes a student with its card; the file under the name is always whole.
+
+    Args:
+        student: in evaluation mode, on the CPU.
+        card: rides in the file.
+        path: to be written.
+
+    Returns:
+        The largest difference between the file's logits and the student's, over loud, faint and empty windows.
+
+    Raises:
+        ModelError: the file computes something else, or cannot be written.
+    """
+    sample = torch.from_numpy(_windows())
+    buffer = io.BytesIO()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own notes on its future
+        program = torch.onnx.export(
+            _Exported(student).eval(),
+            (sample[:2],),
+            input_names=[card.input],
+            output_names=list(card.outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+        program.save(buffer)  # type: ignore[union-attr]
+    model = onnx.load_from_string(buffer.getvalue())
+    del model.metadata_props[:]
+    for node in model.graph.node:  # where the exporter came from is of no use on a device
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
+    model.producer_name = "edge-sser"
+    onnx.checker.check_model(model, full_check=True)
+    data = model.SerializeToString()
+    difference = _difference(student, data, card, sample)
+    if not difference <= TOLERANCE:
+        raise ModelError(f"export: the ONNX file's logits differ by {difference:.2g} from the network's, over {TOLERANCE}")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(data)
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ModelError(f"model {path}: cannot be written ({error.strerror or error}): choose another --out") from None
+    return difference
+
+
+def _windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Windows to compare on: loud, faint, and nothing at all."""
+    random = np.random.default_rng(0)
+    shape = (4, FEATURES.frames, FEATURES.bands)
+    loudness = np.array([-20.0, -50.0, -90.0, -120.0]).reshape(4, 1, 1)
+    spread = np.array([12.0, 12.0, 6.0, 0.0]).reshape(4, 1, 1)
+    return (loudness + spread * random.standard_normal(shape)).astype(np.float32)
+
+
+def _difference(student: CompactCnn, data: bytes, card: Card, sample: Tensor) -> float:
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    stress, emotions = session.run(list(card.outputs), {card.input: sample.numpy()})
+    with torch.inference_mode():
+        logits = student(sample)
+    return float(max(np.abs(stress - logits.stress.numpy()).max(), np.abs(emotions - logits.emotions.numpy()).max()))

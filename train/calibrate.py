@@ -1,0 +1,39 @@
+"""From raw logits to probabilities that mean what they say: a temperature and a bias (Platt, 1999; Guo et al., 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sser.model import Calibration
+
+Array = NDArray[np.float64]
+
+
+def logit(probability: Array) -> Array:
+    """Inverse of the logistic function; probabilities are kept 1e-6 away from 0 and 1."""
+    kept = probability.clip(1e-6, 1.0 - 1e-6)
+    return np.log(kept) - np.log1p(-kept)
+
+
+def calibrated(logits: Array, calibration: Calibration) -> Array:
+    """Probabilities, 0..1, of many logits at once: what `Calibration.probability` gives for each."""
+    return np.asarray(1.0 / (1.0 + np.exp(-(logits / calibration.temperature + calibration.bias))))
+
+
+def fit_calibration(logits: Array, labels: Array, weights: Array) -> Calibration:
+    """The temperature and bias of the greatest likelihood.
+
+    Args:
+        logits: float64 [n].
+        labels: float64 [n], 0 or 1.
+        weights: float64 [n], of each clip in the likelihood.
+    """
+    from scipy.optimize import minimize
+
+    def negative_log_likelihood(parameters: Array) -> float:
+        z = logits * np.exp(parameters[0]) + parameters[1]
+        return float(np.average(np.logaddexp(0.0, z) - labels * z, weights=weights))
+
+    found = minimize(negative_log_likelihood, np.zeros(2), method="BFGS").x
+    return Calibration(temperature=float(np.exp(-found[0])), bias=float(found[1]))

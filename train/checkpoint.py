@@ -1,0 +1,96 @@
+"""Checkpoints: tensors and a JSON header in one safetensors file, written aside and renamed. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edge_sser.errors import TrainingError
+
+from .recipe import Recipe
+from .students.cnn import CompactCnn
+
+_HEADER = "edge_sser.checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        tensors: by name.
+        header: plain values: the recipe, and what the run wrote beside it.
+    """
+
+    tensors: Mapping[str, Tensor]
+    header: Mapping[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint; the file under the name is always whole.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written; the file that stood there before remains.
+    """
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+        save_file(tensors, aside, {_HEADER: json.dumps(checkpoint.header)})
+        aside.replace(path)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise TrainingError(
+            f"checkpoint {path}: cannot be written ({error}): make room or choose another folder; the last good one stands"
+        ) from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Raises:
+        TrainingError: the file is missing, cut short, or no checkpoint of edge-sser.
+    """
+    if not path.is_file():
+        raise TrainingError(f"checkpoint {path}: no such file: give the model.safetensors that train fit wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, header)  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        reason = "no header of edge-sser" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise TrainingError(
+            f"checkpoint {path}: damaged or not a checkpoint of edge-sser ({reason}): train again, or copy it again"
+        ) from None
+
+
+def make_student(recipe: Recipe, emotions: int) -> CompactCnn:
+    """The recipe's network with fresh weights."""
+    return CompactCnn(width=recipe.student.width, emotions=emotions, dropout=recipe.student.dropout)
+
+
+def load_student(path: Path) -> tuple[CompactCnn, Recipe, Mapping[str, Any]]:
+    """The trained network of a finished run, in evaluation mode, with its recipe and header.
+
+    Raises:
+        TrainingError: the file cannot be used.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        recipe = Recipe.model_validate(checkpoint.header["recipe"])
+        student = make_student(recipe, len(checkpoint.header["emotions"]))
+        student.load_state_dict(dict(checkpoint.tensors))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"checkpoint {path}: not a trained student of this version ({str(error).splitlines()[0]}): "
+            "give the model.safetensors of a finished run"
+        ) from None
+    return student.eval(), recipe, checkpoint.header

@@ -1,0 +1,195 @@
+"""`edge-sser train`: from recordings to a trained and scored student."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_sser.errors import TrainingError, UsageError, missing_extra
+
+app = typer.Typer(
+    help="Make a table of recordings, train a student on it, score it on strangers' voices.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+TableArgument = Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")]
+
+
+@app.command()
+def index(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Corpora, each [NAME=]PATH: a folder with RAVDESS's file names, or a manifest (CSV with path, speaker, "
+            "emotion and, if known, sex, intensity, fold)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Table to write (CSV).")],
+) -> None:
+    """Reads corpora into one table, leaving out doubles and recordings that cannot be used."""
+    _need("soundfile")
+    from tqdm import tqdm
+
+    from .corpora.index import index as make_index
+    from .corpora.index import parse_source
+    from .corpora.table import write_table
+
+    with tqdm(unit=" recordings", desc="index") as bar:
+        found = make_index([parse_source(source) for source in sources], lambda entry: bar.update() and None)
+    for line in found.odd:
+        typer.echo(line, err=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_table(out, found.utterances)
+    for corpus in sorted({utterance.corpus for utterance in found.utterances}):
+        clips = [utterance for utterance in found.utterances if utterance.corpus == corpus]
+        typer.echo(
+            f"{corpus}: {len(clips)} utterances, {len({clip.speaker for clip in clips})} speakers, "
+            f"{len({clip.fold for clip in clips})} folds, {sum(clip.duration_s for clip in clips) / 3600:.2f} h"
+        )
+
+
+@app.command()
+def fit(
+    table: TableArgument,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    recipe: Annotated[str, typer.Option(help="Recipe: a .toml file, or the name of one that ships.")] = "sser-cnn",
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Train without this fold's speakers, to score on them; may be repeated.")
+    ] = None,
+    final: Annotated[bool, typer.Option(help="Also train on all speakers: the model to ship.")] = True,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; part of what makes a run repeatable.")] = 2,
+) -> None:
+    """Trains one student for each fold, and one on all speakers. Takes up where it was interrupted."""
+    _need("torch")
+    import torch
+    from tqdm import tqdm
+
+    from .corpora.table import read_table
+    from .dataset import FeatureStore
+    from .fit import fit as fit_student
+    from .folds import split
+    from .recipe import read_recipe
+
+    plan = read_recipe(recipe)
+    utterances = read_table(table)
+    folds = sorted({utterance.fold for utterance in utterances})
+    for number in fold or []:
+        if number not in folds:
+            raise UsageError(f"--fold {number}: the table has the folds {', '.join(map(str, folds))}")
+    torch.set_num_threads(threads)
+    with tqdm(total=len(utterances), unit=" recordings", desc="features") as bar:
+        store = FeatureStore(utterances, out / "cache", lambda utterance: bar.update() and None)
+        bar.update(bar.total - bar.n)
+    runs: list[int | None] = [*(fold or folds), *([None] if final else [])]
+    with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs") as bar:
+        for position, number in enumerate(runs):
+            bar.set_description("all speakers" if number is None else f"fold {number}")
+
+            def shown(epoch: int, loss: float, before: int = position * plan.optimisation.epochs) -> None:
+                bar.update(before + epoch - bar.n)
+                bar.set_postfix(loss=f"{loss:.3f}")
+
+            training, _ = split(utterances, number)
+            path = fit_student(training, plan, store, run_folder(out, number), shown)
+            bar.update((position + 1) * plan.optimisation.epochs - bar.n)
+            tqdm.write(str(path))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a run of `train fit`, with all folds.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Its table of utterances.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Out-of-fold predictions to write (CSV).")] = None,
+    predictions: Annotated[
+        list[Path] | None, typer.Option(help="Score these predictions instead of a run; may be repeated.")
+    ] = None,
+    gain_db: Annotated[float, typer.Option(help="Turn the recordings' level by this first, dB.")] = 0.0,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Scores to write as JSON.")] = None,
+) -> None:
+    """Scores a run on the speakers each fold left out, or recomputes the scores of committed predictions."""
+    from .evaluate import PROTOCOL, Evaluation
+    from .evaluate import evaluate as score
+    from .evaluate import table as render
+    from .predictions import read_predictions, write_predictions
+
+    _need("scipy")
+    if (run is None) == (not predictions):
+        raise UsageError("give either the folder of a run with --table, or --predictions FILE")
+    scored: dict[str, Evaluation] = {}
+    if run is not None:
+        if table is None:
+            raise UsageError("give the run's table of utterances: --table FILE")
+        found = _predict_run(run, table, gain_db)
+        if out is not None:
+            write_predictions(out, found)
+        scored[run.name] = score(found)
+    for path in predictions or []:
+        scored[path.stem] = score(read_predictions(path))
+    typer.echo(render(scored))
+    typer.echo(f"\nProtocol: {PROTOCOL}.")
+    if as_json is not None:
+        text = json.dumps({name: evaluation.as_dict() for name, evaluation in scored.items()}, indent=2)
+        as_json.write_text(text + "\n", encoding="utf-8")
+
+
+@app.command()
+def baseline(
+    table: TableArgument,
+    out: Annotated[Path, typer.Option(help="Out-of-fold predictions to write (CSV).")],
+) -> None:
+    """Predictions of the level meter alone, to be set beside every score."""
+    _need("sklearn")
+    from .baseline import level_only
+    from .corpora.table import read_table
+    from .predictions import write_predictions
+
+    write_predictions(out, level_only(read_table(table), "quadrant"))
+
+
+def run_folder(out: Path, fold: int | None) -> Path:
+    """Where the student of a fold, or of all speakers, stands below a run's folder."""
+    return out / ("final" if fold is None else f"fold-{fold}")
+
+
+def _predict_run(run: Path, table: Path, gain_db: float) -> list:  # type: ignore[type-arg]
+    _need("torch")
+    from tqdm import tqdm
+
+    from .checkpoint import load_student
+    from .corpora.table import read_table
+    from .fit import MODEL_FILE
+    from .folds import split
+    from .predictions import predict
+
+    utterances = read_table(table)
+    out = []
+    with tqdm(total=len(utterances), unit=" recordings", desc="predict") as bar:
+        for fold in sorted({utterance.fold for utterance in utterances}):
+            path = run_folder(run, fold) / MODEL_FILE
+            training, test = split(utterances, fold)
+            student, _, header = load_student(path)
+            heard = {(part["name"], part["utterances"], part["speakers"]) for part in header["corpora"]}
+            if heard != {
+                (name, len(clips), len({clip.speaker for clip in clips})) for name, clips in _by_corpus(training).items()
+            }:
+                raise TrainingError(f"{path} was trained on other speakers than this table's fold {fold} leaves")
+            out += predict(student, test, gain_db=gain_db, progress=lambda utterance: bar.update() and None)
+    return out
+
+
+def _by_corpus(utterances: list) -> dict[str, list]:  # type: ignore[type-arg]
+    out: dict[str, list] = {}  # type: ignore[type-arg]
+    for utterance in utterances:
+        out.setdefault(utterance.corpus, []).append(utterance)
+    return out
+
+
+def _need(package: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise missing_extra(package, "train", "Training")

@@ -1,0 +1,86 @@
+"""Log-mel features of a table's utterances, computed once and kept on disk, and the windows a score is taken over."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sser.features import FEATURES, log_mel
+
+from .audio import read_audio
+from .corpora.table import Utterance
+
+HOP_FRAMES = 50  # between the windows of a clip that a score is the mean of, as on the device
+
+
+class FeatureStore:
+    """Features of many utterances in one array on disk, mapped into memory.
+
+    They are kept as float16: in dB its steps are at most 0.06, below what any frame fluctuates by.
+    """
+
+    def __init__(
+        self, utterances: Sequence[Utterance], folder: Path, progress: Callable[[Utterance], None] = lambda utterance: None
+    ) -> None:
+        """Opens the store, computing it first if these utterances and features have none yet.
+
+        Args:
+            utterances: all of a table.
+            folder: where stores are kept; the file is named by the content it was computed from.
+            progress: called after each utterance that is computed.
+
+        Raises:
+            SourceError: a recording cannot be read.
+        """
+        key = hashlib.sha256(repr(FEATURES).encode())
+        for utterance in utterances:
+            key.update(utterance.sha256.encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"features-{key.hexdigest()[:16]}.npy"
+        counts = folder / f"features-{key.hexdigest()[:16]}.frames.npy"
+        if not (path.exists() and counts.exists()):
+            parts = []
+            for utterance in utterances:
+                parts.append(log_mel(read_audio(utterance.path)).astype(np.float16))
+                progress(utterance)
+            _save(counts, np.array([part.shape[0] for part in parts], dtype=np.int64))
+            _save(path, np.concatenate(parts))
+        ends = np.cumsum(np.load(counts))
+        self._frames: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        self._span = {
+            utterance.sha256: (int(start), int(end))
+            for utterance, start, end in zip(utterances, (0, *ends[:-1]), ends, strict=True)
+        }
+
+    def __getitem__(self, utterance: Utterance) -> NDArray[np.float16]:
+        """Features of an utterance: float16 [frames, bands], dB."""
+        start, end = self._span[utterance.sha256]
+        return self._frames[start:end]
+
+
+def windows(features: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The windows of a clip, one every half second; a clip shorter than a window is repeated to fill one.
+
+    Args:
+        features: [frames, bands], dB.
+
+    Returns:
+        float32 [windows, FEATURES.frames, bands].
+    """
+    if features.shape[0] < FEATURES.frames:
+        repeated = features[np.arange(FEATURES.frames) % features.shape[0]]
+        return repeated[np.newaxis].astype(np.float32)
+    starts = range(0, features.shape[0] - FEATURES.frames + 1, HOP_FRAMES)
+    return np.stack([features[start : start + FEATURES.frames] for start in starts]).astype(np.float32)
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    aside = path.with_suffix(f".{os.getpid()}.part")
+    with aside.open("wb") as file:
+        np.save(file, array)
+    aside.replace(path)

@@ -1,0 +1,80 @@
+"""What the student is asked for, and the loss when part of it is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .corpora.table import Utterance
+from .labels import EMOTIONS, PRESETS
+from .recipe import Losses
+from .students.cnn import Logits
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Labels of utterances.
+
+    Attributes:
+        emotion: int64 [n], place in EMOTIONS.
+        allowed: bool [n, classes], the classes that the utterance's corpus has: the others are not wrong answers,
+            they were never asked.
+        stress: float32 [n], 0 or 1; NaN where the preset leaves the emotion out.
+        intensity: float32 [n], 0 normal, 1 strong; NaN where unknown.
+    """
+
+    emotion: Tensor
+    allowed: Tensor
+    stress: Tensor
+    intensity: Tensor
+
+    def __getitem__(self, places: Tensor) -> Targets:
+        return Targets(self.emotion[places], self.allowed[places], self.stress[places], self.intensity[places])
+
+    def to(self, device: torch.device) -> Targets:
+        """The same labels on another device."""
+        return Targets(
+            self.emotion.to(device), self.allowed.to(device), self.stress.to(device), self.intensity.to(device)
+        )
+
+
+def make_targets(utterances: Sequence[Utterance], preset: str) -> Targets:
+    """Labels of a table's utterances under a stress preset."""
+    classes: dict[str, set[str]] = {}
+    for utterance in utterances:
+        classes.setdefault(utterance.corpus, set()).add(utterance.emotion)
+    stress = PRESETS[preset]
+    intensity = {"normal": 0.0, "strong": 1.0}
+
+    def known(value: int | None) -> float:
+        return float("nan") if value is None else float(value)
+
+    return Targets(
+        emotion=torch.tensor([EMOTIONS.index(utterance.emotion) for utterance in utterances]),
+        allowed=torch.tensor([[name in classes[utterance.corpus] for name in EMOTIONS] for utterance in utterances]),
+        stress=torch.tensor([known(stress[utterance.emotion]) for utterance in utterances]),
+        intensity=torch.tensor([intensity.get(utterance.intensity, float("nan")) for utterance in utterances]),
+    )
+
+
+def loss(logits: Logits, targets: Targets, weights: Losses, label_smoothing: float) -> Tensor:
+    """The weighted sum of the parts, each averaged over the clips whose label is known."""
+    log_probability = logits.emotions.masked_fill(~targets.allowed, -1e4).log_softmax(dim=1)
+    even = targets.allowed / targets.allowed.sum(dim=1, keepdim=True)
+    goal = torch.lerp(F.one_hot(targets.emotion, len(EMOTIONS)).float(), even, label_smoothing)
+    emotion = -(goal * log_probability).sum(dim=1).mean()
+    stress = _binary(logits.stress, targets.stress, label_smoothing)
+    intensity = _binary(logits.intensity, targets.intensity, label_smoothing)
+    return weights.emotion * emotion + weights.stress * stress + weights.intensity * intensity
+
+
+def _binary(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    known = ~labels.isnan()
+    if not known.any():
+        return logits.sum() * 0.0
+    goal = labels[known] * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    return F.binary_cross_entropy_with_logits(logits[known], goal)
