@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from edge_sser.events import Level
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+TOPIC_PREFIX = r"^[^/+#$\x00-\x1f]([^+#\x00-\x1f]*[^/+#\x00-\x1f])?$"  # MQTT topic levels: no wildcards, no slash at the ends
 
 
 class Section(BaseModel):
@@ -145,6 +146,66 @@ class OutputSettings(Section):
     """auto: a live view on a terminal, JSON Lines otherwise."""
 
 
+class MqttSettings(Section):
+    """A broker to publish to. The password stands in a file or a systemd credential, never here."""
+
+    url: str
+    """`mqtt://[USER@]HOST[:PORT]`, or `mqtts://` for TLS; ports 1883 and 8883 unless given. A password in it is refused."""
+    password_file: Path | None = None
+    """A file whose first line is the password; else the systemd credential `mqtt-password`, when there is one."""
+    ca_file: Path | None = None
+    """Certificates of the authority that signed the broker's (PEM); the system's authorities when not given."""
+    cert_file: Path | None = None
+    """This device's certificate (PEM), for brokers that ask for one. Needs `key_file`."""
+    key_file: Path | None = None
+    """The private key of `cert_file` (PEM, without a passphrase)."""
+    client_id: str | None = Field(default=None, min_length=1, max_length=128)
+    """How the broker tells clients apart: two clients with one id throw each other out. `edge-sser-NODE` when not given."""
+    base_topic: str = Field(default="edge-sser", max_length=128, pattern=TOPIC_PREFIX)
+    """What every topic starts with."""
+    keepalive_seconds: int = Field(default=30, ge=5, le=3600)
+    """A broker that says nothing for about twice this long is taken for gone."""
+    retry_min_seconds: float = Field(default=1.0, ge=0.05, le=3600.0)
+    """Wait before the first attempt to come back; it doubles with each further one."""
+    retry_max_seconds: float = Field(default=60.0, ge=0.05, le=3600.0)
+    """Longest wait between attempts."""
+    outbox_bytes: int = Field(default=64 * 2**20, ge=2**16, le=2**40)
+    """Room on disk for episodes and health that the broker has not acknowledged; beyond it the oldest go, counted."""
+    discovery: bool = True
+    """Whether Home Assistant is told what there is to see."""
+    discovery_prefix: str = Field(default="homeassistant", max_length=128, pattern=TOPIC_PREFIX)
+    """Where Home Assistant looks for it."""
+
+    @field_validator("url")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        from edge_sser.sinks.address import parse_address
+
+        parse_address(value)  # its SettingsError passes through pydantic as it is: nothing then prints the URL
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MqttSettings:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        if self.url.lower().startswith("mqtt://") and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file and cert_file are for TLS: write mqtts:// in the url")
+        if self.retry_max_seconds < self.retry_min_seconds:
+            raise ValueError("retry_max_seconds must not be below retry_min_seconds")
+        return self
+
+
+class FileSinkSettings(Section):
+    """Events in a file as well, which starts anew when it is full."""
+
+    path: Path
+    """Where the newest events are; older files are PATH.1, PATH.2 and so on."""
+    max_bytes: int = Field(default=16 * 2**20, ge=4096, le=2**40)
+    """Size at which a new file is begun."""
+    keep: int = Field(default=4, ge=0, le=1000)
+    """Older files kept; the oldest is deleted."""
+
+
 class Settings(Section):
     """Everything that `edge-sser listen` and `analyze` can be told."""
 
@@ -158,3 +219,5 @@ class Settings(Section):
     episode: EpisodeSettings = EpisodeSettings()
     model: ModelSettings = ModelSettings()
     output: OutputSettings = OutputSettings()
+    mqtt: MqttSettings | None = None
+    file: FileSinkSettings | None = None

@@ -1,0 +1,131 @@
+"""Where the broker is, and how each side proves who it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from edge_sser.errors import SettingsError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from edge_sser.settings import MqttSettings
+
+CREDENTIAL = "mqtt-password"  # the name in `LoadCredential=` of the unit
+DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+MAX_PASSWORD_BYTES = 65_535  # what an MQTT packet can carry
+
+_SHAPE = "mqtt.url must look like mqtts://user@host:8883"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """A broker.
+
+    Attributes:
+        tls: whether the connection is encrypted and the broker's certificate verified. There is no third way.
+        username: who we are there; None to say nothing.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    username: str | None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(url: str) -> BrokerAddress:
+    """Reads `mqtt://[USER@]HOST[:PORT]` or `mqtts://…`.
+
+    Raises:
+        SettingsError: it is not that. The message never repeats the URL: a password may stand in it.
+    """
+    if any(not char.isprintable() or char.isspace() for char in url):
+        raise SettingsError(f"{_SHAPE}; it has a space or a control character in it")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise SettingsError(f"{_SHAPE}; its host or port cannot be read (ports are 1 to 65535)") from None
+    if parts.password is not None:
+        raise SettingsError(
+            "mqtt.url has a password in it, where process lists and logs would show it: "
+            f"put it in a file and name that as mqtt.password_file, or use the systemd credential {CREDENTIAL}"
+        )
+    if parts.scheme not in DEFAULT_PORTS:
+        raise SettingsError(f"{_SHAPE}; it must start with mqtt:// or mqtts://")
+    if not parts.hostname:
+        raise SettingsError(f"{_SHAPE}; it has no host")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise SettingsError(f"{_SHAPE}; nothing may follow the port (topics start with mqtt.base_topic)")
+    if port == 0:
+        raise SettingsError(f"{_SHAPE}; port 0 is none")
+    return BrokerAddress(
+        host=parts.hostname,
+        port=port or DEFAULT_PORTS[parts.scheme],
+        tls=parts.scheme == "mqtts",
+        username=unquote(parts.username) if parts.username else None,
+    )
+
+
+def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The password, read anew for every connection so that it can be changed without a restart.
+
+    Returns:
+        The first line of `password_file`, else of the systemd credential, else None.
+
+    Raises:
+        SettingsError: the file cannot be read, is empty or is not text.
+    """
+    path = settings.password_file
+    if path is None:
+        directory = environ.get("CREDENTIALS_DIRECTORY")
+        path = Path(directory) / CREDENTIAL if directory else None
+        if path is None or not path.exists():
+            return None
+    try:
+        with path.open("rb") as file:
+            line = file.read(MAX_PASSWORD_BYTES + 2).split(b"\n", 1)[0].removesuffix(b"\r")
+        password = line.decode()
+    except OSError as error:
+        raise SettingsError(f"the MQTT password file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"the MQTT password file {path} is not UTF-8 text") from None
+    if not password or len(line) > MAX_PASSWORD_BYTES:
+        raise SettingsError(f"the MQTT password file {path} must hold the password on its first line")
+    return password
+
+
+def tls_context(settings: MqttSettings) -> ssl.SSLContext:
+    """A context that verifies the broker's certificate and host name, TLS 1.2 or newer.
+
+    Raises:
+        SettingsError: a certificate or key cannot be read, or they do not belong together.
+    """
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"mqtt.ca_file {settings.ca_file} is no readable PEM certificate: {_reason(error)}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.cert_file is not None and settings.key_file is not None:
+        try:  # a key with a passphrase is refused here rather than asked for on a terminal nobody watches
+            context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise SettingsError(
+                f"mqtt.cert_file {settings.cert_file} and mqtt.key_file {settings.key_file} must be a PEM certificate "
+                f"and its key without a passphrase, readable by this user: {_reason(error)}"
+            ) from None
+    return context
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
