@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any, Literal, Union
+from typing import Any, Final, Literal, Union
 
-SCHEMA = 1
+SCHEMA: Final = 1
 
 
 class Level(str, Enum):

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from edge_sser.features import FEATURES
-from edge_sser.model import Calibration, Card
 from edge_sser.train.evaluate import Evaluation
 from edge_sser.train.recipe import Recipe
+
+from edge_sser.features import FEATURES
+from edge_sser.model import Calibration, Card
 
 INPUT = "log_mel"
 OUTPUTS = ("stress_logit", "emotion_logits")
@@ -29,7 +30,9 @@ LICENCES: Mapping[str, str] = {
 }
 
 
-def make_card(recipe: Recipe, header: Mapping[str, Any], evaluations: Mapping[str, Evaluation], parameters: int) -> Card:
+def make_card(
+    recipe: Recipe, header: Mapping[str, Any], evaluations: Mapping[str, Evaluation], parameters: int
+) -> Card:
     """Fills a card.
 
     Args:

@@ -29,10 +29,11 @@ def export(
     for package in ("torch", "onnx", "onnxscript", "safetensors"):
         if find_spec(package) is None:
             raise missing_extra(package, "export", "Export")
-    from edge_sser.model import load_model
     from edge_sser.train.checkpoint import load_student
     from edge_sser.train.evaluate import evaluate
     from edge_sser.train.predictions import read_predictions
+
+    from edge_sser.model import load_model
 
     from .card import make_card
     from .onnx import export_onnx
@@ -47,5 +48,6 @@ def export(
     typer.echo(f"{path}: {size / 1000:.0f} kB, {model.label}, logits within {difference:.1e} of the checkpoint's")
     if recipe.name not in evaluations:
         typer.echo(
-            f"no --predictions {recipe.name}.csv: the card has no scores, and its probabilities are not calibrated", err=True
+            f"no --predictions {recipe.name}.csv: the card has no scores, and its probabilities are not calibrated",
+            err=True,
         )

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from edge_sser.train.students.cnn import CompactCnn
 from torch import Tensor, nn
 
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES
 from edge_sser.model import CARD_KEY, Card
-from edge_sser.train.students.cnn import CompactCnn
 
 OPSET = 18
 TOLERANCE = 1e-4  # largest difference of a logit between the file and the network it came from
@@ -65,7 +65,7 @@ def export_onnx(student: CompactCnn, card: Card, path: Path) -> float:
             dynamo=True,
             verbose=False,
         )
-        program.save(buffer)  # type: ignore[union-attr]
+        program.save(buffer)  # type: ignore[union-attr,arg-type]
     model = onnx.load_from_string(buffer.getvalue())
     del model.metadata_props[:]
     for node in model.graph.node:  # where the exporter came from is of no use on a device
@@ -79,7 +79,9 @@ def export_onnx(student: CompactCnn, card: Card, path: Path) -> float:
     data = model.SerializeToString()
     difference = _difference(student, data, card, sample)
     if not difference <= TOLERANCE:
-        raise ModelError(f"export: the ONNX file's logits differ by {difference:.2g} from the network's, over {TOLERANCE}")
+        raise ModelError(
+            f"export: the ONNX file's logits differ by {difference:.2g} from the network's, over {TOLERANCE}"
+        )
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

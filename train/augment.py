@@ -142,7 +142,10 @@ class Augmenter:
         mean = window.mean(dim=(1, 2), keepdim=True)
         hidden = torch.zeros_like(window, dtype=torch.bool)
         for _ in range(2):
-            for longest, axis, size in ((settings.mask_frames, 1, self.frames), (settings.mask_bands, 2, FEATURES.bands)):
+            for longest, axis, size in (
+                (settings.mask_frames, 1, self.frames),
+                (settings.mask_bands, 2, FEATURES.bands),
+            ):
                 width = draw.uniform(0, longest)
                 first = draw.uniform() * (size - width)
                 index = torch.arange(size)

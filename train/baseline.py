@@ -6,6 +6,7 @@ on the clip's level alone, fitted on the same speakers as the model, for each co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,7 +43,9 @@ def level_only(utterances: Sequence[Utterance], preset: str) -> list[Prediction]
             check_disjoint(training, test)
             judged = [clip for clip in training if stress[clip.emotion] is not None]
             emotions = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
-            emotions.fit([[level[clip.sha256]] for clip in training], [EMOTIONS.index(clip.emotion) for clip in training])
+            emotions.fit(
+                [[level[clip.sha256]] for clip in training], [EMOTIONS.index(clip.emotion) for clip in training]
+            )
             stressed = make_pipeline(StandardScaler(), LogisticRegression())
             stressed.fit([[level[clip.sha256]] for clip in judged], [stress[clip.emotion] for clip in judged])
             for clip in test:
@@ -56,4 +59,4 @@ def level_only(utterances: Sequence[Utterance], preset: str) -> list[Prediction]
 def _level_db(utterance: Utterance) -> float:
     """Level of the whole clip, dBFS, at least -120."""
     power = float(np.mean(read_audio(utterance.path).astype(np.float64) ** 2))
-    return 10.0 * np.log10(max(power, 1e-12))
+    return 10.0 * math.log10(max(power, 1e-12))

@@ -1,4 +1,4 @@
-"""From raw logits to probabilities that mean what they say: a temperature and a bias (Platt, 1999; Guo et al., 2017)."""
+"""From raw logits to probabilities that mean what they say: temperature and bias (Platt, 1999; Guo et al., 2017)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 def logit(probability: Array) -> Array:
     """Inverse of the logistic function; probabilities are kept 1e-6 away from 0 and 1."""
     kept = probability.clip(1e-6, 1.0 - 1e-6)
-    return np.log(kept) - np.log1p(-kept)
+    return np.asarray(np.log(kept) - np.log1p(-kept))
 
 
 def calibrated(logits: Array, calibration: Calibration) -> Array:

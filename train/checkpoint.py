@@ -49,7 +49,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
         raise TrainingError(
-            f"checkpoint {path}: cannot be written ({error}): make room or choose another folder; the last good one stands"
+            f"checkpoint {path}: cannot be written ({error}): make room or choose another folder; "
+            "the last good one stands"
         ) from None
 
 

@@ -24,7 +24,7 @@ def index(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Corpora, each [NAME=]PATH: a folder with RAVDESS's file names, or a manifest (CSV with path, speaker, "
+            help="Corpora, each [NAME=]PATH: a folder with RAVDESS's file names, or a manifest (CSV: path, speaker, "
             "emotion and, if known, sex, intensity, fold)."
         ),
     ],
@@ -86,15 +86,15 @@ def fit(
         bar.update(bar.total - bar.n)
     runs: list[int | None] = [*(fold or folds), *([None] if final else [])]
     with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs") as bar:
-        for position, number in enumerate(runs):
-            bar.set_description("all speakers" if number is None else f"fold {number}")
+        for position, held_out in enumerate(runs):
+            bar.set_description("all speakers" if held_out is None else f"fold {held_out}")
 
             def shown(epoch: int, loss: float, before: int = position * plan.optimisation.epochs) -> None:
                 bar.update(before + epoch - bar.n)
                 bar.set_postfix(loss=f"{loss:.3f}")
 
-            training, _ = split(utterances, number)
-            path = fit_student(training, plan, store, run_folder(out, number), shown)
+            training, _ = split(utterances, held_out)
+            path = fit_student(training, plan, store, run_folder(out, held_out), shown)
             bar.update((position + 1) * plan.optimisation.epochs - bar.n)
             tqdm.write(str(path))
 
@@ -174,7 +174,8 @@ def _predict_run(run: Path, table: Path, gain_db: float) -> list:  # type: ignor
             student, _, header = load_student(path)
             heard = {(part["name"], part["utterances"], part["speakers"]) for part in header["corpora"]}
             if heard != {
-                (name, len(clips), len({clip.speaker for clip in clips})) for name, clips in _by_corpus(training).items()
+                (name, len(clips), len({clip.speaker for clip in clips}))
+                for name, clips in _by_corpus(training).items()
             }:
                 raise TrainingError(f"{path} was trained on other speakers than this table's fold {fold} leaves")
             out += predict(student, test, gain_db=gain_db, progress=lambda utterance: bar.update() and None)

@@ -25,7 +25,10 @@ class FeatureStore:
     """
 
     def __init__(
-        self, utterances: Sequence[Utterance], folder: Path, progress: Callable[[Utterance], None] = lambda utterance: None
+        self,
+        utterances: Sequence[Utterance],
+        folder: Path,
+        progress: Callable[[Utterance], None] = lambda utterance: None,
     ) -> None:
         """Opens the store, computing it first if these utterances and features have none yet.
 
@@ -74,9 +77,9 @@ def windows(features: NDArray[np.floating]) -> NDArray[np.float32]:
     """
     if features.shape[0] < FEATURES.frames:
         repeated = features[np.arange(FEATURES.frames) % features.shape[0]]
-        return repeated[np.newaxis].astype(np.float32)
+        return np.asarray(repeated[np.newaxis], dtype=np.float32)
     starts = range(0, features.shape[0] - FEATURES.frames + 1, HOP_FRAMES)
-    return np.stack([features[start : start + FEATURES.frames] for start in starts]).astype(np.float32)
+    return np.asarray([features[start : start + FEATURES.frames] for start in starts], dtype=np.float32)
 
 
 def _save(path: Path, array: NDArray[np.generic]) -> None:

@@ -116,7 +116,7 @@ class _Arrays:
 
     def fit_calibration(self, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Calibration:
         # Each corpus weighs the same, whatever its size.
-        names, place, sizes = np.unique(self.corpus[chosen], return_inverse=True, return_counts=True)
+        _, place, sizes = np.unique(self.corpus[chosen], return_inverse=True, return_counts=True)
         return fit_calibration(self.logits[chosen], self.stress[chosen].astype(float), 1.0 / sizes[place])
 
 

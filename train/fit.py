@@ -77,7 +77,7 @@ class _Run:
         settings = recipe.optimisation
         torch.manual_seed(settings.seed)
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a fifth of the time
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid that costs a fifth of the time
         self.recipe = recipe
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.student = make_student(recipe, len(EMOTIONS)).to(self.device)

@@ -121,7 +121,9 @@ def read_recipe(name: str) -> Recipe:
         SettingsError: no such recipe, broken TOML, or a wrong key or value; the message names it.
     """
     shipped = {
-        Path(entry.name).stem: entry for entry in (resources.files(__package__) / "recipes").iterdir() if entry.name.endswith(".toml")
+        Path(entry.name).stem: entry
+        for entry in (resources.files(__package__) / "recipes").iterdir()
+        if entry.name.endswith(".toml")
     }
     try:
         text = shipped[name].read_text("utf-8") if name in shipped else Path(name).read_text("utf-8")

@@ -71,7 +71,9 @@ def index(sources: Iterable[tuple[str, Path]], progress: Callable[[Entry], None]
             if utterance is not None:
                 found.append(utterance)
         if not found:
-            raise TrainingError(f"corpus {place}: none of its recordings can be used: {odd[-1] if odd else 'it is empty'}")
+            raise TrainingError(
+                f"corpus {place}: none of its recordings can be used: {odd[-1] if odd else 'it is empty'}"
+            )
         table.extend(assign_folds(found))
     return Index(table, odd)
 

@@ -60,7 +60,9 @@ def read_table(path: Path) -> Sequence[Utterance]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise TrainingError(f"table {path}: expected the columns {', '.join(COLUMNS)}: make it with train index")
+                raise TrainingError(
+                    f"table {path}: expected the columns {', '.join(COLUMNS)}: make it with train index"
+                )
             rows = [
                 Utterance(
                     **{**row, "fold": int(row["fold"]), "duration_s": float(row["duration_s"])}  # type: ignore[arg-type]
