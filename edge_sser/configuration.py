@@ -1,0 +1,321 @@
+"""Where settings come from: a TOML file, then the environment, then flags, each above the one before.
+
+A setting's variable is its key in capitals with EDGE_SSER_ before it: `gate.aggressiveness` is
+EDGE_SSER_GATE_AGGRESSIVENESS. EDGE_SSER_SOURCE names the device of the one source, in place of the file's `[[source]]`
+tables, as `--source` does; the other keys of a source (EDGE_SSER_SOURCE_CHANNEL, `--channel`) hold for every source. A
+variable that is set to nothing counts as not set.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from edge_sser.audio.open import source_name
+from edge_sser.errors import SettingsError
+from edge_sser.settings import Section, Settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PREFIX = "EDGE_SSER_"
+CONFIG_VARIABLE = "EDGE_SSER_CONFIG"
+# Variables with our prefix that are no settings: the file's name, and what steers the tests.
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "EDGE_SSER_DATA", "EDGE_SSER_REQUIRE_ALL", "EDGE_SSER_SOAK"})
+USER_FILE = Path("~/.config/edge-sser/config.toml")
+SYSTEM_FILE = Path("/etc/edge-sser/config.toml")
+DEFAULT_ORIGIN = "default"
+SOURCE = "source"
+DEVICE = "source.device"
+_MAX_SHOWN_CHARACTERS = 60  # of a wrong value in an error
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings in effect, and where each came from.
+
+    Attributes:
+        settings: validated.
+        origins: key -> where its value was set: a file's, a variable's or a flag's name. Keys that are not in it have
+            their defaults.
+        path: the file that was read, None when there was none.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    path: Path | None
+
+    def origin(self, key: str) -> str:
+        """Where the value of a key was set."""
+        return self.origins.get(key, DEFAULT_ORIGIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag of the command line that was given.
+
+    Attributes:
+        name: as a person writes it, `--format`.
+        value: a string, number or boolean; for `source.device` a list of devices.
+    """
+
+    name: str
+    value: Any
+
+
+def load_settings(
+    path: Path | None = None,
+    *,
+    flags: Mapping[str, Flag] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Loaded:
+    """The settings in effect.
+
+    Args:
+        path: the file to read; when None it is looked up, and there need not be one.
+        flags: key -> the flag that sets it.
+        environ: the environment.
+
+    Raises:
+        SettingsError: a file cannot be read, or a key, type or range is wrong; the message says where it was set.
+    """
+    path = path or _find_file(environ)
+    layers = _Layers()
+    if path is not None:
+        layers.add_file(path, _read(path))
+    layers.add_environment(environ)
+    layers.add_flags(flags or {})
+    return Loaded(layers.validated(), layers.origins, path)
+
+
+def known_keys(section: type[Section] = Settings, prefix: str = "") -> dict[str, dict[str, Any]]:
+    """Every key of the settings, dotted, with the JSON Schema of its value."""
+    schema = section.model_json_schema()
+    keys: dict[str, dict[str, Any]] = {}
+    for name, field in section.model_fields.items():
+        inner = section_in(field.annotation)
+        if inner is not None:
+            keys |= known_keys(inner, f"{prefix}{name}.")
+        else:
+            keys[prefix + name] = _resolved(schema["properties"][name], schema.get("$defs", {}))
+    return keys
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """The table in `Table`, `Table | None` or `tuple[Table, ...]`; None when the annotation has no table."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := section_in(part))), None)
+
+
+def variable(key: str) -> str:
+    """The environment's name for a key.
+
+    Examples:
+        >>> variable("gate.aggressiveness")
+        'EDGE_SSER_GATE_AGGRESSIVENESS'
+        >>> variable("source.device")
+        'EDGE_SSER_SOURCE'
+    """
+    return PREFIX + (SOURCE if key == DEVICE else key.replace(".", "_")).upper()
+
+
+def expected(schema: Mapping[str, Any]) -> str:
+    """What a value must be, in words, from its JSON Schema.
+
+    Examples:
+        >>> expected({"type": "integer", "minimum": 0, "maximum": 3})
+        'a whole number from 0 to 3'
+    """
+    options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    option = options[0]
+    if "enum" in option:
+        return "one of " + ", ".join(map(str, option["enum"]))
+    words = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(option.get("type", ""))
+    if words is None:
+        pattern = f" that matches {option['pattern']}" if "pattern" in option else ""
+        return ("a path" if option.get("format") == "path" else "text") + pattern
+    low, high = option.get("minimum"), option.get("maximum")
+    return words if low is None or high is None else f"{words} from {low} to {high}"
+
+
+class _Layers:
+    """Values from all origins, laid over each other."""
+
+    def __init__(self) -> None:
+        self.origins: dict[str, str] = {}
+        self._known = known_keys()
+        self._values: dict[str, Any] = {}
+        self._of_every_source: dict[str, Any] = {}
+        self._exact: set[str] = set()  # origins that set one key only: naming them names it
+
+    def add_file(self, path: Path, values: dict[str, Any]) -> None:
+        self._values = values
+        for table, content in values.items():
+            self.origins[table] = str(path)
+            for part in content if isinstance(content, list) else [content]:
+                self.origins |= dict.fromkeys([f"{table}.{key}" for key in part], str(path)) if _is_table(part) else {}
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        keys = {variable(key): key for key in self._known}
+        for name in sorted(environ):  # EDGE_SSER_SOURCE before EDGE_SSER_SOURCE_CHANNEL
+            if not name.startswith(PREFIX) or name in OTHER_VARIABLES:
+                continue
+            if name not in keys:
+                nearest = difflib.get_close_matches(name, keys, n=1, cutoff=0.0)[0]
+                raise SettingsError(f"{name}: there is no such setting: did you mean {nearest}?")
+            if environ[name]:
+                key = keys[name]
+                value = _from_text(environ[name], self._known[key])
+                self._set(key, [value] if key == DEVICE else value, name)
+                self._exact.add(name)
+
+    def add_flags(self, flags: Mapping[str, Flag]) -> None:
+        for key, flag in flags.items():
+            self._set(key, flag.value, flag.name)
+            self._exact.add(flag.name)
+
+    def validated(self) -> Settings:
+        sources = self._values.get(SOURCE, [{}])
+        if self._of_every_source and isinstance(sources, list):
+            self._values[SOURCE] = [
+                source | self._of_every_source if _is_table(source) else source for source in sources
+            ]
+        try:
+            # Through JSON, whose strict mode knows text for a path or an enumeration, but never "2" for 2.
+            settings = Settings.model_validate_json(json.dumps(self._values, default=_no_json), strict=True)
+        except ValidationError as error:
+            raise SettingsError(self._message(error)) from None
+        except SettingsError as error:  # from a validator that must keep the value to itself
+            raise SettingsError(f"{self.origins.get('mqtt.url', 'settings')}: {error}") from None
+        names = [source_name(source) for source in settings.source]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise SettingsError(
+                f"{self._origin_of(SOURCE)}: two sources are called {double}, expected different names: "
+                "set a name in each [[source]]"
+            )
+        return settings
+
+    def _set(self, key: str, value: Any, origin: str) -> None:
+        table, _, name = key.rpartition(".")
+        if key == DEVICE:
+            # Another device is another source: what the file says of its own would not fit.
+            self.origins = {
+                known: where
+                for known, where in self.origins.items()
+                if not known.startswith(f"{SOURCE}.") or known.rpartition(".")[2] in self._of_every_source
+            }
+            self._values[SOURCE] = [{"device": device} for device in value]
+            self.origins[SOURCE] = origin
+        elif table == SOURCE:
+            self._of_every_source[name] = value
+        else:
+            target = self._values.setdefault(table, {}) if table else self._values
+            if _is_table(target):  # else the file has no table there, and validation says so
+                target[name] = value
+        self.origins[key] = origin
+
+    def _message(self, error: ValidationError) -> str:
+        first = error.errors()[0]
+        kind, given = first["type"], _shown(first["input"])
+        key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+        origin = self._origin_of(key)
+        if kind == "extra_forbidden":
+            return f"{origin}: unknown key {place}: did you mean {self._nearest(key)}?"
+        where = origin if origin in self._exact else f"{origin}: {place}"
+        wanted = expected(self._known[key]) if key in self._known else "a table of settings"
+        if key == SOURCE:
+            wanted = "1 to 64 tables, each begun by [[source]]"
+        if kind == "missing":
+            return f"{where} is missing, expected {wanted}"
+        if kind == "value_error":
+            return f"{where}: {first['ctx']['error']}" + (f", got {given}" if key in self._known else "")
+        return f"{where}: expected {wanted}, got {given}"
+
+    def _origin_of(self, key: str) -> str:
+        """Where a key or table was set; for one that was not, where what surrounds it was."""
+        inside = [origin for known, origin in self.origins.items() if known.startswith(f"{key}.")]
+        outside = self.origins.get(key.rpartition(".")[0], "settings")
+        return self.origins.get(key) or (inside[-1] if inside else outside)
+
+    def _nearest(self, key: str) -> str:
+        table, _, name = key.rpartition(".")
+        siblings = [known for known in self._known if known.rpartition(".")[0] == table]
+        if any(difflib.get_close_matches(name, [sibling.rpartition(".")[2] for sibling in siblings], n=1)):
+            return difflib.get_close_matches(key, siblings, n=1, cutoff=0.0)[0]
+        by_name = {known.rpartition(".")[2]: known for known in self._known}
+        tables = {known.partition(".")[0] for known in self._known}
+        candidates: Sequence[str] = [*by_name, *tables, *self._known]
+        best = difflib.get_close_matches(name if table else key, candidates, n=1, cutoff=0.0)[0]
+        return by_name.get(best, best)
+
+
+def _find_file(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    home = environ.get("HOME")
+    places = [Path(home) / USER_FILE.relative_to("~")] if home else []
+    return next((place for place in [*places, SYSTEM_FILE] if place.exists()), None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: there is no such settings file: check the path, or leave it out") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: the settings cannot be read ({error.strerror}): check owner and mode") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"{path}: byte {error.start} is not UTF-8, expected a TOML file: save it as UTF-8"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}: correct that line") from None
+
+
+def _from_text(text: str, schema: Mapping[str, Any]) -> Any:
+    """A variable's text as the kind of value that its setting takes; the text itself where it is not one."""
+    kinds = {option.get("type") for option in schema.get("anyOf", [schema])}
+    try:
+        if "integer" in kinds:
+            return int(text)
+        if "number" in kinds:
+            return float(text)
+    except ValueError:
+        return text
+    return {"true": True, "false": False}.get(text.lower(), text) if "boolean" in kinds else text
+
+
+def _resolved(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    if "$ref" in schema:
+        return schema | dict(definitions[schema["$ref"].rpartition("/")[2]])
+    if "anyOf" in schema:
+        return schema | {"anyOf": [_resolved(option, definitions) for option in schema["anyOf"]]}
+    return schema
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str)
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[: _MAX_SHOWN_CHARACTERS - 3] + "..."
+
+
+def _is_table(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _no_json(value: Any) -> Any:
+    """TOML's dates and times, which no setting takes: a shape that validation refuses everywhere."""
+    return [str(value)]

@@ -1,0 +1,46 @@
+"""Settings as a TOML file that says of each value where it came from."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edge_sser.configuration import SOURCE, Loaded, section_in
+from edge_sser.settings import Section, Settings
+
+_COMMENT_COLUMN = 48
+
+
+def as_toml(loaded: Loaded) -> str:
+    """The settings in effect as TOML, with the origin of each value as a comment.
+
+    It reads back as the same settings. A key without a value, which TOML cannot say, stands as a comment.
+    """
+    settings = loaded.settings
+    lines = [f"# file: {loaded.path or 'none; values that nothing sets are defaults'}"]
+    lines += _table(settings, "", loaded)
+    for source in settings.source:
+        lines += ["", f"[[{SOURCE}]]", *_table(source, f"{SOURCE}.", loaded)]
+    for name, field in Settings.model_fields.items():
+        if name == SOURCE or section_in(field.annotation) is None:
+            continue
+        section = getattr(settings, name)
+        lines += ["", f"[{name}]" if section is not None else f"# [{name}] is not set"]
+        if section is not None:
+            lines += _table(section, f"{name}.", loaded)
+    return "\n".join(lines) + "\n"
+
+
+def _table(section: Section, prefix: str, loaded: Loaded) -> list[str]:
+    values = section.model_dump(mode="json")
+    lines = []
+    for name, field in type(section).model_fields.items():
+        if section_in(field.annotation) is None:
+            text = f"# {name} =" if values[name] is None else f"{name} = {_value(values[name])}"
+            lines.append(f"{text:{_COMMENT_COLUMN}} # {loaded.origin(prefix + name)}")
+    return lines
+
+
+def _value(value: Any) -> str:
+    """A value in TOML, whose strings, numbers and booleans are JSON's but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

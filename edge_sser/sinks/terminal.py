@@ -1,0 +1,229 @@
+"""Events for a person: a view on a terminal that updates itself, or plain lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+from edge_sser.errors import SinkError
+from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
+from edge_sser.sinks.base import Sink
+
+BAR_CELLS = 24
+QUIETEST_DBFS = -60.0  # left end of the level meter
+_COLOURS = {Level.LOW: "32", Level.ELEVATED: "33", Level.HIGH: "31"}  # ANSI: green, yellow, red
+_COLOUR_SEQUENCE = re.compile(r"(\x1b\[[0-9]+m)")
+_CURSOR_UP = "\x1b[{}F"
+_CLEAR_BELOW = "\x1b[J"
+_HIDE_CURSOR = "\x1b[?25l"
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+def text_line(event: Event) -> str:
+    """An event in words, on one line."""
+    if isinstance(event, Reading):
+        stress = "no speech" if event.stress is None else f"stress {event.stress:.2f}"
+        rolling = "" if event.stress_rolling is None else f"  rolling {event.stress_rolling:.2f}"
+        level = "" if event.level is None else f"  {event.level.value}"
+        clipped = "  clipped" if event.clipped else ""
+        return (
+            f"{event.source}  {clock_text(event.end_s)}  {event.dbfs:6.1f} dBFS{clipped}  "
+            f"speech {event.speech_ratio:4.0%}  {stress}{rolling}{level}"
+        )
+    if isinstance(event, Episode):
+        return f"{event.source}  {clock_text(event.end_s)}  {_episode_text(event)}"
+    if isinstance(event, Health):
+        return f"{event.source}  {_health_text(event)}"
+    return f"{event.node}  {event.state.value}  edge-sser {event.version}  {event.model}  {event.provider}"
+
+
+def clock_text(seconds: float) -> str:
+    """A place in the audio as hours, minutes and seconds.
+
+    Examples:
+        >>> clock_text(3675.5)
+        '1:01:15.5'
+    """
+    tenths = round(seconds * 10)
+    hours, minutes = tenths // 36_000, tenths // 600 % 60
+    return f"{hours}:{minutes:02}:{tenths % 600 / 10:04.1f}"
+
+
+class TextLines(Sink):
+    """Events as plain lines, for a log or a pipe that a person reads."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def emit(self, event: Event) -> None:
+        """Writes one line."""
+        _write(self._stream, text_line(event) + "\n")
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What the view knows of one source."""
+
+    reading: Reading | None = None
+    episode: Episode | None = None
+    health: Health | None = None
+
+
+class LiveView(Sink):
+    """A few lines on a terminal for each source, drawn anew with each event."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns,
+        colour: bool | None = None,
+    ) -> None:
+        """Takes over the lines below the cursor.
+
+        Args:
+            stream: a terminal that knows ANSI control sequences.
+            columns: the terminal's width, asked for with every drawing.
+            colour: None for colour unless the environment has NO_COLOR.
+        """
+        self._stream = stream
+        self._columns = columns
+        self._colour = "NO_COLOR" not in os.environ if colour is None else colour
+        self._plain = not _can_say(stream, "█░")
+        self._title = ""
+        self._shown: dict[str, _Shown] = {}
+        self._drawn_lines = 0
+        self._closed = False
+
+    def emit(self, event: Event) -> None:
+        """Draws the view with what the event says."""
+        if isinstance(event, Status):
+            self._title = f"edge-sser {event.version}  {event.model}  {event.provider}  {event.state.value}"
+        else:
+            shown = self._shown.setdefault(event.source, _Shown())
+            if isinstance(event, Reading):
+                shown.reading = event
+            elif isinstance(event, Episode):
+                shown.episode = event
+            else:
+                shown.health = event
+        self._draw()
+
+    def note(self, line: str) -> None:
+        """Prints a line above the view, where it stays."""
+        self._draw(above=line)
+
+    def close(self) -> None:
+        """Leaves the last view standing and gives the cursor back."""
+        if not self._closed:
+            self._closed = True
+            if self._drawn_lines:
+                _write(self._stream, _SHOW_CURSOR)
+
+    def lines(self) -> list[str]:
+        """The view as it stands, without control sequences for the cursor."""
+        out = [self._title] if self._title else []
+        for name, shown in self._shown.items():
+            out += self._source_lines(name, shown)
+        return out
+
+    def _source_lines(self, name: str, shown: _Shown) -> list[str]:
+        out = []
+        reading = shown.reading
+        if reading is None:
+            out.append(f"{name}: waiting for the first 3 s of audio")
+        else:
+            rolling = reading.stress_rolling
+            words = "no speech yet" if rolling is None or reading.level is None else ""
+            if rolling is not None and reading.level is not None:
+                now = "silence" if reading.stress is None else f"now {reading.stress:.2f}"
+                words = f"{rolling:.2f} {self._coloured(reading.level)}  ({now})"
+            meter = 1.0 - reading.dbfs / QUIETEST_DBFS
+            clipped = "  CLIPPED" if reading.clipped else ""
+            out += [
+                f"{name}  {clock_text(reading.end_s)}",
+                f"  stress  {self._bar(rolling or 0.0)}  {words}",
+                f"  sound   {self._bar(meter)}  {reading.dbfs:.1f} dBFS{clipped}",
+                f"  speech  {self._bar(reading.speech_ratio)}  {reading.speech_ratio:.0%}",
+            ]
+        if shown.episode is not None:
+            out.append(f"  {_episode_text(shown.episode)}")
+        if shown.health is not None and shown.health.state is not HealthState.OK:
+            out.append(f"  {_health_text(shown.health)}")
+        return out
+
+    def _bar(self, share: float) -> str:
+        full, empty = ("#", ".") if self._plain else ("█", "░")
+        cells = round(min(max(share, 0.0), 1.0) * BAR_CELLS)
+        return full * cells + empty * (BAR_CELLS - cells)
+
+    def _coloured(self, level: Level) -> str:
+        return f"\x1b[{_COLOURS[level]}m{level.value}\x1b[0m" if self._colour else level.value
+
+    def _draw(self, above: str | None = None) -> None:
+        if self._closed:
+            return
+        columns = self._columns()
+        lines = [_cut(line, columns) for line in self.lines()]
+        back = _CURSOR_UP.format(self._drawn_lines) if self._drawn_lines else _HIDE_CURSOR
+        note = f"{above}\n" if above is not None else ""
+        _write(self._stream, back + _CLEAR_BELOW + note + "".join(f"{line}\n" for line in lines))
+        self._drawn_lines = len(lines)
+
+
+class LiveLog(logging.Handler):
+    """Log lines above a live view, which would otherwise tear it."""
+
+    def __init__(self, view: LiveView) -> None:
+        super().__init__()
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints the record."""
+        self._view.note(self.format(record))
+
+
+def _episode_text(episode: Episode) -> str:
+    words = "ended" if episode.phase is Phase.END else "open"
+    return (
+        f"episode {words}: {episode.level.value} from {clock_text(episode.start_s)}, {episode.duration_s:.1f} s, "
+        f"peak {episode.peak:.2f}, mean {episode.mean:.2f}"
+    )
+
+
+def _health_text(health: Health) -> str:
+    lost = f", {health.dropped_s:.1f} s of audio lost" if health.dropped_s else ""
+    return f"{health.state.value}{lost}" + (f": {health.detail}" if health.detail else "")
+
+
+def _cut(line: str, columns: int) -> str:
+    """The line within a terminal's width, colours not counted: one that wraps would be drawn over wrongly."""
+    room = max(columns - 1, 0)
+    parts = []
+    for part in _COLOUR_SEQUENCE.split(line):
+        if not part.startswith("\x1b"):
+            part = part[:room]
+            room -= len(part)
+        parts.append(part)
+    return "".join(parts)
+
+
+def _can_say(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        raise SinkError(f"standard output cannot be written ({error.strerror}): nothing more is shown") from None
