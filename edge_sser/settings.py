@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from edge_sser.events import Level
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
-TOPIC_PREFIX = r"^[^/+#$\x00-\x1f]([^+#\x00-\x1f]*[^/+#\x00-\x1f])?$"  # MQTT topic levels: no wildcards, no slash at the ends
+TOPIC_PREFIX = r"^[^/+#$\x00-\x1f]([^+#\x00-\x1f]*[^/+#\x00-\x1f])?$"  # no wildcards, no slash at the ends
 
 
 class Section(BaseModel):
@@ -150,7 +150,7 @@ class MqttSettings(Section):
     """A broker to publish to. The password stands in a file or a systemd credential, never here."""
 
     url: str
-    """`mqtt://[USER@]HOST[:PORT]`, or `mqtts://` for TLS; ports 1883 and 8883 unless given. A password in it is refused."""
+    """`mqtt://[USER@]HOST[:PORT]`, or `mqtts://` for TLS; ports 1883 and 8883 unless given. No password here."""
     password_file: Path | None = None
     """A file whose first line is the password; else the systemd credential `mqtt-password`, when there is one."""
     ca_file: Path | None = None
@@ -160,7 +160,7 @@ class MqttSettings(Section):
     key_file: Path | None = None
     """The private key of `cert_file` (PEM, without a passphrase)."""
     client_id: str | None = Field(default=None, min_length=1, max_length=128)
-    """How the broker tells clients apart: two clients with one id throw each other out. `edge-sser-NODE` when not given."""
+    """Two clients with one id throw each other out. `edge-sser-NODE` when not given."""
     base_topic: str = Field(default="edge-sser", max_length=128, pattern=TOPIC_PREFIX)
     """What every topic starts with."""
     keepalive_seconds: int = Field(default=30, ge=5, le=3600)

@@ -114,7 +114,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"mqtt.ca_file {settings.ca_file} is no readable PEM certificate: {_reason(error)}") from None
+        raise SettingsError(f"mqtt.ca_file {settings.ca_file} is no readable PEM file: {_reason(error)}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.cert_file is not None and settings.key_file is not None:
         try:  # a key with a passphrase is refused here rather than asked for on a terminal nobody watches

@@ -1,0 +1,166 @@
+"""Events as JSON Lines in a file that starts anew when it is full: PATH, and older ones as PATH.1, PATH.2 and so on.
+
+The file holds whole lines only, whatever happens: a line that did not fit on the disk is taken back, and one that a
+power cut left unfinished is cut off at the next start. Writing has a thread of its own, because a disk can hang and
+`emit` must not; events that it cannot take are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+from edge_sser.errors import SinkError
+from edge_sser.events import Event, to_json
+from edge_sser.settings import FileSinkSettings
+from edge_sser.sinks.base import Sink
+
+log = logging.getLogger("edge_sser.file")
+
+WAITING = 10_000  # lines held for a disk that does not answer, before the oldest go
+RETRY_SECONDS = 5.0  # between attempts to write to a disk that failed
+CLOSE_SECONDS = 3.0  # for a slow disk to take the last lines
+TAIL_BYTES = 65_536  # what is looked through at most for the end of the last whole line
+
+
+class RotatingFileSink(Sink):
+    """Appends every event to a file, and begins a new one before the bound is passed.
+
+    Args:
+        settings: where, how large, and how many older files are kept.
+        retry_seconds: between attempts to write to a disk that failed.
+
+    Attributes:
+        fault: why nothing can be written at present, for a person; None when all is well.
+        dropped: events that never reached the file.
+
+    Raises:
+        SinkError: the file cannot be opened at the start.
+    """
+
+    def __init__(self, settings: FileSinkSettings, *, retry_seconds: float = RETRY_SECONDS) -> None:
+        self._settings = settings
+        self._retry_seconds = retry_seconds
+        self._lines: deque[bytes] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._fd = -1
+        self._size = 0
+        self.fault: str | None = None
+        self.dropped = 0
+        try:
+            self._open()
+        except OSError as error:
+            raise SinkError(f"the event file {settings.path} cannot be opened: {error.strerror}") from None
+        self._thread = threading.Thread(target=self._run, name="edge-sser-file", daemon=True)
+        self._thread.start()
+
+    def emit(self, event: Event) -> None:
+        """Hands an event on; never waits.
+
+        Raises:
+            SinkError: the sink is closed.
+        """
+        if self._stop.is_set():
+            raise SinkError("the event file is closed")
+        line = to_json(event).encode() + b"\n"
+        with self._lock:
+            if len(self._lines) >= WAITING:
+                self._lines.popleft()
+                self.dropped += 1
+            self._lines.append(line)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Writes what is left and closes the file. Safe to call twice."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stop.is_set()
+            self._write_out()
+            if not stopping and self.fault is None:
+                self._wake.wait()
+            elif not stopping:
+                self._stop.wait(self._retry_seconds)
+            self._wake.clear()
+        self.dropped += len(self._lines)
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def _write_out(self) -> None:
+        """Writes everything that waits, or as much as the disk takes."""
+        while self._lines:
+            with self._lock:
+                line = self._lines.popleft()
+            try:
+                if self._fd < 0:
+                    self._open()
+                self._write(line)
+            except OSError as error:
+                with self._lock:
+                    self._lines.appendleft(line)
+                self._fail(error)
+                return
+            if self.fault is not None:
+                log.warning("event file %s: written again", self._settings.path)
+                self.fault = None
+
+    def _write(self, line: bytes) -> None:
+        if self._size and self._size + len(line) > self._settings.max_bytes:
+            self._rotate()
+        done = 0
+        try:
+            while done < len(line):
+                done += os.write(self._fd, line[done:])
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._size)  # no half line stays behind
+            raise
+        self._size += len(line)
+
+    def _rotate(self) -> None:
+        path, keep = self._settings.path, self._settings.keep
+        for number in range(keep, 0, -1):
+            younger = path if number == 1 else _numbered(path, number - 1)
+            with suppress(FileNotFoundError):
+                os.replace(younger, _numbered(path, number))
+        if keep == 0:
+            path.unlink(missing_ok=True)
+        os.close(self._fd)
+        self._fd = -1
+        self._open()
+
+    def _open(self) -> None:
+        path = self._settings.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        size = os.fstat(self._fd).st_size
+        start = max(0, size - TAIL_BYTES)
+        tail = os.pread(self._fd, TAIL_BYTES, start)
+        whole = start + tail.rfind(b"\n") + 1
+        if size > whole and (tail.find(b"\n") >= 0 or start == 0):
+            os.ftruncate(self._fd, whole)
+            size = whole
+        self._size = size
+
+    def _fail(self, error: OSError) -> None:
+        if self._fd >= 0:
+            with suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+        if self.fault is None:
+            log.warning("event file %s: %s; trying again", self._settings.path, error.strerror)
+        self.fault = error.strerror or str(error)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
