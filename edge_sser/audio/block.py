@@ -38,12 +38,15 @@ class Source(ABC):
         name: the source's name in events and topics: lower-case letters, digits, '-' and '_'.
         live: True when audio comes at its own pace (microphone, pipe), False for a recording.
         started_at: seconds since the epoch (UTC) of the first sample: the one place where
-            wall-clock time enters. For a recording, its modification time less its duration.
+            wall-clock time enters. For a recording, its modification time less its duration; for a
+            live source, the time of opening until the first block has come.
+        overruns: how often the device itself reported that it lost audio. It does not say how much.
     """
 
     name: str
     live: bool
     started_at: float
+    overruns: int = 0
 
     @abstractmethod
     def read(self, timeout_seconds: float) -> AudioBlock | None:
@@ -54,7 +57,7 @@ class Source(ABC):
             SourceError: the source broke; the message says what to do.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - not every source holds something
         """Releases the source. Safe to call twice."""
 
     def __enter__(self) -> Source:

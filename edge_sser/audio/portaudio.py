@@ -1,0 +1,236 @@
+"""The one door to PortAudio: loading it, listing microphones under stable ids, opening one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.names import slug
+from edge_sser.audio.quiet import silence_c_stderr
+from edge_sser.errors import MissingComponentError, SourceError, missing_extra
+
+ALSA_CARDS = Path("/proc/asound/cards")
+# ALSA's names for sound servers, which resample and mix (well) to whatever they are asked for: the rate and the channel
+# count that they report mean nothing.
+SOUND_SERVERS = frozenset({"pulse", "pipewire"})
+_HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
+
+# What PortAudio calls: (bytes, frames, time info, status flags) -> (None, whether to go on).
+Callback = Callable[[bytes, int, dict[str, float], int], tuple[None, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Microphone:
+    """A device that records.
+
+    Attributes:
+        id: names the device from one start to the next, as PortAudio's index does not: the id of the ALSA card for
+            hardware (as in `hw:CARD=...`; two alike are told apart by the kernel's numbering), else a slug of its name.
+        name: what PortAudio calls it.
+        host_api: ALSA, JACK, OSS, ...
+        channels: the most it records.
+        default_rate_hz: its own sample rate.
+        is_default: whether `mic` means it.
+    """
+
+    id: str
+    name: str
+    host_api: str
+    channels: int
+    default_rate_hz: int
+    is_default: bool
+
+    def __str__(self) -> str:
+        return f"microphone {self.id}" + (f" ({self.name})" if self.name != self.id else "")
+
+
+class PortAudio:
+    """PortAudio, initialised. Its list of devices is frozen here: to see a re-plugged one, close and make another.
+
+    (PortAudio counts its users: the list is read again only when the last `PortAudio` of the process has been closed.)
+    """
+
+    def __init__(self) -> None:
+        """Loads and initialises PortAudio.
+
+        Raises:
+            MissingComponentError: PyAudio is not installed, or cannot be loaded.
+        """
+        self._pyaudio = _load()
+        silence_c_stderr()
+        self._audio: Any = self._pyaudio.PyAudio()
+        self._indices = self._list()
+
+    def microphones(self) -> list[Microphone]:
+        """Every device that records, in PortAudio's order."""
+        return list(self._indices)
+
+    def find(self, microphone_id: str | None) -> Microphone:
+        """The microphone of that id, or the default one.
+
+        Raises:
+            SourceError: there is none.
+        """
+        known = self.microphones()
+        if not known:
+            raise SourceError(
+                "no microphone was found: plug one in, check that this user is in the group audio and that the sound "
+                "server runs, or name a recording with --source FILE"
+            )
+        for microphone in known:
+            if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
+                return microphone
+        ids = ", ".join(microphone.id for microphone in known)
+        missing = "default microphone" if microphone_id is None else f"microphone {microphone_id}"
+        raise SourceError(f"there is no {missing}: name one of {ids} as --source mic:ID (edge-sser devices shows them)")
+
+    def capture_format(self, microphone: Microphone, channel: int | None) -> tuple[int, int]:
+        """The sample rate in Hz and the channel count to record at, so that `channel` is among the channels.
+
+        Hardware is taken as it is: all of its channels (it may offer no other number) at its own rate. A sound server
+        is asked for 16 kHz, which spares a second resampling, and like other software devices for two channels or as
+        many as are needed. ALSA's `default` counts as the sound server's when one runs: distributions set it up so.
+        """
+        names = {other.name for other in self._indices} if microphone.name == "default" else {microphone.name}
+        rate_hz = SAMPLE_RATE if names & SOUND_SERVERS else microphone.default_rate_hz
+        if _HARDWARE.search(microphone.name):
+            return rate_hz, microphone.channels
+        return rate_hz, min(microphone.channels, max(2, (channel or 0) + 1))
+
+    def open(
+        self, microphone: Microphone, *, rate_hz: int, channels: int, block_seconds: float, callback: Callback
+    ) -> Any:  # pyaudio.Stream, which has no types
+        """Starts recording in float32, the one format to which PortAudio converts without dither.
+
+        Args:
+            microphone: one of `microphones()`.
+            rate_hz: sample rate, Hz.
+            channels: channels in a frame.
+            block_seconds: audio that a callback brings.
+            callback: called from PortAudio's thread; must return at once.
+
+        Raises:
+            SourceError: the device refuses.
+        """
+        try:
+            return self._audio.open(
+                rate=rate_hz,
+                channels=channels,
+                format=self._pyaudio.paFloat32,
+                input=True,
+                input_device_index=self._indices[microphone],
+                frames_per_buffer=round(rate_hz * block_seconds),
+                stream_callback=callback,
+            )
+        except OSError as error:
+            raise self._refusal(microphone, error, rate_hz) from None
+
+    @property
+    def go_on(self) -> int:
+        """What a callback returns to be called again."""
+        return int(self._pyaudio.paContinue)
+
+    @property
+    def overflow_flag(self) -> int:
+        """The status flag that says that the device lost audio before this block."""
+        return int(self._pyaudio.paInputOverflow)
+
+    def close(self) -> None:
+        """Lets go of PortAudio. Safe to call twice."""
+        if self._audio is not None:  # twice would count another user of PortAudio out
+            self._audio.terminate()
+            self._audio = None
+
+    def _list(self) -> dict[Microphone, int]:
+        try:
+            default = int(self._audio.get_default_input_device_info()["index"])
+        except OSError:  # PortAudio's way of saying that there is none
+            default = -1
+        cards = alsa_card_ids(ALSA_CARDS.read_text(encoding="utf-8", errors="replace") if ALSA_CARDS.exists() else "")
+        indices: dict[Microphone, int] = {}
+        taken: set[str] = set()
+        for index in range(self._audio.get_device_count()):
+            device = self._audio.get_device_info_by_index(index)
+            if device["maxInputChannels"] < 1:
+                continue
+            name = str(device["name"])
+            microphone = Microphone(
+                id=_unused(stable_id(name, cards), taken),
+                name=name,
+                host_api=str(self._audio.get_host_api_info_by_index(device["hostApi"])["name"]),
+                channels=int(device["maxInputChannels"]),
+                default_rate_hz=round(device["defaultSampleRate"]),
+                is_default=index == default,
+            )
+            taken.add(microphone.id)
+            indices[microphone] = index
+        return indices
+
+    def _refusal(self, microphone: Microphone, error: OSError, rate_hz: int) -> SourceError:
+        choose = "choose another (edge-sser devices)"
+        remedies = {
+            self._pyaudio.paDeviceUnavailable: "another program holds it: stop that one, or share it by a sound server",
+            self._pyaudio.paInvalidSampleRate: f"it does not record at {rate_hz} Hz: {choose}",
+            self._pyaudio.paInvalidChannelCount: f"it refuses that many channels: {choose}",
+        }
+        remedy = remedies.get(error.errno, f"plug it in again, or {choose}")
+        return SourceError(f"{microphone} cannot be opened: {remedy}. PortAudio: {error.strerror}")
+
+
+def alsa_card_ids(cards: str) -> dict[int, str]:
+    """Card number -> card id, from the text of /proc/asound/cards."""
+    return {int(number): name.strip() for number, name in re.findall(r"^\s*(\d+) \[(.+?)\s*\]:", cards, re.MULTILINE)}
+
+
+def stable_id(name: str, card_ids: dict[int, str]) -> str:
+    """A device's id, from PortAudio's name for it and the ids of ALSA's cards by number.
+
+    Examples:
+        >>> stable_id("USB PnP Sound Device: Audio (hw:2,0)", {2: "Device"})
+        'device'
+        >>> stable_id("HDA Intel PCH: ALC256 Alt Analog (hw:0,2)", {0: "PCH"})
+        'pch-2'
+        >>> stable_id("pulse", {})
+        'pulse'
+    """
+    hardware = _HARDWARE.search(name)
+    card = card_ids.get(int(hardware[1])) if hardware else None
+    if hardware is None or card is None:
+        return slug(_HARDWARE.sub("", name), "microphone")
+    return slug(card, "card") + (f"-{hardware[2]}" if hardware[2] != "0" else "")
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
+def _load() -> ModuleType:
+    printed = io.StringIO()  # PyAudio prints before it raises
+    try:
+        with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
+            import pyaudio
+    except ModuleNotFoundError as error:
+        if error.name != "pyaudio":
+            raise
+        missing = missing_extra("pyaudio", "mic", "A microphone")
+        raise MissingComponentError(
+            f"{missing} (it is compiled on the spot: apt install portaudio19-dev gcc python3-dev comes first)"
+        ) from None
+    except ImportError as error:
+        raise MissingComponentError(
+            f"PyAudio cannot be loaded ({error}): apt install libportaudio2, or install it again with "
+            'pip install --force-reinstall "edge-sser[mic]"'
+        ) from None
+    module: ModuleType = pyaudio
+    return module
