@@ -1,0 +1,116 @@
+"""Makes the recording that ships with the package, edge_sser/samples/demo.flac, out of nothing but text.
+
+Two synthetic voices speak in turn, first calmly (slow, low, even), then agitated (fast, high, loud), and calmly again,
+with pauses of faint room noise between the sentences. It shows the path from sound to level, not how accurate the level
+is: a synthesiser does not feel stress.
+
+Needs espeak-ng (apt install espeak-ng). One version of espeak-ng gives one file, to the bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+RATE_HZ = 16_000
+OUTPUT = Path(__file__).resolve().parent.parent / "edge_sser" / "samples" / "demo.flac"
+SEED = 1
+NOISE_DBFS = -62.0  # of the room, all through: no microphone gives digital zeros
+LEAD_SECONDS = 0.8
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a sentence is spoken.
+
+    Attributes:
+        voice: espeak-ng's voice and variant.
+        words_per_minute: espeak-ng's rate.
+        pitch: espeak-ng's pitch, 0..99.
+        pitch_range: how far the pitch moves, espeak-ng's 0..99 by way of SSML percent.
+        peak: highest magnitude of a sentence, 0..1.
+        pause_seconds: after a sentence.
+    """
+
+    voice: str
+    words_per_minute: int
+    pitch: int
+    pitch_range: str
+    peak: float
+    pause_seconds: float
+
+
+CALM_MAN = Manner("en-gb+m3", 125, 25, "low", 0.18, 1.1)
+CALM_WOMAN = Manner("en-us+f2", 130, 40, "medium", 0.18, 1.0)
+AGITATED_MAN = Manner("en-gb+m3", 225, 78, "x-high", 0.85, 0.25)
+AGITATED_WOMAN = Manner("en-us+f2", 230, 88, "x-high", 0.9, 0.25)
+
+SCRIPT: tuple[tuple[Manner, str], ...] = (
+    (CALM_MAN, "Good morning. The kettle is on, and there is no hurry at all."),
+    (CALM_WOMAN, "The garden looks well today. I will water the beans after lunch."),
+    (AGITATED_WOMAN, "Where is the ticket? It was on the table a minute ago, who took it?"),
+    (AGITATED_MAN, "I told you to check the bag! Now the doors are closing, run, run!"),
+    (AGITATED_WOMAN, "Stop shouting at me! You had it last, look in your own pockets!"),
+    (AGITATED_MAN, "There is smoke coming out of the engine! Get away from the platform, now!"),
+    (AGITATED_WOMAN, "Somebody call for help! Why does nobody answer the phone?"),
+    (CALM_MAN, "It is over now. The next one goes in an hour, and we have found the ticket."),
+    (CALM_WOMAN, "Good. Let us sit down, breathe, and drink some water."),
+)
+
+
+def speak(manner: Manner, text: str) -> NDArray[np.float64]:
+    """A sentence as 16 kHz mono, float64 [n], with the manner's peak."""
+    ssml = f'<speak><prosody range="{manner.pitch_range}">{text}</prosody></speak>'
+    command = ["espeak-ng", "-m", "--stdout", "-v", manner.voice, "-s", str(manner.words_per_minute)]
+    command += ["-p", str(manner.pitch), ssml]
+    wav = subprocess.run(command, check=True, capture_output=True).stdout
+    samples, rate_hz = soundfile.read(io.BytesIO(wav))
+    speech: NDArray[np.float64] = soxr.resample(samples, rate_hz, RATE_HZ, quality="HQ")
+    speech *= manner.peak / np.abs(speech).max()
+    return speech
+
+
+def room_noise(samples: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Noise that falls by 3 dB an octave, as rooms and preamplifiers do, at `NOISE_DBFS`; float64 [samples]."""
+    spectrum = np.fft.rfft(generator.standard_normal(samples))
+    hertz = np.fft.rfftfreq(samples, 1 / RATE_HZ)
+    noise: NDArray[np.float64] = np.fft.irfft(spectrum / np.sqrt(np.maximum(hertz, 50.0)), samples)
+    noise *= 10 ** (NOISE_DBFS / 20) / np.sqrt(np.mean(noise**2))
+    return noise
+
+
+def make() -> NDArray[np.int16]:
+    """The whole recording, int16 [n]."""
+    generator = np.random.default_rng(SEED)
+    parts = [np.zeros(round(LEAD_SECONDS * RATE_HZ))]
+    for manner, text in SCRIPT:
+        pause_seconds = manner.pause_seconds * generator.uniform(0.8, 1.2)
+        parts += [speak(manner, text), np.zeros(round(pause_seconds * RATE_HZ))]
+    speech = np.concatenate(parts)
+    return np.round((speech + room_noise(speech.size, generator)) * 32_767).astype(np.int16)
+
+
+def main() -> None:
+    """Writes the file named on the command line, or the one that ships."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, nargs="?", default=OUTPUT)
+    output: Path = parser.parse_args().output
+    try:
+        recording = make()
+    except FileNotFoundError:
+        sys.exit("espeak-ng not found: apt install espeak-ng")
+    soundfile.write(output, recording, RATE_HZ, format="FLAC", subtype="PCM_16")
+    print(f"{output}: {recording.size / RATE_HZ:.1f} s, {output.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
