@@ -1,0 +1,23 @@
+"""What a test needs beyond Python packages: without it the test is skipped with the remedy, or failed where told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def require(present: bool, remedy: str) -> None:
+    """Skips the test with the remedy unless the component is present; fails it when EDGE_SSER_REQUIRE_ALL=1."""
+    if present:
+        return
+    if os.environ.get("EDGE_SSER_REQUIRE_ALL") == "1":
+        pytest.fail(remedy, pytrace=False)
+    pytest.skip(remedy)
+
+
+def require_programs(*programs: str, packages: str) -> None:
+    """Requires programs on the path; `packages` are the Debian packages that bring them."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    require(not missing, f"{', '.join(missing)} not found: apt install {packages}")

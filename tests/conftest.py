@@ -1,0 +1,37 @@
+"""What tests share: the recording that ships, and a microphone."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from components import require, require_programs
+from virtual_microphone import VirtualMicrophone
+
+import edge_sser
+
+MICROPHONE_PACKAGES = "pulseaudio pulseaudio-utils libasound2-plugins"
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path:
+    """The recording that ships: synthesised speech, 16 kHz mono, with pauses and two manners of speaking."""
+    return Path(edge_sser.__file__).parent / "samples" / "demo.flac"
+
+
+@pytest.fixture
+def virtual_microphone(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
+    """A microphone that this process finds as its default one."""
+    require_programs("pulseaudio", "pactl", packages=MICROPHONE_PACKAGES)
+    require(
+        importlib.util.find_spec("pyaudio") is not None,
+        'PyAudio not found: apt install portaudio19-dev gcc python3-dev, then pip install "edge-sser[mic]"',
+    )
+    microphone = VirtualMicrophone()
+    for name, value in microphone.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PULSE_SOURCE", raising=False)
+    yield microphone
+    microphone.close()
