@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 
@@ -21,3 +22,11 @@ def require_programs(*programs: str, packages: str) -> None:
     """Requires programs on the path; `packages` are the Debian packages that bring them."""
     missing = [program for program in programs if shutil.which(program) is None]
     require(not missing, f"{', '.join(missing)} not found: apt install {packages}")
+
+
+def require_pyaudio() -> None:
+    """Requires the package that records."""
+    require(
+        importlib.util.find_spec("pyaudio") is not None,
+        'PyAudio not found: apt install portaudio19-dev gcc python3-dev, then pip install "edge-sser[mic]"',
+    )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from components import require, require_programs
+from components import require_programs, require_pyaudio
 from virtual_microphone import VirtualMicrophone
 
 import edge_sser
@@ -25,10 +24,7 @@ def speech() -> Path:
 def virtual_microphone(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
     """A microphone that this process finds as its default one."""
     require_programs("pulseaudio", "pactl", packages=MICROPHONE_PACKAGES)
-    require(
-        importlib.util.find_spec("pyaudio") is not None,
-        'PyAudio not found: apt install portaudio19-dev gcc python3-dev, then pip install "edge-sser[mic]"',
-    )
+    require_pyaudio()
     microphone = VirtualMicrophone()
     for name, value in microphone.environment.items():
         monkeypatch.setenv(name, value)

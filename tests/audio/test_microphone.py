@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from components import require_pyaudio
 from numpy.typing import NDArray
 from virtual_microphone import VirtualMicrophone
 
@@ -158,7 +159,7 @@ def test_the_level_meter_measures_in_dbfs(virtual_microphone: VirtualMicrophone)
 def test_no_microphone_is_one_error_and_no_library_chatter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("pyaudio", reason='PyAudio not found: pip install "edge-sser[mic]"')
+    require_pyaudio()
     (tmp_path / "alsa.conf").write_text("pcm.unplugged { type hw card 99 }\n")
     monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "alsa.conf"))
     with pytest.raises(SourceError, match="no microphone was found: plug one in"):
