@@ -1,0 +1,59 @@
+"""`edge-sser devices`: the microphones of this machine, and whether they hear anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from edge_sser.audio.microphone import list_microphones, measure_level
+from edge_sser.audio.portaudio import Microphone
+from edge_sser.errors import EdgeSserError, SourceError
+
+METER_CELLS = 20
+QUIETEST_DBFS = -60.0  # left end of the meter
+
+
+def print_devices(*, level: bool, as_json: bool) -> int:
+    """Prints each microphone's id, name, rate, channels and level. Returns the exit status.
+
+    Args:
+        level: listen to each for a second.
+        as_json: one JSON object a line, with `dbfs` null and `error` where it could not be measured.
+
+    Raises:
+        MissingComponentError: PyAudio is not installed.
+        SourceError: there is no microphone.
+    """
+    microphones = list_microphones()
+    if not microphones:
+        raise SourceError(
+            "no microphone was found: plug one in, and check that this user is in the group audio and that the sound "
+            "server runs"
+        )
+    width = max(len(microphone.id) for microphone in microphones)
+    for microphone in microphones:
+        dbfs, problem = _heard(microphone) if level else (None, None)
+        if as_json:
+            typer.echo(json.dumps(asdict(microphone) | {"dbfs": dbfs, "error": problem}, ensure_ascii=False))
+            continue
+        meter = f"{_meter(dbfs)} {dbfs:6.1f} dBFS  " if dbfs is not None else ""
+        mark = "  (default)" if microphone.is_default else ""
+        typer.echo(
+            f"mic:{microphone.id:{width}}  {meter}{microphone.default_rate_hz} Hz  {microphone.channels} ch  "
+            f"{microphone.name} [{microphone.host_api}]{mark}" + (f"  {problem}" if problem else "")
+        )
+    return 0
+
+
+def _heard(microphone: Microphone) -> tuple[float | None, str | None]:
+    try:
+        return round(measure_level(microphone.id), 1), None
+    except EdgeSserError as error:  # one that is busy must not hide the others
+        return None, str(error)
+
+
+def _meter(dbfs: float) -> str:
+    cells = round(min(max(1.0 - dbfs / QUIETEST_DBFS, 0.0), 1.0) * METER_CELLS)
+    return "[" + "#" * cells + "." * (METER_CELLS - cells) + "]"

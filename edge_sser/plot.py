@@ -1,0 +1,123 @@
+"""A recording as a picture: its sound, where speech is, the stress curve and the levels."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
+from edge_sser.errors import SinkError, UsageError, missing_extra
+from edge_sser.events import Episode, Event, Level, Phase, Reading
+from edge_sser.features import BLOCK_FRAMES, FEATURES, LogMel
+
+COLUMN_SECONDS = BLOCK_FRAMES * FEATURES.hop_samples / SAMPLE_RATE  # of the spectrogram: 0.1 s
+COLOURS = {Level.LOW: "#4c9f70", Level.ELEVATED: "#e0a030", Level.HIGH: "#c8402f"}
+SHOWN_DB = 70.0  # from the loudest band down
+
+
+def check_plot(path: Path) -> None:
+    """Refuses what could not be drawn, before an hour is spent on analysing.
+
+    Raises:
+        MissingComponentError: matplotlib is not installed.
+        UsageError: the file's type cannot be drawn.
+        SinkError: there is no such folder.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise missing_extra("matplotlib", "plot", "--plot")
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise UsageError(f"--plot {path}: expected a name that ends in .png, .pdf or .svg")
+    if not path.parent.is_dir():
+        raise SinkError(f"--plot {path}: there is no folder {path.parent}: make it first")
+
+
+class Plot:
+    """Collects one recording on its way through the analysis, and draws it.
+
+    Keeps 64 numbers for each 0.1 s, 9 MB an hour, and no audio.
+    """
+
+    def __init__(self) -> None:
+        self._log_mel = LogMel()
+        self._columns: list[NDArray[np.float32]] = []
+        self._readings: list[Reading] = []
+        self._episodes: dict[str, Episode] = {}
+
+    def push(self, block: AudioBlock, events: Sequence[Event]) -> None:
+        """Takes a block and what became of it."""
+        frames = self._log_mel.push(block.samples)
+        if frames.size:
+            self._columns.append(frames.reshape(-1, BLOCK_FRAMES, FEATURES.bands).mean(axis=1))
+        self.add(events)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Takes events that came without audio, at the end of a recording."""
+        for event in events:
+            if isinstance(event, Reading):
+                self._readings.append(event)
+            elif isinstance(event, Episode):
+                self._episodes[event.id] = event
+
+    def draw(self, path: Path, title: str) -> None:
+        """Writes the picture.
+
+        Raises:
+            SinkError: the file cannot be written.
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 7), layout="constrained")
+        FigureCanvasAgg(figure)  # no window system, whatever the user's matplotlibrc says
+        sound, loudness, speech, stress = figure.subplots(4, 1, sharex=True, height_ratios=[3, 1, 1, 3])
+        figure.suptitle(title)
+        self._draw_sound(sound)
+        ends = [reading.end_s for reading in self._readings]
+        loudness.plot(ends, [reading.dbfs for reading in self._readings], color="#444444")
+        loudness.set_ylabel("dBFS")
+        ratios = [reading.speech_ratio for reading in self._readings]
+        speech.fill_between(ends, ratios, step="pre", color="#6b8fb5")
+        speech.set(ylabel="speech", ylim=(0, 1))
+        self._draw_stress(stress)
+        try:
+            figure.savefig(path, dpi=120)
+        except OSError as error:
+            raise SinkError(f"--plot {path}: cannot be written ({error.strerror}): choose another place") from None
+
+    def _draw_sound(self, axes) -> None:  # type: ignore[no-untyped-def]
+        mel = np.concatenate(self._columns) if self._columns else np.zeros((1, FEATURES.bands), np.float32)
+        top = float(mel.max())
+        axes.imshow(
+            mel.T,
+            origin="lower",
+            aspect="auto",
+            extent=(0.0, mel.shape[0] * COLUMN_SECONDS, 0, FEATURES.bands),
+            vmin=top - SHOWN_DB,
+            vmax=top,
+            cmap="magma",
+        )
+        axes.set(ylabel="mel band")
+
+    def _draw_stress(self, axes) -> None:  # type: ignore[no-untyped-def]
+        nan = float("nan")
+        ends = [reading.end_s for reading in self._readings]
+        single = [nan if reading.stress is None else reading.stress for reading in self._readings]
+        rolling = [nan if reading.stress_rolling is None else reading.stress_rolling for reading in self._readings]
+        axes.plot(ends, single, ".", color="#999999", markersize=4, label="one window")
+        axes.plot(ends, rolling, color="black", label="rolling")
+        labelled: set[Level] = set()
+        for before, reading in zip([None, *self._readings], self._readings, strict=False):
+            if reading.level is not None:
+                start = reading.start_s if before is None else before.end_s
+                label = None if reading.level in labelled else reading.level.value
+                labelled.add(reading.level)
+                axes.axvspan(start, reading.end_s, color=COLOURS[reading.level], alpha=0.25, lw=0, label=label)
+        for episode in self._episodes.values():
+            end = episode.end_s if episode.phase is Phase.END else max(ends, default=episode.end_s)
+            axes.hlines(1.02, episode.start_s, end, color=COLOURS[episode.level], lw=4)
+        axes.set(xlabel="seconds", ylabel="stress", ylim=(0, 1.05))
+        axes.legend(loc="upper left", ncols=5, fontsize="small")
