@@ -85,10 +85,12 @@ def export_onnx(student: CompactCnn, card: Card, path: Path) -> float:
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-        aside.replace(path)
+        try:
+            aside.write_bytes(data)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ModelError(f"model {path}: cannot be written ({error.strerror or error}): choose another --out") from None
     return difference
 

@@ -56,14 +56,15 @@ class Augmenter:
     def _crop(self, clips: list[Tensor], draw: _Draw) -> Tensor:
         """A window of each clip, at a random place, time and frequency scaled: [batch, frames, bands] in dB."""
         settings = self.settings
-        speed = 1.0 + draw.uniform(-settings.speed, settings.speed)
-        rate = speed * (1.0 + draw.uniform(-settings.stretch, settings.stretch))
+        warped = draw.chance(settings.warp)
+        speed = torch.where(warped, 1.0 + draw.uniform(-settings.speed, settings.speed), 1.0)
+        rate = speed * torch.where(warped, 1.0 + draw.uniform(-settings.stretch, settings.stretch), 1.0)
         lengths = torch.tensor([clip.shape[0] for clip in clips], dtype=torch.float32)
         loop = draw.chance(settings.loop) & (lengths < self.frames * rate)
         span = self.frames * rate
         earliest = torch.minimum(-torch.full_like(span, settings.overhang_frames), lengths - span)
         latest = torch.maximum(lengths - span + settings.overhang_frames, torch.zeros_like(span))
-        start = earliest + draw.uniform() * (latest - earliest)
+        start = (earliest + draw.uniform() * (latest - earliest)).round()  # whole frames: no window is blurred
         place = start[:, None] + torch.arange(self.frames) * rate[:, None]  # [batch, frames], in frames of the clip
         place = torch.where(loop[:, None], place % lengths[:, None], place)
         below = place.floor()
@@ -132,8 +133,8 @@ class Augmenter:
         noise = noise * _power(draw.uniform(*settings.noise_tilt_db)[:, None] * octaves)[:, None, :]
         snr = _power(draw.uniform(*settings.noise_snr_db))
         added = torch.where(draw.chance(settings.noise), 1.0, 1e-4)  # never digital silence
-        # The signal is what is loud in the window, so that a word in a long pause keeps its SNR.
-        loud = power.sum(dim=2).quantile(0.8, dim=1).clamp(min=1e-9)
+        # The signal is what is loud in the window, so that one word in a long pause keeps its SNR.
+        loud = power.sum(dim=2).quantile(0.95, dim=1).clamp(min=1e-9)
         scale = added * loud / (snr * noise.sum(dim=2).mean(dim=1))
         return power + noise * scale.view(batch, 1, 1)
 

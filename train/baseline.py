@@ -1,7 +1,7 @@
 """The level meter as a stress detector: what every score must be set beside.
 
 In acted corpora anger is loud, so a model can look good and be a level meter. This baseline is one: logistic regression
-on the clip's level alone, fitted on the same speakers as the model, for each corpus by itself (which favours it).
+on the clip's level alone, fitted on the same clips as the model of the fold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from .audio import read_audio
 from .corpora.table import Utterance
-from .folds import check_disjoint
+from .folds import split
 from .labels import EMOTIONS, PRESETS
 from .predictions import Prediction, make_prediction
 
@@ -22,7 +22,7 @@ def level_only(utterances: Sequence[Utterance], preset: str) -> list[Prediction]
     """Out-of-fold predictions from level alone.
 
     Args:
-        utterances: a table with at least two folds in each corpus.
+        utterances: a table with at least two folds.
         preset: how emotions become stress.
 
     Raises:
@@ -33,26 +33,20 @@ def level_only(utterances: Sequence[Utterance], preset: str) -> list[Prediction]
     from sklearn.preprocessing import StandardScaler
 
     stress = PRESETS[preset]
+    level = {clip.sha256: _level_db(clip) for clip in utterances}
     out = []
-    for corpus in sorted({utterance.corpus for utterance in utterances}):
-        clips = [utterance for utterance in utterances if utterance.corpus == corpus]
-        level = {clip.sha256: _level_db(clip) for clip in clips}
-        for fold in sorted({clip.fold for clip in clips}):
-            training = [clip for clip in clips if clip.fold != fold]
-            test = [clip for clip in clips if clip.fold == fold]
-            check_disjoint(training, test)
-            judged = [clip for clip in training if stress[clip.emotion] is not None]
-            emotions = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
-            emotions.fit(
-                [[level[clip.sha256]] for clip in training], [EMOTIONS.index(clip.emotion) for clip in training]
-            )
-            stressed = make_pipeline(StandardScaler(), LogisticRegression())
-            stressed.fit([[level[clip.sha256]] for clip in judged], [stress[clip.emotion] for clip in judged])
-            for clip in test:
-                probabilities = np.zeros(len(EMOTIONS))
-                probabilities[emotions.classes_] = emotions.predict_proba([[level[clip.sha256]]])[0]
-                positive = float(stressed.predict_proba([[level[clip.sha256]]])[0, 1])
-                out.append(make_prediction(clip, emotions=probabilities, stress=positive))
+    for fold in sorted({clip.fold for clip in utterances}):
+        training, test = split(utterances, fold)
+        judged = [clip for clip in training if stress[clip.emotion] is not None]
+        emotions = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+        emotions.fit([[level[clip.sha256]] for clip in training], [EMOTIONS.index(clip.emotion) for clip in training])
+        stressed = make_pipeline(StandardScaler(), LogisticRegression())
+        stressed.fit([[level[clip.sha256]] for clip in judged], [stress[clip.emotion] for clip in judged])
+        for clip in test:
+            probabilities = np.zeros(len(EMOTIONS))
+            probabilities[emotions.classes_] = emotions.predict_proba([[level[clip.sha256]]])[0]
+            positive = float(stressed.predict_proba([[level[clip.sha256]]])[0, 1])
+            out.append(make_prediction(clip, emotions=probabilities, stress=positive))
     return out
 
 

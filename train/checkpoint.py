@@ -44,10 +44,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        save_file(tensors, aside, {_HEADER: json.dumps(checkpoint.header)})
-        aside.replace(path)
+        try:
+            save_file(tensors, aside, {_HEADER: json.dumps(checkpoint.header)})
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
         raise TrainingError(
             f"checkpoint {path}: cannot be written ({error}): make room or choose another folder; "
             "the last good one stands"

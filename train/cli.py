@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_sser.errors import TrainingError, UsageError, missing_extra
+
+if TYPE_CHECKING:
+    from .predictions import Prediction
 
 app = typer.Typer(
     help="Make a table of recordings, train a student on it, score it on strangers' voices.",
@@ -155,37 +158,29 @@ def run_folder(out: Path, fold: int | None) -> Path:
     return out / ("final" if fold is None else f"fold-{fold}")
 
 
-def _predict_run(run: Path, table: Path, gain_db: float) -> list:  # type: ignore[type-arg]
+def _predict_run(run: Path, table: Path, gain_db: float) -> list[Prediction]:
     _need("torch")
     from tqdm import tqdm
 
     from .checkpoint import load_student
     from .corpora.table import read_table
-    from .fit import MODEL_FILE
+    from .fit import MODEL_FILE, data_key
     from .folds import split
     from .predictions import predict
 
     utterances = read_table(table)
-    out = []
+    out: list[Prediction] = []
     with tqdm(total=len(utterances), unit=" recordings", desc="predict") as bar:
         for fold in sorted({utterance.fold for utterance in utterances}):
             path = run_folder(run, fold) / MODEL_FILE
             training, test = split(utterances, fold)
             student, _, header = load_student(path)
-            heard = {(part["name"], part["utterances"], part["speakers"]) for part in header["corpora"]}
-            if heard != {
-                (name, len(clips), len({clip.speaker for clip in clips}))
-                for name, clips in _by_corpus(training).items()
-            }:
-                raise TrainingError(f"{path} was trained on other speakers than this table's fold {fold} leaves")
+            if header["data"] != data_key(training):
+                raise TrainingError(
+                    f"{path} was trained on other recordings than this table leaves for fold {fold}: give the table "
+                    "that train fit was given"
+                )
             out += predict(student, test, gain_db=gain_db, progress=lambda utterance: bar.update() and None)
-    return out
-
-
-def _by_corpus(utterances: list) -> dict[str, list]:  # type: ignore[type-arg]
-    out: dict[str, list] = {}  # type: ignore[type-arg]
-    for utterance in utterances:
-        out.setdefault(utterance.corpus, []).append(utterance)
     return out
 
 

@@ -68,7 +68,10 @@ class Evaluation:
         """As plain values, for JSON and the model card."""
         return {
             "protocol": PROTOCOL,
-            "calibration": {"temperature": self.calibration.temperature, "bias": self.calibration.bias},
+            "calibration": {
+                "temperature": round(self.calibration.temperature, 4),
+                "bias": round(self.calibration.bias, 4),
+            },
             "corpora": [
                 {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(scores).items()}
                 for scores in self.corpora
@@ -91,7 +94,7 @@ def evaluate(predictions: Sequence[Prediction], preset: str = "quadrant") -> Eva
                 arrays.logits[arrays.fold == fold], arrays.fit_calibration(others)
             )
     corpora = []
-    for corpus in sorted(set(arrays.corpus)):
+    for corpus in sorted({item.corpus for item in predictions}):
         inside = arrays.corpus == corpus
         labels = arrays.stress[inside & arrays.judged]
         if labels.min(initial=1) == labels.max(initial=0):

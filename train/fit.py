@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def fit(
         "recipe": recipe.model_dump(mode="json"),
         "emotions": list(EMOTIONS),
         "corpora": _describe(training),
+        "data": data_key(training),
     }
     model_path = folder / MODEL_FILE
     if model_path.exists():
@@ -172,6 +174,14 @@ def _low_precision(settings: Optimisation, device: torch.device) -> bool:
         return settings.precision == "bfloat16"
     # Without matrix units for it, bfloat16 is slower than float32.
     return device.type == "cuda" or "amx_bf16" in Path("/proc/cpuinfo").read_text("utf-8")
+
+
+def data_key(training: Sequence[Utterance]) -> str:
+    """A name for what a run learns from: the same recordings and labels give the same."""
+    key = hashlib.sha256()
+    for utterance in training:
+        key.update(f"{utterance.sha256} {utterance.corpus} {utterance.emotion} {utterance.intensity}\n".encode())
+    return key.hexdigest()
 
 
 def _describe(training: Sequence[Utterance]) -> list[dict[str, Any]]:

@@ -73,6 +73,8 @@ class Augmentation(Section):
     """A crop may reach this far beyond its clip's ends."""
     loop: Share
     """How often a clip shorter than a window is repeated; otherwise it is placed in noise."""
+    warp: Share
+    """How often speed and time are changed; the other windows keep their frames as they were."""
     speed: Share
     """Frequency and time scaled together by up to this, either way."""
     stretch: Share

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from edge_sser.train.augment import Augmenter
+from edge_sser.train.recipe import Augmentation, read_recipe
+from voices import voice
+
+from edge_sser.features import FEATURES, log_mel
+
+OFF = {
+    "overhang_frames": 0,
+    "loop": 0.0,
+    "warp": 0.0,
+    "room": 0.0,
+    "tilt_db": 0.0,
+    "ripple_db": 0.0,
+    "band_limit": 0.0,
+    "noise": 0.0,
+    "noise_snr_db": (45.0, 45.0),
+    "gain_db": 0.0,
+    "mask_bands": 0,
+    "mask_frames": 0,
+}
+
+
+def augmenter(**changed: object) -> Augmenter:
+    values = read_recipe("sser-cnn").augmentation.model_dump()
+    return Augmenter(Augmentation.model_validate({**values, **OFF, **changed}))
+
+
+def clips(count: int = 8, seconds: float = 3.0) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(log_mel(voice(pitch_hz=100 + 20 * n, syllables_hz=3, seconds=seconds, seed=n))).half()
+        for n in range(count)
+    ]
+
+
+def generator(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_switched_off_it_hands_the_window_through() -> None:
+    whole = clips()
+    out = augmenter()(whole, generator())
+    assert out.shape == (8, FEATURES.frames, FEATURES.bands)
+    clean = torch.stack(whole).float()
+    audible = clean > -85
+    assert audible.float().mean() > 0.9
+    assert torch.allclose(out[audible], clean[audible], atol=0.3)
+
+
+def test_the_same_seed_gives_the_same_windows_and_another_seed_others() -> None:
+    make = Augmenter(read_recipe("sser-cnn").augmentation)
+    first, again, other = (make(clips(), generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_faster_voice_stands_in_higher_bands_and_ends_sooner() -> None:
+    make = augmenter(warp=1.0, speed=0.0, stretch=0.0)
+    bands = torch.full((4, FEATURES.frames, FEATURES.bands), -60.0)
+    bands[:, :, 20] = 0.0
+    faster = make._shift_bands(bands, torch.tensor([0.9, 1.0, 1.1, 1.2]))
+    peak = [float(torch.softmax(row, 0) @ torch.arange(64.0)) for row in faster[:, 0] / 2]
+    assert peak[0] < peak[1] < peak[2] < peak[3]
+    assert peak[1] == pytest.approx(20.0, abs=0.1)
+
+
+def test_noise_comes_at_the_ratio_asked_for() -> None:
+    loud = [torch.full((300, 64), -20.0)]
+    clean = 10 ** (augmenter()(loud, generator()) / 10)
+    noisy = 10 ** (augmenter(noise=1.0, noise_snr_db=(10.0, 10.0), noise_tilt_db=(0.0, 0.0))(loud, generator()) / 10)
+    ratio = clean.sum() / (noisy - clean).sum()
+    assert float(10 * ratio.log10()) == pytest.approx(10.0, abs=0.2)
+
+
+def test_a_room_fills_the_pause_after_a_sound_and_lets_it_die() -> None:
+    click = torch.full((300, 64), -90.0)
+    click[100] = 0.0
+    room = augmenter(room=1.0, room_rt60_s=(0.5, 0.5), room_direct_db=(0.0, 0.0))
+    out = room([click], generator())[0, :, 0]
+    assert out[99] < -80
+    assert out[101] > -25
+    assert float(out[101] - out[121]) == pytest.approx(24.0, abs=2.0)  # 60 dB in 0.5 s are 24 dB in 0.2 s
+
+
+@pytest.mark.parametrize("loop", [0.0, 1.0])
+def test_a_short_clip_never_brings_digital_silence_to_the_net(loop: float) -> None:
+    out = augmenter(loop=loop, noise=1.0, noise_snr_db=(25.0, 25.0), noise_tilt_db=(0.0, 0.0))(
+        clips(seconds=1.0), generator()
+    )
+    assert out.min() > -95.0
+    loud = (out.amax(dim=2) > -50).float().mean()
+    assert (loud > 0.6) == bool(loop)
