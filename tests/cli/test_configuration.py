@@ -173,7 +173,9 @@ def test_shown_settings_read_back_as_the_same(write):
 def test_no_text_in_a_file_gets_anything_but_settings_or_one_line(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    message = ""
     try:
         load_settings(path, environ={})
     except SettingsError as error:
-        assert len(str(error).splitlines()) == 1
+        message = str(error)
+    assert len(message.splitlines()) <= 1
