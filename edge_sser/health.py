@@ -1,0 +1,80 @@
+"""What can be said of a source by its sound: is there any, is it silent, was some of it lost."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.events import HealthState
+from edge_sser.windows import Window
+
+# Root mean square under one step of a 16-bit converter: no working microphone is so quiet.
+SILENT_DBFS: Final = -90.0
+SILENT_SECONDS: Final = 10.0  # of such silence before a source is called silent
+OVERRUN_SECONDS: Final = 10.0  # without another loss before a source that lost audio is called well again
+
+_ELSEWHERE = (None, HealthState.MISSING, HealthState.STALLED)  # states that any sound ends
+
+
+class SourceHealth:
+    """The state of one source. Every method returns whether it changed.
+
+    Attributes:
+        state: None before the first sound.
+        detail: what happened and what to do, in one line; empty when all is well.
+    """
+
+    def __init__(self) -> None:
+        self.state: HealthState | None = None
+        self.detail = ""
+        self._heard = (HealthState.OK, "")  # what the sound itself says
+        self._silent_since: int | None = None
+        self._lost_at: int | None = None
+        self._dropped = 0
+        self._overruns = 0
+
+    def sound(self) -> bool:
+        """Audio came."""
+        return self.state in _ELSEWHERE and self.report(*self._heard)
+
+    def window(self, window: Window, overruns: int) -> bool:
+        """A window was heard.
+
+        Args:
+            window: the newest.
+            overruns: how often the device reported a loss so far, without saying how much.
+        """
+        if window.dbfs > SILENT_DBFS:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = window.start
+        return self.account(window.end, window.dropped, overruns)
+
+    def account(self, now: int, dropped: int, overruns: int) -> bool:
+        """Time went on. A source that is missing or has stalled stays so until there is sound.
+
+        Args:
+            now: stream time, samples.
+            dropped: samples lost so far.
+            overruns: as in `window`.
+        """
+        if dropped > self._dropped or overruns > self._overruns:
+            self._lost_at, self._dropped, self._overruns = now, dropped, overruns
+        self._heard = self._judge(now)
+        return self.state not in _ELSEWHERE and self.report(*self._heard)
+
+    def report(self, state: HealthState, detail: str) -> bool:
+        """Somebody who knows more than the sound says so: the source is missing, or has stalled."""
+        changed = state is not self.state
+        if changed:
+            self.state, self.detail = state, detail
+        return changed
+
+    def _judge(self, now: int) -> tuple[HealthState, str]:
+        if self._lost_at is not None and now - self._lost_at < OVERRUN_SECONDS * SAMPLE_RATE:
+            return HealthState.OVERRUN, "audio was lost: the machine falls behind, or the device does; lighten its load"
+        if self._silent_since is not None and now - self._silent_since >= SILENT_SECONDS * SAMPLE_RATE:
+            return HealthState.SILENT, (
+                f"nothing but silence for {SILENT_SECONDS:.0f} s: check that the microphone is not muted"
+            )
+        return HealthState.OK, ""

@@ -1,0 +1,54 @@
+"""The speech gate: which 30 ms frames are speech, by WebRTC's voice activity detector."""
+
+from __future__ import annotations
+
+import numpy as np
+import webrtcvad
+from numpy.typing import NDArray
+
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.framing import Framer
+from edge_sser.settings import GateSettings
+
+FRAME_SAMPLES = 480  # 30 ms, the longest frame the detector takes and its steadiest
+_INT16_SCALE = 32_768.0
+
+
+class SpeechGate:
+    """Speech or not, frame by frame.
+
+    The detector adapts to the noise it hears, so every frame goes through it in order, faint ones too.
+    """
+
+    def __init__(self, settings: GateSettings) -> None:
+        self._detector = webrtcvad.Vad(settings.aggressiveness)
+        self._floor_power = 10.0 ** (settings.floor_dbfs / 10.0)
+        self._framer = Framer(FRAME_SAMPLES)
+
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The frames completed by `samples`.
+
+        Args:
+            samples: float32 [n], mono, 16 kHz, nominally -1..1; any n.
+
+        Returns:
+            bool [k]: whether each completed frame is speech.
+        """
+        frames = self._framer.push(samples)
+        pcm = to_int16(frames)
+        heard = [self._detector.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in pcm]
+        # Squared first, summed after: a sum that converts as it goes is cut where numpy's buffer ends, which would
+        # make a frame's last bit depend on how many frames came at once.
+        power = np.square(frames, dtype=np.float64).sum(axis=1) / FRAME_SAMPLES
+        speech: NDArray[np.bool_] = np.array(heard, dtype=np.bool_) & (power >= self._floor_power)
+        return speech
+
+
+def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Samples as 16-bit integers, rounded; what lies beyond full scale saturates instead of wrapping round.
+
+    Args:
+        samples: float32, any shape, nominally -1..1.
+    """
+    scaled: NDArray[np.float32] = np.rint(samples * np.float32(_INT16_SCALE))
+    return np.clip(scaled, -_INT16_SCALE, _INT16_SCALE - 1).astype(np.int16)
