@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES, FeatureParams
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 CARD_KEY = "edge_sser.card"
 CARD_VERSION = 1
@@ -101,7 +104,10 @@ class Card:
         """
         from pydantic import TypeAdapter, ValidationError
 
-        values = json.loads(text)
+        try:
+            values = json.loads(text)
+        except RecursionError:
+            raise ValueError("too deeply nested") from None
         if not isinstance(values, dict) or values.pop("card", None) != CARD_VERSION:
             raise ValueError(f"card version is not {CARD_VERSION}")
         unknown = sorted(set(values) - set(cls.__slots__))
@@ -112,7 +118,7 @@ class Card:
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        if not (card.calibration.temperature > 0 and math.isfinite(card.calibration.bias)):
+        if not (0 < card.calibration.temperature < math.inf and math.isfinite(card.calibration.bias)):
             raise ValueError("calibration is not a positive temperature and a finite bias")
         if not 0 < card.elevated < card.high < 1:
             raise ValueError("levels are not 0 < elevated < high < 1")
@@ -154,41 +160,26 @@ class Model:
             ModelError: the file is missing, damaged, without a card, or made for other features; or the
                 provider is not in this ONNX Runtime.
         """
-        import onnxruntime
-
         self.path = path
         try:
             data = path.read_bytes()
-        except OSError as error:
-            raise ModelError(
-                f"model {path}: {error.strerror or error}: give an .onnx file made by edge-sser export"
-            ) from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = getattr(error, "strerror", None) or error
+            raise ModelError(f"model {path}: {reason}: give an .onnx file made by edge-sser export") from None
         self.sha256 = hashlib.sha256(data).hexdigest()
-        present = onnxruntime.get_available_providers()
-        wanted = list(PROVIDERS) if provider == "auto" else [provider]
-        providers = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in present]
-        if not providers:
-            raise ModelError(
-                f"ONNX Runtime here has no {PROVIDERS[provider]}, only {', '.join(present)}: "
-                "use --provider auto, or install the onnxruntime build for this board"
-            )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # A spinning thread pool costs 40 % of a core at ten inferences a second, at the same latency.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 4
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=providers)
-        except Exception as error:  # ONNX Runtime raises several unrelated classes
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._session = _session(data, provider, threads)
+            self.provider: str = self._session.get_providers()[0]
+            self.card = self._checked_card(FEATURES)
+            self._check_outputs()
+        except ModelError:
+            raise
+        except Exception as error:  # ONNX Runtime raises several unrelated classes, and not only where it loads
+            reason = str(error).splitlines()[0].rstrip(" .") if str(error) else type(error).__name__
             raise ModelError(
-                f"model {path}: not a model that ONNX Runtime can load ({reason}): copy it again, or make it "
+                f"model {path}: not a model that ONNX Runtime can use ({reason}): copy it again, or make it "
                 "with edge-sser export"
             ) from None
-        self.provider: str = self._session.get_providers()[0]
-        self.card = self._checked_card(FEATURES)
 
     @property
     def label(self) -> str:
@@ -200,8 +191,13 @@ class Model:
 
         Args:
             log_mel: float32 [frames, bands], as `LogMel` gives them.
+
+        Raises:
+            ModelError: the model gave something that is not a number.
         """
         stress, emotions = self.logits(log_mel[np.newaxis])
+        if not math.isfinite(stress[0]):
+            raise ModelError(f"model {self.path}: it gave {stress[0]} as a stress logit: train or export it again")
         shifted = np.exp(emotions[0] - emotions[0].max())
         return Score(self.card.calibration.probability(float(stress[0])), shifted / shifted.sum())
 
@@ -245,6 +241,51 @@ class Model:
         if shape is None or shape[1:] != [features.frames, features.bands] or not {*card.outputs} <= outputs:
             raise ModelError(f"model {self.path}: its inputs and outputs are not what its card says: export it again")
         return card
+
+    def _check_outputs(self) -> None:
+        """Computes one window, which also warms the session up: a graph can promise shapes that it does not keep."""
+        silence = np.full((1, FEATURES.frames, FEATURES.bands), FEATURES.floor_db, dtype=np.float32)
+        stress, emotions = self.logits(silence)
+        if stress.shape != (1,) or emotions.shape != (1, len(self.card.emotions)):
+            raise ModelError(
+                f"model {self.path}: its outputs have the shapes {list(stress.shape)} and {list(emotions.shape)}, "
+                f"expected [1] and [1, {len(self.card.emotions)}] as its card says: export it again"
+            )
+        self.score(silence[0])
+
+
+def _session(data: bytes, provider: str, threads: int) -> onnxruntime.InferenceSession:
+    """Opens a graph with a provider, or with the best one that works.
+
+    Raises:
+        ModelError: the provider is not in this ONNX Runtime.
+        Exception: of several unrelated classes, when ONNX Runtime cannot load the graph.
+    """
+    import onnxruntime
+
+    present = onnxruntime.get_available_providers()
+    wanted = list(PROVIDERS) if provider == "auto" else [provider]
+    providers = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in present]
+    if not providers:
+        raise ModelError(
+            f"ONNX Runtime here has no {PROVIDERS[provider]}, only {', '.join(present)}: "
+            "use --provider auto, or install the onnxruntime build for this board"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning thread pool costs 40 % of a core at ten inferences a second, at the same latency.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    while True:
+        try:
+            # Its own fallback prints to standard output, which is for events.
+            return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
+        except Exception:
+            providers = providers[1:]
+            if not providers:
+                raise
 
 
 def default_model_path() -> Path:
