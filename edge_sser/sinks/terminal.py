@@ -13,6 +13,7 @@ from typing import TextIO
 from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
 from edge_sser.sinks.base import Sink
+from edge_sser.sinks.stdout import OutputClosedError
 
 BAR_CELLS = 24
 QUIETEST_DBFS = -60.0  # left end of the level meter
@@ -225,5 +226,7 @@ def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
+    except BrokenPipeError:
+        raise OutputClosedError("standard output was closed by its reader") from None
     except OSError as error:
-        raise SinkError(f"standard output cannot be written ({error.strerror}): nothing more is shown") from None
+        raise SinkError(f"standard output cannot be written: {error.strerror}") from None

@@ -1,0 +1,329 @@
+"""The command line, thin: parse, call, print.
+
+A command's modules are imported when it is called, so that `--help` is quick and nothing that listens imports torch.
+Exit status: 0 done, 1 a failure at run time, 2 wrong usage or configuration, 130 on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge_sser import __version__
+from edge_sser.errors import EdgeSserError, UsageError, missing_extra
+from edge_sser.sinks.stdout import OutputClosedError
+
+if TYPE_CHECKING:
+    from edge_sser.configuration import Flag, Loaded
+
+NOTICE = (
+    "The model was trained on acted emotion. It says how stressed speech sounds, not how a person is: this is not a "
+    "medical device, and it does not detect lies."
+)
+VERSION_TEXT = (
+    f"edge-sser {__version__}\n"
+    "code: Apache-2.0\n"
+    "weights that ship: CC BY-NC-SA 4.0, not for commercial use (the licence of the corpora they were trained on)"
+)
+INTERRUPTED = 130
+_ParseError: type[Exception] = typer.BadParameter.__bases__[0]  # of click, which typer carries under changing names
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    help=f"How stressed speech sounds: a microphone in, rolling levels out.\n\n{NOTICE}",
+)
+config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and show settings.")
+app.add_typer(config_app, name="config")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", metavar="FILE", help="Model file (.onnx) instead of the one that ships.")
+]
+ProviderOption = Annotated[
+    str | None, typer.Option("--provider", help="What computes the model: auto, cpu, cuda or tensorrt.")
+]
+NodeOption = Annotated[str | None, typer.Option("--node", help="This device's name in events.")]
+ChannelOption = Annotated[
+    int | None,
+    typer.Option("--channel", min=0, metavar="N", help="Channel to take, from 0; without it their mean."),
+]
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print version and licences.")] = False,
+) -> None:
+    if version:
+        typer.echo(VERSION_TEXT)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(UsageError.exit_status)
+
+
+@app.command(epilog=NOTICE)
+def listen(
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="mic|mic:ID|FILE|-",
+            help="Where audio comes from: the default microphone, another one (see `edge-sser devices`), a recording, "
+            "or raw PCM on standard input. May be repeated.",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    model: ModelOption = None,
+    provider: ProviderOption = None,
+    node: NodeOption = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="jsonl, text, or auto: a live view on a terminal, JSON Lines when it is not one."
+        ),
+    ] = None,
+    channel: ChannelOption = None,
+    raw_rate: Annotated[int | None, typer.Option("--raw-rate", metavar="HZ", help="Rate of raw PCM.")] = None,
+    raw_channels: Annotated[
+        int | None, typer.Option("--raw-channels", metavar="N", help="Interleaved channels of raw PCM.")
+    ] = None,
+    raw_format: Annotated[
+        str | None, typer.Option("--raw-format", help="Coding of raw PCM: s16le, s32le or f32le.")
+    ] = None,
+    pace: Annotated[
+        bool, typer.Option("--pace/--no-pace", help="Play a recording in real time, or as fast as it goes.")
+    ] = True,
+    log_level: Annotated[
+        str, typer.Option("--log-level", help="On standard error: debug, info, warning or error.")
+    ] = "warning",
+) -> None:
+    """Listens until Ctrl-C: a live view, or JSON Lines in a pipe.
+
+    Each reading describes the last 3 s, every half second. At the end of a recording or pipe it ends by itself.
+    """
+    from edge_sser.listening import run_listen
+
+    flags = _flags(
+        ("source.device", "--source", source),
+        ("source.channel", "--channel", channel),
+        ("source.raw_rate_hz", "--raw-rate", raw_rate),
+        ("source.raw_channels", "--raw-channels", raw_channels),
+        ("source.raw_format", "--raw-format", raw_format),
+        ("model.path", "--model", model and str(model)),
+        ("model.provider", "--provider", provider),
+        ("node", "--node", node),
+        ("output.format", "--format", output),
+    )
+    raise typer.Exit(run_listen(_load(config, flags).settings, paced=pace, log_level=log_level))
+
+
+@app.command(epilog=NOTICE)
+def analyze(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings, in any format and rate.")],
+    config: ConfigOption = None,
+    model: ModelOption = None,
+    provider: ProviderOption = None,
+    node: NodeOption = None,
+    output: Annotated[str, typer.Option("--format", help="jsonl (readings and episodes) or csv (readings).")] = "jsonl",
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="PNG", help="Also draw sound, speech, stress and levels; needs the extra plot."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Recordings analysed at a time.")] = 1,
+    channel: ChannelOption = None,
+) -> None:
+    """Analyses recordings, faster than real time.
+
+    The readings and episodes are those that `listen` would give.
+    """
+    from edge_sser.analyze import run_analyze
+
+    flags = _flags(
+        ("model.path", "--model", model and str(model)),
+        ("model.provider", "--provider", provider),
+        ("node", "--node", node),
+    )
+    settings = _load(config, flags).settings
+    raise typer.Exit(run_analyze(files, settings=settings, form=output, plot=plot, jobs=jobs, channel=channel))
+
+
+@app.command()
+def devices(
+    level: Annotated[bool, typer.Option("--level/--no-level", help="Listen to each for a second.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a microphone.")] = False,
+) -> None:
+    """Lists microphones, their ids, and how loud it is there."""
+    from edge_sser.devices import print_devices
+
+    raise typer.Exit(print_devices(level=level, as_json=as_json))
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    help="Makes models: index, fit, evaluate (extra: train).",
+)
+def train(context: typer.Context) -> None:
+    """Hands over to the commands of training, which are imported only now."""
+    _run_extra("edge_sser.train.cli", "train", "Training", context.args)
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    help="Turns a checkpoint into a model file (extra: export).",
+)
+def export(context: typer.Context) -> None:
+    """Hands over to the commands of export, which are imported only now."""
+    _run_extra("edge_sser.export.cli", "export", "Export", context.args)
+
+
+@app.command()
+def bench(
+    models: Annotated[
+        list[Path] | None, typer.Argument(metavar="MODEL...", help="Model files; the default one.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes minutes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+) -> None:
+    """Measures what a model costs on this machine."""
+    from edge_sser.bench import print_bench
+
+    print_bench(models or [], quick=quick, as_json=as_json)
+
+
+@app.command()
+def doctor(config: ConfigOption = None) -> None:
+    """Says what is missing here, each with its remedy."""
+    from edge_sser.doctor import print_checks
+
+    raise typer.Exit(print_checks(config))
+
+
+@app.command()
+def schema() -> None:
+    """Prints the JSON Schema of the events."""
+    from edge_sser.events import json_schema
+
+    _print_json(json_schema())
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument(help="Settings file (TOML).")]) -> None:
+    """Validates a settings file, without the environment."""
+    from edge_sser.configuration import load_settings
+
+    load_settings(file, environ={})
+    typer.echo(f"{file}: valid")
+
+
+@config_app.command("show")
+def config_show(config: ConfigOption = None) -> None:
+    """Prints the settings in effect as TOML, and where each value comes from."""
+    from edge_sser.settings_text import as_toml
+
+    typer.echo(as_toml(_load(config, {})), nl=False)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Prints the JSON Schema of the settings."""
+    from edge_sser.settings import Settings
+
+    _print_json(Settings.model_json_schema())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status. An error of the user's is one line on standard error.
+
+    Args:
+        arguments: those of the process when None.
+    """
+    try:
+        status = _run(typer.main.get_command(app), "edge-sser", sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except OutputClosedError as error:  # as `head` does: no failure, but worth a line
+        _discard_output()
+        print(f"edge-sser: {error}", file=sys.stderr)
+        return 0
+    except EdgeSserError as error:
+        return _fail(str(error), error.exit_status)
+    except _ParseError as error:
+        return _fail(_usage_text(error), UsageError.exit_status)
+    except OSError as error:
+        _discard_output()
+        return _fail(f"standard output cannot be written: {error.strerror}", EdgeSserError.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return status
+
+
+def _discard_output() -> None:
+    """Leads what is still buffered to nowhere: the interpreter would try to write it as it ends, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _run(command: Any, name: str, arguments: Sequence[str]) -> int:
+    status = command.main(args=list(arguments), prog_name=name, standalone_mode=False)
+    return status if isinstance(status, int) else 0
+
+
+def _run_extra(module: str, command: str, purpose: str, arguments: Sequence[str]) -> None:
+    """Runs a sub-application that lives in a module of its own, with an extra of its own."""
+    from importlib import import_module
+
+    # A first Ctrl-C is Python's here: a training run saves nothing on the way out.
+    try:
+        sub_app = import_module(module).app
+        status = _run(typer.main.get_command(sub_app), f"edge-sser {command}", arguments)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "edge_sser"):
+            raise
+        raise missing_extra(package, command, purpose) from None
+    raise typer.Exit(status)
+
+
+def _load(config: Path | None, flags: dict[str, Flag]) -> Loaded:
+    from edge_sser.configuration import load_settings
+
+    return load_settings(config, flags=flags)
+
+
+def _flags(*given: tuple[str, str, Any]) -> dict[str, Flag]:
+    """Settings key, flag and value of each flag -> those that were given."""
+    from edge_sser.configuration import Flag
+
+    return {key: Flag(name, value) for key, name, value in given if value not in (None, [])}
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _usage_text(error: Any) -> str:
+    context = error.ctx
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return f"a command is missing: {context.command_path} --help shows them"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message}: {context.command_path if context else 'edge-sser'} --help shows what there is"
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"edge-sser: error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
