@@ -1,0 +1,38 @@
+"""Log lines for the journal."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_sser.journal import JournalFormatter, goes_to_journal
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [(logging.DEBUG, 7), (logging.INFO, 6), (25, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 2)],
+)
+def test_every_line_carries_the_priority_of_its_level(level: int, priority: int) -> None:
+    record = logging.LogRecord("edge_sser.daemon", level, "", 0, "desk is %s\nplug it in", ("missing",), None)
+    assert JournalFormatter("%(message)s").format(record) == f"<{priority}>desk is missing\n<{priority}>plug it in"
+
+
+def test_an_empty_message_is_still_an_entry() -> None:
+    record = logging.LogRecord("edge_sser", logging.INFO, "", 0, "", None, None)
+    assert JournalFormatter("%(message)s").format(record) == "<6>"
+
+
+def test_the_journal_is_known_by_its_device_and_inode(tmp_path: Path) -> None:
+    with (tmp_path / "stream").open("w") as stream, (tmp_path / "other").open("w") as other:
+        status = os.fstat(stream.fileno())
+        environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        assert goes_to_journal(stream, environ)
+        assert not goes_to_journal(other, environ)
+        assert not goes_to_journal(stream, {})
+    assert not goes_to_journal(io.StringIO(), environ)
+    assert not goes_to_journal(sys.__stderr__, environ)
