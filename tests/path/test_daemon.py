@@ -1,0 +1,321 @@
+"""Sources through monitors to sinks: how listening goes on and how it ends."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from streams import RATE, make_monitor, play
+
+from edge_sser.audio.block import AudioBlock, EndOfAudio, Source
+from edge_sser.audio.file import FileSource
+from edge_sser.audio.raw import RawSource
+from edge_sser.daemon import Stop, listen, stop_on_signals
+from edge_sser.errors import SinkError, SourceError
+from edge_sser.events import Episode, Event, Health, HealthState, Phase, Reading, Status, StatusState, to_json
+from edge_sser.model import Model
+from edge_sser.node import node_name
+from edge_sser.settings import Settings
+from edge_sser.sinks.base import Sink
+from edge_sser.sinks.stdout import JsonLines
+
+LIVELY = {"rolling": {"time_constant_seconds": 2.0, "dwell_seconds": 0.5, "elevated": 0.3, "high": 0.6}}
+SETTINGS = Settings.model_validate({"node": "cab12", **LIVELY})
+
+
+class Kept(Sink):
+    """Keeps events, and calls somebody with each."""
+
+    def __init__(self, then: Callable[[Event], None] = lambda _event: None) -> None:
+        self.events: list[Event] = []
+        self._then = then
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        self._then(event)
+
+
+class Failing(Sink):
+    """Takes some events and then fails for good."""
+
+    def __init__(self, after: int) -> None:
+        self.taken = 0
+        self._after = after
+
+    def emit(self, event: Event) -> None:
+        if self.taken == self._after:
+            raise SinkError("the disk is gone")
+        self.taken += 1
+
+
+class Breaking(Source):
+    """A microphone that is unplugged after some blocks: a fault that no real part shows on demand."""
+
+    live = True
+
+    def __init__(self, name: str, samples: np.ndarray, *, after: int, started_at: float = 100.0) -> None:
+        self.name = name
+        self.started_at = started_at
+        self.closed = False
+        self._samples = samples
+        self._after = after
+        self._reads = 0
+
+    def read(self, timeout_seconds: float) -> AudioBlock | None:
+        if self._reads == self._after:
+            raise SourceError(f"{self.name} is gone: plug it in again")
+        self._reads += 1
+        return AudioBlock(self._samples[(self._reads - 1) * RATE : self._reads * RATE])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def run(sources: list[Source], model: Model, **arguments: object) -> list[Event]:
+    """Events of a whole listening."""
+    sink = Kept()
+    listen(SETTINGS, sources, [sink], model, threading.Event(), **arguments)  # type: ignore[arg-type]
+    return sink.events
+
+
+def of_kind(kind: type, events: list[Event], source: str | None = None) -> list:
+    return [event for event in events if isinstance(event, kind) and source in (None, event.source)]
+
+
+def recording(path: Path) -> FileSource:
+    return FileSource(path, name="desk")
+
+
+def test_a_recording_gives_its_events_between_online_and_stopped(model: Model, speech: Path) -> None:
+    events = run([recording(speech)], model)
+    first, *between, last = events
+    assert isinstance(first, Status)
+    assert isinstance(last, Status)
+    assert (first.state, last.state) == (StatusState.ONLINE, StatusState.STOPPED)
+    assert (first.node, first.model, first.provider) == ("cab12", model.label, "CPUExecutionProvider")
+    with recording(speech) as source:
+        monitor = make_monitor(model, LIVELY, started_at=source.started_at)
+        audio: list[AudioBlock] = []
+        while True:
+            try:
+                audio += [source.read(1.0)]
+            except EndOfAudio:
+                break
+    assert [to_json(event) for event in between] == [to_json(event) for event in play(monitor, audio)]
+
+
+def test_a_recording_at_its_own_pace_gives_the_same_to_the_last_bit(model: Model, speech: Path) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    paced = FileSource(speech, name="desk", paced=True, clock=lambda: now[0], sleep=sleep)
+    wall_clock = lambda: 0.0  # noqa: E731
+    slow = run([paced], model, clock=lambda: now[0], wall_clock=wall_clock)
+    fast = run([recording(speech)], model, wall_clock=wall_clock)
+    assert now[0] == pytest.approx(soundfile.info(speech).duration, abs=0.1)
+    assert [to_json(event) for event in slow] == [to_json(event) for event in fast]
+
+
+def test_stopping_ends_the_open_episode(model: Model, speech: Path) -> None:
+    stop = threading.Event()
+
+    def stop_in_an_episode(event: Event) -> None:
+        if isinstance(event, Episode):
+            stop.set()
+
+    sink = Kept(stop_in_an_episode)
+    listen(SETTINGS, [FileSource(speech, name="desk")], [sink], model, stop)
+    assert [event.phase for event in of_kind(Episode, sink.events)][-1] is Phase.END
+    assert isinstance(sink.events[-1], Status)
+    assert sink.events[-1].state is StatusState.STOPPED
+    assert of_kind(Reading, sink.events)[-1].end_s < 30.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_listening_properly(model: Model, speech: Path, number: signal.Signals) -> None:
+    def send(event: Event) -> None:
+        if isinstance(event, Episode) and event.phase is Phase.START:
+            os.kill(os.getpid(), number)
+
+    stop = Stop()
+    before = signal.getsignal(number)
+    sink = Kept(send)
+    with stop_on_signals(stop):
+        listen(SETTINGS, [recording(speech)], [sink], model, stop)
+    assert stop.signal_number == number
+    assert of_kind(Episode, sink.events)[-1].phase is Phase.END
+    assert sink.events[-1].state is StatusState.STOPPED  # type: ignore[union-attr]
+    assert signal.getsignal(number) is before
+
+
+def test_a_source_that_says_nothing_is_stalled_until_it_speaks(model: Model, samples: np.ndarray) -> None:
+    reader, writer = os.pipe()
+    seconds = itertools.count(50.0)  # each look at the clock takes one
+    pcm = (samples[: 4 * RATE] * 32767).astype("<i2").tobytes()
+    speak = [pcm]
+
+    def once_stalled(event: Event) -> None:
+        if isinstance(event, Health) and event.state is HealthState.STALLED:
+            os.write(writer, speak.pop()[: 1 << 16])
+            os.close(writer)
+
+    sink = Kept(once_stalled)
+    with os.fdopen(reader, "rb") as stream:
+        source = RawSource(stream, name="pipe", wall_clock=lambda: 2_000.0)
+        listen(SETTINGS, [source], [sink], model, threading.Event(), clock=lambda: float(next(seconds)))
+    states = [event.state for event in of_kind(Health, sink.events)]
+    assert states == [HealthState.STALLED, HealthState.OK]
+    assert of_kind(Health, sink.events)[0].detail
+
+
+def test_a_live_source_is_dated_by_its_first_block(model: Model, samples: np.ndarray) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, (samples[:RATE] * 32767).astype("<i2").tobytes())
+    os.close(writer)
+    times = iter([1_000.0, 2_000.0])  # of opening, of the first block
+    with os.fdopen(reader, "rb") as stream:
+        (ok,) = of_kind(Health, run([RawSource(stream, name="pipe", wall_clock=lambda: next(times))], model))
+    assert ok.ts == "1970-01-01T00:33:19.000Z"
+
+
+def test_live_readings_say_how_late_they_are(model: Model, samples: np.ndarray) -> None:
+    source = Breaking("mic", samples, after=4)
+    sink = Kept()
+    with pytest.raises(SourceError):
+        listen(SETTINGS, [source], [sink], model, threading.Event())
+    assert all(reading.latency_ms >= 0.0 for reading in of_kind(Reading, sink.events))
+
+
+def test_one_source_that_breaks_is_missing_and_the_others_go_on(
+    model: Model, speech: Path, samples: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Breaking("mic", samples[14 * RATE :], after=5)
+    sink = Kept()
+    with pytest.raises(SourceError, match="mic is gone"), caplog.at_level(logging.ERROR):
+        listen(SETTINGS, [broken, recording(speech)], [sink], model, threading.Event())
+    assert broken.closed
+    (_, missing) = of_kind(Health, sink.events, "mic")
+    assert (missing.state, missing.detail) == (HealthState.MISSING, "mic is gone: plug it in again")
+    assert of_kind(Episode, sink.events, "mic")[-1].phase is Phase.END
+    alone = [to_json(event) for event in run([recording(speech)], model) if not isinstance(event, Status)]
+    assert [to_json(e) for e in sink.events if not isinstance(e, Status) and e.source == "desk"] == alone
+    assert [record.getMessage() for record in caplog.records] == [
+        "mic is gone: plug it in again; the other sources go on"
+    ]
+
+
+def test_when_the_last_source_is_gone_its_error_is_raised_after_a_proper_end(model: Model, samples: np.ndarray) -> None:
+    sources: list[Source] = [Breaking("left", samples, after=4), Breaking("right", samples, after=9)]
+    sink = Kept()
+    with pytest.raises(SourceError, match="right is gone"):
+        listen(SETTINGS, sources, [sink], model, threading.Event())
+    assert [event.source for event in of_kind(Health, sink.events) if event.state is HealthState.MISSING] == [
+        "left",
+        "right",
+    ]
+    assert sink.events[-1].state is StatusState.STOPPED  # type: ignore[union-attr]
+
+
+def test_a_truncated_recording_gives_what_it_holds_and_then_the_error(
+    model: Model, samples: np.ndarray, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole.wav"
+    soundfile.write(whole, samples[: 10 * RATE], RATE)
+    torn = tmp_path / "torn.wav"
+    torn.write_bytes(whole.read_bytes()[: 6 * RATE * 2])
+    sink = Kept()
+    with pytest.raises(SourceError, match=r"torn\.wav is truncated"):
+        listen(SETTINGS, [recording(torn)], [sink], model, threading.Event())
+    assert of_kind(Reading, sink.events)[-1].end_s == 5.5
+    assert of_kind(Health, sink.events)[-1].state is HealthState.MISSING
+
+
+def test_a_reader_that_leaves_ends_listening_quietly(model: Model, speech: Path) -> None:
+    reader, writer = os.pipe()
+    kept = Kept(lambda event: os.close(reader) if isinstance(event, Reading) and event.end_s == 5.0 else None)
+    with os.fdopen(writer, "wb") as stream:
+        listen(SETTINGS, [recording(speech)], [kept, JsonLines(stream)], model, threading.Event())
+    assert of_kind(Reading, kept.events)[-1].end_s < 10.0
+    assert kept.events[-1].state is StatusState.STOPPED  # type: ignore[union-attr]
+
+
+def test_a_program_whose_reader_leaves_says_nothing(model_file: Path, speech: Path) -> None:
+    program = f"""
+import sys, threading
+from pathlib import Path
+from edge_sser.audio.file import FileSource
+from edge_sser.daemon import listen
+from edge_sser.model import load_model
+from edge_sser.settings import Settings
+from edge_sser.sinks.stdout import JsonLines
+source = FileSource(Path({str(speech)!r}), name="desk", paced=True)
+model = load_model(Path({str(model_file)!r}))
+listen(Settings(), [source], [JsonLines(sys.stdout.buffer)], model, threading.Event())
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["state"] == "online"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 0
+
+
+def test_a_sink_that_fails_is_left_out_and_the_others_go_on(
+    model: Model, speech: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing, kept = Failing(after=3), Kept()
+    with caplog.at_level(logging.ERROR):
+        listen(SETTINGS, [recording(speech)], [failing, kept], model, threading.Event())
+    assert failing.taken == 3
+    assert [to_json(e) for e in kept.events[1:-1]] == [to_json(e) for e in run([recording(speech)], model)[1:-1]]
+    assert [record.getMessage() for record in caplog.records] == ["the disk is gone; the other outputs go on"]
+
+
+def test_without_any_sink_left_listening_fails(model: Model, speech: Path) -> None:
+    with pytest.raises(SinkError, match="the disk is gone"):
+        listen(SETTINGS, [recording(speech)], [Failing(after=5)], model, threading.Event())
+
+
+def test_sources_take_turns(model: Model, samples: np.ndarray) -> None:
+    stop = threading.Event()
+
+    def stop_late(event: Event) -> None:
+        if isinstance(event, Reading) and event.end_s >= 20.0:
+            stop.set()
+
+    sink = Kept(stop_late)
+    sources: list[Source] = [Breaking(name, samples, after=99) for name in ("a", "b", "c")]
+    listen(SETTINGS, sources, [sink], model, stop)
+    last = [of_kind(Reading, sink.events, name)[-1].end_s for name in ("a", "b", "c")]
+    assert max(last) - min(last) <= 1.0
+
+
+def test_what_is_written_is_json_lines_and_nothing_else(model: Model, speech: Path) -> None:
+    stream = io.BytesIO()
+    listen(SETTINGS, [recording(speech)], [JsonLines(stream)], model, threading.Event())
+    kinds = [json.loads(line)["type"] for line in stream.getvalue().splitlines()]
+    assert (kinds[0], kinds[1], kinds[-1]) == ("status", "health", "status")
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("cab-12.local", "cab-12.local"), ("-ä b_", "b"), ("", "node"), ("x" * 80, "x" * 64)]
+)
+def test_without_a_node_name_the_host_gives_one_that_the_settings_would_accept(host: str, name: str) -> None:
+    assert node_name(Settings(), host) == name
+    assert node_name(Settings(node=name), "other") == name

@@ -1,0 +1,127 @@
+"""Sliding windows: when they come, what is in them, and what lost audio does to their time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streams import LAW, RATE, blocks, chunks, cuts, losses, noise, silence
+
+from edge_sser.audio.block import AudioBlock
+from edge_sser.features import log_mel
+from edge_sser.settings import GateSettings, WindowSettings
+from edge_sser.speech import SpeechGate
+from edge_sser.windows import Window, Windower
+
+LENGTH = 6 * RATE
+WINDOW = 3 * RATE
+
+
+def windower(hop_seconds: float = 0.5) -> Windower:
+    return Windower(window=WindowSettings(hop_seconds=hop_seconds), gate=GateSettings())
+
+
+def windows(audio: Sequence[AudioBlock], hop_seconds: float = 0.5) -> list[Window]:
+    stage = windower(hop_seconds)
+    return [window for block in audio for window in stage.push(block.samples, block.dropped)]
+
+
+def plain(window: Window) -> tuple[object, ...]:
+    return (
+        window.start,
+        window.end,
+        window.dropped,
+        window.log_mel.tobytes(),
+        window.speech_ratio,
+        window.dbfs,
+        window.clipped,
+    )
+
+
+@LAW
+@given(places=cuts(LENGTH), lost=losses(LENGTH), hop=st.sampled_from([0.1, 0.5, 0.7]))
+def test_chunking_changes_nothing(samples: np.ndarray, places: list[int], lost: dict[int, int], hop: float) -> None:
+    audio = samples[12 * RATE :][:LENGTH]
+    cut = windows(blocks(audio, places, lost), hop)
+    whole = windows(blocks(audio, [], lost), hop)
+    assert [plain(window) for window in cut] == [plain(window) for window in whole]
+
+
+@LAW
+@given(hop_blocks=st.integers(1, 30), places=cuts(LENGTH))
+def test_the_first_comes_after_three_seconds_and_then_one_every_hop(hop_blocks: int, places: list[int]) -> None:
+    stage = windower(hop_blocks / 10)
+    ends = []
+    for chunk in chunks(silence(LENGTH / RATE), places):
+        ends += [window.end for window in stage.push(chunk)]
+        assert len(ends) == (max(0, stage.processed - WINDOW + hop_blocks * 1600) // (hop_blocks * 1600))
+    assert ends == list(range(WINDOW, LENGTH + 1, hop_blocks * 1600))
+
+
+@LAW
+@given(lost=losses(LENGTH))
+def test_a_window_holds_the_last_three_seconds_that_were_heard(samples: np.ndarray, lost: dict[int, int]) -> None:
+    audio = samples[12 * RATE :][:LENGTH]
+    time = np.arange(LENGTH) + sum(np.where(np.arange(LENGTH) >= place, gap, 0) for place, gap in lost.items())
+    mel = log_mel(audio)
+    speech = SpeechGate(GateSettings()).push(audio)
+    speech_ends = 480 * (1 + np.arange(speech.size))
+    got = windows(blocks(audio, [], lost))
+    assert len(got) == 7
+    for number, window in enumerate(got):
+        end = WINDOW + number * RATE // 2
+        start = end - WINDOW
+        assert window.start == time[start]
+        assert window.end == time[end - 1] + 1
+        assert window.dropped == window.end - end
+        assert np.array_equal(window.log_mel, mel[start // 160 : end // 160])
+        assert window.log_mel.dtype == np.float32
+        assert window.log_mel.flags.c_contiguous
+        assert window.speech_ratio == speech[(start < speech_ends) & (speech_ends <= end)].mean()
+        assert window.dbfs == pytest.approx(
+            10 * np.log10(np.mean(np.square(audio[start:end], dtype=np.float64))), abs=1e-9
+        )
+
+
+def test_clipping_shows_as_long_as_it_is_inside_the_window() -> None:
+    audio = noise(10.0, dbfs=-30.0)
+    audio[4 * RATE : 4 * RATE + 2] = 1.0
+    clipped = [window.end / RATE for window in windows([AudioBlock(audio)]) if window.clipped]
+    assert clipped == [4.5, 5.0, 5.5, 6.0, 6.5, 7.0]
+
+
+def test_a_window_does_not_change_when_the_audio_goes_on() -> None:
+    stage = windower()
+    (window,) = stage.push(noise(3.0, dbfs=-30.0))
+    before = window.log_mel.copy()
+    stage.push(noise(3.0, dbfs=-10.0, seed=1))
+    assert np.array_equal(window.log_mel, before)
+
+
+def test_each_frame_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    transform = np.fft.rfft
+
+    def counting(frames: np.ndarray, size: int) -> np.ndarray:
+        rows.append(len(frames))
+        return transform(frames, size)
+
+    monkeypatch.setattr(np.fft, "rfft", counting)
+    assert len(windows([AudioBlock(noise(6.0, dbfs=-30.0))], hop_seconds=0.1)) == 31
+    assert sum(rows) == 600
+
+
+@LAW
+@given(places=cuts(LENGTH), lost=losses(LENGTH))
+def test_every_sample_is_accounted_for(places: list[int], lost: dict[int, int]) -> None:
+    stage = windower()
+    audio = blocks(noise(LENGTH / RATE, dbfs=-30.0), places, lost)
+    for number, block in enumerate(audio):
+        stage.push(block.samples, block.dropped)
+        seen = audio[: number + 1]
+        assert stage.processed == sum(block.samples.size for block in seen)
+        assert stage.dropped == sum(block.dropped for block in seen)
+        assert stage.now == stage.processed + stage.dropped

@@ -1,0 +1,216 @@
+"""Model files: what a good one gives, and the one line that a bad one gets."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from models import CARD, EMOTIONS, changed_card, save_graph, write_model
+from onnx import TensorProto, helper
+
+from edge_sser.errors import ModelError
+from edge_sser.features import FEATURES
+from edge_sser.model import Calibration, Card, load_model
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
+    """Loads a file that must be refused, and returns the message."""
+
+    def load(path: Path) -> str:
+        with pytest.raises(ModelError) as caught:
+            load_model(path)
+        message = str(caught.value)
+        assert len(message.splitlines()) == 1
+        assert str(path) in message
+        assert ": " in message.removeprefix(f"model {path}: ")  # what was found, and what to do
+        assert capfd.readouterr() == ("", "")  # nothing from ONNX Runtime on either stream
+        return message
+
+    return load
+
+
+def card_with(**changes: Any) -> str:
+    """The card's text with fields changed, or left out where the value is `...`."""
+    values = {**json.loads(CARD.to_json()), **changes}
+    return json.dumps({name: value for name, value in values.items() if value is not ...})
+
+
+def window(contrast_db: float) -> np.ndarray:
+    """A window whose loudest value stands that far above the mean."""
+    mel = np.full((FEATURES.frames, FEATURES.bands), -60.0, dtype=np.float32)
+    mel[0, 0] += contrast_db
+    return mel
+
+
+def test_a_good_file_scores_windows_and_says_what_it_is(tmp_path: Path) -> None:
+    calibration = Calibration(temperature=2.0, bias=-0.5)
+    path = write_model(tmp_path / "tiny.onnx", card=changed_card(calibration=calibration), slope=0.5, centre_db=40.0)
+    model = load_model(path)
+    score = model.score(window(60.0))
+    assert score.stress == pytest.approx(1.0 / (1.0 + math.exp(-(0.5 * 20.0 / 2.0 - 0.5))), abs=1e-3)
+    assert score.emotions.shape == (len(EMOTIONS),)
+    assert score.emotions.sum() == pytest.approx(1.0)
+    assert model.label == f"tiny@{model.sha256[:8]}"
+    assert model.provider == "CPUExecutionProvider"
+    assert model.card == changed_card(calibration=calibration)
+
+
+def test_a_batch_gives_what_its_windows_give(tmp_path: Path) -> None:
+    model = load_model(write_model(tmp_path / "tiny.onnx"))
+    stress, emotions = model.logits(np.stack([window(20.0), window(50.0)]))
+    assert stress.shape == (2,)
+    assert emotions.shape == (2, len(EMOTIONS))
+    assert stress[0] < stress[1]
+
+
+@pytest.mark.parametrize("logit", [-1e6, -30.0, 0.0, 30.0, 1e6])
+def test_any_logit_gives_a_probability(logit: float) -> None:
+    calibration = Calibration(temperature=0.5, bias=0.25)
+    probability = calibration.probability(logit)
+    assert 0.0 <= probability <= 1.0
+    assert probability == pytest.approx(0.5 + 0.5 * math.tanh((logit / 0.5 + 0.25) / 2.0), abs=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(elevated=st.floats(0.01, 0.5), gap=st.floats(0.01, 0.4), name=st.text(max_size=20), bias=st.floats(-9, 9))
+def test_a_card_survives_the_trip_through_its_text(elevated: float, gap: float, name: str, bias: float) -> None:
+    calibration = Calibration(temperature=1.25, bias=bias)
+    card = changed_card(name=name, elevated=elevated, high=elevated + gap, calibration=calibration)
+    assert Card.from_json(card.to_json()) == card
+
+
+def test_a_file_that_is_not_there(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    assert "No such file" in refused(tmp_path / "absent.onnx")
+    assert "Is a directory" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(4096), b"RIFF" + bytes(200)])
+def test_a_file_that_is_no_model(refused: Callable[[Path], str], tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "wrong.onnx"
+    path.write_bytes(content)
+    assert "not a model that ONNX Runtime can use" in refused(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_file(refused: Callable[[Path], str], tmp_path: Path, share: float) -> None:
+    path = write_model(tmp_path / "torn.onnx")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert "copy it again" in refused(path)
+
+
+def test_a_file_without_a_card(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    assert "it has no card" in refused(write_model(tmp_path / "bare.onnx", card=None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sample_rate": 8_000}, "sample_rate"),
+        ({"bands": 80, "floor_db": -80.0}, "bands, floor_db"),
+        ({"preemphasis": 0.97}, "preemphasis"),
+    ],
+)
+def test_a_model_made_for_other_features(
+    refused: Callable[[Path], str], tmp_path: Path, changes: dict[str, float], named: str
+) -> None:
+    card = card_with(features={**FEATURES.as_dict(), **changes})
+    message = refused(write_model(tmp_path / "other.onnx", card=card))
+    assert f"made for other features than this version computes ({named} differ)" in message
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [
+        ("", "Expecting value"),
+        ("{", "Expecting property name"),
+        ("[1, 2]", "card version is not 1"),
+        ("[" * 100_000, "too deeply nested"),
+        (card_with(card=2), "card version is not 1"),
+        (card_with(mood="good"), "unknown field mood"),
+        (card_with(licence=...), "licence"),
+        (card_with(emotions=3), "emotions"),
+        (card_with(calibration={"temperature": 0.0, "bias": 0.0}), "positive temperature"),
+        (card_with(calibration={"temperature": math.inf, "bias": 0.0}), "positive temperature"),
+        (card_with(calibration={"temperature": 1.0}), "calibration.bias"),
+        (card_with(elevated=0.8), "0 < elevated < high < 1"),
+        (card_with(high=math.nan), "0 < elevated < high < 1"),
+    ],
+)
+def test_a_damaged_card(refused: Callable[[Path], str], tmp_path: Path, card: str, reason: str) -> None:
+    message = refused(write_model(tmp_path / "damaged.onnx", card=card))
+    assert "its card is damaged or of another version" in message
+    assert reason in message
+
+
+@pytest.mark.parametrize("changes", [{"input": "mel"}, {"outputs": ["stress_logit", "moods"]}])
+def test_a_card_that_names_what_the_graph_has_not(
+    refused: Callable[[Path], str], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    message = refused(write_model(tmp_path / "strange.onnx", card=card_with(**changes)))
+    assert "its inputs and outputs are not what its card says" in message
+
+
+@pytest.mark.parametrize("changes", [{"outputs": ["emotion_logits", "stress_logit"]}, {"emotions": ["glad", "sad"]}])
+def test_outputs_of_another_shape(refused: Callable[[Path], str], tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert "its outputs have the shapes" in refused(write_model(tmp_path / "bent.onnx", card=card_with(**changes)))
+
+
+def test_a_graph_for_windows_of_another_length(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["log_mel"], ["stress_logit"])]
+    path = save_graph(tmp_path / "short.onnx", nodes, [], frames=200)
+    refused(path)
+
+
+def test_a_graph_for_another_type_of_number(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["log_mel"], ["single"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["single"], ["flat"]),
+        helper.make_node("ReduceMean", ["flat"], ["mean"], keepdims=0),
+        helper.make_node("Identity", ["mean"], ["stress_logit"]),
+        helper.make_node("Identity", ["flat"], ["emotion_logits"]),
+    ]
+    refused(save_graph(tmp_path / "half.onnx", nodes, [], input_type=TensorProto.FLOAT16))
+
+
+@pytest.mark.parametrize("slope", [math.nan, math.inf])
+def test_a_model_that_gives_no_numbers(refused: Callable[[Path], str], tmp_path: Path, slope: float) -> None:
+    assert "as a stress logit" in refused(write_model(tmp_path / "lost.onnx", slope=slope))
+
+
+def test_numbers_that_end_later_are_an_error_too(tmp_path: Path) -> None:
+    model = load_model(write_model(tmp_path / "tiny.onnx"))
+    mel = window(20.0)
+    mel[5, 5] = math.inf
+    with pytest.raises(ModelError, match=r"tiny\.onnx: it gave .* as a stress logit"):
+        model.score(mel)
+
+
+def test_a_provider_that_is_not_here(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "tiny.onnx")
+    with pytest.raises(ModelError, match=r"ONNX Runtime here has no TensorrtExecutionProvider, only .*--provider auto"):
+        load_model(path, provider="tensorrt")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_file_with_flipped_bytes_loads_or_is_refused(tmp_path: Path, data: st.DataObject) -> None:
+    path = write_model(tmp_path / "flipped.onnx")
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    stress, message = 0.0, "refused"
+    try:
+        stress = load_model(path).score(window(20.0)).stress
+    except ModelError as error:
+        message = str(error)
+    assert 0.0 <= stress <= 1.0
+    assert len(message.splitlines()) == 1
