@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
@@ -44,63 +44,44 @@ PACKAGES = ("edge-sser", "numpy", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)
-class HopCost:
-    """CPU time of one hop in which the model was asked, and of its parts; medians, ms on one core."""
-
-    whole_ms: float
-    gate_ms: float
-    features_ms: float
-    level_ms: float
-    model_ms: float
-
-    @property
-    def rest_ms(self) -> float:
-        """Windows, rolling level, events: what is left."""
-        return self.whole_ms - self.gate_ms - self.features_ms - self.level_ms - self.model_ms
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFigures:
-    """What one model costs here.
+class Figure:
+    """One measured value.
 
     Attributes:
-        inference_ms: median of one inference, wall clock, one thread.
-        inference_p95_ms: 95th percentile.
-        streams_per_core: sources that one core could serve if all of them spoke all the time.
+        value: None when it could not be measured.
+        remark: why not.
     """
 
-    model: str
-    inference_ms: float
-    inference_p95_ms: float
-    hop: HopCost
-    streams_per_core: float
+    name: str
+    value: float | None
+    unit: str
+    remark: str = ""
 
 
 def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool) -> None:
     """Measures and prints.
 
     Args:
-        models: model files; the one that ships when empty.
+        models: model files; the one that ships when empty. What whole processes cost is measured with the first.
         quick: leave out what takes minutes.
         as_json: one JSON object instead of a table.
     """
     samples = _demo()
     loaded = [load_model(path, provider="cpu") for path in models] or [load_model(provider="cpu")]
-    figures = [_model_figures(model, samples) for model in loaded]
-    rows = {f"{figure.model}: {name}": value for figure in figures for name, value in _model_rows(figure).items()}
-    rows |= _hubert_rows(figures)
-    rows |= _process_rows(loaded[0].path, samples, quick=quick)
+    hubert = _hubert()
+    figures = [figure for model in loaded for figure in _model_figures(model, samples, hubert.value)]
+    figures += [hubert, *_process_figures(loaded[0].path, samples, quick=quick)]
     machine = _machine()
     if as_json:
-        models_json = [asdict(figure) | {"hop": asdict(figure.hop)} for figure in figures]
-        typer.echo(json.dumps({"machine": machine, "models": models_json, "figures": rows}, indent=2))
+        typer.echo(json.dumps({"machine": machine, "figures": [asdict(figure) for figure in figures]}, indent=2))
         return
-    for name, value in machine.items():
-        typer.echo(f"{name}: {value}")
+    for name, text in machine.items():
+        typer.echo(f"{name}: {text}")
     typer.echo()
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        typer.echo(f"{name:{width}}  {value}")
+    width = max(len(figure.name) for figure in figures)
+    for figure in figures:
+        value = f"not measured: {figure.remark}" if figure.value is None else f"{figure.value:10.4g} {figure.unit}"
+        typer.echo(f"{figure.name:{width}}  {value}")
 
 
 def _demo() -> NDArray[np.float32]:
@@ -108,7 +89,7 @@ def _demo() -> NDArray[np.float32]:
     return np.asarray(samples, dtype=np.float32)
 
 
-def _model_figures(model: Model, samples: NDArray[np.float32]) -> ModelFigures:
+def _model_figures(model: Model, samples: NDArray[np.float32], hubert_ms: float | None) -> list[Figure]:
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (8, FEATURES.frames, FEATURES.bands)).astype(np.float32)
     wall, cpu = [], []
     for index in range(WARM_UP_INFERENCES + INFERENCES):
@@ -118,20 +99,25 @@ def _model_figures(model: Model, samples: NDArray[np.float32]) -> ModelFigures:
         wall.append(time.perf_counter() - begun)
     wall, cpu = wall[WARM_UP_INFERENCES:], cpu[WARM_UP_INFERENCES:]
     settings = Settings()
-    hop = HopCost(
-        whole_ms=_whole_hop_ms(model, settings, samples),
-        gate_ms=_part_ms(SpeechGate(settings.gate).push, settings, samples),
-        features_ms=_part_ms(LogMel().push, settings, samples),
-        level_ms=_part_ms(LevelMeter().push, settings, samples),
-        model_ms=1000.0 * statistics.median(cpu),
-    )
-    return ModelFigures(
-        model=model.label,
-        inference_ms=1000.0 * statistics.median(wall),
-        inference_p95_ms=1000.0 * statistics.quantiles(wall, n=20)[-1],
-        hop=hop,
-        streams_per_core=1000.0 * settings.window.hop_seconds / hop.whole_ms,
-    )
+    whole_ms = _whole_hop_ms(model, settings, samples)
+    parts_ms = {
+        "speech gate": _part_ms(SpeechGate(settings.gate).push, settings, samples),
+        "log-mel": _part_ms(LogMel().push, settings, samples),
+        "level meter": _part_ms(LevelMeter().push, settings, samples),
+        "model": 1000.0 * statistics.median(cpu),
+    }
+    rest_ms = whole_ms - sum(parts_ms.values())
+    figures = [
+        Figure("one inference, median", 1000.0 * statistics.median(wall), "ms"),
+        Figure("one inference, 95th percentile", 1000.0 * statistics.quantiles(wall, n=20)[-1], "ms"),
+        Figure("one whole hop of speech", whole_ms, "ms of CPU"),
+        *(Figure(f"  {part}", cost_ms, "ms of CPU") for part, cost_ms in parts_ms.items()),
+        Figure("  windows, rolling, events", rest_ms, "ms of CPU"),
+        Figure("streams per core, all speaking", 1000.0 * settings.window.hop_seconds / whole_ms, ""),
+    ]
+    if hubert_ms is not None:
+        figures.append(Figure("cheaper than HuBERT-base, per hop", hubert_ms / whole_ms, "times"))
+    return [replace(figure, name=f"{model.label}: {figure.name}") for figure in figures]
 
 
 def _hops(samples: NDArray[np.float32], settings: Settings) -> Iterator[list[NDArray[np.float32]]]:
@@ -165,54 +151,40 @@ def _whole_hop_ms(model: Model, settings: Settings, samples: NDArray[np.float32]
     return 1000.0 * statistics.median(seconds)
 
 
-def _model_rows(figure: ModelFigures) -> dict[str, str]:
-    hop = figure.hop
-    return {
-        "one inference, 1 thread": f"{figure.inference_ms:.3f} ms median, {figure.inference_p95_ms:.3f} ms p95",
-        "one whole hop with speech": f"{hop.whole_ms:.3f} ms of CPU",
-        "  speech gate": f"{hop.gate_ms:.3f} ms",
-        "  log-mel": f"{hop.features_ms:.3f} ms",
-        "  level meter": f"{hop.level_ms:.3f} ms",
-        "  model": f"{hop.model_ms:.3f} ms",
-        "  windows, rolling, events": f"{hop.rest_ms:.3f} ms",
-        "streams per core, all speaking": f"{figure.streams_per_core:.0f}",
-    }
-
-
-def _hubert_rows(figures: Sequence[ModelFigures]) -> dict[str, str]:
-    name = "HuBERT-base, one pass over the same 3 s"
+def _hubert() -> Figure:
+    name, unit = "HuBERT-base, one pass over 3 s", "ms of CPU"
     if not HUBERT.exists():
-        return {name: "not measured: run bench from a checkout"}
+        return Figure(name, None, unit, "run bench from a checkout")
     done = subprocess.run([sys.executable, str(HUBERT)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        return {name: 'not measured: it needs torch, pip install "edge-sser[train]"'}
-    seconds = json.loads(done.stdout)["cpu_seconds"]
-    rows = {name: f"{1000.0 * seconds:.0f} ms of CPU"}
-    for figure in figures:
-        rows[f"{figure.model}: HuBERT-base over one whole hop"] = f"{1000.0 * seconds / figure.hop.whole_ms:.0f} times"
-    return rows
+        return Figure(name, None, unit, 'it needs torch: pip install "edge-sser[train]"')
+    return Figure(name, 1000.0 * float(json.loads(done.stdout)["cpu_seconds"]), unit)
 
 
-def _process_rows(model: Path, samples: NDArray[np.float32], *, quick: bool) -> dict[str, str]:
-    rows = {"edge-sser --help": f"{median_wall_s('--help', runs=HELP_RUNS):.2f} s"}
+def _process_figures(model: Path, samples: NDArray[np.float32], *, quick: bool) -> list[Figure]:
+    figures = [Figure("edge-sser --help", median_wall_s("--help", runs=HELP_RUNS), "s")]
+    lengths = {"4 s": 4.0, "1 minute": 60.0} if quick else {"4 s": 4.0, "10 minutes": 600.0, "1 hour": 3600.0}
     with tempfile.TemporaryDirectory() as folder:
-        minutes = Path(folder) / "minutes.flac"
-        _write_repeated(minutes, samples, seconds=60.0 if quick else 600.0)
-        short = run_cost("analyze", str(minutes), "--model", str(model))
-        if quick:
-            return rows | {"a minute through analyze": f"{short.cpu_s:.2f} s of CPU, peak {short.peak_mb:.0f} MB"}
-        hour = Path(folder) / "hour.flac"
-        _write_repeated(hour, samples, seconds=3600.0)
-        long = run_cost("analyze", str(hour), "--model", str(model))
-    silence = listen_cost(np.zeros(SAMPLE_RATE, dtype=np.float32), model=model, seconds=LISTEN_SECONDS)
-    speech = listen_cost(samples, model=model, seconds=LISTEN_SECONDS)
-    return rows | {
-        "10 minutes through analyze": f"{short.wall_s:.1f} s, {short.cpu_s:.1f} s of CPU, peak {short.peak_mb:.0f} MB",
-        "an hour through analyze": f"{long.wall_s:.1f} s, {long.cpu_s:.1f} s of CPU, peak {long.peak_mb:.0f} MB",
-        "listen on silence": f"{silence.cpu_share:.2%} of a core, peak {silence.peak_mb:.0f} MB",
-        "listen on speech": f"{speech.cpu_share:.2%} of a core, peak {speech.peak_mb:.0f} MB",
-        "first reading after the third second of audio, start included": f"{speech.first_reading_s:.2f} s",
-    }
+        for name, seconds in lengths.items():
+            recording = Path(folder) / "recording.flac"
+            _write_repeated(recording, samples, seconds=seconds)
+            cost = run_cost("analyze", str(recording), "--model", str(model))
+            figures += [
+                Figure(f"{name} through analyze", cost.wall_s, "s"),
+                Figure(f"{name} through analyze", cost.cpu_s, "s of CPU"),
+                Figure(f"{name} through analyze, memory", cost.peak_mb, "MB"),
+            ]
+    if quick:
+        return figures
+    silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
+    for name, heard in {"silence": silence, "speech": samples}.items():
+        listened = listen_cost(heard, model=model, seconds=LISTEN_SECONDS)
+        figures += [
+            Figure(f"listen on {name}", 100.0 * listened.cpu_share, "% of a core"),
+            Figure(f"listen on {name}, memory", listened.peak_mb, "MB"),
+            Figure(f"listen on {name}, first reading after the third second", listened.first_reading_s, "s"),
+        ]
+    return figures
 
 
 def _write_repeated(path: Path, samples: NDArray[np.float32], *, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -99,7 +100,8 @@ def listen_cost(samples: NDArray[np.float32], *, model: Path, seconds: float) ->
     assert process.stdin is not None
     warm: tuple[float, float] | None = None
     for index, chunk in enumerate(_chunks(samples, WARM_UP_SECONDS + seconds)):
-        time.sleep(max(0.0, begun + index * CHUNK_SECONDS - time.monotonic()))
+        # A capture program hands on a chunk when its last sample has been spoken.
+        time.sleep(max(0.0, begun + (index + 1) * CHUNK_SECONDS - time.monotonic()))
         if warm is None and index * CHUNK_SECONDS >= WARM_UP_SECONDS:
             warm = time.monotonic(), _cpu_seconds(process.pid)
         try:
@@ -108,7 +110,8 @@ def listen_cost(samples: NDArray[np.float32], *, model: Path, seconds: float) ->
         except BrokenPipeError:
             break
     cpu_s, peak_mb, now = _cpu_seconds(process.pid), _peak_mb(process.pid), time.monotonic()
-    process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
     assert process.stderr is not None
     said = process.stderr.read()
     process.wait()

@@ -216,7 +216,7 @@ def schema() -> None:
 
 
 @config_app.command("check")
-def config_check(file: Annotated[Path, typer.Argument(help="Settings file (TOML).")]) -> None:
+def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file (TOML).")]) -> None:
     """Validates a settings file, without the environment."""
     from edge_sser.configuration import load_settings
 

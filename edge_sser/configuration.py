@@ -273,7 +273,7 @@ def _find_file(environ: Mapping[str, str]) -> Path | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such settings file: check the path, or leave it out") from None
     except OSError as error:
@@ -282,8 +282,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(
             f"{path}: byte {error.start} is not UTF-8, expected a TOML file: save it as UTF-8"
         ) from None
+    try:
+        return dict(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: not valid TOML: {error}: correct that line") from None
+        end = f"at line {len(text.splitlines())}, the end of the file"
+        reason = str(error).replace("at end of document", end)
+        raise SettingsError(f"{path}: not valid TOML: {reason}: correct that line") from None
 
 
 def _from_text(text: str, schema: Mapping[str, Any]) -> Any:

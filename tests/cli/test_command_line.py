@@ -1,0 +1,157 @@
+"""The command line itself: help, version, usage errors, what is imported, settings on it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import edge_sser
+from edge_sser.events import json_schema
+
+
+def loaded_modules(*arguments: str) -> set[str]:
+    """What a command imports, by name of the package."""
+    program = (
+        "import sys; from edge_sser.cli import main; status = main(sys.argv[1:]);"
+        "print(status, *sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    status, *modules = done.stderr.splitlines()[-1].split()
+    assert status == "0"
+    return set(modules)
+
+
+def test_help_says_what_the_program_is_not(call):
+    result = call("--help")
+    assert result.status == 0
+    assert "not a medical device" in " ".join(result.out.split())
+    assert "acted emotion" in " ".join(result.out.split())
+    for command in ("listen", "analyze", "devices", "train", "export", "bench", "doctor", "config", "schema"):
+        assert f"\n  {command} " in result.out
+
+
+def test_help_imports_nothing_heavy():
+    heavy = {"numpy", "onnxruntime", "torch", "pydantic", "rich", "soundfile", "webrtcvad", "paho"}
+    assert not heavy & loaded_modules("--help")
+
+
+@pytest.mark.parametrize("command", ["listen", "analyze"])
+def test_no_torch_on_the_device(command, speech, model):
+    source = ["--no-pace", "--source"] if command == "listen" else []
+    modules = loaded_modules(command, "--model", model, *source, str(speech))
+    assert "onnxruntime" in modules
+    assert not {"torch", "torchaudio", "scipy", "sklearn", "pyaudio"} & modules
+
+
+def test_the_version_names_the_licence_of_the_weights(call):
+    result = call("--version")
+    assert result.status == 0
+    assert edge_sser.__version__ in result.out
+    assert "CC BY-NC-SA 4.0" in result.out
+
+
+def test_no_command_prints_the_help_and_counts_as_wrong_usage(call):
+    result = call()
+    assert result.status == 2
+    assert result.out == ""
+    assert "Usage:" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["lisen"], "lisen"),
+        (["listen", "--souce", "x"], "--source"),
+        (["listen", "--raw-rate", "fast"], "--raw-rate"),
+        (["listen", "--raw-rate", "1"], "--raw-rate: expected a whole number from 4000 to 384000"),
+        (["listen", "--raw-format", "mp3"], "s16le, s32le, f32le"),
+        (["listen", "--format", "xml"], "auto, jsonl, text"),
+        (["listen", "--log-level", "loud"], "debug, info, warning, error"),
+        (["listen", "--node", "a b"], "--node"),
+        (["listen", "--provider", "tpu"], "auto, cpu, cuda, tensorrt"),
+        (["analyze"], "FILE"),
+        (["analyze", "x.wav", "--format", "xml"], "jsonl, csv"),
+        (["analyze", "x.wav", "--jobs", "0"], "--jobs"),
+        (["analyze", "x.wav", "--channel", "-1"], "--channel"),
+        (["config", "check"], "FILE"),
+        (["config", "chek"], "chek"),
+        (["train", "bogus"], "bogus"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(call, arguments, part):
+    call(*arguments).refuses(2, part)
+
+
+def test_a_missing_extra_is_one_line_that_says_how_to_install_it(call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "edge_sser.train.cli", None)
+    monkeypatch.delitem(sys.modules, "edge_sser.train.cli")
+    monkeypatch.setattr("importlib.import_module", _without_torch)
+    call("train", "fit", "table.csv", "--out", "runs").refuses(1, "torch", 'pip install "edge-sser[train]"')
+
+
+def _without_torch(name):
+    raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+
+def test_the_schema_is_json_schema_and_is_the_committed_one(call):
+    result = call("schema")
+    schema = json.loads(result.out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema == json_schema()
+
+
+def test_config_check_accepts_a_valid_file_and_ignores_the_environment(call, tmp_path, monkeypatch):
+    path = tmp_path / "config.toml"
+    path.write_text("[gate]\naggressiveness = 3\n")
+    monkeypatch.setenv("EDGE_SSER_GATE_AGGRESSIVENESS", "9")
+    result = call("config", "check", path)
+    assert (result.status, result.err) == (0, "")
+    path.write_text("[gate]\nagressiveness = 3\n")
+    call("config", "check", path).refuses(2, str(path), "gate.agressiveness", "gate.aggressiveness")
+
+
+def test_config_show_says_where_values_come_from(call, tmp_path, monkeypatch):
+    path = tmp_path / "config.toml"
+    path.write_text("[gate]\naggressiveness = 3\n")
+    monkeypatch.setenv("EDGE_SSER_NODE", "cabinet")
+    lines = call("config", "show", "--config", path).out.splitlines()
+    assert any(line.startswith("aggressiveness = 3") and line.endswith(f"# {path}") for line in lines)
+    assert any(line.startswith('node = "cabinet"') and line.endswith("# EDGE_SSER_NODE") for line in lines)
+    assert any(line.startswith("hop_seconds = 0.5") and line.endswith("# default") for line in lines)
+
+
+def test_config_schema_describes_every_setting(call):
+    schema = json.loads(call("config", "schema").out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$defs"]["GateSettings"]["properties"]["aggressiveness"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[gate]\naggressiveness = 'x'", "gate.aggressiveness"),
+        ("[gate]\naggressiveness = 9", "from 0 to 3"),
+        ("[gate]\nagressiveness = 1", "did you mean gate.aggressiveness?"),
+        ("[gate", "line 1"),
+        ("[rolling]\nelevated = 0.9", "elevated"),  # above the model card's high
+    ],
+)
+@pytest.mark.parametrize("command", ["listen", "analyze"])
+def test_a_wrong_configuration_ends_with_status_2_before_any_audio(call, tmp_path, speech, model, command, text, part):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    arguments = ["--no-pace", "--source", speech] if command == "listen" else [speech]
+    result = call(command, "--config", path, "--model", model, *arguments)
+    result.refuses(2, part)
+    assert result.of_type("reading") == []
+
+
+def test_the_program_starts_as_installed():
+    program = Path(sys.executable).with_name("edge-sser")
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("edge-sser ")
