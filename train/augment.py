@@ -133,9 +133,8 @@ class Augmenter:
         noise = noise * _power(draw.uniform(*settings.noise_tilt_db)[:, None] * octaves)[:, None, :]
         snr = _power(draw.uniform(*settings.noise_snr_db))
         added = torch.where(draw.chance(settings.noise), 1.0, 1e-4)  # never digital silence
-        # The signal is what is loud in the window, so that one word in a long pause keeps its SNR.
-        loud = power.sum(dim=2).quantile(0.95, dim=1).clamp(min=1e-9)
-        scale = added * loud / (snr * noise.sum(dim=2).mean(dim=1))
+        mean = power.sum(dim=2).mean(dim=1).clamp(min=1e-9)
+        scale = added * mean / (snr * noise.sum(dim=2).mean(dim=1))
         return power + noise * scale.view(batch, 1, 1)
 
     def _mask(self, window: Tensor, draw: _Draw) -> Tensor:

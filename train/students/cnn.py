@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edge_sser.features import FEATURES
 
 # Bands quieter than this below the window's loudest are raised to it: a floor that moves with the gain knob.
-RANGE_DB = 70.0
+RANGE_DB = 60.0
 # A unit of the standardised input. The mean is taken from the window, the deviation is not: dividing by it costs
 # accuracy on corpora that were not trained on.
 UNIT_DB = 15.0
