@@ -30,13 +30,13 @@ from edge_sser.sinks.connection import Connection, Message, Tag
 log = logging.getLogger("edge_sser.mqtt")
 
 STABLE_SECONDS = 10.0  # a connection that held for this long starts the backoff over
+BRIEF_CONNECTIONS = 3  # so many in a row that did not hold are no accident
 CONNACK_SECONDS = 10.0  # for the broker to answer the first packet
 ACK_SECONDS = 60.0  # for the broker to acknowledge a message, before the connection is given up
 TICK_SECONDS = 1.0  # how often the keepalive is looked at
 
 _LOGIN_REFUSED = {0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C}  # MQTT 5 reason codes that a person must see to
 _UNSUPPORTED_VERSION = 0x84
-_TAKEN_OVER = 0x8E
 
 
 class LinkState(str, Enum):
@@ -188,7 +188,7 @@ class BrokerLink:
             self._wake_w.close()
 
     def _keep_connected(self) -> None:
-        attempt, unanswered, version = 0, 0, MQTTProtocolVersion.MQTTv5
+        attempt, unanswered, brief, version = 0, 0, 0, MQTTProtocolVersion.MQTTv5
         while not self._stop.is_set():
             end = self._connect_and_serve(version)
             if self._stop.is_set():
@@ -199,7 +199,9 @@ class BrokerLink:
             # A broker that hangs up without a word may be one that does not know MQTT 5: every third attempt is 3.1.1.
             unanswered = unanswered + 1 if end.no_answer else 0
             version = MQTTProtocolVersion.MQTTv311 if unanswered % 3 == 2 else MQTTProtocolVersion.MQTTv5
-            self._change(end.state, end.detail)
+            brief = brief + 1 if 0.0 < end.held_seconds < STABLE_SECONDS else 0
+            hint = f"; does another client use the id {self._options.client_id}?" if brief >= BRIEF_CONNECTIONS else ""
+            self._change(end.state, end.detail + hint)
             attempt = 0 if end.held_seconds >= STABLE_SECONDS else attempt + 1
             longest = min(self._options.retry_max_seconds, self._options.retry_min_seconds * 2.0 ** min(attempt, 32))
             # Half of the wait is chance, so that a thousand devices do not come back in the same second.
@@ -226,8 +228,8 @@ class BrokerLink:
                 LinkState.UNTRUSTED,
                 f"its certificate cannot be trusted: {error.verify_message}; check mqtt.ca_file and the host name",
             )
-        except ssl.SSLEOFError:
-            return _End(LinkState.UNREACHABLE, "closed the connection during the TLS handshake")
+        except (ssl.SSLEOFError, ConnectionResetError):
+            return _End(LinkState.UNREACHABLE, "hangs up during the TLS handshake; is this its port for TLS?")
         except ssl.SSLError as error:
             return _End(LinkState.UNTRUSTED, f"TLS failed: {error.reason or error}; is this the port for TLS?")
         except (OSError, UnicodeError) as error:
@@ -314,10 +316,8 @@ class BrokerLink:
 
     def _explain(self, connection: Connection, accepted_at: float | None) -> _End:
         if accepted_at is not None:
-            detail = f"connection lost: {connection.ended_because}"
-            if connection.end_code == _TAKEN_OVER:
-                detail = f"another client uses the id {self._options.client_id}: give each its own mqtt.client_id"
-            return _End(LinkState.UNREACHABLE, detail, held_seconds=time.monotonic() - accepted_at)
+            held = time.monotonic() - accepted_at
+            return _End(LinkState.UNREACHABLE, f"connection lost: {connection.ended_because}", held_seconds=held)
         if connection.refusal is not None:
             code, name = connection.refusal
             state = LinkState.REFUSED if code in _LOGIN_REFUSED else LinkState.UNREACHABLE

@@ -52,7 +52,6 @@ class Connection:
         accepted: whether the broker has let us in.
         refusal: code and name of the reason when it has not.
         ended_because: why it is no longer alive, for a person.
-        end_code: the MQTT 5 reason code of the broker's goodbye, or 0.
     """
 
     def __init__(
@@ -78,7 +77,6 @@ class Connection:
         self.accepted = False
         self.refusal: tuple[int, str] | None = None
         self.ended_because = ""
-        self.end_code = 0
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
         client.connect_timeout = OPEN_SECONDS
         if address.username is not None:
@@ -221,9 +219,8 @@ class Connection:
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", None) or self._max_packet_bytes
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        if flags.is_disconnect_packet_from_server:
-            self.end_code = reason.value
-        self.ended_because = self.ended_because or str(reason)
+        told = flags.is_disconnect_packet_from_server
+        self.ended_because = self.ended_because or (f"the broker says {reason}" if told else "the broker hung up")
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         sent = self._in_flight.pop(mid, None)

@@ -273,7 +273,8 @@ class Courier:
                 log.warning("MQTT broker takes %s now", topic)
             return
         if topic not in self._refused:
-            log.warning("MQTT broker refuses %s: %s; check its access rules", topic, refusal)
+            hint = "; check its access rules" if "uthorized" in refusal else ""
+            log.warning("MQTT broker refuses %s: %s%s", topic, refusal, hint)
         self._refused[topic] = _Refusal(refusal, time.monotonic() + self._retry_refused_seconds)
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _CREATE = (
     "CREATE TABLE fact (name TEXT PRIMARY KEY, value)",
     f"PRAGMA user_version = {SCHEMA}",
 )
-_COLUMNS = "stream, topic, seq, payload, retain, crc"
+_COLUMNS = "n, stream, topic, seq, payload, retain, crc"
 _SIZE = f"length(CAST(topic AS BLOB)) + length(payload) + {ROW_BYTES}"
 
 Key = tuple[str, str, int]
@@ -69,10 +70,9 @@ class Entry:
         """What it counts against the outbox's bound."""
         return len(self.record.topic.encode()) + len(self.record.payload) + ROW_BYTES
 
-    @property
-    def crc(self) -> int:
-        """CRC-32 of everything that a subscriber would see."""
-        head = f"{self.stream}\n{self.record.topic}\n{self.seq}\n{int(self.record.retain)}\n"
+    def crc(self, n: int) -> int:
+        """CRC-32 of its place in the file and of everything that a subscriber would see."""
+        head = f"{n}\n{self.stream}\n{self.record.topic}\n{self.seq}\n{int(self.record.retain)}\n"
         return zlib.crc32(head.encode() + self.record.payload)
 
 
@@ -97,10 +97,11 @@ class OutboxFile:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=0.2)
+        self._db = _connect(path)
         try:
-            self._prepare()
-            self._load()
+            with _undecodable_is_damage():
+                self._prepare()
+                self._load()
         except BaseException:
             self.close()
             raise
@@ -134,7 +135,8 @@ class OutboxFile:
             self.last: Counter[str] = Counter(
                 {str(name): int(last) for name, last in self._db.execute("SELECT name, last FROM topic")}
             )
-            depth, size = self._db.execute(f"SELECT count(*), total({_SIZE}) FROM event").fetchone()  # noqa: S608
+            measure = f"SELECT count(*), total({_SIZE}), max(n) FROM event"  # noqa: S608
+            depth, size, number = self._db.execute(measure).fetchone()
             self._db.execute(f"SELECT {_COLUMNS} FROM event LIMIT 1").fetchone()  # noqa: S608
         except (ValueError, TypeError) as error:
             raise DamagedError(str(error)) from None
@@ -142,7 +144,8 @@ class OutboxFile:
             if "no such" in str(error):
                 raise DamagedError(str(error)) from None
             raise
-        if any(not 0 <= last < 2**53 for last in self.last.values()):
+        self._next = int(number or 0) + 1
+        if any(not 0 <= value < 2**53 for value in (*self.last.values(), self._next)):
             raise DamagedError("a number is out of range")
         self.depth = int(depth)
         self.size_bytes = int(size)
@@ -170,16 +173,16 @@ class OutboxFile:
         Returns:
             How many entries had to go because of `max_bytes`.
         """
-        depth, size, evicted = self.depth, self.size_bytes, 0
+        depth, size, number, evicted = self.depth, self.size_bytes, self._next, 0
         with self._transaction(durable=durable) as db:
             for entry in drop:
                 if db.execute("DELETE FROM event WHERE stream = ? AND topic = ? AND seq = ?", entry.key).rowcount:
                     depth, size = depth - 1, size - entry.size_bytes
             for entry in add:
                 record = entry.record
-                values = (entry.stream, record.topic, entry.seq, record.payload, int(record.retain), entry.crc)
-                if db.execute(f"INSERT OR IGNORE INTO event ({_COLUMNS}) VALUES (?,?,?,?,?,?)", values).rowcount:  # noqa: S608
-                    depth, size = depth + 1, size + entry.size_bytes
+                values = (entry.stream, record.topic, entry.seq, record.payload, int(record.retain), entry.crc(number))
+                db.execute(f"INSERT INTO event ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)", (number, *values))  # noqa: S608
+                depth, size, number = depth + 1, size + entry.size_bytes, number + 1
             if add and last is not None:
                 if add[-1].stream != self.stream:
                     db.execute("DELETE FROM topic")
@@ -193,7 +196,7 @@ class OutboxFile:
                 depth, size, evicted = depth - 1, size - row[1], evicted + 1
             if lost + evicted != self.lost:
                 db.execute("INSERT OR REPLACE INTO fact VALUES ('lost', ?)", (lost + evicted,))
-        self.depth, self.size_bytes, self.lost = depth, size, lost + evicted
+        self.depth, self.size_bytes, self._next, self.lost = depth, size, number, lost + evicted
         if add and last is not None:
             self.stream, self.last = add[-1].stream, Counter(last)
         return evicted
@@ -206,11 +209,13 @@ class OutboxFile:
         """
         marks = ",".join("?" * len(skip_topics))
         query = f"SELECT {_COLUMNS} FROM event WHERE topic NOT IN ({marks}) ORDER BY n"  # noqa: S608
-        with closing(self._db.execute(query, tuple(skip_topics))) as cursor:
+        with _undecodable_is_damage(), closing(self._db.execute(query, tuple(skip_topics))) as cursor:
+            before = 0
             for row in cursor:
                 entry = _sound(row)
-                if entry is None:
+                if entry is None or row[0] <= before:
                     raise DamagedError("a row is damaged")
+                before = row[0]
                 yield entry
 
     def close(self) -> None:
@@ -223,8 +228,9 @@ class OutboxFile:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield self._db
-            self._db.execute("COMMIT")
+            with _undecodable_is_damage():
+                yield self._db
+                self._db.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
                 self._db.execute("ROLLBACK")
@@ -236,28 +242,44 @@ def is_damage(error: Exception) -> bool:
 
     Python raises plain DatabaseError for SQLITE_CORRUPT and SQLITE_NOTADB, OperationalError for troubles of the disk.
     """
-    if isinstance(error, sqlite3.OperationalError):
-        return "decode to UTF-8" in str(error)
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError)
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, (sqlite3.OperationalError, sqlite3.ProgrammingError)
+    )
 
 
 def salvage(path: Path) -> list[Entry]:
     """Every row of a damaged file that can still be read and whose checksum is right, in order."""
-    entries: list[Entry] = []
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None, timeout=0.2)) as db:
-        for row in db.execute(f"SELECT {_COLUMNS} FROM event ORDER BY n"):  # noqa: S608
-            entry = _sound(row)
-            if entry is not None:
-                entries.append(entry)
-    return entries
+    found: dict[int, Entry] = {}
+    for direction in ("ASC", "DESC"):  # from both ends, up to what cannot be read
+        with suppress(sqlite3.Error), _undecodable_is_damage(), closing(_connect(path)) as db:
+            for row in db.execute(f"SELECT {_COLUMNS} FROM event ORDER BY n {direction}"):  # noqa: S608
+                entry = _sound(row)
+                if entry is not None:
+                    found[row[0]] = entry
+    return [found[n] for n in sorted(found)]
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, timeout=0.2)
+    db.text_factory = partial(str, encoding="utf-8", errors="replace")  # the checksum tells a damaged row, not an error
+    return db
+
+
+@contextmanager
+def _undecodable_is_damage() -> Iterator[None]:
+    """Names and error messages that quote a damaged file need not be UTF-8, which sqlite3 does not say as its own."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DamagedError(str(error)) from None
 
 
 def _sound(row: tuple[Any, ...]) -> Entry | None:
     """The entry of a row, or None when its values are not what was stored."""
-    stream, topic, seq, payload, retain, crc = row
+    n, stream, topic, seq, payload, retain, crc = row
     if not (isinstance(stream, str) and isinstance(topic, str) and isinstance(payload, bytes)):
         return None
-    if not (isinstance(seq, int) and retain in (0, 1)):
+    if not (isinstance(n, int) and isinstance(seq, int) and retain in (0, 1)):
         return None
     entry = Entry(stream, seq, Record(topic, payload, bool(retain)))
-    return entry if entry.crc == crc else None
+    return entry if entry.crc(n) == crc else None

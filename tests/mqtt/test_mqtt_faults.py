@@ -1,0 +1,285 @@
+"""No episode is lost: the broker, the network, the program and the disk fail, and every promise is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mqtt_rig import (
+    NODE,
+    Broker,
+    Cable,
+    Subscriber,
+    episode,
+    eventually,
+    free_port,
+    gaps,
+    health,
+    once_each,
+    reading,
+)
+
+import edge_sser.sinks.broker as broker_module
+from edge_sser.events import Phase, to_json
+from edge_sser.sinks.mqtt import LinkState, MqttReport, MqttSink
+from edge_sser.sinks.outbox import Outbox
+
+Start = Callable[..., MqttSink]
+Subscribe = Callable[..., Subscriber]
+KILLS = 50 if os.environ.get("EDGE_SSER_SOAK") == "1" else 6
+PUBLISHER = Path(__file__).with_name("mqtt_publisher.py")
+
+
+def ids(heard: list[Any]) -> list[str]:
+    return [message.json["id"] for message in heard]
+
+
+def test_the_broker_is_killed_twenty_times_under_load(
+    broker: Broker, start_subscriber: Subscribe, open_sink: Start
+) -> None:
+    # A broker is killed with what it had acknowledged and not passed on yet. For the count to be about our side, the
+    # subscriber is there first each time, and takes QoS 0: mosquitto writes to it before it acknowledges to the sender.
+    subscriber = start_subscriber(broker.port, "edge-sser/#", qos=0)
+    cable = Cable(broker.port)
+    sink = open_sink(cable.port)
+    sent: list[str] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            for phase in Phase:
+                event = episode(len(sent), phase)
+                sink.emit(event)
+            sent.append(event.id)
+            sink.emit(reading(len(sent)))
+            sink.emit(health())
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for _ in range(20):
+            heard = len(subscriber.episodes())
+            eventually(lambda heard=heard: len(subscriber.episodes()) > heard + 5, "messages flow again")
+            time.sleep(random.uniform(0.0, 0.05))
+            broker.kill()
+            cable.shut()
+            eventually(lambda: not subscriber.subscribed.is_set(), "the subscriber notices")
+            broker.start()
+            subscriber.ready()
+            cable.admit()
+    finally:
+        stop.set()
+        thread.join()
+    eventually(lambda: sink.report.outbox_depth == 0, "the outbox is empty")
+    eventually(lambda: len(once_each(subscriber.episodes())) == 3 * len(sent), "every event of every episode")
+    unique = once_each(subscriber.episodes())
+    ends = [message for message in unique if message.json["phase"] == "end"]
+    assert ids(ends) == sent
+    assert gaps(subscriber.on(f"edge-sser/{NODE}/desk/episode")) == []
+    assert gaps(m for m in subscriber.on(f"edge-sser/{NODE}/desk/health") if m.properties) == []
+    assert sink.report.connections >= 20
+    assert sink.report.lost == 0
+    cable.close()
+
+
+@pytest.mark.soak
+def test_the_program_is_killed_at_random_points(
+    broker: Broker, start_subscriber: Subscribe, open_sink: Start, tmp_path: Path
+) -> None:
+    """Six times, and fifty with EDGE_SSER_SOAK=1."""
+    subscriber = start_subscriber(broker.port, "+/+/+/episode")
+    directory, ledger = tmp_path / "state", tmp_path / "ledger"
+    ledger.touch()
+    for run in range(KILLS):
+        before = ledger.stat().st_size
+        command = [sys.executable, PUBLISHER, str(broker.port), directory, ledger, str(run)]
+        with subprocess.Popen(command) as publisher:
+            eventually(lambda before=before: ledger.stat().st_size > before, "the first episode is promised")
+            time.sleep(random.uniform(0.0, 0.3))
+            assert publisher.poll() is None
+            publisher.kill()
+    last = open_sink(broker.port)
+    eventually(lambda: last.report.connections and last.report.outbox_depth == 0, "the last run sends what is left")
+    promised = ledger.read_text().split()
+    eventually(lambda: set(promised) <= set(ids(subscriber.episodes())), "every promised episode arrives")
+    assert len(promised) == len(set(promised)) > KILLS
+    arrived = once_each(subscriber.episodes())
+    assert len(ids(arrived)) == len(set(ids(arrived)))
+    assert gaps(subscriber.episodes()) == []
+    numbers = [(message.properties["stream"], int(message.properties["seq"])) for message in arrived]
+    assert numbers == [(numbers[0][0], 1 + place) for place in range(len(numbers))], "in order, each number once"
+
+
+def test_the_network_is_cut_in_the_middle_of_a_publish(
+    broker: Broker, start_subscriber: Subscribe, open_sink: Start
+) -> None:
+    subscriber = start_subscriber(broker.port)
+    cable = Cable(broker.port, cut_after=9000)  # the greeting takes about 4,000 bytes, an episode 400
+    sink = open_sink(cable.port)
+    for number in range(60):
+        sink.emit(episode(number))
+    eventually(lambda: sink.report.outbox_depth == 0 and sink.report.stored == 60, "all delivered")
+    eventually(lambda: len(once_each(subscriber.episodes())) == 60, "all arrived")
+    assert sink.report.connections > 3
+    assert ids(once_each(subscriber.episodes())) == [episode(number).id for number in range(60)]
+    assert gaps(subscriber.episodes()) == []
+    cable.close()
+
+
+def test_a_network_that_falls_silent_delays_nobody_and_loses_no_episode(
+    broker: Broker, start_subscriber: Subscribe, open_sink: Start
+) -> None:
+    subscriber = start_subscriber(broker.port)
+    cable = Cable(broker.port)
+    sink = open_sink(cable.port)
+    eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
+    cable.hold()
+    for number in range(200):
+        sink.emit(episode(number))
+        sink.emit(reading(number))
+    eventually(lambda: sink.report.stored == 200, "stored meanwhile")
+    assert sink.report.outbox_depth == 200
+    cable.cut()
+    cable.release()
+    eventually(lambda: len(once_each(subscriber.episodes())) == 200, "all arrived")
+    assert gaps(subscriber.episodes()) == []
+    cable.close()
+
+
+def test_a_broker_that_never_acknowledges_is_left_and_tried_again(
+    broker: Broker, start_subscriber: Subscribe, open_sink: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "ACK_SECONDS", 0.2)
+    monkeypatch.setattr(broker_module, "TICK_SECONDS", 0.05)
+    subscriber = start_subscriber(broker.port)
+    cable = Cable(broker.port)
+    sink = open_sink(cable.port)
+    eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
+    cable.hold()
+    sink.emit(episode(1))
+    eventually(lambda: "acknowledge" in sink.report.detail, "gives up")
+    cable.cut()
+    cable.release()
+    eventually(lambda: ids(subscriber.episodes())[-1:] == [episode(1).id], "arrives on the next connection")
+    cable.close()
+
+
+def test_readings_are_for_now_and_never_wait_for_a_broker(
+    start_broker: Callable[..., Broker], start_subscriber: Subscribe, open_sink: Start
+) -> None:
+    port = free_port()
+    sink = open_sink(port)
+    for number in range(10):
+        sink.emit(reading(number))
+        sink.emit(episode(number))
+    assert sink.report.readings_dropped == 10
+    broker = start_broker(port=port)
+    subscriber = start_subscriber(broker.port, "edge-sser/+/desk/#")
+    eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
+    sink.emit(reading(99))
+    topic = f"edge-sser/{NODE}/desk/reading"
+    eventually(lambda: subscriber.on(topic), "a reading")
+    assert [message.payload for message in subscriber.on(topic)] == [to_json(reading(99)).encode()]
+    eventually(lambda: len(subscriber.episodes()) == 10 or sink.report.outbox_depth == 0, "episodes waited")
+
+
+def test_the_first_connection_is_tried_until_there_is_a_broker(
+    start_broker: Callable[..., Broker], open_sink: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    with caplog.at_level(logging.INFO, logger="edge_sser.mqtt"):
+        sink = open_sink(port)
+        eventually(lambda: sink.report.link is LinkState.UNREACHABLE, "says that there is none")
+        time.sleep(0.5)  # several attempts, which are no news
+        start_broker(port=port)
+        eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
+    lines = [record.getMessage() for record in caplog.records if record.name == "edge_sser.mqtt"]
+    assert len([line for line in lines if "refused" in line]) == 1
+    assert len([line for line in lines if "connected (MQTT 5)" in line]) == 1
+
+
+def test_a_disk_that_hangs_delays_neither_the_audio_nor_the_connection(
+    broker: Broker, start_subscriber: Subscribe, open_sink: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang, put = threading.Event(), Outbox.put
+
+    def slow_put(self: Outbox, records: Any) -> None:
+        if records:
+            assert hang.wait(30)
+        put(self, records)
+
+    monkeypatch.setattr(Outbox, "put", slow_put)
+    subscriber = start_subscriber(broker.port)
+    sink = open_sink(broker.port)
+    eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
+    for number in range(5):
+        sink.emit(episode(number))
+    sink.emit(reading(1))
+    eventually(lambda: subscriber.on(f"edge-sser/{NODE}/desk/reading"), "readings go on while the disk hangs")
+    assert subscriber.episodes() == []
+    hang.set()
+    eventually(lambda: len(subscriber.episodes()) == 5, "the episodes follow")
+
+
+def test_an_outbox_that_fails_is_reported_episodes_go_on_and_recovery_is_reported(
+    broker: Broker, start_subscriber: Subscribe, open_sink: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sser.sinks.outbox.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(
+        Outbox.__init__, "__kwdefaults__", {**(Outbox.__init__.__kwdefaults__ or {}), "retry_seconds": 0.1}
+    )
+    in_the_way = tmp_path / "state"
+    in_the_way.write_text("a file where the directory should be")
+    told: list[MqttReport] = []
+    subscriber = start_subscriber(broker.port)
+    sink = open_sink(broker.port, hooks={"on_change": told.append})
+    sink.emit(episode(1))
+    eventually(lambda: len(subscriber.episodes()) == 1, "delivered from memory")
+    eventually(lambda: any(report.storage_fault for report in told), "reported")
+    assert "in memory only" in sink.report.trouble
+    in_the_way.unlink()
+    eventually(lambda: told[-1].storage_fault is None, "recovery reported")
+    assert sink.report.trouble == ""
+    sink.emit(episode(2))
+    eventually(lambda: len(subscriber.episodes()) == 2, "delivered")
+    assert (in_the_way / "outbox.db").exists()
+
+
+def test_nothing_is_left_open_after_many_reconnections(broker: Broker, open_sink: Start) -> None:
+    cable = Cable(broker.port)
+    sink = open_sink(cable.port)
+
+    def cut_and_return() -> int:
+        seen = sink.report.connections
+        cable.cut()
+        eventually(lambda: sink.report.connections > seen, "comes back")
+        eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
+        return sum("socket" in os.readlink(f"/proc/self/fd/{fd}") for fd in open_files())
+
+    def open_files() -> list[str]:
+        found = []
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                os.readlink(f"/proc/self/fd/{fd}")
+                found.append(fd)
+        return found
+
+    eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
+    threads = threading.active_count
+    first = cut_and_return()
+    counts = [cut_and_return() for _ in range(10)]
+    eventually(lambda: cut_and_return() <= first, f"no descriptor more than at first ({first}): {counts}")
+    assert {"edge-sser-mqtt", "edge-sser-outbox"} <= {thread.name for thread in threading.enumerate()}
+    assert threads() < 40
+    cable.close()

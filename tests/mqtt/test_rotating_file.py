@@ -1,0 +1,140 @@
+"""Events in a rotating file, on disks that work, fill up and hang."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mqtt_rig import episode, eventually, reading
+
+from edge_sser.errors import SinkError
+from edge_sser.events import to_json
+from edge_sser.settings import FileSinkSettings
+from edge_sser.sinks.rotating import RotatingFileSink
+
+Open = Callable[..., RotatingFileSink]
+
+
+@pytest.fixture
+def open_file(tmp_path: Path) -> Iterator[Open]:
+    sinks: list[RotatingFileSink] = []
+
+    def start(path: Path | None = None, **options: Any) -> RotatingFileSink:
+        settings = FileSinkSettings(path=path or tmp_path / "events.jsonl", **options)
+        sinks.append(RotatingFileSink(settings, retry_seconds=0.05))
+        return sinks[-1]
+
+    yield start
+    for sink in sinks:
+        sink.close()
+
+
+def lines(*paths: Path) -> list[str]:
+    return [line for path in paths for line in path.read_text().splitlines()]
+
+
+def test_the_file_holds_the_lines_of_standard_output(tmp_path: Path, open_file: Open) -> None:
+    sink = open_file()
+    events = [reading(1), episode(1), reading(2)]
+    for event in events:
+        sink.emit(event)
+    sink.close()
+    assert lines(tmp_path / "events.jsonl") == [to_json(event) for event in events]
+    sink.close()
+    with pytest.raises(SinkError, match="closed"):
+        sink.emit(reading(3))
+
+
+def test_a_full_file_becomes_the_first_older_one_and_the_oldest_is_deleted(tmp_path: Path, open_file: Open) -> None:
+    sink = open_file(max_bytes=4096, keep=2)
+    for number in range(60):
+        sink.emit(episode(number))
+    sink.close()
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["events.jsonl", "events.jsonl.1", "events.jsonl.2"]
+    assert all(file.stat().st_size <= 4096 for file in files)
+    kept = [json.loads(line)["id"] for line in lines(files[2], files[1], files[0])]
+    assert kept == [episode(number).id for number in range(60)][-len(kept) :]
+    assert len(kept) > 20
+
+
+def test_no_older_file_is_kept_when_none_is_wanted(tmp_path: Path, open_file: Open) -> None:
+    sink = open_file(max_bytes=4096, keep=0)
+    for number in range(60):
+        sink.emit(episode(number))
+    sink.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["events.jsonl"]
+    assert lines(tmp_path / "events.jsonl")[-1] == to_json(episode(59))
+
+
+def test_a_restart_goes_on_where_the_file_ends_and_cuts_off_half_a_line(tmp_path: Path, open_file: Open) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(to_json(episode(1)) + "\n" + to_json(episode(2))[:50])
+    sink = open_file()
+    sink.emit(episode(3))
+    sink.close()
+    assert lines(path) == [to_json(episode(1)), to_json(episode(3))]
+
+
+def test_a_full_disk_leaves_whole_lines_and_is_written_again_when_there_is_room(
+    tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = 1000
+    write = os.write
+
+    def short_write(fd: int, data: bytes) -> int:
+        if os.fstat(fd).st_size >= room:
+            raise OSError(28, "No space left on device")
+        return write(fd, data[: max(1, room - os.fstat(fd).st_size)])
+
+    sink = open_file()
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr("edge_sser.sinks.rotating.os.write", short_write)
+        for number in range(10):
+            sink.emit(episode(number))
+        eventually(lambda: sink.fault is not None, "the disk is full")
+        assert sink.fault == "No space left on device"
+        written = (tmp_path / "events.jsonl").read_text()
+        assert written.splitlines() == [to_json(episode(number)) for number in range(written.count("\n"))]
+    eventually(lambda: sink.fault is None, "written again")
+    sink.close()
+    assert lines(tmp_path / "events.jsonl") == [to_json(episode(number)) for number in range(10)]
+    assert (len(caplog.records), sink.dropped) == (2, 0)
+
+
+def test_a_disk_that_hangs_delays_nobody_and_what_it_cannot_take_is_counted(
+    tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sser.sinks.rotating.WAITING", 20)
+    hang, hung = threading.Event(), threading.Event()
+    write = os.write
+
+    def slow_write(fd: int, data: bytes) -> int:
+        hung.set()
+        assert hang.wait(30)
+        return write(fd, data)
+
+    sink = open_file()
+    monkeypatch.setattr("edge_sser.sinks.rotating.os.write", slow_write)
+    sink.emit(episode(0))
+    assert hung.wait(30)
+    for number in range(1, 51):
+        sink.emit(episode(number))
+    hang.set()
+    sink.close()
+    assert sink.dropped == 30
+    assert lines(tmp_path / "events.jsonl") == [to_json(episode(number)) for number in (0, *range(31, 51))]
+
+
+@pytest.mark.parametrize("where", ["a directory", "below a file"])
+def test_a_path_that_cannot_be_a_file_is_named(where: str, tmp_path: Path, open_file: Open) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path if where == "a directory" else tmp_path / "file" / "events.jsonl"
+    with pytest.raises(SinkError, match=str(path)):
+        open_file(path)
