@@ -206,6 +206,22 @@ class FileSinkSettings(Section):
     """Older files kept; the oldest is deleted."""
 
 
+class MetricsSettings(Section):
+    """Figures for Prometheus over HTTP, on this machine only."""
+
+    port: int = Field(default=9742, ge=1, le=65535)
+    """Where to scrape: http://ADDRESS:PORT/metrics."""
+    address: str = "127.0.0.1"
+    """127.0.0.1 or ::1. How people sound is nobody else's business: a proxy may carry it on, with a password."""
+
+    @field_validator("address")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        if value not in ("127.0.0.1", "::1"):
+            raise ValueError("must be 127.0.0.1 or ::1: metrics do not leave this machine")
+        return value
+
+
 class Settings(Section):
     """Everything that `edge-sser listen` and `analyze` can be told."""
 
@@ -221,3 +237,4 @@ class Settings(Section):
     output: OutputSettings = OutputSettings()
     mqtt: MqttSettings | None = None
     file: FileSinkSettings | None = None
+    metrics: MetricsSettings | None = None

@@ -79,12 +79,14 @@ def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.enviro
     """The password, read anew for every connection so that it can be changed without a restart.
 
     Returns:
-        The first line of `password_file`, else of the systemd credential, else None.
+        The first line of `password_file`, else of the systemd credential, else None. A credential that is empty is
+        none: that is how a unit makes one optional.
 
     Raises:
-        SettingsError: the file cannot be read, is empty or is not text.
+        SettingsError: the file cannot be read, is not text, or is `password_file` and empty.
     """
     path = settings.password_file
+    optional = path is None
     if path is None:
         directory = environ.get("CREDENTIALS_DIRECTORY")
         path = Path(directory) / CREDENTIAL if directory else None
@@ -98,6 +100,8 @@ def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.enviro
         raise SettingsError(f"the MQTT password file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"the MQTT password file {path} is not UTF-8 text") from None
+    if optional and not password:
+        return None
     if not password or len(line) > MAX_PASSWORD_BYTES:
         raise SettingsError(f"the MQTT password file {path} must hold the password on its first line")
     return password

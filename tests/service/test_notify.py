@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sser.notify import Notifier, Watchdog, watchdog_timeout_seconds
@@ -167,6 +167,7 @@ def test_without_a_watchdog_nothing_is_sent(manager: Manager) -> None:
     assert manager.heard() == []
 
 
+@settings(deadline=None)
 @given(looks=st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0.01, 5.0)), max_size=60))
 def test_a_ping_always_follows_progress_or_idleness_and_never_comes_too_late(
     looks: list[tuple[bool, bool, float]],

@@ -1,0 +1,184 @@
+"""Figures for Prometheus over HTTP, on this machine only.
+
+A sink like any other: it sees every event, and keeps the latest figures where a scrape finds them. What no event says
+(the outbox, whether listening is paused) is told to it, or asked for when a scrape comes. Names and units follow
+Prometheus's conventions; an unknown value is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, cast
+
+from edge_sser.errors import SinkError, missing_extra
+from edge_sser.events import Event, Health, HealthState, Level, Reading, Status
+from edge_sser.settings import MetricsSettings
+from edge_sser.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import Collector
+
+    from edge_sser.sinks.courier import MqttReport
+
+# Upper bounds of the histogram, seconds: a hop costs about a millisecond, and must not take as long as it lasts.
+LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED)
+
+
+def open_metrics(settings: MetricsSettings) -> MetricsSink:
+    """Starts serving.
+
+    Raises:
+        MissingComponentError: prometheus_client is not installed.
+        SinkError: the port cannot be opened.
+    """
+    return MetricsSink(address=settings.address, port=settings.port)
+
+
+class MetricsSink(Sink):
+    """See `open_metrics`. Nothing is shared with other objects in the process, not even a registry.
+
+    Args:
+        address: a loopback address.
+        port: 0 takes a free one.
+
+    Attributes:
+        port: where it listens.
+    """
+
+    def __init__(self, *, address: str, port: int) -> None:
+        try:
+            import prometheus_client as prometheus
+        except ModuleNotFoundError:
+            raise missing_extra("prometheus_client", "metrics", "The metrics endpoint") from None
+        self._registry = registry = prometheus.CollectorRegistry()
+
+        def gauge(name: str, text: str, *labels: str) -> prometheus.Gauge:
+            return prometheus.Gauge(f"edge_sser_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> prometheus.Counter:
+            return prometheus.Counter(f"edge_sser_{name}", text, labels, registry=registry)
+
+        self._windows = counter("windows", "Windows heard, one a hop", "source")
+        self._scored = counter("windows_scored", "Windows with enough speech to be scored", "source")
+        self._dropped = counter("dropped_audio_seconds", "Audio lost, up to the last reading", "source")
+        self._overruns = counter("overruns", "Losses that the device reported", "source")
+        self._speech = gauge("speech_ratio", "Share of the last window that is speech, 0 to 1", "source")
+        self._stress = gauge("stress", "Stress of the last window, 0 to 1; NaN without speech", "source")
+        self._rolling = gauge("stress_rolling", "Stress over recent speech, 0 to 1; NaN before any", "source")
+        self._loudness = gauge("loudness_dbfs", "Sound level of the last window, dB re full scale", "source")
+        self._level = gauge("level", "1 for the level in force, 0 for the others", "source", "level")
+        self._state = gauge("device_state", "1 for the state of the source, 0 for the others", "source", "state")
+        self._latency = prometheus.Histogram(
+            "edge_sser_hop_latency_seconds",
+            "From the last sample of a window to its reading",
+            ["source"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._info = gauge("info", "Always 1; what runs here", "version", "model", "provider")
+        self._listening = gauge("listening", "1 while listening, 0 while paused by a command")
+        self._listening.set(1)
+        self._seen_overruns: dict[str, int] = {}
+        try:
+            self._server, self._thread = prometheus.start_http_server(port, address, registry)
+        except OSError as error:
+            raise SinkError(
+                f"metrics cannot be served on {address}:{port}: {error.strerror or error}: "
+                "set metrics.port to a free one"
+            ) from None
+        self.port: int = self._server.server_port
+        self._closed = False
+
+    def watch_mqtt(self, report: Callable[[], MqttReport]) -> None:
+        """Whom to ask for the outbox and the connection; to be called once.
+
+        Args:
+            report: called in a thread of the server for every scrape, for example `lambda: sink.report`.
+        """
+        self._registry.register(cast("Collector", _MqttCollector(report)))
+
+    def set_listening(self, on: bool) -> None:
+        """Whether listening is on, or paused by a command."""
+        self._listening.set(on)
+
+    def emit(self, event: Event) -> None:
+        """Takes an event's figures.
+
+        Raises:
+            SinkError: the sink is closed.
+        """
+        if self._closed:
+            raise SinkError("the metrics endpoint is closed")
+        if isinstance(event, Reading):
+            self._take_reading(event)
+        elif isinstance(event, Health):
+            self._take_health(event)
+        elif isinstance(event, Status):
+            self._info.clear()
+            self._info.labels(event.version, event.model, event.provider).set(1)
+
+    def close(self) -> None:
+        """Stops serving. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+    def _take_reading(self, reading: Reading) -> None:
+        source = reading.source
+        self._windows.labels(source).inc()
+        self._scored.labels(source).inc(reading.stress is not None)
+        self._dropped.labels(source).inc(reading.dropped_s)
+        self._speech.labels(source).set(reading.speech_ratio)
+        self._stress.labels(source).set(_number(reading.stress))
+        self._rolling.labels(source).set(_number(reading.stress_rolling))
+        self._loudness.labels(source).set(reading.dbfs)
+        for level in Level:
+            self._level.labels(source, level.value).set(level is reading.level)
+        if reading.latency_ms is not None:
+            self._latency.labels(source).observe(reading.latency_ms / 1e3)
+
+    def _take_health(self, health: Health) -> None:
+        source = health.source
+        for state in HealthState:
+            self._state.labels(source, state.value).set(state is health.state)
+        before = self._seen_overruns.get(source, 0)
+        # A source that was opened anew counts from 0 again.
+        self._overruns.labels(source).inc(health.overruns - before if health.overruns >= before else health.overruns)
+        self._seen_overruns[source] = health.overruns
+        if health.state in NO_AUDIO:  # the figures of the last window are not true any more
+            for stale in (self._speech, self._stress, self._loudness):
+                stale.labels(source).set(math.nan)
+
+
+class _MqttCollector:
+    """The figures of the MQTT sink, as they are when a scrape comes."""
+
+    def __init__(self, report: Callable[[], MqttReport]) -> None:
+        self._report = report
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the registry."""
+        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+        from edge_sser.sinks.broker import LinkState
+
+        report = self._report()
+        connected = report.link is LinkState.CONNECTED
+        reconnects = max(0, report.connections - 1)
+        yield GaugeMetricFamily("edge_sser_mqtt_connected", "1 while the broker is there", connected)
+        yield CounterMetricFamily("edge_sser_mqtt_reconnects", "Connections after the first", reconnects)
+        yield GaugeMetricFamily("edge_sser_outbox_depth", "Events that wait for the broker", report.outbox_depth)
+        yield GaugeMetricFamily("edge_sser_outbox_bytes", "What they take on disk", report.outbox_bytes)
+        yield GaugeMetricFamily("edge_sser_outbox_lost", "Events lost since its file was begun", report.lost)
+        yield CounterMetricFamily(
+            "edge_sser_readings_dropped", "Readings that no broker was there for", report.readings_dropped
+        )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,1 @@
+"""Units and first settings of the service, as `edge-sser service install` writes them."""

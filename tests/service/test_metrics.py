@@ -1,0 +1,213 @@
+"""What Prometheus sees, scraped over HTTP."""
+
+from __future__ import annotations
+
+import math
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
+
+from edge_sser.errors import MissingComponentError, SinkError
+from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status, StatusState
+from edge_sser.metrics import MetricsSink, open_metrics
+from edge_sser.settings import MetricsSettings, MqttSettings
+from edge_sser.sinks.broker import LinkState
+from edge_sser.sinks.courier import MqttReport
+from edge_sser.sinks.mqtt import open_mqtt
+
+MODEL = "sser-cnn@ab12cd34"
+TS = "2026-01-02T03:04:05.678Z"
+READING = Reading(
+    id="cab/desk/000001", node="cab", source="desk", ts=TS, start_s=18.0, end_s=21.0, speech_ratio=0.74, stress=0.62,
+    stress_rolling=0.55, level=Level.ELEVATED, confidence=0.24, dbfs=-27.4, clipped=False, latency_ms=4.0,
+    dropped_s=0.0, model=MODEL,
+)  # fmt: skip
+SILENT = replace(READING, stress=None, stress_rolling=None, level=None, confidence=None, speech_ratio=0.0)
+HEALTH = Health(
+    node="cab", source="desk", ts=TS, state=HealthState.OK, detail="", read_s=9.0, processed_s=9.0, dropped_s=0.0,
+    overruns=0,
+)  # fmt: skip
+STATUS = Status(node="cab", ts=TS, state=StatusState.ONLINE, version="0.1.0", model=MODEL, provider="CPU", host="h")
+EPISODE = Episode(
+    phase=Phase.END, id="cab/desk/x", node="cab", source="desk", ts=TS, level=Level.HIGH, start_s=4.0, end_s=14.5,
+    duration_s=10.5, peak=0.91, mean=0.78, model=MODEL,
+)  # fmt: skip
+
+
+@pytest.fixture
+def sink() -> Iterator[MetricsSink]:
+    sink = MetricsSink(address="127.0.0.1", port=0)
+    yield sink
+    sink.close()
+
+
+def scrape(sink: MetricsSink) -> dict[str, float]:
+    """Every sample of a scrape, by its name and the values of its labels, `source` first, the others by name."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{sink.port}/metrics", timeout=5) as response:
+        text = response.read().decode()
+    return {
+        ":".join(
+            [sample.name, *(sample.labels[name] for name in sorted(sample.labels, key=_source_first))]
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def _source_first(label: str) -> tuple[bool, str]:
+    return label != "source", label
+
+
+def emit(sink: MetricsSink, *events: Event) -> None:
+    for event in events:
+        sink.emit(event)
+
+
+def test_a_reading_is_what_a_scrape_says(sink: MetricsSink) -> None:
+    emit(sink, READING)
+    figures = scrape(sink)
+    assert figures["edge_sser_windows_total:desk"] == 1
+    assert figures["edge_sser_windows_scored_total:desk"] == 1
+    assert figures["edge_sser_speech_ratio:desk"] == 0.74
+    assert figures["edge_sser_stress:desk"] == 0.62
+    assert figures["edge_sser_stress_rolling:desk"] == 0.55
+    assert figures["edge_sser_loudness_dbfs:desk"] == -27.4
+    levels = {level: figures[f"edge_sser_level:desk:{level.value}"] for level in Level}
+    assert levels == {Level.LOW: 0, Level.ELEVATED: 1, Level.HIGH: 0}
+
+
+def test_silence_is_counted_and_is_not_calm(sink: MetricsSink) -> None:
+    emit(sink, SILENT)
+    figures = scrape(sink)
+    assert figures["edge_sser_windows_total:desk"] == 1
+    assert figures["edge_sser_windows_scored_total:desk"] == 0
+    assert math.isnan(figures["edge_sser_stress:desk"])
+    assert math.isnan(figures["edge_sser_stress_rolling:desk"])
+    assert all(figures[f"edge_sser_level:desk:{level.value}"] == 0 for level in Level)
+
+
+def test_latency_is_a_histogram_in_seconds_of_live_windows(sink: MetricsSink) -> None:
+    emit(sink, READING, replace(READING, latency_ms=30.0), replace(READING, latency_ms=None))
+    figures = scrape(sink)
+    assert figures["edge_sser_hop_latency_seconds_count:desk"] == 2
+    assert figures["edge_sser_hop_latency_seconds_sum:desk"] == pytest.approx(0.034)
+    assert figures["edge_sser_hop_latency_seconds_bucket:desk:0.002"] == 0
+    assert figures["edge_sser_hop_latency_seconds_bucket:desk:0.005"] == 1
+    assert figures["edge_sser_hop_latency_seconds_bucket:desk:0.05"] == 2
+
+
+def test_lost_audio_adds_up(sink: MetricsSink) -> None:
+    emit(sink, replace(READING, dropped_s=0.5), READING, replace(READING, dropped_s=0.25))
+    assert scrape(sink)["edge_sser_dropped_audio_seconds_total:desk"] == 0.75
+
+
+def test_overruns_are_counted_on_when_a_source_is_opened_anew(sink: MetricsSink) -> None:
+    emit(sink, *(replace(HEALTH, overruns=count) for count in (2, 3, 0, 1)))
+    assert scrape(sink)["edge_sser_overruns_total:desk"] == 4
+
+
+@pytest.mark.parametrize("state", list(HealthState))
+def test_the_state_of_a_device_is_one_of_all(sink: MetricsSink, state: HealthState) -> None:
+    emit(sink, HEALTH, replace(HEALTH, state=state))
+    figures = scrape(sink)
+    assert {each: figures[f"edge_sser_device_state:desk:{each.value}"] for each in HealthState} == {
+        each: float(each is state) for each in HealthState
+    }
+
+
+def test_figures_of_a_device_that_is_gone_do_not_stay(sink: MetricsSink) -> None:
+    emit(sink, READING, replace(HEALTH, state=HealthState.MISSING))
+    figures = scrape(sink)
+    assert math.isnan(figures["edge_sser_stress:desk"])
+    assert math.isnan(figures["edge_sser_loudness_dbfs:desk"])
+
+
+def test_sources_have_figures_of_their_own(sink: MetricsSink) -> None:
+    emit(sink, READING, replace(READING, source="door", stress=0.1))
+    figures = scrape(sink)
+    assert (figures["edge_sser_stress:desk"], figures["edge_sser_stress:door"]) == (0.62, 0.1)
+
+
+def test_what_runs_and_whether_it_listens(sink: MetricsSink) -> None:
+    emit(sink, STATUS, EPISODE, replace(STATUS, model="other@00000000"))
+    figures = scrape(sink)
+    assert f"edge_sser_info:{MODEL}:CPU:0.1.0" not in figures
+    assert figures["edge_sser_info:other@00000000:CPU:0.1.0"] == 1
+    assert figures["edge_sser_listening"] == 1
+    sink.set_listening(False)
+    assert scrape(sink)["edge_sser_listening"] == 0
+
+
+def test_the_outbox_and_reconnects_are_asked_for_at_each_scrape(sink: MetricsSink) -> None:
+    assert not any("outbox" in name for name in scrape(sink))
+    reports = iter([
+        MqttReport(link=LinkState.UNREACHABLE),
+        MqttReport(link=LinkState.CONNECTED, connections=3, outbox_depth=7, lost=2, readings_dropped=11),
+    ])  # fmt: skip
+    sink.watch_mqtt(lambda: next(reports))
+    before, after = scrape(sink), scrape(sink)
+    assert (before["edge_sser_mqtt_connected"], before["edge_sser_mqtt_reconnects_total"]) == (0, 0)
+    assert (after["edge_sser_mqtt_connected"], after["edge_sser_mqtt_reconnects_total"]) == (1, 2)
+    assert after["edge_sser_outbox_depth"] == 7
+    assert after["edge_sser_outbox_lost"] == 2
+    assert after["edge_sser_readings_dropped_total"] == 11
+
+
+def test_a_real_outbox_that_fills_is_seen(sink: MetricsSink, tmp_path: Path) -> None:
+    with socket.socket() as nobody:  # bound, but not listening: whoever connects is refused
+        nobody.bind(("127.0.0.1", 0))
+        settings = MqttSettings(url=f"mqtt://127.0.0.1:{nobody.getsockname()[1]}")
+        mqtt = open_mqtt(settings, node="cab", status=STATUS, sources=["desk"], directory=tmp_path)
+        try:
+            sink.watch_mqtt(lambda: mqtt.report)
+            mqtt.emit(EPISODE)
+        finally:
+            mqtt.close()
+        assert scrape(sink)["edge_sser_outbox_depth"] == 1
+
+
+def test_a_second_sink_in_one_process_shares_nothing(sink: MetricsSink) -> None:
+    emit(sink, READING)
+    other = MetricsSink(address="127.0.0.1", port=0)
+    try:
+        assert "edge_sser_windows_total:desk" not in scrape(other)
+    finally:
+        other.close()
+
+
+def test_it_listens_on_loopback_only(sink: MetricsSink) -> None:
+    with socket.socket() as other:
+        # The same port is free on another address: it is not taken on all of them.
+        other.bind(("127.0.0.2", sink.port))
+    for address in ("0.0.0.0", "192.168.1.5", "localhost", "::"):
+        with pytest.raises(ValidationError, match=r"127\.0\.0\.1 or ::1"):
+            MetricsSettings(address=address)
+
+
+def test_a_taken_port_is_named_with_the_key_to_change(sink: MetricsSink) -> None:
+    with pytest.raises(SinkError, match=rf"127\.0\.0\.1:{sink.port}: .*metrics\.port"):
+        open_metrics(MetricsSettings(port=sink.port))
+
+
+def test_a_missing_package_is_one_line_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(MissingComponentError, match=r"edge-sser\[metrics\]"):
+        open_metrics(MetricsSettings())
+
+
+def test_after_closing_nothing_answers_and_nothing_is_taken() -> None:
+    sink = MetricsSink(address="127.0.0.1", port=0)
+    sink.close()
+    sink.close()
+    with pytest.raises(urllib.error.URLError):
+        scrape(sink)
+    with pytest.raises(SinkError, match="closed"):
+        sink.emit(READING)
