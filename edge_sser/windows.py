@@ -46,10 +46,12 @@ class Window:
 class Windower:
     """A window each hop, the first once 3.0 s were heard. Memory is bounded, and each frame is computed once.
 
+    Samples wait until a window is complete, and then go through the stages at once: nothing can be said before, and ten
+    small rounds a second through cold caches cost more than the work itself (0.75 against 0.45 % of a core on silence).
     Lost audio is a splice: the stages go on across it as if nothing were missing, only the time moves on by it.
 
     Attributes:
-        processed: samples that went through the stages so far.
+        processed: samples taken in so far.
         dropped: samples lost so far.
     """
 
@@ -64,6 +66,7 @@ class Windower:
         self._speech = np.zeros(FEATURES.window_samples // FRAME_SAMPLES, dtype=np.bool_)
         self._energy = np.zeros(FEATURES.window_samples // PIECE_SAMPLES, dtype=np.float64)
         self._clipped = np.zeros(FEATURES.window_samples // PIECE_SAMPLES, dtype=np.bool_)
+        self._waiting: list[NDArray[np.float32]] = []  # less than a hop, or than the first window
         self._until_window = FEATURES.window_samples
         self._splices: Counter[int] = Counter()  # samples processed before a loss inside the window -> samples lost
         self._dropped_before_window = 0
@@ -88,9 +91,13 @@ class Windower:
         windows = []
         while samples.size:
             part, samples = samples[: self._until_window], samples[self._until_window :]
-            self._take(part)
+            self._waiting.append(part)
+            self.processed += part.size
+            self._until_window -= part.size
             if self._until_window == 0:
                 self._until_window = self._hop
+                self._take(np.concatenate(self._waiting))
+                self._waiting.clear()
                 windows.append(self._window())
         return windows
 
@@ -100,8 +107,6 @@ class Windower:
         pieces = self._meter.push(samples)
         self._energy = _slide(self._energy, pieces.energy)
         self._clipped = _slide(self._clipped, pieces.clipped)
-        self.processed += samples.size
-        self._until_window -= samples.size
 
     def _window(self) -> Window:
         first = self.processed - FEATURES.window_samples
