@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib.util
 import io
 import os
 import pty
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from components import require
 
 from edge_sser.events import Reading
 
@@ -88,7 +90,7 @@ def test_a_channel_can_be_chosen(call, write_audio, model):
 
 
 def test_a_plot_is_drawn_for_each_recording(call, tmp_path, speech, write_audio, model):
-    pytest.importorskip("matplotlib", reason='pip install "edge-sser[plot]"')
+    require(importlib.util.find_spec("matplotlib") is not None, 'matplotlib not found: pip install "edge-sser[plot]"')
     picture = tmp_path / "out.png"
     assert call("analyze", speech, "--model", model, "--plot", picture).status == 0
     assert picture.read_bytes().startswith(b"\x89PNG")

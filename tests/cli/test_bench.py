@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import runpy
 
 import pytest
+from components import require
 from models import changed_card, write_model
 
 from edge_sser.bench import HUBERT
@@ -49,7 +51,9 @@ def test_a_listen_that_fails_is_one_error(tmp_path, speech_samples):
 
 @pytest.mark.train
 def test_what_it_is_compared_with_is_hubert_base():
-    torch = pytest.importorskip("torch", reason='pip install "edge-sser[train]"')
+    require(importlib.util.find_spec("torch") is not None, 'torch not found: pip install "edge-sser[train]"')
+    import torch
+
     hubert = runpy.run_path(str(HUBERT))
     network = hubert["HubertBase"]().eval()
     assert sum(parameter.numel() for parameter in network.parameters()) == hubert["PARAMETERS"]
