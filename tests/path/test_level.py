@@ -26,17 +26,19 @@ def sine(amplitude: float, hertz: float = 1_000.0, seconds: float = 1.0) -> np.n
 
 
 @LAW
-@given(places=cuts(LENGTH), full=st.lists(st.integers(0, LENGTH - 2), max_size=5))
-def test_chunking_changes_nothing(samples: np.ndarray, places: list[int], full: list[int]) -> None:
+@given(
+    places=cuts(LENGTH), full=st.lists(st.tuples(st.integers(0, LENGTH // 8), st.booleans()), max_size=5, unique=True)
+)
+def test_chunking_changes_nothing(samples: np.ndarray, places: list[int], full: list[tuple[int, bool]]) -> None:
     audio = samples[16 * RATE :][:LENGTH].copy()
-    for place in full:
-        audio[place : place + 2] = 1.0
+    for place, two in full:
+        audio[8 * place : 8 * place + 1 + two] = 1.0
     meter = LevelMeter()
     parts = [meter.push(chunk) for chunk in chunks(audio, places)]
     whole = LevelMeter().push(audio)
     assert np.array_equal(np.concatenate([part.energy for part in parts]), whole.energy)  # to the last bit
     assert np.array_equal(np.concatenate([part.clipped for part in parts]), whole.clipped)
-    assert whole.clipped.any() == bool(full)
+    assert whole.clipped.any() == any(two and 8 * place + 1 < LENGTH for place, two in full)
 
 
 def test_a_full_scale_square_wave_is_0_and_a_sine_3_below() -> None:
@@ -72,6 +74,13 @@ def test_two_neighbours_at_full_scale_are_clipping_wherever_they_lie(value: floa
         assert not clipped(audio)
         audio[place + 1] = value
         assert clipped(audio)
+
+
+def test_full_scale_with_quiet_chunks_between_is_not_clipping() -> None:
+    meter = LevelMeter()
+    audio = silence(0.03)
+    audio[[PIECE_SAMPLES - 1, 2 * PIECE_SAMPLES]] = 1.0
+    assert not np.concatenate([meter.push(piece).clipped for piece in audio.reshape(3, -1)]).any()
 
 
 def test_a_neighbour_in_the_next_chunk_counts() -> None:

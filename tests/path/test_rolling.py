@@ -63,51 +63,56 @@ def levels(dwell_seconds: float) -> Levels:
     return Levels(THRESHOLDS, dwell_seconds=dwell_seconds)
 
 
-walks = st.lists(st.tuples(stress, st.integers(1, 40)), min_size=1, max_size=60)
 dwells = st.sampled_from([0.0, 0.5, 2.0, 3.0])
+# Stretches of one stress, as speech has them: (stress, tenths of a second to the next reading), many times over.
+stretches = st.tuples(st.sampled_from([0.1, 0.45, 0.55, 0.7, 0.9]), st.integers(1, 8), st.integers(1, 12))
+walks = st.lists(stretches, min_size=1, max_size=12).map(
+    lambda drawn: [(value, tenths) for value, tenths, times in drawn for _ in range(times)]
+)
 
 
-def walked(stage: Levels, walk: list[tuple[float, int]]) -> list[tuple[float, float, Level]]:
-    """Seconds, stress and level after each step of a walk whose steps are in tenths of a second."""
+def walked(stage: Levels, walk: list[tuple[float, int]]) -> list[tuple[int, float, Level]]:
+    """Samples, stress and level after each step of a walk whose steps are in tenths of a second."""
     now, out = 0, []
     for value, tenths in walk:
         now += tenths * RATE // 10
-        out.append((now / RATE, value, stage.push(value, now)))
+        out.append((now, value, stage.push(value, now)))
     return out
 
 
 @LAW
 @given(walk=walks, dwell=dwells)
 def test_a_level_never_changes_twice_within_the_dwell(walk: list[tuple[float, int]], dwell: float) -> None:
-    steps = [(0.0, 0.0, Level.LOW), *walked(levels(dwell), walk)]
+    steps = [(0, 0.0, Level.LOW), *walked(levels(dwell), walk)]
     changes = [now for (_, _, before), (now, _, after) in itertools.pairwise(steps) if before is not after]
-    assert all(later - earlier >= dwell for earlier, later in itertools.pairwise(changes))
+    assert all(later - earlier >= dwell * RATE for earlier, later in itertools.pairwise(changes))
 
 
 @LAW
 @given(walk=walks, dwell=dwells)
-def test_a_level_is_adopted_when_it_or_more_was_asked_for_all_through_the_dwell(
+def test_the_furthest_level_that_was_asked_for_all_through_the_dwell_is_adopted(
     walk: list[tuple[float, int]], dwell: float
 ) -> None:
-    steps = walked(levels(dwell), walk)
-    before = Level.LOW
-    asked: list[tuple[float, Level]] = []
-    for now, value, level in steps:
-        asked.append((now, THRESHOLDS.level(value, before)))
-        if level is not before:
-            # The readings of the dwell, and the one that was in force when it began.
-            begin = max((time for time, _ in asked if time <= now - dwell), default=None)
-            assert begin is not None
-            held = [wanted for time, wanted in asked if time >= begin]
-            if level.rank > before.rank:
-                assert all(wanted.rank >= level.rank for wanted in held)
-            else:
-                assert all(wanted.rank <= level.rank for wanted in held)
-            before, asked = level, []
-        # And nothing that has held is put off.
-        beyond = [wanted for time, wanted in asked if wanted is not before]
-        if asked and len(beyond) == len(asked) and len({wanted.rank > before.rank for wanted in beyond}) == 1:
-            assert asked[-1][0] - asked[0][0] < dwell or dwell == 0.0
+    current = Level.LOW
+    asked: list[tuple[int, Level]] = []  # since the last change
+    for now, value, level in walked(levels(dwell), walk):
+        asked.append((now, THRESHOLDS.level(value, current)))
+        rising = asked[-1][1].rank > current.rank
+        held = []
+        for other in Level:
+            if (other.rank > current.rank) == rising and other is not current:
+                at_least = itertools.takewhile(
+                    lambda each, other=other, rising=rising: (
+                        each[1].rank >= other.rank if rising else each[1].rank <= other.rank
+                    ),
+                    reversed(asked),
+                )
+                begun = min((time for time, _ in at_least), default=now + 1)
+                if now - begun >= dwell * RATE:
+                    held.append(other)
+        if held:
+            current, asked = (held[-1] if rising else held[0]), []
+        assert level is current
 
 
 @LAW
@@ -123,6 +128,12 @@ def test_the_level_is_low_until_another_one_has_held() -> None:
     assert stage.level is None
     times = [n * RATE // 2 for n in range(6)]
     assert [stage.push(0.9, now) for now in times] == [Level.LOW] * 4 + [Level.HIGH] * 2
+
+
+def test_the_way_to_high_waits_anew_after_elevated() -> None:
+    stage = levels(2.0)
+    got = [stage.push(0.6 if n < 3 else 0.9, n * RATE // 2) for n in range(10)]
+    assert got == [Level.LOW] * 4 + [Level.ELEVATED] * 5 + [Level.HIGH]
 
 
 def test_what_wavers_above_a_level_makes_that_level() -> None:
