@@ -27,12 +27,12 @@ def check_plot(path: Path) -> None:
         UsageError: the file's type cannot be drawn.
         SinkError: there is no such folder.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise missing_extra("matplotlib", "plot", "--plot")
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UsageError(f"--plot {path}: expected a name that ends in .png, .pdf or .svg")
     if not path.parent.is_dir():
         raise SinkError(f"--plot {path}: there is no folder {path.parent}: make it first")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise missing_extra("matplotlib", "plot", "--plot")
 
 
 class Plot:

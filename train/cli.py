@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Make a table of recordings, train a student on it, score it on strangers' voices.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 TableArgument = Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")]
