@@ -1,0 +1,186 @@
+"""Where the parts of a service are: the installation that it runs, its unit, settings, password and state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge_sser.sinks.address import CREDENTIAL
+from edge_sser.systemctl import UNIT, ServiceError
+
+# What the unit's ProtectHome= and PrivateTmp= hide from the service.
+HIDDEN_FROM_SERVICE: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
+SLASH: Final = Path("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What runs when somebody calls `edge-sser`.
+
+    Attributes:
+        program: the command.
+        code: files and directories that it needs besides: the interpreter, its library, this package.
+    """
+
+    program: Path
+    code: tuple[Path, ...]
+
+
+def running_installation() -> Installation:
+    """The installation that this process runs from."""
+    return Installation(
+        program=Path(sys.prefix) / "bin" / "edge-sser",
+        code=(Path(sys.executable).resolve(), Path(os.__file__).resolve().parent, Path(__file__).resolve().parent),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where the parts of a service are.
+
+    Attributes:
+        user: a user's service, not the system's.
+        root: what will be the root directory of the device; `/` when that is this machine.
+        home: of the user, as it is called on the device.
+    """
+
+    user: bool
+    root: Path = SLASH
+    home: Path
+
+    @property
+    def staged(self) -> bool:
+        """Whether this is for another machine, or an image of one."""
+        return self.root != SLASH
+
+    @property
+    def unit(self) -> Path:
+        """The unit."""
+        return self._below((self.home / ".config/systemd/user" if self.user else Path("/etc/systemd/system")) / UNIT)
+
+    @property
+    def directory(self) -> Path:
+        """Of the settings and the password."""
+        return self._below(self.home / ".config/edge-sser" if self.user else Path("/etc/edge-sser"))
+
+    @property
+    def config(self) -> Path:
+        """The settings."""
+        return self.directory / "config.toml"
+
+    @property
+    def password(self) -> Path:
+        """The broker's password."""
+        return self.directory / CREDENTIAL
+
+    @property
+    def state(self) -> tuple[Path, ...]:
+        """What it writes while it runs: the outbox, and whether it is paused."""
+        if self.user:
+            return (self._below(self.home / ".local/state/edge-sser"),)
+        # With DynamicUser= the directory is in private/, and the plain name is a link to it.
+        names = ("lib/edge-sser", "lib/private/edge-sser", "cache/edge-sser", "cache/private/edge-sser")
+        return tuple(self._below(Path("/var") / name) for name in names)
+
+    @property
+    def log_line(self) -> str:
+        """The command that shows the log."""
+        return f"journalctl {'--user ' if self.user else ''}-u edge-sser"
+
+    def named(self, path: Path) -> Path:
+        """A path as it is called on the device."""
+        return path_in(self.root, path)
+
+    def _below(self, path: Path) -> Path:
+        return self.root / path.relative_to(SLASH)
+
+
+def layout(*, user: bool, root: Path | None) -> Layout:
+    """The layout on this machine, or below `root`."""
+    return Layout(user=user, root=SLASH if root is None else root.resolve(), home=Path.home())
+
+
+def path_in(root: Path, path: Path) -> Path:
+    """A path as it is called once `root` is the root directory; unchanged when it is not inside.
+
+    Examples:
+        >>> path_in(Path("/images/pi"), Path("/images/pi/opt/edge-sser/bin/edge-sser"))
+        PosixPath('/opt/edge-sser/bin/edge-sser')
+    """
+    return SLASH / path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def out_of_reach(path: Path, root: Path = SLASH) -> str | None:
+    """Why the system service cannot read a file or directory; None when it can.
+
+    Args:
+        path: absolute.
+        root: the directory that will be the root directory of the device.
+    """
+    for name in dict.fromkeys((path, path.resolve())):
+        inside = path_in(root, name)
+        hidden = next((place for place in HIDDEN_FROM_SERVICE if inside.is_relative_to(place)), None)
+        if hidden is not None:
+            return f"{inside} is below {hidden}, which the service does not see"
+    if not path.exists():
+        return f"{path_in(root, path)} does not exist"
+    target = path.resolve()
+    for place in (target, *target.parents):
+        if place == root:
+            break
+        needed = stat.S_IXOTH if place != target else stat.S_IROTH | (stat.S_IXOTH if place.is_dir() else 0)
+        if place.stat().st_mode & needed != needed:
+            return f"{path_in(root, place)} is not open to other users"
+    return None
+
+
+def write(path: Path, text: str, mode: int, *, directory_mode: int) -> None:
+    """Replaces a file as a whole, with its mode from the first moment.
+
+    Args:
+        path: of the file.
+        text: its new content.
+        mode: its permissions, whatever the umask.
+        directory_mode: of its directory, where that has to be made.
+
+    Raises:
+        ServiceError: it cannot be written.
+    """
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(directory_mode)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise ServiceError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link, or a directory with all that is in it.
+
+    Raises:
+        ServiceError: it cannot be removed.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise ServiceError(f"{path} cannot be removed: {error.strerror}") from None
