@@ -16,6 +16,7 @@ import typer
 
 from edge_sser import __version__
 from edge_sser.errors import EdgeSserError, UsageError, missing_extra
+from edge_sser.service_cli import app as service_app
 from edge_sser.sinks.stdout import OutputClosedError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and show settings.")
 app.add_typer(config_app, name="config")
+app.add_typer(service_app, name="service")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
 ModelOption = Annotated[

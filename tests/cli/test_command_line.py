@@ -31,7 +31,18 @@ def test_help_says_what_the_program_is_not(call):
     assert result.status == 0
     assert "not a medical device" in " ".join(result.out.split())
     assert "acted emotion" in " ".join(result.out.split())
-    for command in ("listen", "analyze", "devices", "train", "export", "bench", "doctor", "config", "schema"):
+    for command in (
+        "listen",
+        "analyze",
+        "devices",
+        "train",
+        "export",
+        "bench",
+        "doctor",
+        "config",
+        "service",
+        "schema",
+    ):
         assert f"\n  {command} " in result.out
 
 
