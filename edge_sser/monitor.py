@@ -28,7 +28,7 @@ class Counters:
 
     Attributes:
         read: delivered or lost by the source.
-        processed: went through the stages.
+        processed: taken in by the stages.
         dropped: lost.
         overruns: how often the device reported a loss without saying how much.
     """

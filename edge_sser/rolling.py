@@ -118,19 +118,19 @@ class Levels:
         """
         current = Level.LOW if self.level is None else self.level
         asked = self._thresholds.level(stress, current)
-        reached = [level for level in Level if _between(current, level, asked)]
-        self._since = {level: self._since.get(level, now) for level in reached}
-        held = [level for level in reached if now - self._since[level] >= self._dwell]
+        self._since = {level: self._since.get(level, now) for level in _way(current, asked)}
+        held = [level for level, since in self._since.items() if now - since >= self._dwell]
         if held:
-            current = max(held, key=lambda level: abs(level.rank - current.rank))
-            self._since = {}
+            current, self._since = held[-1], {}
         self.level = current
         return current
 
 
-def _between(current: Level, level: Level, asked: Level) -> bool:
-    """Whether `level` is on the way from the current one to the one asked for, that one included."""
-    return current.rank < level.rank <= asked.rank or asked.rank <= level.rank < current.rank
+def _way(current: Level, asked: Level) -> list[Level]:
+    """The levels from the one next to the current one to the one asked for."""
+    rising = list(Level)
+    here, there = rising.index(current), rising.index(asked)
+    return rising[here + 1 : there + 1] if there > here else rising[there:here][::-1]
 
 
 @dataclass(frozen=True, slots=True)
