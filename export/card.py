@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from edge_sser.train.evaluate import Evaluation
-from edge_sser.train.recipe import Recipe
-
 from edge_sser.features import FEATURES
 from edge_sser.model import Calibration, Card
+from edge_sser.train.evaluate import Evaluation
+from edge_sser.train.recipe import Recipe
 
 INPUT = "log_mel"
 OUTPUTS = ("stress_logit", "emotion_logits")

@@ -29,11 +29,10 @@ def export(
     for package in ("torch", "onnx", "onnxscript", "safetensors"):
         if find_spec(package) is None:
             raise missing_extra(package, "export", "Export")
+    from edge_sser.model import load_model
     from edge_sser.train.checkpoint import load_student
     from edge_sser.train.evaluate import evaluate
     from edge_sser.train.predictions import read_predictions
-
-    from edge_sser.model import load_model
 
     from .card import make_card
     from .onnx import export_onnx

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from edge_sser.train.students.cnn import CompactCnn
 from torch import Tensor, nn
 
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES
 from edge_sser.model import CARD_KEY, Card
+from edge_sser.train.students.cnn import CompactCnn
 
 OPSET = 18
 TOLERANCE = 1e-4  # largest difference of a logit between the file and the network it came from

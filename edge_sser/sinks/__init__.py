@@ -1,0 +1,1 @@
+"""Where events go: standard output, a terminal, a file, a broker."""

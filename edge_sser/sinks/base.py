@@ -18,5 +18,5 @@ class Sink(ABC):
             SinkError: nothing more can be written, ever (a closed pipe, for example).
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - not every sink holds something
         """Delivers what can be delivered now and releases the sink. Safe to call twice."""

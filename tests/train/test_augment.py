@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edge_sser.train.augment import Augmenter
-from edge_sser.train.recipe import Augmentation, read_recipe
 from voices import voice
 
 from edge_sser.features import FEATURES, log_mel
+from edge_sser.train.augment import Augmenter
+from edge_sser.train.recipe import Augmentation, read_recipe
 
 OFF = {
     "overhang_frames": 0,

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edge_sser.export.card import make_card
-from edge_sser.export.onnx import TOLERANCE, export_onnx
-from edge_sser.train.labels import EMOTIONS
-from edge_sser.train.recipe import read_recipe
-from edge_sser.train.students.cnn import CompactCnn
 from voices import voice
 
 from edge_sser.errors import ModelError
+from edge_sser.export.card import make_card
+from edge_sser.export.onnx import TOLERANCE, export_onnx
 from edge_sser.features import log_mel
 from edge_sser.model import load_model
+from edge_sser.train.labels import EMOTIONS
+from edge_sser.train.recipe import read_recipe
+from edge_sser.train.students.cnn import CompactCnn
 
 HEADER = {"emotions": list(EMOTIONS), "corpora": [{"name": "ravdess", "utterances": 1, "speakers": 1}]}
 

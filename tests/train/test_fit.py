@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from edge_sser.errors import SettingsError, TrainingError
 from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, load_student, save_checkpoint
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.dataset import FeatureStore, windows
@@ -15,8 +17,6 @@ from edge_sser.train.folds import split
 from edge_sser.train.predictions import predict
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.sampling import Sampler
-
-from edge_sser.errors import SettingsError, TrainingError
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
+from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.table import read_table, write_table
 from edge_sser.train.folds import check_disjoint, split
-
-from edge_sser.errors import TrainingError
 
 
 def manifest(folder: Path, text: str) -> Path:

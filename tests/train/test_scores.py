@@ -4,16 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_sser.train.calibrate import calibrated, fit_calibration
-from edge_sser.train.evaluate import evaluate, table
-from edge_sser.train.labels import EMOTIONS
-from edge_sser.train.metrics import auroc, expected_calibration_error, unweighted_accuracy
-from edge_sser.train.predictions import Prediction, read_predictions, write_predictions
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from edge_sser.errors import TrainingError
+from edge_sser.train.calibrate import calibrated, fit_calibration
+from edge_sser.train.evaluate import evaluate, table
+from edge_sser.train.labels import EMOTIONS
+from edge_sser.train.metrics import auroc, expected_calibration_error, unweighted_accuracy
+from edge_sser.train.predictions import Prediction, read_predictions, write_predictions
 
 labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=4, max_size=40).filter(
     lambda pairs: len({label for label, _ in pairs}) == 2

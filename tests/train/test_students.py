@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edge_sser.train.students.cnn import RANGE_DB, CompactCnn, standardise
 from voices import voice
 
 from edge_sser.features import log_mel
+from edge_sser.train.students.cnn import RANGE_DB, CompactCnn, standardise
 
 
 def student(width: int = 12) -> CompactCnn:
