@@ -23,8 +23,9 @@ from edge_sser.systemctl import UNIT, ServiceError, Systemctl, UnitState
 
 PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # what stands in the units that ship
 PLACE_FOR_ALL: Final = (
-    "install it for every user, from its sources: sudo python3 -m venv /opt/edge-sser && "
-    'sudo /opt/edge-sser/bin/pip install ".[mic]" && sudo /opt/edge-sser/bin/edge-sser service install'
+    'install it for every user, from its sources: sudo install -d -o "$USER" /opt/edge-sser && python3 -m venv '
+    '/opt/edge-sser && /opt/edge-sser/bin/pip install ".[mic]" && '
+    "sudo /opt/edge-sser/bin/edge-sser service install"
 )
 _PRIVATE: Final = 0o600
 
