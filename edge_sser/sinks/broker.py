@@ -102,8 +102,7 @@ class _End:
     state: LinkState
     detail: str
     held_seconds: float = 0.0  # how long the connection stood
-    no_answer: bool = False  # the broker closed without a word: perhaps it does not know the protocol version
-    older_version: bool = False  # it says so
+    older_version: bool = False  # the broker does not know MQTT 5
 
 
 class BrokerLink:
@@ -161,7 +160,7 @@ class BrokerLink:
         self._wake()
         return not replaced
 
-    def close(self, farewell: Sequence[Message] = (), timeout: float = 2.0) -> None:
+    def close(self, farewell: Sequence[Message], timeout: float) -> None:
         """Publishes the last messages if there is a connection, takes leave and ends the thread."""
         self._farewell = farewell
         self._farewell_until = time.monotonic() + timeout
@@ -188,7 +187,7 @@ class BrokerLink:
             self._wake_w.close()
 
     def _keep_connected(self) -> None:
-        attempt, unanswered, brief, version = 0, 0, 0, MQTTProtocolVersion.MQTTv5
+        attempt, brief, version = 0, 0, MQTTProtocolVersion.MQTTv5
         while not self._stop.is_set():
             end = self._connect_and_serve(version)
             if self._stop.is_set():
@@ -196,14 +195,13 @@ class BrokerLink:
             if end.older_version and version == MQTTProtocolVersion.MQTTv5:
                 version = MQTTProtocolVersion.MQTTv311
                 continue
-            # A broker that hangs up without a word may be one that does not know MQTT 5: every third attempt is 3.1.1.
-            unanswered = unanswered + 1 if end.no_answer else 0
-            version = MQTTProtocolVersion.MQTTv311 if unanswered % 3 == 2 else MQTTProtocolVersion.MQTTv5
+            version = MQTTProtocolVersion.MQTTv5
             brief = brief + 1 if 0.0 < end.held_seconds < STABLE_SECONDS else 0
             hint = f"; does another client use the id {self._options.client_id}?" if brief >= BRIEF_CONNECTIONS else ""
             self._change(end.state, end.detail + hint)
-            attempt = 0 if end.held_seconds >= STABLE_SECONDS else attempt + 1
+            attempt = 0 if end.held_seconds >= STABLE_SECONDS else attempt
             longest = min(self._options.retry_max_seconds, self._options.retry_min_seconds * 2.0 ** min(attempt, 32))
+            attempt += 1
             # Half of the wait is chance, so that a thousand devices do not come back in the same second.
             self._stop.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311
         self._change(LinkState.CLOSED, "")
@@ -229,9 +227,10 @@ class BrokerLink:
                 f"its certificate cannot be trusted: {error.verify_message}; check mqtt.ca_file and the host name",
             )
         except (ssl.SSLEOFError, ConnectionResetError):
-            return _End(LinkState.UNREACHABLE, "hangs up during the TLS handshake; is this its port for TLS?")
+            during = "the TLS handshake; is this its port for TLS?" if options.address.tls else "the handshake"
+            return _End(LinkState.UNREACHABLE, f"hangs up during {during}")
         except ssl.SSLError as error:
-            return _End(LinkState.UNTRUSTED, f"TLS failed: {error.reason or error}; is this the port for TLS?")
+            return _End(LinkState.UNTRUSTED, f"TLS failed: {error.reason or error}; is this its port for TLS?")
         except (OSError, UnicodeError) as error:
             return _End(LinkState.UNREACHABLE, str(error) or type(error).__name__)
         try:
@@ -272,9 +271,9 @@ class BrokerLink:
 
     def _come_up(self, connection: Connection) -> None:
         self._generation += 1
+        connection.subscribe(self._options.subscriptions)  # first: who sees the greeting can send a command
         for message in self._hooks.greeting():
             connection.publish(message, None)
-        connection.subscribe(self._options.subscriptions)
         self._change(LinkState.CONNECTED, f"MQTT {connection.version_name}")
         with self._latest_lock:
             self._connected = True
@@ -328,7 +327,7 @@ class BrokerLink:
         if "SSL" in connection.ended_because:
             hint = "; it may want mqtt.cert_file" if "CERT" in connection.ended_because.upper() else ""
             return _End(LinkState.UNTRUSTED, f"ends the TLS connection: {connection.ended_because}{hint}")
-        return _End(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}", no_answer=True)
+        return _End(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}")
 
     def _change(self, state: LinkState, detail: str) -> None:
         if (state, detail) == (self._state, self._detail):

@@ -210,14 +210,26 @@ class Courier:
         outbox.remove(self._acknowledged)
         self._acknowledged = []
         outbox.tend()
-        if self._generation is not None and len(self._handed) < WINDOW:
-            now = time.monotonic()
-            resting = [topic for topic, refusal in self._refused.items() if refusal.retry_at > now]
-            room = WINDOW - len(self._handed)
-            for entry in outbox.waiting(room, skip=self._handed.keys(), skip_topics=resting):
-                self._handed[entry.key] = entry
-                self._link.send(_message(entry), entry, self._generation)
+        if self._generation is not None:
+            self._hand_on(outbox, self._generation)
         self._tell(outbox, len(records))
+
+    def _hand_on(self, outbox: Outbox, generation: int) -> None:
+        now = time.monotonic()
+        in_flight = {entry.record.topic for entry in self._handed.values()}
+        resting = {topic for topic, it in self._refused.items() if it.retry_at > now or topic in in_flight}
+        skipped = True
+        while skipped and (room := WINDOW - len(self._handed)) > 0:
+            skipped = False
+            for entry in outbox.waiting(room, skip=self._handed.keys(), skip_topics=resting):
+                topic = entry.record.topic
+                if topic in resting:
+                    skipped = True
+                    continue
+                if topic in self._refused:  # one to try; the others when it was taken, so that their order is kept
+                    resting.add(topic)
+                self._handed[entry.key] = entry
+                self._link.send(_message(entry), entry, generation)
 
     def _finished(self) -> bool:
         if not self._stop.is_set() or self._records or not self._jobs.empty():

@@ -1,7 +1,7 @@
 """What Home Assistant is told: one device a node, with the entities of each of its sources.
 
-Device discovery: one retained message under `PREFIX/device/…/config` describes everything (Home Assistant 2024.12 or
-newer). Every template below is Jinja, and is rendered on the JSON of an event.
+Device discovery: one retained message under `PREFIX/device/…/config` describes everything (in Home Assistant since the
+end of 2024). Every template below is Jinja, and is rendered on the JSON of an event.
 Source: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 """
 

@@ -29,7 +29,7 @@ from edge_sser.sinks.topics import Topics
 
 log = logging.getLogger("edge_sser.mqtt")
 
-CLOSE_SECONDS = 3.0  # for the last episodes to be acknowledged
+CLOSE_SECONDS = 3.0  # for the last episodes to be acknowledged, and again for the last status
 
 __all__ = ["LinkState", "MqttReport", "MqttSink", "open_mqtt"]
 
@@ -145,7 +145,7 @@ class MqttSink(Sink):
         if not self._closed:
             self._closed = True
             self._courier.close(CLOSE_SECONDS)
-            self._link.close([self._status_message(StatusState.STOPPED)])
+            self._link.close([self._status_message(StatusState.STOPPED)], CLOSE_SECONDS)
 
     # ---- the link
 

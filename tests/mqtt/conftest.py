@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 from components import require
 from mqtt_certificates import Authority
-from mqtt_rig import MOSQUITTO, NODE, STATUS, Broker, Subscriber
+from mqtt_rig import LIMIT_SECONDS, MOSQUITTO, NODE, STATUS, Broker, Subscriber
 
 from edge_sser.settings import MqttSettings
 from edge_sser.sinks.mqtt import MqttSink, open_mqtt
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with something else takes longer to say goodbye."""
+    monkeypatch.setattr("edge_sser.sinks.mqtt.CLOSE_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr("edge_sser.sinks.rotating.CLOSE_SECONDS", LIMIT_SECONDS)
 
 
 @pytest.fixture

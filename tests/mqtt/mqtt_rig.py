@@ -25,7 +25,7 @@ from edge_sser.events import Episode, Health, HealthState, Level, Phase, Reading
 
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 MOSQUITTO = shutil.which("mosquitto", path=SEARCH)
-LIMIT_SECONDS = 30.0  # for anything that must happen; reached only by a failing test
+LIMIT_SECONDS = 60.0  # for anything that must happen; reached only by a failing test
 NODE = "cab12"
 STATUS = Status(
     node=NODE,
