@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -100,6 +101,9 @@ class Connection:
             UnicodeError: the host cannot be a name in DNS.
         """
         self._client.connect(self._address.host, self._address.port, self._keepalive_seconds)
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):  # else a message waits up to 40 ms for TCP to confirm the one before
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @property
     def alive(self) -> bool:
