@@ -47,6 +47,4 @@ def missing_extra(package: str, extra: str, purpose: str) -> MissingComponentErr
         extra: the extra of edge-sser that brings it.
         purpose: what needs it, as the start of a sentence.
     """
-    return MissingComponentError(
-        f'{purpose} needs the Python package {package}: pip install "edge-sser[{extra}]"'
-    )
+    return MissingComponentError(f'{purpose} needs the Python package {package}: pip install "edge-sser[{extra}]"')
