@@ -65,6 +65,7 @@ def test_what_only_the_device_noticed_is_told_too(model: Model) -> None:
     monitor.push(AudioBlock(noise(3.0, dbfs=-40.0)), overruns=0)
     (event,) = [e for e in monitor.push(AudioBlock(noise(0.5, dbfs=-40.0)), overruns=2) if isinstance(e, Health)]
     assert (event.state, event.overruns, event.dropped_s) == (HealthState.OVERRUN, 2, 0.0)
+    assert health(monitor.push(AudioBlock(noise(15.0, dbfs=-40.0)), overruns=2)) == [(HealthState.OK, 13.5)]
 
 
 def test_what_cannot_be_heard_is_told_once_and_ended_by_any_sound(model: Model) -> None:
@@ -110,5 +111,6 @@ def test_seconds_in_health_add_up(model: Model) -> None:
     lost = {0: 7 * RATE, 4 * RATE: 123, 9 * RATE: 4567}
     events = play(make_monitor(model), blocks(noise(12.0, dbfs=-40.0), [], lost))
     told = [event for event in events if isinstance(event, Health)]
+    assert (told[0].read_s, told[0].processed_s, told[0].dropped_s) == (7.0, 0.0, 7.0)
     assert len(told) >= 2
     assert all(round(e.processed_s + e.dropped_s - e.read_s, 3) in (-0.001, 0.0, 0.001) for e in told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 
 import jsonschema
@@ -16,6 +17,7 @@ from streams import LAW, RATE, STARTED_AT, blocks, cuts, losses, make_monitor, n
 from edge_sser.audio.block import AudioBlock
 from edge_sser.errors import SettingsError
 from edge_sser.events import Episode, Event, Level, Phase, Reading, json_schema, timestamp, to_json
+from edge_sser.features import log_mel
 from edge_sser.model import Model, Score, load_model
 
 EXCERPT = 12 * RATE
@@ -133,8 +135,6 @@ def test_a_pause_keeps_the_rolling_stress_and_the_level(model: Model, samples: n
 
 
 def test_a_reading_is_what_the_model_says_of_its_three_seconds(model: Model, samples: np.ndarray) -> None:
-    from edge_sser.features import log_mel
-
     mel = log_mel(samples)
     got = readings(play(make_monitor(model), [AudioBlock(samples)]))
     assert len(got) == 1 + (samples.size - 3 * RATE) // (RATE // 2)
@@ -144,6 +144,19 @@ def test_a_reading_is_what_the_model_says_of_its_three_seconds(model: Model, sam
             assert reading.stress == round(score.stress, 4)
             assert reading.confidence == pytest.approx(abs(2 * reading.stress - 1), abs=2e-4)
     assert got[0].model == model.label
+
+
+def test_the_rolling_stress_is_smoothed_over_speech_time(model: Model, samples: np.ndarray) -> None:
+    scores, now, rolling = [], 0.0, []
+    options = {**LIVELY, "window": {"hop_seconds": 0.3}}
+    for reading in readings(play(make_monitor(model, options), [AudioBlock(samples)])):
+        if reading.stress is not None:
+            begun, now = now, now + 0.3 * reading.speech_ratio  # seconds of speech
+            scores.append((begun, now, reading.stress))
+            rolling.append(reading.stress_rolling)
+    weights = np.array([math.exp((end - now) / 2.0) - math.exp((begin - now) / 2.0) for begin, end, _ in scores])
+    expected = np.cumsum(weights * [stress for _, _, stress in scores]) / np.cumsum(weights)
+    assert rolling == pytest.approx(expected, abs=2e-4)
 
 
 def test_a_reading_says_when_and_which_it_is(model: Model, samples: np.ndarray) -> None:
