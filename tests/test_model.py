@@ -106,6 +106,15 @@ def test_a_truncated_file(refused: Callable[[Path], str], tmp_path: Path, share:
     assert "copy it again" in refused(path)
 
 
+def test_a_file_whose_text_is_no_text(refused: Callable[[Path], str], tmp_path: Path) -> None:
+    path = write_model(tmp_path / "garbled.onnx")
+    good = path.read_bytes()
+    for name in (b"ReduceMax", b"quadrant", b"stress_logit"):  # of a node, in the card, of an output
+        assert name in good
+        path.write_bytes(good.replace(name, b"\xff" * len(name)))
+        assert "not a model that ONNX Runtime can use" in refused(path)
+
+
 def test_a_file_without_a_card(refused: Callable[[Path], str], tmp_path: Path) -> None:
     assert "it has no card" in refused(write_model(tmp_path / "bare.onnx", card=None))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -45,11 +46,12 @@ except SinkError as error:
 """
 
 
-def test_a_line_arrives_with_its_event(tmp_path: Path) -> None:
+def test_a_line_arrives_with_its_event() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as lines, os.fdopen(writer, "wb") as stream:
         JsonLines(stream).emit(HEALTH)
-        line = lines.readline()  # would wait for ever if the line were still in a buffer
+        assert select.select([reader], [], [], 10.0)[0], "the line is still in a buffer"
+        line = lines.readline()
     assert line == to_json(HEALTH).encode() + b"\n"
     assert json.loads(line)["source"] == "küche"
     assert "küche".encode() in line
