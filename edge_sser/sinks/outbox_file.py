@@ -30,6 +30,7 @@ _CREATE = (
 )
 _COLUMNS = "n, stream, topic, seq, payload, retain, crc"
 _SIZE = f"length(CAST(topic AS BLOB)) + length(payload) + {ROW_BYTES}"
+_TROUBLES = ("unable to open", "disk i/o", "full", "readonly", "locked", "locking", "interrupted", "file support")
 
 Key = tuple[str, str, int]
 
@@ -140,10 +141,6 @@ class OutboxFile:
             self._db.execute(f"SELECT {_COLUMNS} FROM event LIMIT 1").fetchone()  # noqa: S608
         except (ValueError, TypeError) as error:
             raise DamagedError(str(error)) from None
-        except sqlite3.OperationalError as error:
-            if "no such" in str(error):
-                raise DamagedError(str(error)) from None
-            raise
         self._next = int(number or 0) + 1
         if any(not 0 <= value < 2**53 for value in (*self.last.values(), self._next)):
             raise DamagedError("a number is out of range")
@@ -240,11 +237,11 @@ class OutboxFile:
 def is_damage(error: Exception) -> bool:
     """Whether an error means that the content of the file is wrong, rather than that it cannot be reached or written.
 
-    Python raises plain DatabaseError for SQLITE_CORRUPT and SQLITE_NOTADB, OperationalError for troubles of the disk.
+    The troubles of a disk are few and told by their words, since Python 3.10 does not give SQLite's error codes.
     """
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, (sqlite3.OperationalError, sqlite3.ProgrammingError)
-    )
+    if isinstance(error, sqlite3.OperationalError):
+        return not any(words in str(error).lower() for words in _TROUBLES)
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError)
 
 
 def salvage(path: Path) -> list[Entry]:

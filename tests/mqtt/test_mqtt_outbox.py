@@ -338,6 +338,19 @@ def test_another_programs_database_is_moved_aside(tmp_path: Path) -> None:
     assert (outbox.fault, outbox.damaged, numbers(outbox.waiting(9))) == (None, 1, [1])
 
 
+def test_a_file_in_a_format_that_sqlite_does_not_know_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    first = opened(path)
+    first.put([record(1)])
+    first.close()
+    content = bytearray(path.read_bytes())
+    content[19] = 99  # the format's version, for readers
+    path.write_bytes(content)
+    outbox = opened(path)
+    outbox.put([record(2)])
+    assert (outbox.fault, outbox.damaged, numbers(outbox.waiting(9))) == (None, 1, [2])
+
+
 def test_rows_that_rotted_are_not_sent_and_the_sound_ones_are_saved(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     first = opened(path)
