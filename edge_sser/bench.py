@@ -120,19 +120,18 @@ def _model_figures(model: Model, samples: NDArray[np.float32], hubert_ms: float 
     return [replace(figure, name=f"{model.label}: {figure.name}") for figure in figures]
 
 
-def _hops(samples: NDArray[np.float32], settings: Settings) -> Iterator[list[NDArray[np.float32]]]:
-    """The blocks of each hop."""
+def _hops(samples: NDArray[np.float32], settings: Settings) -> Iterator[NDArray[np.float32]]:
+    """The samples of each hop."""
     hop = round(settings.window.hop_seconds * SAMPLE_RATE)
     for start in range(0, samples.size - hop + 1, hop):
-        yield [samples[at : at + BLOCK_SAMPLES] for at in range(start, start + hop, BLOCK_SAMPLES)]
+        yield samples[start : start + hop]
 
 
 def _part_ms(push: Callable[[NDArray[np.float32]], Any], settings: Settings, samples: NDArray[np.float32]) -> float:
     seconds = []
-    for blocks in _hops(samples, settings):
+    for hop in _hops(samples, settings):
         begun = time.process_time()
-        for block in blocks:
-            push(block)
+        push(hop)
         seconds.append(time.process_time() - begun)
     return 1000.0 * statistics.median(seconds)
 
@@ -140,9 +139,10 @@ def _part_ms(push: Callable[[NDArray[np.float32]], Any], settings: Settings, sam
 def _whole_hop_ms(model: Model, settings: Settings, samples: NDArray[np.float32]) -> float:
     monitor = Monitor(node="bench", source_name="demo", started_at=0.0, live=True, model=model, settings=settings)
     seconds = []
-    for blocks in _hops(samples, settings):
+    for hop in _hops(samples, settings):
+        blocks = [AudioBlock(hop[at : at + BLOCK_SAMPLES]) for at in range(0, hop.size, BLOCK_SAMPLES)]
         begun = time.process_time()
-        events = [event for block in blocks for event in monitor.push(AudioBlock(block))]
+        events = [event for block in blocks for event in monitor.push(block)]
         for event in events:
             to_json(event)
         taken = time.process_time() - begun
