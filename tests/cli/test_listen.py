@@ -47,6 +47,32 @@ def test_raw_pcm_on_standard_input_gives_the_readings_of_the_file(run, call, spe
     ]
 
 
+@pytest.mark.mic
+def test_speech_at_a_microphone_gives_the_readings_of_the_same_audio_in_a_file(
+    call, virtual_microphone, speech_pcm, write_audio, model
+):
+    spoken = np.frombuffer(speech_pcm, dtype="<i2")[: 6 * 16_000]
+    process = subprocess.Popen([*COMMAND, "listen", "--model", model], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    virtual_microphone.wait_until_recorded()
+    virtual_microphone.play(spoken)
+    heard = []
+    for line in process.stdout:
+        event = json.loads(line)
+        heard += [event] if event["type"] == "reading" else []
+        if heard and heard[-1]["end_s"] >= 5.5:  # the last half second may still wait in the sound server
+            break
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    filed = call("analyze", write_audio(spoken, "spoken.wav"), "--model", model).of_type("reading")
+    own = {"id", "source", "ts", "latency_ms"}
+    assert [{key: value for key, value in reading.items() if key not in own} for reading in heard] == [
+        {key: value for key, value in reading.items() if key not in own} for reading in filed[: len(heard)]
+    ]
+    assert any(reading["stress"] is not None for reading in heard)
+    assert all(reading["latency_ms"] is not None for reading in heard)
+
+
 def test_several_sources_are_told_apart_by_name(call, speech, write_audio, model):
     silence = write_audio(np.zeros(64_000), "silence.wav")
     result = call("listen", "--no-pace", "--source", speech, "--source", silence, "--model", model)
