@@ -87,6 +87,15 @@ def listen(
     model: ModelOption = None,
     provider: ProviderOption = None,
     node: NodeOption = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(
+            "--mqtt",
+            metavar="URL",
+            help="Broker to publish to as well: mqtts://USER@HOST:PORT. The password stands in a file or credential, "
+            "never here.",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -123,6 +132,7 @@ def listen(
         ("model.path", "--model", model and str(model)),
         ("model.provider", "--provider", provider),
         ("node", "--node", node),
+        ("mqtt.url", "--mqtt", mqtt),
         ("output.format", "--format", output),
     )
     raise typer.Exit(run_listen(_load(config, flags).settings, paced=pace, log_level=log_level))
@@ -323,7 +333,10 @@ def _usage_text(error: Any) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"edge-sser: error: {' '.join(message.splitlines())}", file=sys.stderr)
+    from edge_sser.journal import ERROR_PREFIX, goes_to_journal
+
+    prefix = ERROR_PREFIX if goes_to_journal(sys.stderr) else ""
+    print(f"{prefix}edge-sser: error: {' '.join(message.splitlines())}", file=sys.stderr)
     return status
 
 

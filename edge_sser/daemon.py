@@ -9,23 +9,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
 from edge_sser import __version__
 from edge_sser.audio.block import EndOfAudio, Source
+from edge_sser.capture import Capture, Input
 from edge_sser.errors import SinkError, SourceError
-from edge_sser.events import Event, HealthState, Status, StatusState, timestamp
+from edge_sser.events import Event, Status, StatusState, timestamp
 from edge_sser.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.node import node_name
 from edge_sser.settings import Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.stdout import OutputClosedError
+from edge_sser.supervisor import Supervisor
 
 READ_SECONDS: Final = 0.2  # one round over all sources waits at most this long: how soon a stop is noticed
-STALLED_SECONDS: Final = 2.0  # without audio from an open source before it is called stalled
 
 log = logging.getLogger("edge_sser.daemon")
 
@@ -63,94 +63,128 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
 
 def listen(
     settings: Settings,
-    sources: Sequence[Source],
+    sources: Sequence[Source | Input],
     sinks: Sequence[Sink],
     model: Model,
     stop: threading.Event,
     *,
+    wanted: Callable[[], bool] = lambda: True,
+    supervisor: Supervisor | None = None,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Runs sources through monitors until all have ended, `stop` is set, or the reader of an output has gone.
 
     The last episodes are closed in every case. Sources are closed as they end; sinks stay open, they are the caller's.
+    A microphone that breaks is looked for until it is back. One that is not there to begin with is an error, unless
+    another source is.
 
     Args:
         settings: of gate, window, rolling, episode and node.
-        sources: opened, with different names.
+        sources: opened, or to be opened here, with different names.
         sinks: get every event. One that fails for good is left out from then on.
         model: scores the windows of all sources.
         stop: may be set by a signal handler or another thread.
+        wanted: whether to listen at the moment; asked every round. While it is not, microphones are let go of.
+        supervisor: is told how it goes.
         clock: seconds on a clock that never goes back.
         wall_clock: seconds since the epoch.
+        sleep: waits for seconds, while no source is open.
 
     Raises:
-        SourceError: all sources are gone, and one of them broke; the last one's error.
+        SourceError: a source is not there to begin with; or all are gone, and one of them broke: the last one's error.
         SinkError: no sink is left.
         SettingsError: the levels of settings and model card do not fit together.
     """
     node = node_name(settings)
-    watched = [
-        _Watched(source, _monitor(source, node, model, settings, clock, wall_clock), clock()) for source in sources
-    ]
+    inputs = [each if isinstance(each, Input) else Input.of(each) for each in sources]
+    captures = [Capture(each, _monitors(each.name, node, model, settings, clock, wall_clock), clock) for each in inputs]
+    listening = wanted()
+    missing = _open(captures, listening)
     outputs = _Outputs(sinks)
-    outputs.emit([_status(StatusState.ONLINE, node, model, wall_clock())])
+    outputs.emit([status_event(StatusState.ONLINE, node, model, wall_clock())])
     broken: SourceError | None = None
     try:
-        while watched and not stop.is_set() and outputs.wanted:
-            for each in list(watched):
+        outputs.emit(missing)
+        while captures and not stop.is_set() and outputs.wanted:
+            if wanted() is not listening:
+                listening = not listening
+                outputs.emit(_switch(captures, listening))
+            for each in list(captures):
                 if stop.is_set() or not outputs.wanted:
                     break
                 try:
-                    events = each.read(READ_SECONDS / len(watched), clock)
+                    events = each.turn(READ_SECONDS / len(captures))
                 except EndOfAudio:
                     events = each.end()
-                    watched.remove(each)
+                    captures.remove(each)
                 except SourceError as error:
                     broken = error
-                    events = [*each.monitor.report(HealthState.MISSING, str(error)), *each.end()]
-                    watched.remove(each)
-                    if watched:
+                    events = [*each.report_missing(error), *each.end()]
+                    captures.remove(each)
+                    if captures:
                         log.error("%s; the other sources go on", error)
                 outputs.emit(events)
+            if supervisor is not None and captures:
+                supervisor.look(captures)
+            if captures and all(each.hopeless for each in captures):
+                broken = captures[-1].error
+                break
+            if captures and not any(each.is_open for each in captures):
+                sleep(READ_SECONDS)
     finally:
-        for each in watched:
+        if supervisor is not None:
+            supervisor.stopping()
+        for each in captures:
             outputs.emit(each.end())
-        outputs.emit([_status(StatusState.STOPPED, node, model, wall_clock())])
+        outputs.emit([status_event(StatusState.STOPPED, node, model, wall_clock())])
     if outputs.failure is not None:
         raise outputs.failure
-    if broken is not None and not watched:
+    if broken is not None and all(each.hopeless for each in captures):
         raise broken
 
 
-@dataclass(slots=True)
-class _Watched:
-    """One source, its monitor, and when it last gave audio."""
+def _open(captures: Sequence[Capture], listening: bool) -> list[Event]:
+    """Opens what is to be heard; returns the events of what is missing.
 
-    source: Source
-    monitor: Monitor
-    audio_at: float
+    Raises:
+        SourceError: a recording or pipe is, or every source.
+    """
+    lost: list[tuple[Capture, SourceError]] = []
+    try:
+        if not listening:
+            _switch(captures, False)
+        for each in captures:
+            if each.paused:
+                continue
+            try:
+                each.open()
+            except SourceError as error:
+                if not each.reopens:
+                    raise
+                lost.append((each, error))
+        if lost and len(lost) == len(captures):
+            raise lost[-1][1]
+    except BaseException:
+        for each in captures:
+            each.end()
+        raise
+    return [event for each, error in lost for event in each.lose(error)]
 
-    def read(self, timeout_seconds: float, clock: Callable[[], float]) -> list[Event]:
-        """Events of the next block, if one comes within the timeout."""
-        block = self.source.read(timeout_seconds)
-        if block is None:
-            silent_seconds = clock() - self.audio_at
-            if silent_seconds < STALLED_SECONDS:
-                return []
-            return self.monitor.report(
-                HealthState.STALLED,
-                f"no audio for {STALLED_SECONDS:.0f} s: check the device or the program that sends it",
-            )
-        self.audio_at = clock()
-        if self.monitor.counters.read == 0:
-            self.monitor.started_at = self.source.started_at  # a live source knows it now
-        return self.monitor.push(block, self.source.overruns)
 
-    def end(self) -> list[Event]:
-        """The last events of a source that is let go of."""
-        self.source.close()
-        return self.monitor.finish()
+def _switch(captures: Sequence[Capture], listening: bool) -> list[Event]:
+    """Pauses or resumes what can be; returns the last events of what was paused."""
+    events: list[Event] = []
+    for each in captures:
+        if not each.reopens:
+            if not listening:
+                log.warning("%s is no microphone and cannot be paused: it goes on", each.name)
+        elif listening:
+            each.resume()
+        else:
+            events += each.pause()
+    return events
 
 
 class _Outputs:
@@ -185,27 +219,34 @@ class _Outputs:
             self.wanted, self.failure = False, error
 
 
-def _monitor(
-    source: Source,
+def _monitors(
+    name: str,
     node: str,
     model: Model,
     settings: Settings,
     clock: Callable[[], float],
     wall_clock: Callable[[], float],
-) -> Monitor:
-    return Monitor(
-        node=node,
-        source_name=source.name,
-        started_at=source.started_at,
-        live=source.live,
-        model=model,
-        settings=settings,
-        clock=clock,
-        wall_clock=wall_clock,
-    )
+) -> Callable[[Source | None, int], Monitor]:
+    """What makes a source's monitors, one for each time that it is opened."""
+
+    def make(source: Source | None, first_reading: int) -> Monitor:
+        return Monitor(
+            node=node,
+            source_name=name,
+            started_at=wall_clock() if source is None else source.started_at,
+            live=source is None or source.live,
+            model=model,
+            settings=settings,
+            first_reading=first_reading,
+            clock=clock,
+            wall_clock=wall_clock,
+        )
+
+    return make
 
 
-def _status(state: StatusState, node: str, model: Model, now: float) -> Status:
+def status_event(state: StatusState, node: str, model: Model, now: float) -> Status:
+    """What runs here, as it is at a time in seconds since the epoch."""
     return Status(
         node=node,
         ts=timestamp(now),

@@ -10,6 +10,7 @@ from typing import Final, TextIO
 # Levels of logging -> priorities of syslog(3), which systemd reads as <N> at the start of a line.
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG_PRIORITY: Final = 7
+ERROR_PREFIX: Final = "<3>"  # of a line that does not come through logging
 
 
 class JournalFormatter(logging.Formatter):

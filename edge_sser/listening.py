@@ -5,19 +5,29 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
-from edge_sser.audio.open import open_source
-from edge_sser.daemon import Stop, listen, stop_on_signals
+from edge_sser.audio.open import is_microphone, open_source, source_name
+from edge_sser.capture import Input
+from edge_sser.daemon import Stop, listen, status_event, stop_on_signals
 from edge_sser.errors import SourceError, UsageError
-from edge_sser.events import Event, Reading
+from edge_sser.events import Event, Reading, StatusState
 from edge_sser.features import FEATURES
-from edge_sser.model import load_model
+from edge_sser.journal import JournalFormatter, goes_to_journal
+from edge_sser.model import Model, load_model
+from edge_sser.node import node_name
 from edge_sser.settings import OutputFormat, Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.stdout import JsonLines, OutputClosedError
 from edge_sser.sinks.terminal import LiveLog, LiveView, TextLines
+from edge_sser.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from edge_sser.metrics import MetricsSink
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -44,23 +54,62 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str) -> int:
         output = _Output(_standard_output(settings.output.format))
         stack.callback(output.close)
         log = stack.enter_context(_log_to_stderr(log_level, output.inner))
-        if settings.mqtt is not None:
-            log.warning("the settings have a table [mqtt], which this version does not use yet")
         model = load_model(settings.model.path, provider=settings.model.provider.value, threads=settings.model.threads)
-        sinks: list[Sink] = [output]
-        if settings.file is not None:
-            from edge_sser.sinks.rotating import RotatingFileSink
-
-            sinks.append(RotatingFileSink(settings.file))
-            stack.callback(sinks[-1].close)
-        sources = [stack.enter_context(open_source(source, paced=paced)) for source in settings.source]
-        log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(each.name for each in sources))
-        listen(settings, sources, sinks, model, stop)
+        names = [source_name(source) for source in settings.source]
+        others, wanted = _open_sinks(settings, model, names, stack)
+        inputs = [
+            Input(name, partial(open_source, source, paced=paced), reopens=is_microphone(source))
+            for name, source in zip(names, settings.source, strict=True)
+        ]
+        log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(names))
+        supervisor = Supervisor.from_environment()
+        listen(settings, inputs, [output, *others], model, stop, wanted=wanted, supervisor=supervisor)
     if output.reader_gone:
         raise OutputClosedError("standard output was closed by its reader, so listening ended")
     if not stop.is_set():
-        _refuse_short([source.name for source in sources], output.heard)
+        _refuse_short(names, output.heard)
     return INTERRUPTED if stop.signal_number == signal.SIGINT else 0
+
+
+def _open_sinks(
+    settings: Settings, model: Model, names: Sequence[str], stack: ExitStack
+) -> tuple[list[Sink], Callable[[], bool]]:
+    """Every output but standard output, to be closed by the stack, and what says whether to listen.
+
+    A sink's module is imported when the settings ask for it.
+    """
+    sinks: list[Sink] = []
+    if settings.file is not None:
+        from edge_sser.sinks.rotating import RotatingFileSink
+
+        file = RotatingFileSink(settings.file)
+        stack.callback(file.close)
+        sinks.append(file)
+    metrics: MetricsSink | None = None
+    if settings.metrics is not None:
+        from edge_sser.metrics import open_metrics
+
+        metrics = open_metrics(settings.metrics)
+        stack.callback(metrics.close)
+        sinks.append(metrics)
+    if settings.mqtt is None:
+        return sinks, lambda: True
+    from edge_sser.sinks.mqtt import open_mqtt
+
+    node = node_name(settings)
+    mqtt = open_mqtt(
+        settings.mqtt,
+        node=node,
+        status=status_event(StatusState.ONLINE, node, model, time.time()),
+        sources=names,
+        on_listen=(lambda _on: None) if metrics is None else metrics.set_listening,
+    )
+    stack.callback(mqtt.close)
+    sinks.append(mqtt)
+    if metrics is not None:
+        metrics.watch_mqtt(lambda: mqtt.report)
+        metrics.set_listening(mqtt.listening)
+    return sinks, lambda: mqtt.listening
 
 
 class _Output(Sink):
@@ -102,7 +151,8 @@ def _log_to_stderr(level: str, output: Sink) -> Iterator[logging.Logger]:
     handler: logging.Handler = logging.StreamHandler()
     if isinstance(output, LiveView) and sys.stderr.isatty():
         handler = LiveLog(output)
-    handler.setFormatter(logging.Formatter("edge-sser: %(message)s"))
+    form = JournalFormatter if goes_to_journal(sys.stderr) else logging.Formatter
+    handler.setFormatter(form("edge-sser: %(message)s"))
     log = logging.getLogger(PROGRAM_LOG)
     level_before = log.level
     log.setLevel(level.upper())

@@ -45,6 +45,7 @@ class Monitor:
     Attributes:
         started_at: seconds since the epoch (UTC) of the source's first sample. A live source knows it with its first
             block only: set it before that block is pushed.
+        readings: number of the next reading.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Monitor:
         live: bool,
         model: Model,
         settings: Settings,
+        first_reading: int = 0,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,6 +70,7 @@ class Monitor:
             live: whether audio comes at its own pace; the latency of a recording means nothing.
             model: scores windows. May be shared with other monitors of the same thread.
             settings: gate, window, rolling and episode are used.
+            first_reading: number of the first reading: a source that is opened anew goes on counting.
             clock: seconds on a clock that never goes back, for latencies.
             wall_clock: seconds since the epoch, for what is reported while no audio comes.
 
@@ -92,7 +95,7 @@ class Monitor:
         self._health = SourceHealth()
         self._read = 0
         self._overruns = 0
-        self._readings = 0
+        self.readings = first_reading
         self._dropped_at_reading = 0
 
     @property
@@ -104,6 +107,11 @@ class Monitor:
     def health(self) -> HealthState | None:
         """The state of the source; None before its first audio."""
         return self._health.state
+
+    @property
+    def level(self) -> Level | None:
+        """The level in force; None before the first speech."""
+        return self._levels.level
 
     def push(self, block: AudioBlock, overruns: int = 0) -> list[Event]:
         """The events that a block brings about, in order.
@@ -169,7 +177,7 @@ class Monitor:
 
     def _reading(self, window: Window, stress: float | None, level: Level | None, arrived: float) -> Reading:
         rolling = self._rolling.value
-        number, self._readings = self._readings, self._readings + 1
+        number, self.readings = self.readings, self.readings + 1
         dropped, self._dropped_at_reading = window.dropped - self._dropped_at_reading, window.dropped
         return Reading(
             id=f"{self._node}/{self._source}/{number:06d}",

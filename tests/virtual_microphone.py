@@ -42,6 +42,11 @@ class VirtualMicrophone:
             "PULSE_SERVER": f"unix:{self.home}/socket",
         }
         (self.home / ".asoundrc").write_text(_ALSA + alsa)
+        self._stop = threading.Event()
+        self._player: threading.Thread | None = None
+        self._start()
+
+    def _start(self) -> None:
         fifo = self.home / "fifo"
         self._server = subprocess.Popen(
             [
@@ -54,8 +59,6 @@ class VirtualMicrophone:
         )  # fmt: skip
         self._wait_until(lambda: (self.home / "socket").exists() and fifo.exists(), "PulseAudio to start")
         self._pipe = os.open(fifo, os.O_WRONLY)
-        self._stop = threading.Event()
-        self._player: threading.Thread | None = None
 
     def play(self, samples: NDArray[np.int16]) -> None:
         """Speaks into the microphone in real time. Afterwards it stalls: no audio comes, not even zeros."""
@@ -69,17 +72,29 @@ class VirtualMicrophone:
 
     def wait_until_recorded(self) -> None:
         """Waits until some process records from the microphone."""
+        self._wait_until(self.is_recorded, "somebody to record")
+
+    def is_recorded(self) -> bool:
+        """Whether some process records from the microphone."""
         listing = ["pactl", "list", "short", "source-outputs"]
         environment = {**os.environ, **self.environment}
-        self._wait_until(
-            lambda: bool(subprocess.run(listing, env=environment, capture_output=True, check=True).stdout),
-            "somebody to record",
-        )
+        return bool(subprocess.run(listing, env=environment, capture_output=True, check=True).stdout)
 
     def kill(self) -> None:
         """The server dies, and the microphone with it."""
         self._server.kill()
         self._server.wait()
+
+    def restart(self) -> None:
+        """The server that was killed comes back, at the same place. What was played has ended."""
+        if self._player is not None:
+            self._player.join()
+        os.close(self._pipe)
+        assert self._server.stderr is not None
+        self._server.stderr.close()
+        for left in ("socket", "fifo"):
+            (self.home / left).unlink(missing_ok=True)
+        self._start()
 
     def close(self) -> None:
         """Ends everything and leaves nothing behind."""

@@ -33,6 +33,11 @@ def source_name(settings: SourceSettings) -> str:
     return slug(microphone_id, MICROPHONE)
 
 
+def is_microphone(settings: SourceSettings) -> bool:
+    """Whether it is a microphone, which can be opened again and again, unlike a recording or pipe."""
+    return _microphone_id(settings.device) is not None
+
+
 def open_source(settings: SourceSettings, *, paced: bool) -> Source:
     """Opens what the settings name.
 

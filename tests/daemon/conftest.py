@@ -1,0 +1,46 @@
+"""What the tests of the running daemon share: a model, a microphone, a broker, and the program as a process."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from models import write_model
+
+MQTT_TESTS = Path(__file__).parent.parent / "mqtt"
+sys.path.insert(0, str(MQTT_TESTS))  # its rig: a broker to break, and a subscriber that remembers
+
+from daemon_process import Daemon  # noqa: E402
+
+_spec = importlib.util.spec_from_file_location("mqtt_fixtures", MQTT_TESTS / "conftest.py")
+assert _spec is not None
+assert _spec.loader is not None
+_fixtures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_fixtures)
+start_broker = _fixtures.start_broker
+broker = _fixtures.broker
+start_subscriber = _fixtures.start_subscriber
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model file that answers to the sound."""
+    return str(write_model(tmp_path_factory.mktemp("model") / "tiny.onnx"))
+
+
+@pytest.fixture
+def start(tmp_path: Path, model: str) -> Iterator[Callable[..., Daemon]]:
+    """Starts `edge-sser listen` as a process, all of them with one state directory."""
+    daemons: list[Daemon] = []
+
+    def start(*arguments: object, **environment: str) -> Daemon:
+        state = {"STATE_DIRECTORY": str(tmp_path / "state")}
+        daemons.append(Daemon("--model", model, *map(str, arguments), environment=state | environment))
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        daemon.kill()

@@ -1,0 +1,145 @@
+"""A microphone that comes and goes under a running daemon."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mqtt_rig import eventually
+
+from edge_sser import capture
+from edge_sser.audio.block import AudioBlock, Source
+from edge_sser.capture import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, Input
+from edge_sser.daemon import listen
+from edge_sser.errors import SourceError
+from edge_sser.events import Health, HealthState, Status
+from edge_sser.model import load_model
+from edge_sser.settings import Settings
+from edge_sser.sinks.base import Sink
+
+RATE_HZ = 16_000
+
+
+def noise(seconds: float) -> np.ndarray:
+    return np.random.default_rng(0).integers(-9_000, 9_000, int(seconds * RATE_HZ), dtype=np.int16)
+
+
+@pytest.mark.mic
+def test_a_sound_server_that_dies_is_missing_and_heard_again_when_it_is_back(start, virtual_microphone):
+    virtual_microphone.play(noise(60))
+    daemon = start()
+    daemon.await_readings(1)
+    virtual_microphone.kill()
+    eventually(lambda: daemon.states()[-1] == "missing", "the microphone is missing")
+    virtual_microphone.restart()
+    virtual_microphone.play(noise(60))
+    eventually(lambda: daemon.states()[-1] == "ok", "the microphone is back")
+    daemon.await_readings(1)
+    assert daemon.states() == ["ok", "missing", "ok"]
+    assert daemon.stop() == 0
+    lost, back = daemon.log
+    assert "is gone" in lost
+    assert back == "edge-sser: mic is back"
+
+
+@pytest.mark.mic
+def test_without_its_microphone_it_does_not_start(start, virtual_microphone):
+    virtual_microphone.kill()
+    daemon = start()
+    assert daemon.wait() == 1
+    (line,) = daemon.log
+    assert line.startswith("edge-sser: error: no microphone was found")
+    assert daemon.lines == []
+
+
+@pytest.mark.mic
+def test_a_microphone_that_is_missing_from_the_start_is_told_while_another_source_works(
+    start, virtual_microphone, speech
+):
+    daemon = start("--source", "mic:attic", "--source", speech)
+    eventually(lambda: daemon.states() == ["missing", "ok"], "both are told")
+    (missing,) = [event for event in daemon.events("health") if event["source"] == "attic"]
+    assert missing["state"] == "missing"
+    assert "there is no microphone attic" in missing["detail"]
+    assert daemon.stop() == 0
+
+
+class Kept(Sink):
+    def __init__(self) -> None:
+        self.events: list = []
+
+    def emit(self, event) -> None:
+        self.events.append(event)
+
+
+class Fickle(Source):
+    """A microphone that gives some blocks and breaks: a fault that no real part shows on demand."""
+
+    live = True
+    started_at = 100.0
+    name = "desk"
+
+    def __init__(self, blocks: int) -> None:
+        self._left = blocks
+
+    def read(self, timeout_seconds: float) -> AudioBlock | None:
+        if self._left == 0:
+            raise SourceError("desk is gone: plug it in again")
+        self._left -= 1
+        return AudioBlock(np.full(RATE_HZ, 0.1, dtype=np.float32))
+
+
+def run_fickle(model: str, opened_after: list[int | None]) -> tuple[list, list[float], Exception]:
+    """Listens to a microphone whose openings give so many blocks, or fail (None), and then fail for ever."""
+    now = [0.0]
+    tries: list[float] = []
+    openings = iter(opened_after)
+
+    def open_source() -> Source:
+        tries.append(now[0])
+        blocks = next(openings, None)
+        if blocks is None:
+            raise SourceError("there is no desk: plug it in")
+        return Fickle(blocks)
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    sink = Kept()
+    with pytest.raises(SourceError) as caught:
+        listen(
+            Settings(node="cab12"), [Input("desk", open_source, reopens=True)], [sink], load_model(Path(model)),
+            threading.Event(), clock=lambda: now[0], sleep=sleep,
+        )  # fmt: skip
+    return sink.events, tries, caught.value
+
+
+def test_it_is_looked_for_ever_less_often_and_given_up_after_the_named_minutes(model):
+    events, tries, error = run_fickle(model, [4])
+    waits = np.diff(tries)
+    assert waits[0] == pytest.approx(1.0, abs=0.3)
+    assert np.all(waits[1:5] > 1.5 * waits[:4])
+    assert max(waits) == pytest.approx(REOPEN_MAX_SECONDS, abs=0.3)
+    assert tries[-1] == pytest.approx(60 * GIVE_UP_MINUTES, abs=REOPEN_MAX_SECONDS + 1)
+    assert "there is no desk" in str(error)
+    assert [event.state for event in events if isinstance(event, Health)] == [HealthState.OK, HealthState.MISSING]
+    assert isinstance(events[-1], Status)
+
+
+def test_one_that_opens_but_gives_nothing_stays_missing_and_is_given_up(model):
+    events, tries, _ = run_fickle(model, [4, *[0] * 500])
+    assert tries[-1] <= 60 * GIVE_UP_MINUTES + 1
+    assert len(tries) < 40
+    assert [event.state for event in events if isinstance(event, Health)] == [HealthState.OK, HealthState.MISSING]
+
+
+def test_one_that_was_heard_again_is_looked_for_soon_again(model):
+    events, tries, _ = run_fickle(model, [4, None, None, None, 4, 4])
+    assert tries[5] - tries[4] == pytest.approx(capture.REOPEN_MIN_SECONDS, abs=0.3)
+    states = [event.state for event in events if isinstance(event, Health)]
+    assert states == [HealthState.OK, HealthState.MISSING] * 3
+    numbers = [int(event.id[-6:]) for event in events if type(event).__name__ == "Reading"]
+    assert numbers == list(range(len(numbers)))
+    assert numbers

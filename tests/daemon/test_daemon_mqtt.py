@@ -1,0 +1,123 @@
+"""`edge-sser listen --mqtt` with a real broker: what arrives, and what a command does."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from mqtt_rig import eventually
+
+from edge_sser.capture import STALLED_SECONDS
+
+SETTINGS = """
+[[source]]
+device = "{device}"
+name = "desk"
+
+[rolling]
+time_constant_seconds = 2.0
+dwell_seconds = 0.5
+elevated = 0.3
+high = 0.6
+
+[mqtt]
+url = "mqtt://127.0.0.1:{port}"
+retry_min_seconds = 0.1
+retry_max_seconds = 0.3
+"""
+RATE_HZ = 16_000
+
+
+def noise(seconds: float) -> np.ndarray:
+    return np.random.default_rng(0).integers(-9_000, 9_000, int(seconds * RATE_HZ), dtype=np.int16)
+
+
+@pytest.fixture
+def configure(tmp_path):
+    """Writes a settings file."""
+
+    def configure(*, port, device, more=""):
+        path = tmp_path / "config.toml"
+        path.write_text(SETTINGS.format(port=port, device=device) + more)
+        return path
+
+    return configure
+
+
+def test_what_a_broker_gets_is_what_standard_output_says(start, broker, start_subscriber, configure, speech):
+    subscriber = start_subscriber(broker.port, "edge-sser/#")
+    config = configure(port=broker.port, device=speech)
+    daemon = start("--config", config, "--log-level", "info")
+    eventually(lambda: daemon.events("episode") and len(daemon.events("reading")) >= 8, "an episode")
+    assert daemon.stop() == 0
+    told = [line for line in daemon.lines if json.loads(line)["type"] in ("episode", "health")]
+    eventually(
+        lambda: len([m for m in subscriber.heard if m.topic.endswith(("episode", "health"))]) >= len(told), "all"
+    )
+    assert [m.payload for m in subscriber.heard if m.topic.endswith(("/episode", "/health"))] == told
+    readings = [line for line in daemon.lines if json.loads(line)["type"] == "reading"]
+    heard = [message.payload for message in subscriber.on("edge-sser/cab12/desk/reading")]
+    assert heard == readings[-len(heard) :]  # the first may come before the connection
+    assert len(heard) >= 4
+    states = [message.json["state"] for message in subscriber.on("edge-sser/cab12/status")]
+    assert (states[0], states[-1]) == ("online", "stopped")
+    assert "does not use" not in "".join(daemon.log)
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated(start, speech):
+    daemon = start("--source", speech, "--mqtt", "mqtt://cab:hunter2@127.0.0.1")
+    assert daemon.wait() == 2
+    (line,) = daemon.log
+    assert "--mqtt" in line
+    assert "mqtt.password_file" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.mic
+def test_off_lets_go_of_the_microphone_and_on_takes_it_again_also_across_a_restart(
+    start, broker, start_subscriber, configure, virtual_microphone
+):
+    subscriber = start_subscriber(broker.port, "edge-sser/#")
+    config = configure(port=broker.port, device="mic")
+    virtual_microphone.play(noise(120))
+    daemon = start("--config", config)
+    daemon.await_readings(1)
+
+    subscriber.publish("edge-sser/cab12/listen/set", "OFF")
+    eventually(lambda: not virtual_microphone.is_recorded(), "the microphone is let go of")
+    before = len(daemon.events("reading"))
+    threading.Event().wait(STALLED_SECONDS + 0.3)  # longer than an open source may say nothing
+    assert len(daemon.events("reading")) == before
+    assert daemon.states() == ["ok"]
+    assert subscriber.on("edge-sser/cab12/listen/state")[-1].payload == b"OFF"
+    subscriber.publish("edge-sser/cab12/listen/set", "ON")
+    daemon.await_readings(1)
+    assert daemon.states() == ["ok", "ok"]
+    ids = [reading["id"] for reading in daemon.events("reading")]
+    assert ids == [f"cab12/desk/{number:06d}" for number in range(len(ids))]
+
+    subscriber.publish("edge-sser/cab12/listen/set", "OFF")
+    eventually(lambda: not virtual_microphone.is_recorded(), "the microphone is let go of again")
+    assert daemon.stop() == 0
+    daemon = start("--config", config)
+    eventually(lambda: daemon.events("status"), "the start")
+    threading.Event().wait(0.5)
+    assert not virtual_microphone.is_recorded()
+    assert daemon.states() == []
+    subscriber.publish("edge-sser/cab12/listen/set", "ON")
+    eventually(lambda: daemon.states() == ["ok"], "it is heard")
+    assert daemon.stop() == 0
+
+
+def test_a_recording_goes_on_when_listening_is_turned_off_and_says_so_once(start, broker, start_subscriber, speech):
+    subscriber = start_subscriber(broker.port, "edge-sser/#")
+    daemon = start("--source", speech, "--mqtt", f"mqtt://127.0.0.1:{broker.port}")  # the flag alone will do
+    daemon.await_readings(1)
+    subscriber.publish("edge-sser/cab12/listen/set", "OFF")
+    eventually(lambda: daemon.log, "a line in the log")
+    daemon.await_readings(2)
+    assert daemon.stop() == 0
+    assert subscriber.on("edge-sser/cab12/demo/reading")
+    assert daemon.log == ["edge-sser: demo is no microphone and cannot be paused: it goes on"]
