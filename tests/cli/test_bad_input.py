@@ -140,19 +140,19 @@ def test_a_microphone_that_disappears(virtual_microphone, model, speech):
     )
     virtual_microphone.wait_until_recorded()
     virtual_microphone.play(samples)
-    lines = []
     for line in process.stdout:
-        lines.append(json.loads(line))
-        if lines[-1]["type"] == "reading":
+        if json.loads(line)["type"] == "reading":
             break
     virtual_microphone.kill()
-    rest, errors = process.communicate(timeout=60)
-    lines += [json.loads(line) for line in rest.splitlines()]
+    for line in process.stdout:
+        if json.loads(line).get("state") == "missing":
+            break
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
     (line,) = errors.decode().splitlines()
-    assert line.startswith("edge-sser: error: microphone ")
-    assert "plug it in again" in line
-    assert process.returncode == 1
-    assert "missing" in [event["state"] for event in lines if event["type"] == "health"]
+    assert line.startswith("edge-sser: microphone ")
+    assert "plug it in again; it is looked for until it is back" in line
+    assert process.returncode == 0
 
 
 @pytest.mark.mic
