@@ -166,6 +166,10 @@ class Capture:
         """Opens it with the next turn."""
         self.paused = False
         self.error = None
+        self.retry_now()
+
+    def retry_now(self) -> None:
+        """If it is not open, it is looked for with the next turn."""
         self._retry_at = self._clock()
 
     def end(self) -> list[Event]:

@@ -7,13 +7,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
 from edge_sser import __version__
 from edge_sser.audio.block import EndOfAudio, Source
+from edge_sser.audio.portaudio import sound_cards
 from edge_sser.capture import Capture, Input
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import Event, Status, StatusState, timestamp
@@ -69,6 +70,7 @@ def listen(
     stop: threading.Event,
     *,
     wanted: Callable[[], bool] = lambda: True,
+    cards: Callable[[], Mapping[int, str]] = sound_cards,
     supervisor: Supervisor | None = None,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
@@ -87,6 +89,7 @@ def listen(
         model: scores the windows of all sources.
         stop: may be set by a signal handler or another thread.
         wanted: whether to listen at the moment; asked every round. While it is not, microphones are let go of.
+        cards: the sound cards of this moment, number -> id.
         supervisor: is told how it goes.
         clock: seconds on a clock that never goes back.
         wall_clock: seconds since the epoch.
@@ -101,6 +104,7 @@ def listen(
     inputs = [each if isinstance(each, Input) else Input.of(each) for each in sources]
     captures = [Capture(each, _monitors(each.name, node, model, settings, clock, wall_clock), clock) for each in inputs]
     listening = wanted()
+    plugged = _Plugged(cards)
     missing = _open(captures, listening)
     outputs = _Outputs(sinks)
     outputs.emit([status_event(StatusState.ONLINE, node, model, wall_clock())])
@@ -111,6 +115,8 @@ def listen(
             if wanted() is not listening:
                 listening = not listening
                 outputs.emit(_switch(captures, listening))
+            if any(each.error is not None for each in captures) and plugged.anew():
+                outputs.emit(_let_go(captures))
             for each in list(captures):
                 if stop.is_set() or not outputs.wanted:
                     break
@@ -185,6 +191,33 @@ def _switch(captures: Sequence[Capture], listening: bool) -> list[Event]:
         else:
             events += each.pause()
     return events
+
+
+def _let_go(captures: Sequence[Capture]) -> list[Event]:
+    """Closes every microphone, to be opened again at once; returns their last events.
+
+    PortAudio looks for devices only when nobody uses it. Without this, one that is plugged in again beside another that
+    works would never be found.
+    """
+    ours = [each for each in captures if each.reopens and not each.paused]
+    events = [event for each in ours if each.is_open for event in each.end()]
+    for each in ours:
+        each.retry_now()
+    return events
+
+
+class _Plugged:
+    """Notices when a sound card is plugged in."""
+
+    def __init__(self, cards: Callable[[], Mapping[int, str]]) -> None:
+        self._cards = cards
+        self._known = set(cards().items())
+
+    def anew(self) -> bool:
+        """Whether there is a card that was not there when this was asked before."""
+        now = set(self._cards().items())
+        known, self._known = self._known, now
+        return not now <= known
 
 
 class _Outputs:

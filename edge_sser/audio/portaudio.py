@@ -153,7 +153,7 @@ class PortAudio:
             default = int(self._audio.get_default_input_device_info()["index"])
         except OSError:  # PortAudio's way of saying that there is none
             default = -1
-        cards = alsa_card_ids(ALSA_CARDS.read_text(encoding="utf-8", errors="replace") if ALSA_CARDS.exists() else "")
+        cards = sound_cards()
         indices: dict[Microphone, int] = {}
         taken: set[str] = set()
         for index in range(self._audio.get_device_count()):
@@ -187,6 +187,11 @@ class PortAudio:
 def alsa_card_ids(cards: str) -> dict[int, str]:
     """Card number -> card id, from the text of /proc/asound/cards."""
     return {int(number): name.strip() for number, name in re.findall(r"^\s*(\d+) \[(.+?)\s*\]:", cards, re.MULTILINE)}
+
+
+def sound_cards() -> dict[int, str]:
+    """The sound cards of this moment, number -> id, whatever PortAudio knows of them."""
+    return alsa_card_ids(ALSA_CARDS.read_text(encoding="utf-8", errors="replace") if ALSA_CARDS.exists() else "")
 
 
 def stable_id(name: str, card_ids: dict[int, str]) -> str:

@@ -143,3 +143,55 @@ def test_one_that_was_heard_again_is_looked_for_soon_again(model):
     numbers = [int(event.id[-6:]) for event in events if type(event).__name__ == "Reading"]
     assert numbers == list(range(len(numbers)))
     assert numbers
+
+
+def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_only_while_none_is_open(model):
+    """PortAudio's list of devices, as it behaves with two sound cards: the one thing here that no machine can lend."""
+    cards = {0: "desk", 1: "door"}
+    listed: dict[int, str] = {}
+    opened: list[Source] = []
+    rounds = [0]
+
+    class Card(Fickle):
+        def __init__(self, name: str) -> None:
+            super().__init__(blocks=10**6)
+            self.name = name
+            if not opened:
+                listed.clear()
+                listed.update(cards)
+            if name not in listed.values():
+                raise SourceError(f"there is no {name}: plug it in")
+            opened.append(self)
+
+        def read(self, timeout_seconds: float) -> AudioBlock | None:
+            if self.name not in cards.values():
+                raise SourceError(f"{self.name} is gone: plug it in again")
+            return super().read(timeout_seconds)
+
+        def close(self) -> None:
+            if self in opened:
+                opened.remove(self)
+
+    def sound_cards() -> dict[int, str]:
+        rounds[0] += 1
+        if rounds[0] == 10:
+            cards[2] = "door"  # another number than before
+        return dict(cards)
+
+    class Script(Kept):
+        def emit(self, event) -> None:
+            super().emit(event)
+            if getattr(event, "id", "") == "cab12/door/000003":
+                cards.clear()
+                cards[0] = "desk"
+                listed.pop(1)  # what is gone is not opened either
+            if getattr(event, "id", "") == "cab12/door/000010":
+                stop.set()
+
+    stop = threading.Event()
+    sink = Script()
+    inputs = [Input(name, lambda name=name: Card(name), reopens=True) for name in ("desk", "door")]
+    listen(Settings(node="cab12"), inputs, [sink], load_model(Path(model)), stop, cards=sound_cards)
+    states = [event.state for event in sink.events if isinstance(event, Health) and event.source == "door"]
+    assert states == [HealthState.OK, HealthState.MISSING, HealthState.OK]
+    assert opened == []
