@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -16,8 +18,11 @@ from edge_sser.errors import SourceError
 
 BLOCK_SECONDS = 0.2  # brought by one callback: wake-ups are what a waiting microphone costs
 STALL_SECONDS = 5.0  # without a block the device counts as dead: PortAudio itself waits for ever
+CLOSE_SECONDS = 2.0  # for PortAudio to let go of a device; it takes milliseconds, or for ever
 FLOOR_DBFS = -120.0
 _LIVENESS_SECONDS = 0.25  # how often a waiting reader looks whether the stream still runs
+
+log = logging.getLogger("edge_sser.audio")
 
 
 class MicrophoneSource(Source):
@@ -113,11 +118,22 @@ class MicrophoneSource(Source):
                     return None
 
     def close(self) -> None:
-        """Stops recording and lets go of the device."""
+        """Stops recording and lets go of the device.
+
+        PortAudio can wait for ever for a device whose sound server has just died: ALSA's plugin for PulseAudio locks
+        itself up. So a thread closes it, and is left behind with what it holds when it does not come back.
+        """
         if not self._closed:
             self._closed = True
-            self._stream.close()
-            self._audio.close()
+            closing = threading.Thread(target=self._release, name="edge-sser-close", daemon=True)
+            closing.start()
+            closing.join(CLOSE_SECONDS)
+            if closing.is_alive():
+                log.warning("%s does not let itself be closed: what it held is left behind", self.microphone)
+
+    def _release(self) -> None:
+        self._stream.close()
+        self._audio.close()
 
     def _capture(self, data: bytes, frames: int, _times: dict[str, float], flags: int) -> tuple[None, int]:
         """Called from PortAudio's thread."""
