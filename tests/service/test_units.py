@@ -87,7 +87,6 @@ def test_what_both_units_promise(name: str) -> None:
         "LimitCORE": "0",
         "StandardOutput": "null",  # readings are not for the journal
         "UMask": "0077",
-        "ExecReload": "/bin/kill -HUP $MAINPID",
     }.items():
         assert directives[directive] == [value]
     assert int(directives["WatchdogSec"][0]) > 0
