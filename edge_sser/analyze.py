@@ -7,8 +7,10 @@ temporary file (lines, never audio) until it is its turn, so that memory does no
 from __future__ import annotations
 
 import csv
+import ctypes
 import io
 import multiprocessing
+import os
 import shutil
 import signal
 import sys
@@ -23,7 +25,8 @@ from enum import Enum
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
 import typer
 
@@ -39,6 +42,7 @@ from edge_sser.node import node_name
 from edge_sser.settings import Settings
 from edge_sser.sinks.stdout import OutputClosedError
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 WAITING_PER_JOB = 2  # recordings analysed ahead of the one that is printed
 _NEVER_SECONDS = 60.0  # a recording that is not paced lets nobody wait
 
@@ -229,7 +233,8 @@ def _analyze_apart(recordings: Sequence[Recording], task: Task, jobs: int, bar: 
     """Analyses recordings in other processes, a few ahead of the one that is printed."""
     context = multiprocessing.get_context("spawn")  # a fork would share what ONNX Runtime has running
     with tempfile.TemporaryDirectory(prefix="edge-sser-") as folder:
-        executor = ProcessPoolExecutor(jobs, context, initializer=_ignore_ctrl_c)
+        executor = ProcessPoolExecutor(jobs, context, initializer=_follow, initargs=(os.getpid(),))
+        before = signal.signal(signal.SIGTERM, _end)
         try:
             ahead: deque[tuple[Recording, Path, Future[str | None]]] = deque()
             waiting = iter(enumerate(recordings))
@@ -252,10 +257,16 @@ def _analyze_apart(recordings: Sequence[Recording], task: Task, jobs: int, bar: 
                 lines.unlink()
                 bar.advance(_seconds(recording.path))
                 yield failure
+        except SystemExit:
+            raise EdgeSserError(
+                "ended by SIGTERM before all recordings were analysed: what was printed is whole"
+            ) from None
         finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+            signal.signal(signal.SIGTERM, before)
             for process in multiprocessing.active_children():
                 process.terminate()
+            # Waited for: a pool that is still ending as Python does, prints a traceback now and then.
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _analyze_into(lines: Path, recording: Recording, task: Task) -> str | None:
@@ -264,9 +275,21 @@ def _analyze_into(lines: Path, recording: Recording, task: Task) -> str | None:
         return _analyze_one(recording, task, _model_of_process(task.settings), out, lambda seconds: None)
 
 
-def _ignore_ctrl_c() -> None:
-    """Ctrl-C reaches every process of a terminal; the one that started the others ends them."""
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends a run whose files and processes must not outlive it, past everything that takes care of errors."""
+    raise SystemExit
+
+
+def _follow(parent: int) -> None:
+    """Lets this process end with the one that started it, and only with it.
+
+    Ctrl-C reaches every process of a terminal, and is for the parent. Should that be killed, the kernel ends this one
+    (PR_SET_PDEATHSIG, prctl(2)); it would wait for work for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
 
 
 def _load(settings: Settings) -> Model:

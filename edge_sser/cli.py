@@ -258,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: those of the process when None.
     """
+    if sys.stdout is None:  # closed by whoever started this
+        return _fail("standard output is closed: open it, or send it to /dev/null", EdgeSserError.exit_status)
     try:
         status = _run(typer.main.get_command(app), "edge-sser", sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

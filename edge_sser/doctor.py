@@ -137,8 +137,9 @@ def _python(patient: Patient) -> Finding:
 
 
 def _runtime(patient: Patient) -> Finding:
-    import onnxruntime
+    from edge_sser.runtime import onnx_runtime
 
+    onnxruntime = onnx_runtime()
     present = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
     return Finding(State.FINE, f"ONNX Runtime {onnxruntime.__version__} with {present}")
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES, FeatureParams
+from edge_sser.runtime import onnx_runtime
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -261,8 +262,7 @@ def _session(data: bytes, provider: str, threads: int) -> onnxruntime.InferenceS
         ModelError: the provider is not in this ONNX Runtime.
         Exception: of several unrelated classes, when ONNX Runtime cannot load the graph.
     """
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     present = onnxruntime.get_available_providers()
     wanted = list(PROVIDERS) if provider == "auto" else [provider]
     providers = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in present]

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES
 from edge_sser.model import CARD_KEY, Card
+from edge_sser.runtime import onnx_runtime
 from edge_sser.train.students.cnn import CompactCnn
 
 OPSET = 18
@@ -105,7 +105,7 @@ def _windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 
 def _difference(student: CompactCnn, data: bytes, card: Card, sample: Tensor) -> float:
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = onnx_runtime().InferenceSession(data, providers=["CPUExecutionProvider"])
     stress, emotions = session.run(list(card.outputs), {card.input: sample.numpy()})
     with torch.inference_mode():
         logits = student(sample)

@@ -143,6 +143,30 @@ def test_ctrl_c_ends_it_quietly_and_leaves_no_process_behind(speech, model, jobs
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_of_several_jobs_leaves_no_process_behind(speech, model, ending, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [*COMMAND, "analyze", *[speech] * 400, "--model", model, "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    process.stdout.readline()
+    process.send_signal(ending)
+    _, errors = process.communicate(timeout=60)
+    if ending is signal.SIGTERM:
+        assert (process.returncode, len(errors.splitlines())) == (1, 1)
+        assert b"ended by SIGTERM" in errors
+        assert list(temporary.iterdir()) == []
+    deadline = time.monotonic() + 30.0
+    while running := _running_in_session(process.pid):
+        assert time.monotonic() < deadline, running
+        time.sleep(0.05)
+
+
 def _running_in_session(session: int) -> list[str]:
     """State and parent of each process of a session that still runs, from /proc/PID/stat."""
     found = []

@@ -166,3 +166,12 @@ def test_the_program_starts_as_installed():
     program = Path(sys.executable).with_name("edge-sser")
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("edge-sser ")
+
+
+@pytest.mark.parametrize("command", [["schema"], ["--version"], ["analyze", "nothing.wav"]])
+def test_a_standard_output_that_is_closed_from_the_start_is_one_line(command):
+    quoted = " ".join([sys.executable, "-m", "edge_sser.cli", *command])
+    done = subprocess.run(["sh", "-c", f"exec {quoted} >&-"], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "standard output is closed" in line
