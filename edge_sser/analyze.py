@@ -40,7 +40,7 @@ from edge_sser.model import Model, load_model
 from edge_sser.monitor import Monitor
 from edge_sser.node import node_name
 from edge_sser.settings import Settings
-from edge_sser.sinks.stdout import OutputClosedError
+from edge_sser.sinks.outlet import OutputClosedError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 WAITING_PER_JOB = 2  # recordings analysed ahead of the one that is printed

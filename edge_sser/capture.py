@@ -11,6 +11,7 @@ from edge_sser.audio.block import Source
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, HealthState
 from edge_sser.monitor import Monitor
+from edge_sser.settings import Settings
 
 STALLED_SECONDS: Final = 2.0  # without audio from an open source before it is called stalled
 REOPEN_MIN_SECONDS: Final = 1.0  # before a lost microphone is looked for; doubled after each failure
@@ -72,6 +73,7 @@ class Capture:
         self._clock = clock
         self._source: Source | None = None
         self._monitor = make_monitor(None, 0)
+        self._note = ""
         self._processed_before = 0
         self._audio_at = clock()
         self._missing_since = 0.0
@@ -117,6 +119,7 @@ class Capture:
         self._source = source
         self._processed_before += self._monitor.counters.processed
         self._monitor = self._make_monitor(source, self._monitor.readings)
+        self._monitor.note(self._note)
         self._audio_at = self._clock()
 
     def turn(self, timeout_seconds: float) -> list[Event]:
@@ -156,6 +159,15 @@ class Capture:
     def report_missing(self, error: SourceError) -> list[Event]:
         """The event that says so; none when it was said before."""
         return self._monitor.report(HealthState.MISSING, str(error))
+
+    def note(self, text: str) -> list[Event]:
+        """See `Monitor.note`."""
+        self._note = text
+        return self._monitor.note(text)
+
+    def retune(self, settings: Settings) -> None:
+        """See `Monitor.retune`. Monitors to come are `make_monitor`'s affair."""
+        self._monitor.retune(settings)
 
     def pause(self) -> list[Event]:
         """Lets go of the source until `resume`; returns the last events."""

@@ -17,7 +17,7 @@ import typer
 from edge_sser import __version__
 from edge_sser.errors import EdgeSserError, UsageError, missing_extra
 from edge_sser.service_cli import app as service_app
-from edge_sser.sinks.stdout import OutputClosedError
+from edge_sser.sinks.outlet import OutputClosedError
 
 if TYPE_CHECKING:
     from edge_sser.configuration import Flag, Loaded
@@ -135,7 +135,10 @@ def listen(
         ("mqtt.url", "--mqtt", mqtt),
         ("output.format", "--format", output),
     )
-    raise typer.Exit(run_listen(_load(config, flags).settings, paced=pace, log_level=log_level))
+    loaded = _load(config, flags)
+    file = loaded.path
+    load = None if file is None else lambda: _load(file, flags).settings
+    raise typer.Exit(run_listen(loaded.settings, paced=pace, log_level=log_level, load=load))
 
 
 @app.command(epilog=NOTICE)

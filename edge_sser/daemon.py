@@ -23,12 +23,31 @@ from edge_sser.monitor import Monitor
 from edge_sser.node import node_name
 from edge_sser.settings import Settings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.stdout import OutputClosedError
+from edge_sser.sinks.outlet import OutputClosedError
 from edge_sser.supervisor import Supervisor
 
+NOTE_SECONDS: Final = 10.0  # at least between two changes of what health events say beside the state of the source
 READ_SECONDS: Final = 0.2  # one round over all sources waits at most this long: how soon a stop is noticed
 
 log = logging.getLogger("edge_sser.daemon")
+
+
+class Operator:
+    """What may be asked of listening while it goes on. This one asks for nothing."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether to listen at the moment."""
+        return True
+
+    @property
+    def trouble(self) -> str:
+        """What health events are to say beside the state of the source; empty when nothing."""
+        return ""
+
+    def news(self) -> Settings | None:
+        """Settings whose levels and episodes are to be used from now on; None when none have changed."""
+        return None
 
 
 class Stop(threading.Event):
@@ -36,16 +55,23 @@ class Stop(threading.Event):
 
     Attributes:
         signal_number: what set it; None when it was not a signal.
+        hangups: SIGHUPs so far that did not set it.
     """
 
     signal_number: int | None = None
+    hangups: int = 0
 
 
 @contextmanager
-def stop_on_signals(stop: Stop) -> Iterator[None]:
+def stop_on_signals(stop: Stop, *, hangup_ends: bool = True) -> Iterator[None]:
     """Lets SIGTERM and SIGINT end listening properly; a second one of a kind ends the program at once.
 
     Only the main thread may enter. It must not wait on `stop` meanwhile: the handler would wait for a lock of its own.
+
+    Args:
+        stop: is set.
+        hangup_ends: whether SIGHUP ends listening as well; otherwise it is counted. One that is ignored (`nohup`)
+            stays so.
     """
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -54,7 +80,13 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
             stop.signal_number = number
             stop.set()
 
+    def count(_number: int, _frame: FrameType | None) -> None:
+        stop.hangups += 1
+
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    if (hangup := signal.getsignal(signal.SIGHUP)) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = hangup
+        signal.signal(signal.SIGHUP, handle if hangup_ends else count)
     try:
         yield
     finally:
@@ -69,7 +101,7 @@ def listen(
     model: Model,
     stop: threading.Event,
     *,
-    wanted: Callable[[], bool] = lambda: True,
+    operator: Operator | None = None,
     cards: Callable[[], Mapping[int, str]] = sound_cards,
     supervisor: Supervisor | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -88,7 +120,7 @@ def listen(
         sinks: get every event. One that fails for good is left out from then on.
         model: scores the windows of all sources.
         stop: may be set by a signal handler or another thread.
-        wanted: whether to listen at the moment; asked every round. While it is not, microphones are let go of.
+        operator: asked every round. While it does not want to listen, microphones are let go of.
         cards: the sound cards of this moment, number -> id.
         supervisor: is told how it goes.
         clock: seconds on a clock that never goes back.
@@ -102,8 +134,11 @@ def listen(
     """
     node = node_name(settings)
     inputs = [each if isinstance(each, Input) else Input.of(each) for each in sources]
-    captures = [Capture(each, _monitors(each.name, node, model, settings, clock, wall_clock), clock) for each in inputs]
-    listening = wanted()
+    operator = Operator() if operator is None else operator
+    tuning = _Tuning(settings)
+    captures = [Capture(each, _monitors(each.name, node, model, tuning, clock, wall_clock), clock) for each in inputs]
+    listening = operator.listening
+    notes = _Notes(clock)
     plugged = _Plugged(cards)
     missing = _open(captures, listening)
     outputs = _Outputs(sinks)
@@ -112,9 +147,15 @@ def listen(
     try:
         outputs.emit(missing)
         while captures and not stop.is_set() and outputs.wanted:
-            if wanted() is not listening:
+            if operator.listening is not listening:
                 listening = not listening
                 outputs.emit(_switch(captures, listening))
+            if (news := operator.news()) is not None:
+                tuning.settings = news
+                for each in captures:
+                    each.retune(news)
+            if notes.changed(operator.trouble):
+                outputs.emit(event for each in captures for event in each.note(notes.text))
             if any(each.error is not None for each in captures) and plugged.anew():
                 outputs.emit(_let_go(captures))
             for each in list(captures):
@@ -206,6 +247,30 @@ def _let_go(captures: Sequence[Capture]) -> list[Event]:
     return events
 
 
+class _Tuning:
+    """The settings that the next monitor gets."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+
+class _Notes:
+    """What health events say beside the state of the source. Health is for keeps, so it must not babble."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._changed_at = -NOTE_SECONDS
+        self.text = ""
+
+    def changed(self, text: str) -> bool:
+        """Takes in what there is to say now; whether `text` has changed."""
+        now = self._clock()
+        if text == self.text or now - self._changed_at < NOTE_SECONDS:
+            return False
+        self.text, self._changed_at = text, now
+        return True
+
+
 class _Plugged:
     """Notices when a sound card is plugged in."""
 
@@ -246,7 +311,7 @@ class _Outputs:
                     self._lost(error)
 
     def _lost(self, error: SinkError) -> None:
-        if self._sinks:
+        if any(sink.works for sink in self._sinks):
             log.error("%s; the other outputs go on", error)
         elif self.wanted:
             self.wanted, self.failure = False, error
@@ -256,7 +321,7 @@ def _monitors(
     name: str,
     node: str,
     model: Model,
-    settings: Settings,
+    tuning: _Tuning,
     clock: Callable[[], float],
     wall_clock: Callable[[], float],
 ) -> Callable[[Source | None, int], Monitor]:
@@ -269,7 +334,7 @@ def _monitors(
             started_at=wall_clock() if source is None else source.started_at,
             live=source is None or source.live,
             model=model,
-            settings=settings,
+            settings=tuning.settings,
             first_reading=first_reading,
             clock=clock,
             wall_clock=wall_clock,

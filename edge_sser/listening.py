@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
-from edge_sser.audio.open import is_microphone, open_source, source_name
+from edge_sser.audio.open import is_microphone, is_recording, open_source, source_name
 from edge_sser.capture import Input
-from edge_sser.daemon import Stop, listen, status_event, stop_on_signals
-from edge_sser.errors import SourceError, UsageError
+from edge_sser.daemon import Operator, Stop, listen, status_event, stop_on_signals
+from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.events import Event, Reading, StatusState
 from edge_sser.features import FEATURES
 from edge_sser.journal import JournalFormatter, goes_to_journal
-from edge_sser.model import Model, load_model
+from edge_sser.model import load_model
 from edge_sser.node import node_name
+from edge_sser.outputs import Outputs
+from edge_sser.reload import Reloader
 from edge_sser.settings import OutputFormat, Settings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.stdout import JsonLines, OutputClosedError
+from edge_sser.sinks.outlet import Outlet, OutputClosedError
+from edge_sser.sinks.stdout import JsonLines
 from edge_sser.sinks.terminal import LiveLog, LiveView, TextLines
 from edge_sser.supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from edge_sser.metrics import MetricsSink
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PROGRAM_LOG = "edge_sser"
 
 
-def run_listen(settings: Settings, *, paced: bool, log_level: str) -> int:
+def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callable[[], Settings] | None = None) -> int:
     """Listens until the audio ends, or SIGTERM or Ctrl-C ends it. Returns the exit status.
 
     Args:
         settings: in effect.
+        load: reads the settings again, which a service does on SIGHUP; None when there is no file to read. On a
+            terminal SIGHUP says that it was closed, and ends listening.
         paced: play recordings in real time.
         log_level: one of `LOG_LEVELS`, for standard error.
 
@@ -49,21 +52,34 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str) -> int:
     if log_level not in LOG_LEVELS:
         raise UsageError(f"--log-level {log_level}: expected one of {', '.join(LOG_LEVELS)}")
     stop = Stop()
+    reloads = load is not None and not any(map(os.isatty, (0, 1, 2)))
     with ExitStack() as stack:
-        stack.enter_context(stop_on_signals(stop))
-        output = _Output(_standard_output(settings.output.format))
+        stack.enter_context(stop_on_signals(stop, hangup_ends=not reloads))
+        output = _Output(_standard_output(settings, stop))
         stack.callback(output.close)
         log = stack.enter_context(_log_to_stderr(log_level, output.inner))
         model = load_model(settings.model.path, provider=settings.model.provider.value, threads=settings.model.threads)
         names = [source_name(source) for source in settings.source]
-        others, wanted = _open_sinks(settings, model, names, stack)
+        online = partial(status_event, StatusState.ONLINE, node_name(settings), model)
+        others = Outputs(settings, status=lambda: online(time.time()), sources=names)
+        stack.callback(others.close)
+        supervisor = Supervisor.from_environment()
+        reloader = Reloader(
+            settings,
+            load or (lambda: settings),
+            asked=lambda: stop.hangups,
+            model=model,
+            outputs=others,
+            supervisor=supervisor,
+        )
+        stack.callback(reloader.close)
         inputs = [
             Input(name, partial(open_source, source, paced=paced), reopens=is_microphone(source))
             for name, source in zip(names, settings.source, strict=True)
         ]
         log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(names))
-        supervisor = Supervisor.from_environment()
-        listen(settings, inputs, [output, *others], model, stop, wanted=wanted, supervisor=supervisor)
+        operator = _Attended(others, reloader)
+        listen(settings, inputs, [output, *others.sinks], model, stop, operator=operator, supervisor=supervisor)
     if output.reader_gone:
         raise OutputClosedError("standard output was closed by its reader, so listening ended")
     if not stop.is_set():
@@ -71,45 +87,20 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str) -> int:
     return INTERRUPTED if stop.signal_number == signal.SIGINT else 0
 
 
-def _open_sinks(
-    settings: Settings, model: Model, names: Sequence[str], stack: ExitStack
-) -> tuple[list[Sink], Callable[[], bool]]:
-    """Every output but standard output, to be closed by the stack, and what says whether to listen.
+class _Attended(Operator):
+    """What the outputs and the settings file ask for."""
 
-    A sink's module is imported when the settings ask for it.
-    """
-    sinks: list[Sink] = []
-    if settings.file is not None:
-        from edge_sser.sinks.rotating import RotatingFileSink
+    def __init__(self, outputs: Outputs, reloader: Reloader) -> None:
+        self._outputs = outputs
+        self.news = reloader.news  # type: ignore[method-assign]
 
-        file = RotatingFileSink(settings.file)
-        stack.callback(file.close)
-        sinks.append(file)
-    metrics: MetricsSink | None = None
-    if settings.metrics is not None:
-        from edge_sser.metrics import open_metrics
+    @property
+    def listening(self) -> bool:
+        return self._outputs.listening
 
-        metrics = open_metrics(settings.metrics)
-        stack.callback(metrics.close)
-        sinks.append(metrics)
-    if settings.mqtt is None:
-        return sinks, lambda: True
-    from edge_sser.sinks.mqtt import open_mqtt
-
-    node = node_name(settings)
-    mqtt = open_mqtt(
-        settings.mqtt,
-        node=node,
-        status=status_event(StatusState.ONLINE, node, model, time.time()),
-        sources=names,
-        on_listen=(lambda _on: None) if metrics is None else metrics.set_listening,
-    )
-    stack.callback(mqtt.close)
-    sinks.append(mqtt)
-    if metrics is not None:
-        metrics.watch_mqtt(lambda: mqtt.report)
-        metrics.set_listening(mqtt.listening)
-    return sinks, lambda: mqtt.listening
+    @property
+    def trouble(self) -> str:
+        return self._outputs.trouble
 
 
 class _Output(Sink):
@@ -139,16 +130,37 @@ class _Output(Sink):
         self.inner.close()
 
 
-def _standard_output(form: OutputFormat) -> Sink:
-    if form is OutputFormat.JSONL or (form is OutputFormat.AUTO and not sys.stdout.isatty()):
-        return JsonLines(sys.stdout.buffer)
-    return LiveView(sys.stdout) if sys.stdout.isatty() else TextLines(sys.stdout)
+def _standard_output(settings: Settings, stop: threading.Event) -> Sink:
+    form, terminal = settings.output.format, sys.stdout.isatty()
+    # A recording can wait for whoever reads. A microphone cannot, nor can what comes in through a pipe from one.
+    patient = all(map(is_recording, settings.source))
+    outlet = Outlet(sys.stdout, patient_until=stop if patient else None)
+    if form is OutputFormat.JSONL or (form is OutputFormat.AUTO and not terminal):
+        return JsonLines(outlet)
+    return LiveView(outlet) if terminal else TextLines(outlet)
+
+
+class _StandardError(logging.Handler):
+    """Log lines on standard error, which makes nobody wait either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outlet = Outlet(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(SinkError):  # nobody reads it: there is nowhere left to say so
+            self._outlet.say(self.format(record) + "\n")
+
+    def close(self) -> None:
+        with suppress(SinkError):
+            self._outlet.close()
+        super().close()
 
 
 @contextmanager
 def _log_to_stderr(level: str, output: Sink) -> Iterator[logging.Logger]:
     """The program's log on standard error; above the live view where both are the same terminal."""
-    handler: logging.Handler = logging.StreamHandler()
+    handler: logging.Handler = _StandardError()
     if isinstance(output, LiveView) and sys.stderr.isatty():
         handler = LiveLog(output)
     form = JournalFormatter if goes_to_journal(sys.stderr) else logging.Formatter
@@ -161,6 +173,7 @@ def _log_to_stderr(level: str, output: Sink) -> Iterator[logging.Logger]:
         yield log
     finally:
         log.removeHandler(handler)
+        handler.close()
         log.setLevel(level_before)
 
 

@@ -92,11 +92,12 @@ class MetricsSink(Sink):
         self.port: int = self._server.server_port
         self._closed = False
 
-    def watch_mqtt(self, report: Callable[[], MqttReport]) -> None:
+    def watch_mqtt(self, report: Callable[[], MqttReport | None]) -> None:
         """Whom to ask for the outbox and the connection; to be called once.
 
         Args:
-            report: called in a thread of the server for every scrape, for example `lambda: sink.report`.
+            report: called in a thread of the server for every scrape, for example `lambda: sink.report`. None
+                while there is no bus.
         """
         self._registry.register(cast("Collector", _MqttCollector(report)))
 
@@ -158,7 +159,7 @@ class MetricsSink(Sink):
 class _MqttCollector:
     """The figures of the MQTT sink, as they are when a scrape comes."""
 
-    def __init__(self, report: Callable[[], MqttReport]) -> None:
+    def __init__(self, report: Callable[[], MqttReport | None]) -> None:
         self._report = report
 
     def collect(self) -> Iterable[Metric]:
@@ -168,6 +169,8 @@ class _MqttCollector:
         from edge_sser.sinks.broker import LinkState
 
         report = self._report()
+        if report is None:
+            return
         connected = report.link is LinkState.CONNECTED
         reconnects = max(0, report.connections - 1)
         yield GaugeMetricFamily("edge_sser_mqtt_connected", "1 while the broker is there", connected)

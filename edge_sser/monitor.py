@@ -89,10 +89,10 @@ class Monitor:
         self._min_speech_ratio = settings.gate.min_speech_ratio
         self._windower = Windower(window=settings.window, gate=settings.gate)
         self._rolling = Rolling(settings.rolling.time_constant_seconds)
-        thresholds = Thresholds.of(settings.rolling, elevated=model.card.elevated, high=model.card.high)
-        self._levels = Levels(thresholds, dwell_seconds=settings.rolling.dwell_seconds)
+        self._levels = Levels(self._thresholds(settings), dwell_seconds=settings.rolling.dwell_seconds)
         self._episodes = Episodes(settings.episode)
         self._health = SourceHealth()
+        self._note = ""
         self._read = 0
         self._overruns = 0
         self.readings = first_reading
@@ -142,6 +142,29 @@ class Monitor:
             return []
         return [self._health_event(self._windower.now, self._windower.dropped, ts=self._wall_clock())]
 
+    def note(self, text: str) -> list[Event]:
+        """Something beside the sound that health events are to say from now on; the event that says so.
+
+        Args:
+            text: one line for a person; empty when there is nothing any more.
+        """
+        if text == self._note:
+            return []
+        self._note = text
+        if self._health.state is None:
+            return []
+        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._wall_clock())]
+
+    def retune(self, settings: Settings) -> None:
+        """Changes levels and episodes to what other settings say, from the next window on.
+
+        Raises:
+            SettingsError: the levels of settings and model card do not fit together.
+        """
+        self._levels.retune(self._thresholds(settings), dwell_seconds=settings.rolling.dwell_seconds)
+        self._rolling.time_constant_seconds = settings.rolling.time_constant_seconds
+        self._episodes.retune(settings.episode)
+
     def finish(self) -> list[Event]:
         """The events that the end of the source brings about. Audio that fills no hop any more has no reading."""
         events: list[Event] = []
@@ -152,6 +175,10 @@ class Monitor:
         if ended is not None:
             events.append(self._episode_event(ended, now))
         return events
+
+    def _thresholds(self, settings: Settings) -> Thresholds:
+        card = self._model.card
+        return Thresholds.of(settings.rolling, elevated=card.elevated, high=card.high)
 
     def _window_events(self, window: Window, arrived: float) -> list[Event]:
         events: list[Event] = []
@@ -223,7 +250,7 @@ class Monitor:
             source=self._source,
             ts=self._ts(now) if ts is None else timestamp(ts),
             state=self._health.state,
-            detail=self._health.detail,
+            detail="; ".join(filter(None, (self._health.detail, self._note))),
             read_s=_seconds(now),
             processed_s=_seconds(now - dropped),
             dropped_s=_seconds(dropped),

@@ -18,11 +18,12 @@ class Rolling:
     (as in Kingma and Ba, "Adam", 2015, section 3).
 
     Attributes:
+        time_constant_seconds: of speech, after which the past counts 1/e.
         value: 0..1; None before the first speech.
     """
 
     def __init__(self, time_constant_seconds: float) -> None:
-        self._time_constant_seconds = time_constant_seconds
+        self.time_constant_seconds = time_constant_seconds
         self._sum = 0.0
         self._weight = 0.0
         self.value: float | None = None
@@ -35,7 +36,7 @@ class Rolling:
             speech_seconds: speech it stands for: the hop times its share of speech. More than 0.
         """
         # What the past keeps; expm1 because 1 - exp(-x) loses all digits of a tiny x.
-        gained = -math.expm1(-speech_seconds / self._time_constant_seconds)
+        gained = -math.expm1(-speech_seconds / self.time_constant_seconds)
         self._sum += gained * (stress - self._sum)
         self._weight += gained * (1.0 - self._weight)
         self.value = self._sum / self._weight
@@ -104,10 +105,14 @@ class Levels:
     """
 
     def __init__(self, thresholds: Thresholds, *, dwell_seconds: float) -> None:
-        self._thresholds = thresholds
-        self._dwell = round(dwell_seconds * SAMPLE_RATE)
+        self.retune(thresholds, dwell_seconds=dwell_seconds)
         self._since: dict[Level, int] = {}  # level other than ours -> when it, or one beyond it, began to be asked for
         self.level: Level | None = None
+
+    def retune(self, thresholds: Thresholds, *, dwell_seconds: float) -> None:
+        """Changes what levels are, from the next window on."""
+        self._thresholds = thresholds
+        self._dwell = round(dwell_seconds * SAMPLE_RATE)
 
     def push(self, stress: float, now: int) -> Level:
         """Takes in the rolling stress after a scored window and returns the level.
@@ -181,10 +186,14 @@ class Episodes:
     """Times at or above a level. Each starts once, is reported as it goes on, and ends once."""
 
     def __init__(self, settings: EpisodeSettings) -> None:
+        self.retune(settings)
+        self._open: _Open | None = None
+
+    def retune(self, settings: EpisodeSettings) -> None:
+        """Changes what makes an episode, from the next window on."""
         self._lowest = settings.level
         self._update = round(settings.update_seconds * SAMPLE_RATE)
         self._silence = round(settings.silence_seconds * SAMPLE_RATE)
-        self._open: _Open | None = None
 
     def speech(self, stress: float, level: Level, now: int) -> EpisodeReport | None:
         """Takes in a scored window.

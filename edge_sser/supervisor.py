@@ -38,6 +38,16 @@ class Supervisor:
             self._notifier.ready(words)
         self._watchdog.look(sum(each.processed for each in captures), due=any(each.flowing for each in captures))
 
+    def reloading(self) -> None:
+        """Settings are being read again."""
+        if self._ready:
+            self._notifier.reloading()
+
+    def reloaded(self) -> None:
+        """They have been."""
+        if self._ready:
+            self._notifier.ready()
+
     def stopping(self) -> None:
         """Listening ends."""
         self._notifier.stopping()

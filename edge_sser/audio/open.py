@@ -38,6 +38,11 @@ def is_microphone(settings: SourceSettings) -> bool:
     return _microphone_id(settings.device) is not None
 
 
+def is_recording(settings: SourceSettings) -> bool:
+    """Whether it is a file, which waits for whoever reads it, unlike a microphone or what comes from one in a pipe."""
+    return settings.device != STANDARD_INPUT and not is_microphone(settings)
+
+
 def open_source(settings: SourceSettings, *, paced: bool) -> Source:
     """Opens what the settings name.
 

@@ -10,6 +10,11 @@ from edge_sser.events import Event
 class Sink(ABC):
     """Takes events. `emit` never waits for a reader or a network: a slow sink drops or queues on its own account."""
 
+    @property
+    def works(self) -> bool:
+        """Whether events arrive anywhere."""
+        return True
+
     @abstractmethod
     def emit(self, event: Event) -> None:
         """Hands an event on.

@@ -61,9 +61,15 @@ class MqttReport:
     @property
     def trouble(self) -> str:
         """One line for a person on what is wrong; empty when nothing is."""
-        parts = []
+        broker = ""
         if self.link in (LinkState.UNREACHABLE, LinkState.UNTRUSTED, LinkState.REFUSED):
-            parts.append(f"MQTT broker {self.link.value}: {self.detail}")
+            broker = f"MQTT broker {self.link.value}: {self.detail}"
+        return "; ".join(filter(None, (broker, self.storage_trouble)))
+
+    @property
+    def storage_trouble(self) -> str:
+        """The same, of what endangers events that were promised: an absent broker does not, they wait on disk."""
+        parts = []
         if self.storage_fault is not None:
             parts.append(f"episodes are in memory only: {self.storage_fault}")
         if self.refused:

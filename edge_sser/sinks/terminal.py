@@ -6,16 +6,17 @@ import logging
 import os
 import re
 import shutil
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Final
 
-from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.stdout import OutputClosedError
+from edge_sser.sinks.outlet import Outlet
 
 BAR_CELLS = 24
+HELD_NOTES: Final = 100  # log lines for a terminal that has been stopped, before the oldest go
 QUIETEST_DBFS = -60.0  # left end of the level meter
 _COLOURS = {Level.LOW: "32", Level.ELEVATED: "33", Level.HIGH: "31"}  # ANSI: green, yellow, red
 _COLOUR_SEQUENCE = re.compile(r"(\x1b\[[0-9]+m)")
@@ -58,12 +59,16 @@ def clock_text(seconds: float) -> str:
 class TextLines(Sink):
     """Events as plain lines, for a log or a pipe that a person reads."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
 
     def emit(self, event: Event) -> None:
         """Writes one line."""
-        _write(self._stream, text_line(event) + "\n")
+        self._outlet.say(text_line(event) + "\n")
+
+    def close(self) -> None:
+        """Waits a little for the reader to take the rest."""
+        self._outlet.close()
 
 
 @dataclass(slots=True)
@@ -76,11 +81,14 @@ class _Shown:
 
 
 class LiveView(Sink):
-    """A few lines on a terminal for each source, drawn anew with each event."""
+    """A few lines on a terminal for each source, drawn anew with each event.
+
+    A terminal that has been stopped (Ctrl-S) is drawn on when it goes on.
+    """
 
     def __init__(
         self,
-        stream: TextIO,
+        outlet: Outlet,
         *,
         columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns,
         colour: bool | None = None,
@@ -88,17 +96,18 @@ class LiveView(Sink):
         """Takes over the lines below the cursor.
 
         Args:
-            stream: a terminal that knows ANSI control sequences.
+            outlet: to a terminal that knows ANSI control sequences.
             columns: the terminal's width, asked for with every drawing.
             colour: None for colour unless the environment has NO_COLOR.
         """
-        self._stream = stream
+        self._outlet = outlet
         self._columns = columns
         self._colour = "NO_COLOR" not in os.environ if colour is None else colour
-        self._plain = not _can_say(stream, "█░")
+        self._plain = not _can_say(outlet.encoding, "█░")
         self._title = ""
         self._shown: dict[str, _Shown] = {}
         self._drawn_lines = 0
+        self._notes: deque[str] = deque(maxlen=HELD_NOTES)
         self._closed = False
 
     def emit(self, event: Event) -> None:
@@ -117,14 +126,16 @@ class LiveView(Sink):
 
     def note(self, line: str) -> None:
         """Prints a line above the view, where it stays."""
-        self._draw(above=line)
+        self._notes.append(line)
+        self._draw()
 
     def close(self) -> None:
         """Leaves the last view standing and gives the cursor back."""
         if not self._closed:
             self._closed = True
             if self._drawn_lines:
-                _write(self._stream, _SHOW_CURSOR)
+                self._outlet.say(_SHOW_CURSOR)
+            self._outlet.close()
 
     def lines(self) -> list[str]:
         """The view as it stands, without control sequences for the cursor."""
@@ -166,14 +177,14 @@ class LiveView(Sink):
     def _coloured(self, level: Level) -> str:
         return f"\x1b[{_COLOURS[level]}m{level.value}\x1b[0m" if self._colour else level.value
 
-    def _draw(self, above: str | None = None) -> None:
-        if self._closed:
+    def _draw(self) -> None:
+        if self._closed or not self._outlet.clear:
             return
         columns = self._columns()
         lines = [_cut(line, columns) for line in self.lines()]
         back = _CURSOR_UP.format(self._drawn_lines) if self._drawn_lines else _HIDE_CURSOR
-        note = f"{above}\n" if above is not None else ""
-        _write(self._stream, back + _CLEAR_BELOW + note + "".join(f"{line}\n" for line in lines))
+        self._outlet.say(back + _CLEAR_BELOW + "".join(f"{line}\n" for line in (*self._notes, *lines)))
+        self._notes.clear()
         self._drawn_lines = len(lines)
 
 
@@ -214,19 +225,9 @@ def _cut(line: str, columns: int) -> str:
     return "".join(parts)
 
 
-def _can_say(stream: TextIO, text: str) -> bool:
+def _can_say(encoding: str, text: str) -> bool:
     try:
-        text.encode(stream.encoding or "ascii")
+        text.encode(encoding)
     except (LookupError, UnicodeEncodeError):
         return False
     return True
-
-
-def _write(stream: TextIO, text: str) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        raise OutputClosedError("standard output was closed by its reader") from None
-    except OSError as error:
-        raise SinkError(f"standard output cannot be written: {error.strerror}") from None

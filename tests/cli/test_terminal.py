@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import logging
 
 import pytest
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Health, HealthState, Level, Phase, Reading, Status, StatusState
+from edge_sser.sinks.outlet import Outlet
 from edge_sser.sinks.terminal import LiveLog, LiveView, TextLines, text_line
 
 MODEL = "sser-cnn@ab12cd34"
@@ -46,21 +45,23 @@ STATUS = Status(
 )  # fmt: skip
 
 
-class Screen(io.StringIO):
-    """A terminal that understands the few control sequences of the live view."""
+class Screen(Outlet):
+    """A terminal that understands the few control sequences of the live view, and can be stopped."""
 
-    encoding = "utf-8"
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self.encoding = encoding
         self.rows: list[str] = []
+        self.stopped = False
 
-    def write(self, text: str) -> int:
-        before, _, rest = text.partition("\x1b[J")
+    @property
+    def clear(self) -> bool:
+        return not self.stopped
+
+    def write(self, line: bytes) -> None:
+        before, _, rest = line.decode(self.encoding).partition("\x1b[J")
         if before.endswith("F"):
             del self.rows[len(self.rows) - int(before.rpartition("[")[2][:-1]) :]
         self.rows += rest.split("\n")[:-1]
-        return len(text)
 
 
 def test_the_view_says_stress_level_loudness_speech_and_the_last_episode():
@@ -104,6 +105,22 @@ def test_log_lines_stay_above_the_view():
     assert screen.rows == ["microphone desk is back", *shown]
 
 
+def test_a_terminal_that_was_stopped_shows_the_newest_when_it_goes_on():
+    screen = Screen()
+    view = LiveView(screen, columns=lambda: 100, colour=False)
+    view.emit(reading(stress_rolling=0.11))
+    before = list(screen.rows)
+    screen.stopped = True
+    view.emit(reading(stress_rolling=0.22))
+    view.note("a line of the log")
+    assert screen.rows == before
+    screen.stopped = False
+    view.emit(reading(stress_rolling=0.33))
+    assert screen.rows[0] == "a line of the log"
+    assert len(screen.rows) == len(before) + 1
+    assert any("0.33" in row for row in screen.rows)
+
+
 def test_no_line_is_wider_than_the_terminal_and_colours_do_not_count():
     screen = Screen()
     view = LiveView(screen, columns=lambda: 40, colour=True)
@@ -115,8 +132,7 @@ def test_no_line_is_wider_than_the_terminal_and_colours_do_not_count():
 
 
 def test_a_terminal_without_unicode_gets_ascii():
-    screen = Screen()
-    screen.encoding = "ascii"
+    screen = Screen("ascii")
     view = LiveView(screen, columns=lambda: 100, colour=False)
     view.emit(reading())
     "".join(screen.rows).encode("ascii")
@@ -129,12 +145,7 @@ def test_every_event_is_one_plain_line(event):
     assert line
 
 
-class FullDisk(io.StringIO):
-    def write(self, text: str) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
 @pytest.mark.parametrize("sink", [TextLines, LiveView])
 def test_an_output_that_fails_is_one_error_for_the_user(sink):
-    with pytest.raises(SinkError, match="standard output cannot be written"):
-        sink(FullDisk()).emit(reading())
+    with open("/dev/full", "w") as full, pytest.raises(SinkError, match="standard output cannot be written"):
+        sink(Outlet(full)).emit(reading())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import logging
@@ -29,6 +28,7 @@ from edge_sser.model import Model
 from edge_sser.node import node_name
 from edge_sser.settings import Settings
 from edge_sser.sinks.base import Sink
+from edge_sser.sinks.outlet import Outlet
 from edge_sser.sinks.stdout import JsonLines
 
 LIVELY = {"rolling": {"time_constant_seconds": 2.0, "dwell_seconds": 0.5, "elevated": 0.3, "high": 0.6}}
@@ -248,7 +248,7 @@ def test_a_reader_that_leaves_ends_listening_quietly(model: Model, speech: Path)
     reader, writer = os.pipe()
     kept = Kept(lambda event: os.close(reader) if isinstance(event, Reading) and event.end_s == 5.0 else None)
     with os.fdopen(writer, "wb") as stream:
-        listen(SETTINGS, [recording(speech)], [kept, JsonLines(stream)], model, threading.Event())
+        listen(SETTINGS, [recording(speech)], [kept, JsonLines(Outlet(stream))], model, threading.Event())
     assert of_kind(Reading, kept.events)[-1].end_s < 10.0
     assert kept.events[-1].state is StatusState.STOPPED  # type: ignore[union-attr]
 
@@ -261,10 +261,11 @@ from edge_sser.audio.file import FileSource
 from edge_sser.daemon import listen
 from edge_sser.model import load_model
 from edge_sser.settings import Settings
+from edge_sser.sinks.outlet import Outlet
 from edge_sser.sinks.stdout import JsonLines
 source = FileSource(Path({str(speech)!r}), name="desk", paced=True)
 model = load_model(Path({str(model_file)!r}))
-listen(Settings(), [source], [JsonLines(sys.stdout.buffer)], model, threading.Event())
+listen(Settings(), [source], [JsonLines(Outlet(sys.stdout))], model, threading.Event())
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -306,10 +307,11 @@ def test_sources_take_turns(model: Model, samples: np.ndarray) -> None:
     assert max(last) - min(last) <= 1.0
 
 
-def test_what_is_written_is_json_lines_and_nothing_else(model: Model, speech: Path) -> None:
-    stream = io.BytesIO()
-    listen(SETTINGS, [recording(speech)], [JsonLines(stream)], model, threading.Event())
-    kinds = [json.loads(line)["type"] for line in stream.getvalue().splitlines()]
+def test_what_is_written_is_json_lines_and_nothing_else(model: Model, speech: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with path.open("wb") as stream:
+        listen(SETTINGS, [recording(speech)], [JsonLines(Outlet(stream))], model, threading.Event())
+    kinds = [json.loads(line)["type"] for line in path.read_bytes().splitlines()]
     assert (kinds[0], kinds[1], kinds[-1]) == ("status", "health", "status")
 
 

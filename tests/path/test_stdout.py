@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
+import logging
 import os
 import select
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Health, HealthState, to_json
-from edge_sser.sinks.stdout import JsonLines, OutputClosedError
+from edge_sser.sinks.outlet import HELD_BYTES, Outlet, OutputClosedError
+from edge_sser.sinks.stdout import JsonLines
 
 HEALTH = Health(
     node="cab12",
@@ -29,10 +32,12 @@ HEALTH = Health(
 )
 WRITER = """
 import sys
+import threading
 from edge_sser.errors import SinkError
 from edge_sser.events import Health, HealthState
-from edge_sser.sinks.stdout import JsonLines, OutputClosedError
-sink = JsonLines(sys.stdout.buffer)
+from edge_sser.sinks.outlet import Outlet, OutputClosedError
+from edge_sser.sinks.stdout import JsonLines
+sink = JsonLines(Outlet(sys.stdout, patient_until=threading.Event()))
 health = Health(node="n", source="s", ts="t", state=HealthState.OK, detail="", read_s=0.0, processed_s=0.0,
                 dropped_s=0.0, overruns=0)
 try:
@@ -49,7 +54,7 @@ except SinkError as error:
 def test_a_line_arrives_with_its_event() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as lines, os.fdopen(writer, "wb") as stream:
-        JsonLines(stream).emit(HEALTH)
+        JsonLines(Outlet(stream)).emit(HEALTH)
         assert select.select([reader], [], [], 10.0)[0], "the line is still in a buffer"
         line = lines.readline()
     assert line == to_json(HEALTH).encode() + b"\n"
@@ -57,12 +62,88 @@ def test_a_line_arrives_with_its_event() -> None:
     assert "küche".encode() in line
 
 
-def test_it_writes_to_a_stream_that_is_no_file() -> None:
-    stream = io.BytesIO()
-    sink = JsonLines(stream)
-    sink.emit(HEALTH)
-    sink.emit(HEALTH)
-    assert stream.getvalue().count(b"\n") == 2
+def lines_of(reader: int, until: bytes = b"") -> list[bytes]:
+    """What stands in a pipe, up to a line that ends so, or to its end."""
+    data = b""
+    while not (until and data.endswith(until)):
+        part = os.read(reader, 1 << 16)
+        if not part:
+            break
+        data += part
+    assert data.endswith(b"\n"), "the last line is torn"
+    return data.splitlines()
+
+
+def test_a_reader_who_does_not_read_makes_nobody_wait_and_gets_all_of_it_later() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as stream:
+        outlet = Outlet(stream)
+        for number in range(5_000):  # far more than a pipe holds
+            outlet.write(b"%05d %s\n" % (number, b"x" * 90))
+        assert not outlet.clear
+        got: list[bytes] = []
+        thread = threading.Thread(target=lambda: got.extend(lines_of(reader)))
+        thread.start()
+        outlet.close()
+        assert outlet.clear
+    thread.join()
+    os.close(reader)
+    assert [int(line[:5]) for line in got] == list(range(5_000))
+    assert outlet.dropped == 0
+
+
+def test_what_nobody_reads_is_bounded_whole_lines_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = os.pipe()
+    line = b"%07d " + b"x" * 1016 + b"\n"  # so that lines and the chunks of a pipe do not end together
+    many = HELD_BYTES // 1025 + 500
+    with os.fdopen(writer, "wb") as stream, caplog.at_level(logging.WARNING):
+        outlet = Outlet(stream)
+        for number in range(many):
+            outlet.write(line % number)
+        assert [record.getMessage() for record in caplog.records] == [
+            "standard output is not read; the oldest lines go from now on"
+        ]
+        got: list[bytes] = []
+        thread = threading.Thread(target=lambda: got.extend(lines_of(reader)))
+        thread.start()
+        outlet.close()
+        assert "is read again" in caplog.records[-1].getMessage()
+    thread.join()
+    os.close(reader)
+    assert {len(each) for each in got} == {1024}
+    numbers = [int(each[:7]) for each in got]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == many - 1
+    assert outlet.dropped == many - len(numbers) > 0
+
+
+def test_a_recording_waits_for_its_reader_until_it_is_stopped() -> None:
+    reader, writer = os.pipe()
+    stop = threading.Event()
+    with os.fdopen(writer, "wb") as stream:
+        outlet = Outlet(stream, patient_until=stop)
+        written: list[int] = []
+
+        def write() -> None:
+            for number in range(2_000):
+                outlet.write(b"x" * 99 + b"\n")
+                written.append(number)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        while len(written) < 600:  # about what a pipe of 64 KiB holds
+            time.sleep(0.01)
+        os.read(reader, 1 << 15)
+        while len(written) < 800:  # it goes on with its reader
+            time.sleep(0.01)
+        assert thread.is_alive()
+        assert len(written) < 2_000
+        stop.set()
+        thread.join(30.0)
+        assert not thread.is_alive()
+        os.close(reader)
+        with pytest.raises(OutputClosedError):
+            outlet.close()
 
 
 def test_a_reader_that_has_gone_is_told_apart_from_a_failure() -> None:
@@ -70,7 +151,7 @@ def test_a_reader_that_has_gone_is_told_apart_from_a_failure() -> None:
     with os.fdopen(writer, "wb") as stream:
         os.close(reader)
         with pytest.raises(OutputClosedError):
-            JsonLines(stream).emit(HEALTH)
+            JsonLines(Outlet(stream)).emit(HEALTH)
 
 
 def test_python_has_nothing_to_add_when_the_reader_leaves() -> None:

@@ -1,0 +1,67 @@
+"""A place for a sink: nothing falls between two of them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from edge_sser.errors import SinkError
+from edge_sser.events import Event, Health, HealthState
+from edge_sser.sinks.base import Sink
+from edge_sser.sinks.exchangeable import ExchangeableSink
+
+
+class Kept(Sink):
+    def __init__(self, *, room: int = 100) -> None:
+        self.events: list[str] = []
+        self.room = room
+
+    def emit(self, event: Event) -> None:
+        if len(self.events) >= self.room:
+            raise SinkError("the sink is full")
+        assert isinstance(event, Health)
+        self.events.append(event.detail)
+
+
+def health(detail: str) -> Health:
+    return Health(
+        node="n", source="s", ts="t", state=HealthState.OK, detail=detail, read_s=0.0, processed_s=0.0, dropped_s=0.0,
+        overruns=0,
+    )  # fmt: skip
+
+
+def test_events_that_come_during_an_exchange_reach_the_next_sink_in_order() -> None:
+    place, first, second = ExchangeableSink(), Kept(), Kept()
+    place.emit(health("before any"))
+    place.put(first)
+    place.emit(health("1"))
+    place.hold()
+    place.emit(health("2"))
+    place.emit(health("3"))
+    place.put(second)
+    place.emit(health("4"))
+    assert (first.events, second.events) == (["1"], ["2", "3", "4"])
+
+
+def test_a_place_without_a_sink_works_for_nobody() -> None:
+    place = ExchangeableSink()
+    assert not place.works
+    place.hold()
+    assert place.works
+    place.emit(health("for nobody"))
+    place.put(None)
+    assert not place.works
+
+
+def test_a_sink_that_fails_is_told_of_once_and_may_be_exchanged(caplog: pytest.LogCaptureFixture) -> None:
+    place, full, next_one = ExchangeableSink(), Kept(room=1), Kept()
+    place.put(full)
+    with caplog.at_level(logging.ERROR):
+        for text in "123":
+            place.emit(health(text))
+    assert [record.getMessage() for record in caplog.records] == ["the sink is full; the other outputs go on"]
+    assert not place.works
+    place.put(next_one)
+    place.emit(health("4"))
+    assert (full.events, next_one.events) == (["1"], ["4"])
