@@ -8,9 +8,11 @@ import re
 import shutil
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.outlet import Outlet
@@ -133,9 +135,10 @@ class LiveView(Sink):
         """Leaves the last view standing and gives the cursor back."""
         if not self._closed:
             self._closed = True
-            if self._drawn_lines:
-                self._outlet.say(_SHOW_CURSOR)
-            self._outlet.close()
+            with suppress(SinkError):  # a terminal that has gone needs no cursor
+                if self._drawn_lines:
+                    self._outlet.say(_SHOW_CURSOR)
+                self._outlet.close()
 
     def lines(self) -> list[str]:
         """The view as it stands, without control sequences for the cursor."""
@@ -197,7 +200,8 @@ class LiveLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints the record."""
-        self._view.note(self.format(record))
+        with suppress(SinkError):  # a terminal that has gone: there is nowhere left to say so
+            self._view.note(self.format(record))
 
 
 def _episode_text(episode: Episode) -> str:
