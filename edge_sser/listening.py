@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -51,6 +52,8 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
     """
     if log_level not in LOG_LEVELS:
         raise UsageError(f"--log-level {log_level}: expected one of {', '.join(LOG_LEVELS)}")
+    # The image of a crash would hold audio. (Where a program collects images, it is told of this limit and obeys it.)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     stop = Stop()
     reloads = load is not None and not any(map(os.isatty, (0, 1, 2)))
     with ExitStack() as stack:

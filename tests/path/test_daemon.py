@@ -21,7 +21,7 @@ from streams import RATE, make_monitor, play
 from edge_sser.audio.block import AudioBlock, EndOfAudio, Source
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.raw import RawSource
-from edge_sser.daemon import Stop, listen, stop_on_signals
+from edge_sser.daemon import Operator, Stop, listen, stop_on_signals
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import Episode, Event, Health, HealthState, Phase, Reading, Status, StatusState, to_json
 from edge_sser.model import Model
@@ -291,6 +291,45 @@ def test_a_sink_that_fails_is_left_out_and_the_others_go_on(
 def test_without_any_sink_left_listening_fails(model: Model, speech: Path) -> None:
     with pytest.raises(SinkError, match="the disk is gone"):
         listen(SETTINGS, [recording(speech)], [Failing(after=5)], model, threading.Event())
+
+
+class Troubled(Operator):
+    """Says what a script says, by the number of the round."""
+
+    def __init__(self, script: dict[int, str]) -> None:
+        self.script = script
+        self.round = 0
+        self.said = ""
+
+    @property
+    def trouble(self) -> str:
+        self.round += 1
+        self.said = self.script.get(self.round, self.said)
+        return self.said
+
+
+def test_trouble_with_the_outputs_is_in_health_at_once_and_then_at_most_every_ten_seconds(
+    model: Model, samples: np.ndarray
+) -> None:
+    now = [100.0]
+
+    def clock() -> float:
+        return now[0]
+
+    def second_passes(event: Event) -> None:
+        if isinstance(event, Reading):
+            now[0] += 0.5
+
+    many = {number: f"{number} events were lost" for number in range(40, 400)}
+    sink = Kept(second_passes)
+    with pytest.raises(SourceError):
+        listen(SETTINGS, [Breaking("mic", samples, after=150)], [sink], model, threading.Event(),
+               operator=Troubled({20: "the disk is full"} | many), clock=clock)  # fmt: skip
+    details = [event.detail for event in of_kind(Health, sink.events)]
+    assert details[:2] == ["", "the disk is full"]
+    lost = [detail for detail in details if "events were lost" in detail]
+    readings = of_kind(Reading, sink.events)
+    assert 1 <= len(lost) <= 1 + readings[-1].end_s / 10.0
 
 
 def test_sources_take_turns(model: Model, samples: np.ndarray) -> None:

@@ -52,6 +52,21 @@ def test_lost_audio_is_told_and_forgiven_after_ten_seconds_without_loss(model: M
     assert [event.dropped_s for event in events if isinstance(event, Health)] == [0.0, 0.1, 0.3]
 
 
+def test_trouble_elsewhere_is_said_beside_the_state_for_as_long_as_it_lasts(model: Model) -> None:
+    monitor = make_monitor(model, wall_clock=lambda: 1.5)
+    assert monitor.note("the disk is full") == []  # there is no state yet to say it beside
+    (first,) = [event for event in monitor.push(AudioBlock(noise(4.0, dbfs=-40.0))) if isinstance(event, Health)]
+    assert (first.state, first.detail) == (HealthState.OK, "the disk is full")
+    assert monitor.note("the disk is full") == []
+    (silent,) = [event for event in play(monitor, [AudioBlock(silence(14.0))]) if isinstance(event, Health)]
+    assert silent.state is HealthState.SILENT
+    assert silent.detail.endswith("; the disk is full")
+    (well,) = monitor.note("")
+    assert isinstance(well, Health)
+    assert (well.state, well.ts) == (HealthState.SILENT, "1970-01-01T00:00:01.500Z")
+    assert "disk" not in well.detail
+
+
 def test_a_loss_that_no_audio_follows_is_told_at_the_end(model: Model) -> None:
     events = play(make_monitor(model), [AudioBlock(noise(3.2, dbfs=-40.0)), AudioBlock(silence(0.0), dropped=800)])
     assert health(events) == [(HealthState.OK, 0.0), (HealthState.OVERRUN, 3.25)]
