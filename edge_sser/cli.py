@@ -276,7 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(_usage_text(error), UsageError.exit_status)
     except OSError as error:
         _discard_output()
-        return _fail(f"standard output cannot be written: {error.strerror}", EdgeSserError.exit_status)
+        # Only what is printed has no name: it is written to a descriptor that somebody else opened.
+        what = "standard output cannot be written" if error.filename is None else str(error.filename)
+        return _fail(f"{what}: {error.strerror or error}", EdgeSserError.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return status

@@ -90,12 +90,14 @@ def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.enviro
     if path is None:
         directory = environ.get("CREDENTIALS_DIRECTORY")
         path = Path(directory) / CREDENTIAL if directory else None
-        if path is None or not path.exists():
+        if path is None:
             return None
     try:
         with path.open("rb") as file:
             line = file.read(MAX_PASSWORD_BYTES + 2).split(b"\n", 1)[0].removesuffix(b"\r")
         password = line.decode()
+    except FileNotFoundError if optional else ():
+        return None
     except OSError as error:
         raise SettingsError(f"the MQTT password file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -243,6 +243,12 @@ def test_an_empty_credential_is_none(tmp_path: Path) -> None:
     assert read_password(MqttSettings(url="mqtt://u@h"), {"CREDENTIALS_DIRECTORY": str(tmp_path / "none")}) is None
 
 
+def test_a_credential_that_may_not_be_read_is_said_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / CREDENTIAL).mkdir()  # root may read every file, but nobody a directory
+    with pytest.raises(SettingsError, match=f"{CREDENTIAL} cannot be read: Is a directory"):
+        read_password(MqttSettings(url="mqtt://u@h"), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
 def test_only_the_first_line_of_a_password_file_counts_and_spaces_belong_to_it(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_bytes(b" a b \r\nsecond\n")
