@@ -96,9 +96,9 @@ def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.enviro
         with path.open("rb") as file:
             line = file.read(MAX_PASSWORD_BYTES + 2).split(b"\n", 1)[0].removesuffix(b"\r")
         password = line.decode()
-    except FileNotFoundError if optional else ():
-        return None
     except OSError as error:
+        if optional and isinstance(error, FileNotFoundError):
+            return None
         raise SettingsError(f"the MQTT password file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"the MQTT password file {path} is not UTF-8 text") from None
