@@ -116,8 +116,12 @@ class Outputs:
     def _open(self, table: str, settings: Settings) -> Sink | None:
         if table == "file" and settings.file is not None:
             from edge_sser.sinks.rotating import RotatingFileSink
+            from edge_sser.sinks.state import state_directory
 
-            self._file = RotatingFileSink(settings.file)
+            place = settings.file.path.expanduser()
+            if not place.is_absolute():
+                place = state_directory() / place
+            self._file = RotatingFileSink(settings.file.model_copy(update={"path": place}))
             return self._file
         if table == "metrics" and settings.metrics is not None:
             from edge_sser.metrics import open_metrics

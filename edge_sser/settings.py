@@ -199,7 +199,8 @@ class FileSinkSettings(Section):
     """Events in a file as well, which starts anew when it is full."""
 
     path: Path
-    """Where the newest events are; older files are PATH.1, PATH.2 and so on."""
+    """Where the newest events are; older files are PATH.1, PATH.2 and so on. A relative path is below the state
+    directory: /var/lib/edge-sser for the system service, else ~/.local/state/edge-sser."""
     max_bytes: int = Field(default=16 * 2**20, ge=4096, le=2**40)
     """Size at which a new file is begun."""
     keep: int = Field(default=4, ge=0, le=1000)

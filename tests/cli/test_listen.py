@@ -166,6 +166,15 @@ def test_events_also_go_to_the_file_that_the_settings_name(call, tmp_path, speec
     assert events.read_text() == result.out
 
 
+def test_a_file_without_a_folder_is_in_the_state_directory(call, tmp_path, speech, model, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    config = tmp_path / "config.toml"
+    config.write_text('[file]\npath = "events.jsonl"\n')
+    result = call("listen", "--no-pace", "--source", speech, "--model", model, "--config", config)
+    assert result.status == 0
+    assert (tmp_path / "state" / "events.jsonl").read_text() == result.out
+
+
 def _on_a_terminal(*arguments: str) -> str:
     """What a command shows on a terminal of 80 columns."""
     mine, its = pty.openpty()
