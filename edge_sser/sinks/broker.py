@@ -9,7 +9,6 @@ is carried over: what must survive is in the outbox, and comes again from there.
 from __future__ import annotations
 
 import logging
-import random
 import select
 import socket
 import ssl
@@ -25,11 +24,11 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.errors import EdgeSserError
 from edge_sser.sinks.address import BrokerAddress
+from edge_sser.sinks.backoff import STABLE_SECONDS, Backoff
 from edge_sser.sinks.connection import Connection, Message, Tag
 
 log = logging.getLogger("edge_sser.mqtt")
 
-STABLE_SECONDS = 10.0  # a connection that held for this long starts the backoff over
 BRIEF_CONNECTIONS = 3  # so many in a row that did not hold are no accident
 CONNACK_SECONDS = 10.0  # for the broker to answer the first packet
 ACK_SECONDS = 60.0  # for the broker to acknowledge a message, before the connection is given up
@@ -187,7 +186,8 @@ class BrokerLink:
             self._wake_w.close()
 
     def _keep_connected(self) -> None:
-        attempt, brief, version = 0, 0, MQTTProtocolVersion.MQTTv5
+        brief, version = 0, MQTTProtocolVersion.MQTTv5
+        backoff = Backoff(self._options.retry_min_seconds, self._options.retry_max_seconds)
         while not self._stop.is_set():
             end = self._connect_and_serve(version)
             if self._stop.is_set():
@@ -199,11 +199,7 @@ class BrokerLink:
             brief = brief + 1 if 0.0 < end.held_seconds < STABLE_SECONDS else 0
             hint = f"; does another client use the id {self._options.client_id}?" if brief >= BRIEF_CONNECTIONS else ""
             self._change(end.state, end.detail + hint)
-            attempt = 0 if end.held_seconds >= STABLE_SECONDS else attempt
-            longest = min(self._options.retry_max_seconds, self._options.retry_min_seconds * 2.0 ** min(attempt, 32))
-            attempt += 1
-            # Half of the wait is chance, so that a thousand devices do not come back in the same second.
-            self._stop.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311
+            self._stop.wait(backoff.wait_seconds(end.held_seconds))
         self._change(LinkState.CLOSED, "")
 
     def _connect_and_serve(self, version: MQTTProtocolVersion) -> _End:
