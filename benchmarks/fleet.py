@@ -1,0 +1,290 @@
+"""A fleet on one machine: simulated nodes, one mosquitto on loopback, and one subscriber to all of them.
+
+Measures what reaches the subscriber and how late, what the broker costs, and how the nodes come back when the broker is
+killed and started again. Nothing leaves the machine. Needs mosquitto, and openssl for --tls.
+usage: python benchmarks/fleet.py --nodes 1000 --seconds 60 --out fleet.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from importlib.metadata import version
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+from fleet_broker import (
+    SPARE_FILES,
+    FleetBroker,
+    Persistence,
+    Spent,
+    find_mosquitto,
+    open_files,
+    resident_mb,
+    spent,
+)
+from fleet_figures import Span, delivery, recovery, traffic
+from fleet_plan import FleetLog, FleetPlan, HeardLog
+from fleet_process import run_nodes
+from fleet_subscriber import run_subscriber
+
+NODES_OF_A_PROCESS = 500
+CONNECTIONS_PER_SECOND = 200  # while the fleet comes up for the first time
+SETTLE_SECONDS = 2.0  # after all nodes are up, and before the broker is killed
+AFTERMATH_SECONDS = 5.0  # after all nodes are back; neither is longer than the measurement itself
+PATIENCE_SECONDS = 300.0  # for the fleet to come up, or back
+
+
+class Fleet:
+    """The processes that play nodes and subscriber.
+
+    Args:
+        options: see `parse_arguments`.
+        broker: that runs.
+    """
+
+    def __init__(self, options: argparse.Namespace, broker: FleetBroker) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: list[Any] = []
+        self._options = options
+        self._broker = broker
+        self._subscriber = self._start(run_subscriber, broker.port, "edge-sser")
+        self._await([self._subscriber], after=0.0)
+        self._nodes = [self._start(run_nodes, plan) for plan in self._plans()]
+
+    def _plans(self) -> list[FleetPlan]:
+        nodes, ca_file = self._options.nodes, self._broker.ca_file
+        return [
+            FleetPlan(
+                port=self._broker.port if ca_file is None else self._broker.tls_port,
+                ca_file=ca_file,
+                first=first,
+                count=min(NODES_OF_A_PROCESS, nodes - first),
+                total=nodes,
+                readings_hz=self._options.readings_per_second,
+                ramp_seconds=nodes / CONNECTIONS_PER_SECOND,
+                seed=self._options.seed,
+            )
+            for first in range(0, nodes, NODES_OF_A_PROCESS)
+        ]
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> Pipe:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=target, args=(*arguments, theirs), daemon=True)
+        process.start()
+        theirs.close()  # so that a process that fails ends the wait for it
+        self._processes.append(process)
+        return ours
+
+    def all_up(self, *, after: float) -> float:
+        """Waits until every node is connected.
+
+        Args:
+            after: only what is said after this moment counts, monotonic seconds.
+
+        Returns:
+            When the last one was, monotonic seconds.
+        """
+        return self._await(self._nodes, after=after)
+
+    def _await(self, pipes: Sequence[Pipe], *, after: float) -> float:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        times = []
+        for pipe in pipes:
+            said = -1.0
+            while said < after:
+                if not pipe.poll(max(deadline - time.monotonic(), 0.0)):
+                    raise RuntimeError(f"not all nodes got through within {PATIENCE_SECONDS:.0f} s")
+                said = pipe.recv()
+            times.append(said)
+        return max(times)
+
+    def stop(self) -> tuple[list[FleetLog], HeardLog]:
+        """Ends the nodes, then the subscriber, and gives their logs."""
+        logs = [self._log(pipe) for pipe in self._nodes]
+        heard = self._log(self._subscriber)
+        for process in self._processes:
+            process.join()
+        return logs, heard
+
+    @staticmethod
+    def _log(pipe: Pipe) -> Any:
+        pipe.send("stop")
+        while isinstance(answer := pipe.recv(), float):
+            pass
+        return answer
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Runs the whole scenario.
+
+    Returns:
+        The figures, as JSON takes them.
+    """
+    load_before = os.getloadavg()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sser-fleet-")))
+        broker = FleetBroker(folder, options.persistence, tls=options.tls)
+        stack.callback(broker.kill)
+        broker.start()
+        begin = time.monotonic()
+        fleet = Fleet(options, broker)
+        connected_seconds = fleet.all_up(after=begin) - begin
+        time.sleep(min(SETTLE_SECONDS, options.seconds))
+        steady, cost = watch(broker, options.seconds)
+        time.sleep(min(SETTLE_SECONDS, options.seconds))
+        aftermath = min(AFTERMATH_SECONDS, options.seconds)
+        outages = [break_down(broker, fleet, seconds, aftermath) for seconds in options.outages]
+        logs, heard = fleet.stop()
+    sent = [stamped for log in logs for stamped in log.readings]
+    kept = [stamped for log in logs for stamped in log.kept]
+    return {
+        "command": " ".join(["python", "benchmarks/fleet.py", *sys.argv[1:]]),
+        "machine": describe_machine(),
+        "load_average": {"before": load_before[0], "after": os.getloadavg()[0]},
+        "nodes": options.nodes,
+        "node_processes": len(logs),
+        "readings_per_second_of_a_node": options.readings_per_second,
+        "persistence": options.persistence.value,
+        "tls": options.tls,
+        "connected_after_seconds": round(connected_seconds, 2),
+        "refusals": sum(len(log.refusals) for log in logs),
+        "steady": {
+            "seconds": round(steady.seconds, 2),
+            **traffic(heard, steady, options.nodes),
+            "readings": delivery(sent, heard.readings, steady),
+            "episodes_and_health": delivery(kept, heard.kept, steady),
+            "broker": cost,
+        },
+        "outages": [
+            {
+                "outage_seconds": seconds,
+                **recovery(logs, answering, whole.end),
+                "readings": delivery(sent, heard.readings, whole),
+                "episodes_and_health": delivery(kept, heard.kept, whole),
+                "broker": outage_cost,
+            }
+            for seconds, (whole, answering, outage_cost) in zip(options.outages, outages, strict=True)
+        ],
+        "readings_without_a_connection": sum(log.readings_dropped for log in logs),
+        "cpu_seconds": {
+            "node_processes": round(sum(log.cpu_seconds for log in logs), 1),
+            "subscriber": round(heard.cpu_seconds, 1),
+        },
+    }
+
+
+def watch(broker: FleetBroker, seconds: float) -> tuple[Span, dict[str, Any]]:
+    """Lets time pass, and measures what the broker takes meanwhile."""
+    begin, before = time.monotonic(), spent(broker.pid)
+    time.sleep(seconds)
+    span = Span(begin, time.monotonic())
+    return span, broker_cost(broker.pid, before, span.seconds)
+
+
+def break_down(
+    broker: FleetBroker, fleet: Fleet, outage_seconds: float, aftermath_seconds: float
+) -> tuple[Span, float, dict[str, Any]]:
+    """Kills the broker, starts it again some time later, and waits until all nodes are back.
+
+    Returns:
+        From the kill to some seconds after the last node came back; when the broker answered; what it took since.
+    """
+    killed = time.monotonic()
+    broker.kill()
+    time.sleep(outage_seconds)
+    answering = broker.start()
+    fleet.all_up(after=answering)
+    time.sleep(aftermath_seconds)
+    whole = Span(killed, time.monotonic())
+    return whole, answering, broker_cost(broker.pid, Spent(0.0, 0.0), whole.end - answering)
+
+
+def broker_cost(pid: int, before: Spent, seconds: float) -> dict[str, Any]:
+    """What the broker took since `before`, that many seconds ago: share of a core, memory, files, bytes to the disk."""
+    now = spent(pid)
+    return {
+        "core_percent": round(100.0 * (now.cpu_seconds - before.cpu_seconds) / seconds, 1),
+        "cpu_seconds": round(now.cpu_seconds - before.cpu_seconds, 2),
+        "disk_mb_per_second": round((now.disk_mb - before.disk_mb) / seconds, 2),
+        "resident_mb": round(resident_mb(pid), 1),
+        "open_files": open_files(pid),
+    }
+
+
+def describe_machine() -> dict[str, str]:
+    """What the figures hold for."""
+    known = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    model = next((line.partition(":")[2].strip() for line in known if line.lower().startswith("model name")), "")
+    told = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
+    broker = told.partition("\n")[0]
+    return {
+        "machine": f"{model or platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "date": datetime.now(tz=timezone.utc).date().isoformat(),
+        "versions": f"{broker}, Python {platform.python_version()}, paho-mqtt {version('paho-mqtt')}",
+    }
+
+
+def raise_file_limit(nodes: int) -> None:
+    """Allows as many open files as the broker needs; what it starts inherits that.
+
+    Raises:
+        SystemExit: this user may not have so many.
+    """
+    needed = nodes + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SystemExit(
+            f"{nodes} nodes need {needed} open files in the broker, and this user may have {hard}: "
+            "raise the hard limit (ulimit -Hn, as root), or take fewer --nodes"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure with all nodes connected")
+    parser.add_argument("--readings-per-second", type=float, default=2.0, help="of each node; 2 is what a device does")
+    parser.add_argument("--persistence", type=Persistence, choices=list(Persistence), default=Persistence.MINUTE)
+    parser.add_argument("--tls", action="store_true", help="nodes connect with TLS")
+    parser.add_argument("--outages", type=float, nargs="*", default=[5.0], metavar="SECONDS", help="one after another")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="a file for the figures; standard output when not given")
+    options = parser.parse_args()
+    if min(options.nodes, options.seconds, options.readings_per_second, *options.outages) <= 0:
+        parser.error("--nodes, --seconds, --readings-per-second and --outages must be above 0")
+    return options
+
+
+def main() -> None:
+    """Measures, and writes the figures down."""
+    options = parse_arguments()
+    raise_file_limit(options.nodes)
+    try:
+        figures = measure(options)
+    except (FileNotFoundError, RuntimeError, EOFError) as error:
+        raise SystemExit(str(error) or "a process of the simulation has failed: see above") from None
+    text = json.dumps(figures, indent=2) + "\n"
+    if options.out is None:
+        sys.stdout.write(text)
+    else:
+        options.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
