@@ -11,31 +11,25 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
-from importlib.metadata import version
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
 from fleet_broker import (
-    SPARE_FILES,
     FleetBroker,
     Persistence,
     Spent,
-    find_mosquitto,
     open_files,
     resident_mb,
     spent,
 )
 from fleet_figures import Span, delivery, recovery, traffic
+from fleet_machine import describe_machine, raise_file_limit
 from fleet_plan import FleetLog, FleetPlan, HeardLog
 from fleet_process import run_nodes
 from fleet_subscriber import run_subscriber
@@ -63,6 +57,12 @@ class Fleet:
         self._subscriber = self._start(run_subscriber, broker.port, "edge-sser")
         self._await([self._subscriber], after=0.0)
         self._nodes = [self._start(run_nodes, plan) for plan in self._plans()]
+        self._await(self._nodes, after=0.0)
+
+    def begin(self) -> None:
+        """Lets the nodes connect, one after another."""
+        for pipe in self._nodes:
+            pipe.send("begin")
 
     def _plans(self) -> list[FleetPlan]:
         nodes, ca_file = self._options.nodes, self._broker.ca_file
@@ -74,6 +74,7 @@ class Fleet:
                 count=min(NODES_OF_A_PROCESS, nodes - first),
                 total=nodes,
                 readings_hz=self._options.readings_per_second,
+                backlog=self._options.backlog,
                 ramp_seconds=nodes / CONNECTIONS_PER_SECOND,
                 seed=self._options.seed,
             )
@@ -89,7 +90,7 @@ class Fleet:
         return ours
 
     def all_up(self, *, after: float) -> float:
-        """Waits until every node is connected.
+        """Waits until every node is connected and has told what had waited.
 
         Args:
             after: only what is said after this moment counts, monotonic seconds.
@@ -136,12 +137,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     load_before = os.getloadavg()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sser-fleet-")))
-        broker = FleetBroker(folder, options.persistence, tls=options.tls)
+        broker = FleetBroker(folder, options.persistence, queue=options.queue, tls=options.tls)
         stack.callback(broker.kill)
         broker.start()
-        begin = time.monotonic()
         fleet = Fleet(options, broker)
-        connected_seconds = fleet.all_up(after=begin) - begin
+        begin, before = time.monotonic(), spent(broker.pid)
+        fleet.begin()
+        first = Span(begin, fleet.all_up(after=begin))
+        first_cost = broker_cost(broker.pid, before, first.seconds)
         time.sleep(min(SETTLE_SECONDS, options.seconds))
         steady, cost = watch(broker, options.seconds)
         time.sleep(min(SETTLE_SECONDS, options.seconds))
@@ -158,9 +161,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "node_processes": len(logs),
         "readings_per_second_of_a_node": options.readings_per_second,
         "persistence": options.persistence.value,
+        "max_queued_messages": options.queue,
         "tls": options.tls,
-        "connected_after_seconds": round(connected_seconds, 2),
         "refusals": sum(len(log.refusals) for log in logs),
+        "first_connection": {
+            "all_connected_after_seconds": round(first.seconds, 2),
+            "backlog": delivery(kept, heard.kept, Span(0.0, begin)),
+            "broker": first_cost,
+        },
         "steady": {
             "seconds": round(steady.seconds, 2),
             **traffic(heard, steady, options.nodes),
@@ -224,36 +232,6 @@ def broker_cost(pid: int, before: Spent, seconds: float) -> dict[str, Any]:
     }
 
 
-def describe_machine() -> dict[str, str]:
-    """What the figures hold for."""
-    known = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    model = next((line.partition(":")[2].strip() for line in known if line.lower().startswith("model name")), "")
-    told = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
-    broker = told.partition("\n")[0]
-    return {
-        "machine": f"{model or platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-        "date": datetime.now(tz=timezone.utc).date().isoformat(),
-        "versions": f"{broker}, Python {platform.python_version()}, paho-mqtt {version('paho-mqtt')}",
-    }
-
-
-def raise_file_limit(nodes: int) -> None:
-    """Allows as many open files as the broker needs; what it starts inherits that.
-
-    Raises:
-        SystemExit: this user may not have so many.
-    """
-    needed = nodes + SPARE_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise SystemExit(
-            f"{nodes} nodes need {needed} open files in the broker, and this user may have {hard}: "
-            "raise the hard limit (ulimit -Hn, as root), or take fewer --nodes"
-        )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -263,6 +241,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--persistence", type=Persistence, choices=list(Persistence), default=Persistence.MINUTE)
     parser.add_argument("--tls", action="store_true", help="nodes connect with TLS")
     parser.add_argument("--outages", type=float, nargs="*", default=[5.0], metavar="SECONDS", help="one after another")
+    parser.add_argument(
+        "--backlog", type=int, default=0, help="messages that each node has to tell when it first connects"
+    )
+    parser.add_argument(
+        "--queue", type=int, default=1000, help="max_queued_messages of mosquitto; 1000 is its own choice"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="a file for the figures; standard output when not given")
     options = parser.parse_args()

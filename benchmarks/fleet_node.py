@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 
 from fleet_plan import FleetLog, FleetPlan
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -65,8 +66,8 @@ class Node:
         self._stress = self._chance.random()
         self._seq: dict[str, int] = {}
         self._stream = f"{self._chance.getrandbits(32):08x}"
-        self._unacknowledged: dict[tuple[str, int], Message] = {}
-        self._in_flight: set[tuple[str, int]] = set()
+        self._waiting: deque[tuple[tuple[str, int], Message]] = deque()
+        self._in_flight: dict[tuple[str, int], Message] = {}
         self._greeted = False
         self._opened_at = 0.0
         self._accepted_at: float | None = None
@@ -121,8 +122,8 @@ class Node:
             if refusal is not None:
                 self._log.refusals.append(f"{topic}: {refusal}")
             elif isinstance(tag, tuple):
-                self._unacknowledged.pop(tag, None)
-                self._in_flight.discard(tag)
+                del self._in_flight[tag]
+                self._log.waiting -= 1
         connection.take_heard()
         if connection.alive:
             self._hand_on(connection)
@@ -146,6 +147,7 @@ class Node:
             self.connection.close()
         self.connection = None
         self._accepted_at = None
+        self._waiting.extendleft(reversed(self._in_flight.items()))
         self._in_flight.clear()
 
     def _come_up(self, connection: Connection, now: float) -> None:
@@ -161,14 +163,10 @@ class Node:
             self.change_health()
 
     def _hand_on(self, connection: Connection) -> None:
-        if self._accepted_at is None or len(self._in_flight) == len(self._unacknowledged):
-            return
-        for key, message in list(self._unacknowledged.items()):
-            if len(self._in_flight) >= WINDOW:
-                break
-            if key not in self._in_flight:
-                self._in_flight.add(key)
-                connection.publish(message, key)
+        while self._accepted_at is not None and self._waiting and len(self._in_flight) < WINDOW:
+            key, message = self._waiting.popleft()
+            self._in_flight[key] = message
+            connection.publish(message, key)
 
     # ---- what it has to say
 
@@ -244,7 +242,8 @@ class Node:
         seq = self._seq[topic] = self._seq.get(topic, 0) + 1
         numbers = (("seq", str(seq)), ("stream", self._stream))
         message = Message(topic=topic, payload=payload.encode(), qos=1, retain=retain, properties=numbers)
-        self._unacknowledged[topic, seq] = message
+        self._waiting.append(((topic, seq), message))
+        self._log.waiting += 1
         self._log.kept.append(((topic, seq), time.monotonic()))
         if self.connection is not None:
             self._hand_on(self.connection)

@@ -17,6 +17,7 @@ class FleetPlan:
         total: how many there are in all.
         ca_file: who signed the broker's certificate; None for connections without TLS.
         readings_hz: readings a second of each node.
+        backlog: messages about episodes that each node has to tell when it first connects.
         ramp_seconds: time over which all nodes of the fleet make their first connection.
         seed: of all chance.
     """
@@ -27,6 +28,7 @@ class FleetPlan:
     count: int
     total: int
     readings_hz: float
+    backlog: int
     ramp_seconds: float
     seed: int
 
@@ -40,6 +42,7 @@ class FleetLog:
         kept: (topic, sequence number) and time of each episode and health message that was made.
         attempts: when a connection was tried.
         accepted: when the broker let a node in.
+        waiting: episodes and health messages that the broker has not acknowledged yet.
         refusals: what the broker refused, and why.
         readings_dropped: readings for which there was no connection.
         cpu_seconds: of the process.
@@ -49,6 +52,7 @@ class FleetLog:
     kept: list[tuple[tuple[str, int], float]] = field(default_factory=list)
     attempts: list[float] = field(default_factory=list)
     accepted: list[float] = field(default_factory=list)
+    waiting: int = 0
     refusals: list[str] = field(default_factory=list)
     readings_dropped: int = 0
     cpu_seconds: float = 0.0

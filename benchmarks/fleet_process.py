@@ -36,9 +36,10 @@ Action = Callable[[Node, float], None]
 
 
 def run_nodes(plan: FleetPlan, pipe: Pipe) -> None:
-    """Lives until the pipe says something, then answers with a FleetLog.
+    """Sends the time when all is prepared, begins when the pipe says so, and answers with a FleetLog at the next word.
 
-    Before that it sends the time, in monotonic seconds, whenever the last of its nodes has come up.
+    In between it sends the time, in monotonic seconds, whenever the last of its nodes has come up and next to nothing
+    waits for the broker.
     """
     FleetProcess(plan).run(pipe)
 
@@ -60,6 +61,12 @@ class FleetProcess:
 
     def run(self, pipe: Pipe) -> None:
         """See `run_nodes`."""
+        for node in self._nodes:
+            for index in range(self._plan.backlog):
+                offset_s, phase = EPISODE_PHASES[index % len(EPISODE_PHASES)]
+                node.tell_episode(phase, offset_s)
+        pipe.send(time.monotonic())
+        pipe.recv()
         begin = time.monotonic()
         for node in self._nodes:
             self._at(begin + self._plan.ramp_seconds * node.number / self._plan.total, self._open, node)
@@ -68,10 +75,11 @@ class FleetProcess:
         complete = False
         while not pipe.poll():
             self._turn()
-            if complete != (self._up == len(self._nodes)):
-                complete = not complete
-                if complete:
-                    pipe.send(time.monotonic())
+            if self._up < len(self._nodes):
+                complete = False
+            elif not complete and self._log.waiting <= len(self._nodes) / 10:
+                complete = True
+                pipe.send(time.monotonic())
         self._openers.shutdown(cancel_futures=True)
         for node in self._nodes:
             node.close()

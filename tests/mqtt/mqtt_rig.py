@@ -131,14 +131,14 @@ class Subscriber:
     protocol: paho.MQTTProtocolVersion = paho.MQTTv5
     tls: Any = None
     login: tuple[str, str] | None = None
+    client_id: str = ""
     heard: list[Heard] = field(default_factory=list)
 
     def start(self) -> Subscriber:
         v5 = self.protocol == paho.MQTTv5
         clean = {} if v5 else {"clean_session": False}
-        self.client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, f"subscriber-{id(self)}", protocol=self.protocol, **clean
-        )
+        client_id = self.client_id or f"subscriber-{id(self)}"
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, protocol=self.protocol, **clean)
         if self.tls is not None:
             self.client.tls_set_context(self.tls)
         if self.login is not None:

@@ -17,6 +17,7 @@ from mqtt_rig import MOSQUITTO
 FLEET = Path(__file__).parents[2] / "benchmarks" / "fleet.py"
 NODES = 20
 SECONDS = 3.0
+BACKLOG = 20
 
 
 def run(
@@ -34,12 +35,15 @@ def _broker() -> None:
 
 def test_a_small_fleet_delivers_everything_and_comes_back_after_its_broker_was_killed(tmp_path: Path) -> None:
     out = tmp_path / "fleet.json"
-    done, _ = run("--nodes", NODES, "--seconds", SECONDS, "--outages", 0.5, "--out", out)
+    queue = ("--backlog", BACKLOG, "--queue", 2 * NODES * BACKLOG)
+    done, _ = run("--nodes", NODES, "--seconds", SECONDS, "--outages", 0.5, *queue, "--out", out)
     assert (done.returncode, done.stderr) == (0, "")
     figures = json.loads(out.read_text())
     steady, (outage,) = figures["steady"], figures["outages"]
     assert figures["nodes"] == NODES
     assert figures["refusals"] == 0
+    backlog = figures["first_connection"]["backlog"]
+    assert (backlog["sent"], backlog["lost"]) == (NODES * BACKLOG, 0)
     assert steady["readings"]["sent"] > 0
     assert steady["readings"]["lost"] == steady["episodes_and_health"]["lost"] == 0
     assert steady["messages_per_second"] > 0
