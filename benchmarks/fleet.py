@@ -137,7 +137,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     load_before = os.getloadavg()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sser-fleet-")))
-        broker = FleetBroker(folder, options.persistence, queue=options.queue, tls=options.tls)
+        broker = FleetBroker(folder, options.persistence, queue=options.queue, nodelay=options.nodelay, tls=options.tls)
         stack.callback(broker.kill)
         broker.start()
         fleet = Fleet(options, broker)
@@ -160,8 +160,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "nodes": options.nodes,
         "node_processes": len(logs),
         "readings_per_second_of_a_node": options.readings_per_second,
-        "persistence": options.persistence.value,
+        "persistence": options.persistence,
         "max_queued_messages": options.queue,
+        "set_tcp_nodelay": options.nodelay,
         "tls": options.tls,
         "refusals": sum(len(log.refusals) for log in logs),
         "first_connection": {
@@ -238,14 +239,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure with all nodes connected")
     parser.add_argument("--readings-per-second", type=float, default=2.0, help="of each node; 2 is what a device does")
-    parser.add_argument("--persistence", type=Persistence, choices=list(Persistence), default=Persistence.MINUTE)
+    parser.add_argument("--persistence", choices=[each.value for each in Persistence], default=Persistence.MINUTE.value)
     parser.add_argument("--tls", action="store_true", help="nodes connect with TLS")
     parser.add_argument("--outages", type=float, nargs="*", default=[5.0], metavar="SECONDS", help="one after another")
     parser.add_argument(
         "--backlog", type=int, default=0, help="messages that each node has to tell when it first connects"
     )
     parser.add_argument(
-        "--queue", type=int, default=1000, help="max_queued_messages of mosquitto; 1000 is its own choice"
+        "--queue", type=int, default=1_000_000, help="max_queued_messages of mosquitto; of itself it has 1000"
+    )
+    parser.add_argument(
+        "--nodelay",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="set_tcp_nodelay of mosquitto; of itself it has none",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="a file for the figures; standard output when not given")

@@ -40,6 +40,7 @@ class FleetBroker:
         folder: for its configuration, log and database.
         persistence: what it keeps.
         queue: messages of QoS 1 that may wait for one subscriber; it drops what comes beyond that.
+        nodelay: whether small messages are sent at once. Else TCP holds each until the one before is confirmed.
         tls: whether there is a second listener, with TLS.
 
     Attributes:
@@ -48,7 +49,7 @@ class FleetBroker:
         ca_file: who signed its certificate; None without TLS.
     """
 
-    def __init__(self, folder: Path, persistence: Persistence, *, queue: int, tls: bool) -> None:
+    def __init__(self, folder: Path, persistence: Persistence, *, queue: int, nodelay: bool, tls: bool) -> None:
         program = find_mosquitto()
         self.port, self.tls_port = _free_ports(2)
         self.ca_file = _make_certificate(folder) if tls else None
@@ -61,6 +62,7 @@ class FleetBroker:
             *([f"certfile {self.ca_file}", f"keyfile {folder / 'key.pem'}"] if tls else []),
             "allow_anonymous true",
             "sys_interval 1",
+            f"set_tcp_nodelay {str(nodelay).lower()}",
             f"max_queued_messages {queue}",
             f"persistence_location {folder}/",
             *_PERSISTENCE_LINES[persistence],
