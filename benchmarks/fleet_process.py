@@ -7,6 +7,7 @@ read, and a heap what is due next; the only other threads wait for TCP connectio
 
 from __future__ import annotations
 
+import gc
 import heapq
 import random
 import select
@@ -41,6 +42,7 @@ def run_nodes(plan: FleetPlan, pipe: Pipe) -> None:
     In between it sends the time, in monotonic seconds, whenever the last of its nodes has come up and next to nothing
     waits for the broker.
     """
+    gc.disable()  # its pauses would be measured as latency
     FleetProcess(plan).run(pipe)
 
 
