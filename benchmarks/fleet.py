@@ -268,7 +268,7 @@ def main() -> None:
     raise_file_limit(options.nodes)
     try:
         figures = measure(options)
-    except (FileNotFoundError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError) as error:
         raise SystemExit(str(error) or "a process of the simulation has failed: see above") from None
     text = json.dumps(figures, indent=2) + "\n"
     if options.out is None:
