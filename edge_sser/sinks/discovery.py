@@ -118,6 +118,8 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
             "state_topic": topics.health(source),
             "value_template": "{{ 'OFF' if value_json.state == '" + HealthState.OK.value + "' else 'ON' }}",
             "json_attributes_topic": topics.health(source),
+            # An entity has a state of its own, so Home Assistant takes no attribute of that name.
+            "json_attributes_template": "{{ dict(value_json, health=value_json.state) | tojson }}",
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,6 @@ SET, STATE = f"edge-sser/{NODE}/listen/set", f"edge-sser/{NODE}/listen/state"
 
 
 def described(*sources: str) -> Any:
-    import json
-
     topics = Topics("edge-sser", NODE)
     return json.loads(discovery_message(topics, sources, STATUS, prefix="homeassistant").payload)
 
@@ -123,7 +122,10 @@ def test_what_is_shown_of_a_reading(level: Level | None, stress: str, word: str,
 @pytest.mark.parametrize("state", HealthState)
 def test_whatever_is_not_ok_is_a_problem_of_the_microphone(state: HealthState) -> None:
     problem = described("desk")["components"]["desk_problem"]
-    assert shown(problem, health(state)) == ("OFF" if state is HealthState.OK else "ON")
+    event = health(state, 'say "what"')
+    assert shown(problem, event) == ("OFF" if state is HealthState.OK else "ON")
+    attributes = json.loads(jinja2.Template(problem["json_attributes_template"]).render(value_json=as_dict(event)))
+    assert (attributes["health"], attributes["detail"]) == (state.value, 'say "what"')
 
 
 @pytest.mark.parametrize("state", StatusState)
