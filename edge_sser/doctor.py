@@ -175,10 +175,10 @@ def _speech_gate(patient: Patient) -> Finding:
 
 
 def _pyaudio(patient: Patient) -> Finding:
-    from edge_sser.audio.portaudio import PortAudio
+    from edge_sser.audio.portaudio import load_pyaudio
 
     try:
-        PortAudio().close()
+        load_pyaudio()
     except MissingComponentError as error:
         return Finding(patient.microphone_trouble, str(error))
     return Finding(State.FINE, "installed")

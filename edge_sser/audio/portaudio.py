@@ -26,6 +26,10 @@ _HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
 Callback = Callable[[bytes, int, dict[str, float], int], tuple[None, int]]
 
 
+class RateRefusedError(SourceError):
+    """A device that does not record at the rate it was asked for; it may at its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Microphone:
     """A device that records.
@@ -63,7 +67,7 @@ class PortAudio:
         Raises:
             MissingComponentError: PyAudio is not installed, or cannot be loaded.
         """
-        self._pyaudio = _load()
+        self._pyaudio = load_pyaudio()
         silence_c_stderr()
         self._audio: Any = self._pyaudio.PyAudio()
         self._indices = self._list()
@@ -79,14 +83,20 @@ class PortAudio:
             SourceError: there is none.
         """
         known = self.microphones()
+        for microphone in known:
+            if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
+                return microphone
+        if microphone_id is not None and _names_a_card(microphone_id):
+            # PortAudio leaves out of its list what it cannot open.
+            raise SourceError(
+                f"microphone {microphone_id} is there, but another program holds it, or it does not record: stop that "
+                "program, or share the microphone by a sound server"
+            )
         if not known:
             raise SourceError(
                 "no microphone was found: plug one in, check that this user is in the group audio and that the sound "
                 "server runs, or name a recording with --source FILE"
             )
-        for microphone in known:
-            if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
-                return microphone
         ids = ", ".join(microphone.id for microphone in known)
         missing = "default microphone" if microphone_id is None else f"microphone {microphone_id}"
         raise SourceError(f"there is no {missing}: name one of {ids} as --source mic:ID (edge-sser devices shows them)")
@@ -117,7 +127,8 @@ class PortAudio:
             callback: called from PortAudio's thread; must return at once.
 
         Raises:
-            SourceError: the device refuses.
+            RateRefusedError: the device does not record at that rate.
+            SourceError: it refuses for another reason.
         """
         try:
             return self._audio.open(
@@ -181,7 +192,8 @@ class PortAudio:
             self._pyaudio.paInvalidChannelCount: f"it refuses that many channels: {choose}",
         }
         remedy = remedies.get(error.errno, f"plug it in again, or {choose}")
-        return SourceError(f"{microphone} cannot be opened: {remedy}. PortAudio: {error.strerror}")
+        kind = RateRefusedError if error.errno == self._pyaudio.paInvalidSampleRate else SourceError
+        return kind(f"{microphone} cannot be opened: {remedy}. PortAudio: {error.strerror}")
 
 
 def alsa_card_ids(cards: str) -> dict[int, str]:
@@ -212,6 +224,12 @@ def stable_id(name: str, card_ids: dict[int, str]) -> str:
     return slug(card, "card") + (f"-{hardware[2]}" if hardware[2] != "0" else "")
 
 
+def _names_a_card(microphone_id: str) -> bool:
+    """Whether an id is that of a sound card of this moment, or of a device on one."""
+    cards = {slug(card, "card") for card in sound_cards().values()}
+    return microphone_id in cards or microphone_id.rpartition("-")[0] in cards
+
+
 def _unused(name: str, taken: set[str]) -> str:
     candidate, number = name, 1
     while candidate in taken:
@@ -220,7 +238,12 @@ def _unused(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _load() -> ModuleType:
+def load_pyaudio() -> ModuleType:
+    """The package that records.
+
+    Raises:
+        MissingComponentError: it is not installed, or cannot be loaded.
+    """
     printed = io.StringIO()  # PyAudio prints before it raises
     try:
         with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):

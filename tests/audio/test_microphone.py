@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from components import require_pyaudio
 from numpy.typing import NDArray
 from virtual_microphone import VirtualMicrophone
 
-from edge_sser.audio.microphone import MicrophoneSource, list_microphones, measure_level
-from edge_sser.audio.portaudio import alsa_card_ids, stable_id
+from edge_sser.audio.microphone import STALL_SECONDS, MicrophoneSource, list_microphones, measure_level
+from edge_sser.audio.portaudio import alsa_card_ids, load_pyaudio, stable_id
 from edge_sser.errors import MissingComponentError, SourceError
 
 RATE_HZ = 16_000
@@ -57,6 +58,119 @@ def test_a_device_at_48_khz_and_two_channels_comes_out_at_16_khz_mono(virtual_mi
     spectrum = np.abs(np.fft.rfft(heard * np.hanning(heard.size)))
     assert np.argmax(spectrum) * RATE_HZ / heard.size == pytest.approx(1_000, abs=2)
     assert np.sqrt(2 * np.mean(heard**2)) == pytest.approx(0.5, rel=0.01)
+
+
+@pytest.mark.mic
+def test_a_device_that_refuses_16_khz_is_recorded_at_its_own_rate(
+    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What PortAudio says of such a device; the sound server behind it here would take any rate."""
+    pyaudio = load_pyaudio()
+    open_stream, asked = pyaudio.PyAudio.open, []
+
+    def open_unless_16_khz(audio: Any, *, rate: int, **options: Any) -> Any:
+        asked.append(rate)
+        if rate == RATE_HZ:
+            raise OSError(pyaudio.paInvalidSampleRate, "Invalid sample rate")
+        return open_stream(audio, rate=rate, **options)
+
+    monkeypatch.setattr(pyaudio.PyAudio, "open", open_unless_16_khz)
+    with MicrophoneSource(name="desk") as source:
+        virtual_microphone.play(noise(1.5))
+        heard = record(source, RATE_HZ)
+    assert asked == [RATE_HZ, 44_100]
+    assert np.std(heard[RATE_HZ // 2 :]) == pytest.approx(9_000 / np.sqrt(3) / 2**15, rel=0.1)
+    with pytest.raises(SourceError, match="it does not record at 16000 Hz: choose another"):
+        MicrophoneSource(name="desk", rate_hz=RATE_HZ)
+
+
+@pytest.mark.mic
+@pytest.mark.parametrize(
+    ("number", "said", "remedy"),
+    [(-9985, "Device unavailable", "another program holds it: stop that one"), (-9996, "Invalid device", "plug it in")],
+)
+def test_a_device_that_cannot_be_opened_is_one_error_with_a_remedy(
+    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch, number: int, said: str, remedy: str
+) -> None:
+    """What PortAudio says of a device that is busy or was pulled out meanwhile; no virtual one is ever either."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(number, said)
+
+    monkeypatch.setattr(load_pyaudio().PyAudio, "open", refuse)
+    with pytest.raises(SourceError, match=rf"microphone default cannot be opened: {remedy}.* PortAudio: {said}"):
+        MicrophoneSource(name="desk")
+    monkeypatch.undo()
+    for name, value in virtual_microphone.environment.items():
+        monkeypatch.setenv(name, value)
+    with MicrophoneSource(name="desk") as source:
+        virtual_microphone.play(noise(1.0))
+        record(source, 3_200)
+
+
+@pytest.mark.mic
+def test_a_device_that_does_not_answer_is_opened_behind_and_read_once_it_does(
+    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sser.audio.microphone.OPEN_SECONDS", 0.1)
+    virtual_microphone.freeze()
+    with MicrophoneSource(name="desk") as source:
+        assert source.read(timeout_seconds=0.1) is None
+        virtual_microphone.thaw()
+        virtual_microphone.play(noise(1.0))
+        record(source, 3_200)
+
+
+@pytest.mark.mic
+def test_a_device_that_answers_late_with_a_refusal_is_one_error_and_can_be_closed(
+    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sser.audio.microphone.OPEN_SECONDS", 0.1)
+    virtual_microphone.freeze()
+    with MicrophoneSource(name="desk") as source:
+        virtual_microphone.kill()
+        with pytest.raises(SourceError, match="no microphone was found"):
+            record(source, 1)
+
+
+@pytest.mark.mic
+def test_a_sound_server_that_does_not_answer_is_one_error_where_microphones_are_listed(
+    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sser.audio.microphone.ANSWER_SECONDS", 0.1)
+    virtual_microphone.freeze()
+    with pytest.raises(SourceError, match="the sound system does not answer: restart the sound server"):
+        list_microphones()
+    virtual_microphone.thaw()
+    monkeypatch.setattr("edge_sser.audio.microphone.ANSWER_SECONDS", 60.0)
+    assert list_microphones()
+
+
+@pytest.mark.mic
+def test_a_card_that_portaudio_does_not_list_is_held_by_another_program(
+    virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cards").write_text(" 3 [Device         ]: USB-Audio - USB PnP Sound Device\n")
+    monkeypatch.setattr("edge_sser.audio.portaudio.ALSA_CARDS", tmp_path / "cards")
+    for microphone_id in ("device", "device-1"):
+        with pytest.raises(SourceError, match=f"microphone {microphone_id} is there, but another program holds it"):
+            MicrophoneSource(microphone_id, name="desk")
+    with pytest.raises(SourceError, match="there is no microphone devices"):
+        MicrophoneSource("devices", name="desk")
+
+
+@pytest.mark.mic
+def test_a_program_that_was_stopped_does_not_take_its_microphone_for_dead_but_gives_it_time_anew(
+    virtual_microphone: VirtualMicrophone,
+) -> None:
+    now = 0.0
+    with MicrophoneSource(name="desk", clock=lambda: now) as source:
+        now = 60.0  # nobody looked for a minute
+        while now <= 60.0 + STALL_SECONDS:
+            assert source.read(timeout_seconds=0.0) is None
+            now += 0.5
+        with pytest.raises(SourceError, match=r"has delivered nothing for 5\.5 s"):
+            source.read(timeout_seconds=0.0)
 
 
 @pytest.mark.mic

@@ -36,9 +36,10 @@ def start(tmp_path: Path, model: str) -> Iterator[Callable[..., Daemon]]:
     """Starts `edge-sser listen` as a process, all of them with one state directory."""
     daemons: list[Daemon] = []
 
-    def start(*arguments: object, **environment: str) -> Daemon:
+    def start(*arguments: object, constants: dict[str, float] | None = None, **environment: str) -> Daemon:
         state = {"STATE_DIRECTORY": str(tmp_path / "state")}
-        daemons.append(Daemon("--model", model, *map(str, arguments), environment=state | environment))
+        every = ("--model", model, *map(str, arguments))
+        daemons.append(Daemon(*every, environment=state | environment, constants=constants))
         return daemons[-1]
 
     yield start

@@ -12,6 +12,17 @@ from typing import Any
 
 from mqtt_rig import LIMIT_SECONDS, eventually
 
+# The program, but with other values for some named constants, so that a test need not wait for minutes.
+_WITH_CONSTANTS = """
+import importlib, json, sys
+from edge_sser.cli import main
+for name, value in json.loads(sys.argv.pop(1)).items():
+    module, _, constant = name.rpartition(".")
+    getattr(importlib.import_module(module), constant)
+    setattr(importlib.import_module(module), constant, value)
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 class Daemon:
     """A process that listens. Everything that it prints is kept.
@@ -19,13 +30,15 @@ class Daemon:
     Args:
         arguments: of `edge-sser listen`.
         environment: variables besides those of this process.
+        constants: values of the program's constants to change, by their full names.
     """
 
-    def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str], constants: dict[str, float] | None = None) -> None:
         self.lines: list[bytes] = []
         self.log: list[str] = []
+        program = ["-c", _WITH_CONSTANTS, json.dumps(constants)] if constants else ["-m", "edge_sser.cli"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_sser.cli", "listen", "--node", "cab12", *arguments],
+            [sys.executable, *program, "listen", "--node", "cab12", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -49,13 +62,25 @@ class Daemon:
     def pid(self) -> int:
         return self._process.pid
 
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        events = [json.loads(line) for line in list(self.lines)]
-        return [event for event in events if event["type"] == kind]
+    @property
+    def all_events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in list(self.lines)]
 
-    def states(self) -> list[str]:
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.all_events if event["type"] == kind]
+
+    def states(self, source: str | None = None) -> list[str]:
         """What health has said so far."""
-        return [event["state"] for event in self.events("health")]
+        return [event["state"] for event in self.events("health") if source in (None, event["source"])]
+
+    def await_states(self, *states: str, source: str | None = None) -> None:
+        """Waits until health has said just that, in this order."""
+        eventually(lambda: len(self.states(source)) >= len(states) or self.ended, f"health says {', '.join(states)}")
+        assert self.states(source) == [*states], self.log
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
 
     def await_readings(self, count: int) -> None:
         """Waits until so many more readings have come."""

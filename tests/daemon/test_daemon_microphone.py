@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mqtt_rig import eventually
+from mqtt_rig import LIMIT_SECONDS, eventually
 
 from edge_sser import capture
 from edge_sser.audio import microphone
@@ -68,15 +68,21 @@ def test_a_microphone_that_is_missing_from_the_start_is_told_while_another_sourc
 
 @pytest.mark.mic
 def test_a_device_that_never_lets_itself_be_closed_is_left_behind(virtual_microphone, monkeypatch, caplog):
-    never = threading.Event()
+    never, released = threading.Event(), threading.Event()
     source = microphone.MicrophoneSource(name="desk")
     release = source._release
+
+    def release_at_last(stream: object) -> None:
+        never.wait()
+        release(stream)
+        released.set()
+
     monkeypatch.setattr(microphone, "CLOSE_SECONDS", 0.05)
-    monkeypatch.setattr(source, "_release", never.wait)
+    monkeypatch.setattr(source, "_release", release_at_last)
     source.close()
     assert "does not let itself be closed" in caplog.text
     never.set()
-    release()
+    assert released.wait(LIMIT_SECONDS)
 
 
 class Kept(Sink):

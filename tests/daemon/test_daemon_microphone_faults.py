@@ -1,0 +1,160 @@
+"""What can befall a microphone while the daemon listens to it, and what health says of it."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from accounts import assert_accounted, heard_dbfs
+from mqtt_rig import eventually
+
+RATE_HZ = 16_000
+CYCLES = 20 if os.environ.get("EDGE_SSER_SOAK") == "1" else 5
+
+
+def noise(seconds: float, *, amplitude: int = 9_000) -> np.ndarray:
+    return np.random.default_rng(0).integers(-amplitude, amplitude, int(seconds * RATE_HZ), dtype=np.int16)
+
+
+@pytest.fixture
+def microphones(virtual_microphone):
+    """Two microphones, one loud and one soft."""
+    virtual_microphone.kill()
+    virtual_microphone.restart(names=("desk", "door"))
+    virtual_microphone.play(noise(60), into="desk")
+    virtual_microphone.play(noise(60, amplitude=900), into="door")
+    return virtual_microphone
+
+
+@pytest.mark.mic
+def test_a_microphone_that_is_unplugged_is_missing_and_heard_again_when_it_is_plugged_in(start, virtual_microphone):
+    virtual_microphone.play(noise(60))
+    daemon = start()
+    daemon.await_readings(2)
+    virtual_microphone.unplug()
+    daemon.await_states("ok", "missing")
+    virtual_microphone.plug_in()
+    virtual_microphone.play(noise(60))
+    daemon.await_states("ok", "missing", "ok")
+    daemon.await_readings(2)
+    assert daemon.stop() == 0
+    assert assert_accounted(daemon.all_events) == 0.0
+
+
+@pytest.mark.mic
+def test_microphones_that_come_back_in_another_order_are_told_apart_by_their_ids(start, microphones):
+    daemon = start("--source", "mic:desk", "--source", "mic:door")
+    daemon.await_readings(4)
+    assert heard_dbfs(daemon.all_events, "desk") > heard_dbfs(daemon.all_events, "door") + 15
+    microphones.kill()
+    daemon.await_states("ok", "missing", source="desk")
+    daemon.await_states("ok", "missing", source="door")
+    microphones.restart(names=("attic", "cellar", "door", "desk"))
+    for name, amplitude in {"attic": 90, "cellar": 90, "door": 900, "desk": 9_000}.items():
+        microphones.play(noise(60, amplitude=amplitude), into=name)
+    daemon.await_states("ok", "missing", "ok", source="desk")
+    daemon.await_states("ok", "missing", "ok", source="door")
+    daemon.await_readings(4)
+    assert heard_dbfs(daemon.all_events, "desk") > heard_dbfs(daemon.all_events, "door") + 15 > -120 + 15 + 60
+    assert daemon.stop() == 0
+
+
+@pytest.mark.mic
+def test_a_microphone_that_its_server_suspends_stalls_until_it_is_resumed(start, virtual_microphone):
+    virtual_microphone.play(noise(60))
+    daemon = start()
+    daemon.await_readings(1)
+    virtual_microphone.suspend(True)
+    daemon.await_states("ok", "stalled")
+    virtual_microphone.suspend(False)
+    daemon.await_states("ok", "stalled", "ok")
+    daemon.await_readings(2)
+    assert daemon.stop() == 0
+    assert assert_accounted(daemon.all_events) == 0.0
+
+
+@pytest.mark.mic
+def test_a_microphone_that_is_muted_is_silent_until_it_is_heard(start, virtual_microphone):
+    virtual_microphone.play(noise(60))
+    daemon = start(constants={"edge_sser.health.SILENT_SECONDS": 2.0})
+    daemon.await_readings(1)
+    virtual_microphone.mute(True)
+    daemon.await_states("ok", "silent")
+    assert "muted" in daemon.events("health")[-1]["detail"]
+    assert heard_dbfs(daemon.all_events, "mic") == -120.0
+    virtual_microphone.mute(False)
+    daemon.await_states("ok", "silent", "ok")
+    assert daemon.stop() == 0
+    assert assert_accounted(daemon.all_events) == 0.0
+
+
+@pytest.mark.mic
+def test_a_sound_server_that_hangs_holds_up_neither_other_sources_nor_the_end(start, virtual_microphone, speech):
+    virtual_microphone.play(noise(120))
+    daemon = start("--source", "mic", "--source", speech)
+    daemon.await_states("ok", source="mic")
+    daemon.await_states("ok", source="demo")
+    virtual_microphone.freeze()
+    daemon.await_states("ok", "stalled", "missing", source="mic")
+    daemon.await_readings(10)
+    virtual_microphone.thaw()
+    daemon.await_states("ok", "stalled", "missing", "ok", source="mic")
+    virtual_microphone.freeze()
+    daemon.await_states("ok", "stalled", "missing", "ok", "stalled", "missing", source="mic")
+    assert daemon.stop() == 0
+    virtual_microphone.thaw()
+    assert_accounted(daemon.all_events, "mic")
+    assert assert_accounted(daemon.all_events, "demo") == 0.0
+
+
+@pytest.mark.mic
+def test_a_sound_server_that_hangs_from_the_start_is_missing_until_it_answers(start, virtual_microphone):
+    virtual_microphone.play(noise(60))
+    virtual_microphone.freeze()
+    daemon = start(constants={"edge_sser.audio.microphone.ANSWER_SECONDS": 4.0})
+    daemon.await_states("stalled", "missing")
+    assert "microphone default does not answer: restart the sound server" in daemon.events("health")[-1]["detail"]
+    virtual_microphone.thaw()
+    daemon.await_states("stalled", "missing", "ok")
+    daemon.await_readings(1)
+    assert daemon.stop() == 0
+
+
+@pytest.mark.mic
+def test_when_the_microphone_stays_away_the_program_ends_with_one_line(start, virtual_microphone):
+    virtual_microphone.play(noise(60))
+    daemon = start(constants={"edge_sser.capture.GIVE_UP_MINUTES": 0.05})
+    daemon.await_states("ok")
+    virtual_microphone.kill()
+    assert daemon.wait() == 1
+    *_, told, end = daemon.log
+    assert told.endswith("it is looked for until it is back")
+    assert end.startswith("edge-sser: error: no microphone was found: plug one in")
+    assert daemon.states() == ["ok", "missing"]
+    assert daemon.events("status")[-1]["state"] == "stopped"
+
+
+def held(pid: int) -> tuple[int, int]:
+    """Open files and threads of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
+
+
+@pytest.mark.mic
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", ["server killed", "microphone unplugged"])
+def test_nothing_is_left_behind_however_often_a_microphone_goes(start, virtual_microphone, fault):
+    virtual_microphone.play(noise(60))
+    daemon = start()
+    states = ["ok"]
+    daemon.await_readings(1)
+    before = held(daemon.pid)
+    for _ in range(CYCLES):
+        virtual_microphone.kill() if fault == "server killed" else virtual_microphone.unplug()
+        daemon.await_states(*states, "missing")
+        virtual_microphone.restart() if fault == "server killed" else virtual_microphone.plug_in()
+        virtual_microphone.play(noise(60))
+        states += ["missing", "ok"]
+        daemon.await_states(*states)
+    eventually(lambda: held(daemon.pid) == before, f"it holds {before} again, not {held(daemon.pid)}")
+    assert daemon.stop() == 0
