@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 import edge_sser
 from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
+from edge_sser.bench_daemon import SOURCES, BrokerCost, broker_cost, crowd_cost
 from edge_sser.bench_processes import listen_cost, median_wall_s, run_cost
+from edge_sser.errors import MissingComponentError
 from edge_sser.events import Reading, to_json
 from edge_sser.features import FEATURES, LogMel
 from edge_sser.level import LevelMeter
@@ -38,6 +40,7 @@ INFERENCES = 300
 WARM_UP_INFERENCES = 20
 BLOCK_SAMPLES = SAMPLE_RATE // 10  # as a microphone brings them
 LISTEN_SECONDS = 30.0
+CROWD_SECONDS = 20.0
 HELP_RUNS = 7
 HUBERT = Path(edge_sser.__file__).parent.parent / "benchmarks" / "hubert_base.py"  # in a checkout only
 PACKAGES = ("edge-sser", "numpy", "onnxruntime")
@@ -184,7 +187,53 @@ def _process_figures(model: Path, samples: NDArray[np.float32], *, quick: bool) 
             Figure(f"listen on {name}, memory", listened.peak_mb, "MB"),
             Figure(f"listen on {name}, first reading after the third second", listened.first_reading_s, "s"),
         ]
-    return figures
+    return [*figures, *_daemon_figures(model, samples)]
+
+
+def _daemon_figures(model: Path, samples: NDArray[np.float32]) -> list[Figure]:
+    silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
+    figures = []
+    for source, microphone in {"a pipe": False, "a microphone": True}.items():
+
+        def with_broker(heard: NDArray[np.float32], folder: Path, microphone: bool = microphone) -> BrokerCost:
+            return broker_cost(heard, model=model, seconds=LISTEN_SECONDS, microphone=microphone, folder=folder)
+
+        def on_silence(folder: Path, listen: Callable[..., BrokerCost] = with_broker) -> list[float]:
+            return [100.0 * listen(silence, folder).cpu_share]
+
+        def on_speech(folder: Path, listen: Callable[..., BrokerCost] = with_broker) -> list[float]:
+            cost = listen(samples, folder)
+            return [1000.0 * cost.median_s, 1000.0 * cost.percentile_95_s]
+
+        delivery = f"a window's last sample in {source} to an MQTT subscriber"
+        figures += _measured(on_silence, (f"listen to {source} on silence with a broker", "% of a core"))
+        figures += _measured(on_speech, (f"{delivery}, median", "ms"), (f"{delivery}, 95th percentile", "ms"))
+
+    def with_a_crowd(folder: Path) -> list[float]:
+        cost = crowd_cost(samples, model=model, seconds=CROWD_SECONDS, folder=folder)
+        return [cost.dropped, cost.overruns, 100.0 * cost.cpu_share, cost.peak_mb]
+
+    crowd = f"listen to {SOURCES} microphones on speech"
+    return [
+        *figures,
+        *_measured(
+            with_a_crowd,
+            (f"{crowd}, dropped", "samples"),
+            (f"{crowd}, losses in the devices", ""),
+            (crowd, "% of a core"),
+            (f"{crowd}, memory", "MB"),
+        ),
+    ]
+
+
+def _measured(measure: Callable[[Path], list[float]], *named: tuple[str, str]) -> list[Figure]:
+    """The figures, given their names and units; without values when something that they need is missing here."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            values = measure(Path(folder))
+        except MissingComponentError as error:
+            return [Figure(name, None, unit, str(error)) for name, unit in named]
+    return [Figure(name, value, unit) for (name, unit), value in zip(named, values, strict=True)]
 
 
 def _write_repeated(path: Path, samples: NDArray[np.float32], *, seconds: float) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +50,13 @@ class ListenCost:
         cpu_share: of one core, after the warm-up.
         peak_mb: most resident memory, MB.
         first_reading_s: from the third second of audio to the first reading, the program's start included.
+        written_at: when each `CHUNK_SECONDS` of audio were written, monotonic seconds.
     """
 
     cpu_share: float
     peak_mb: float
     first_reading_s: float
+    written_at: tuple[float, ...]
 
 
 def run_cost(*arguments: str) -> RunCost:
@@ -81,6 +83,93 @@ def median_wall_s(*arguments: str, runs: int) -> float:
     return statistics.median(run_cost(*arguments).wall_s for _ in range(runs))
 
 
+class ListenProcess:
+    """`listen` as a process of its own, and the moments at which it said something.
+
+    Attributes:
+        lines: when each line of its standard output came, monotonic seconds, and the line.
+    """
+
+    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        """Starts it.
+
+        Args:
+            arguments: of `listen`.
+            environment: all its variables; those of this process when not given.
+        """
+        self.lines: list[tuple[float, bytes]] = []
+        self._arguments = ("listen", "--format", "jsonl", *arguments)
+        self._process = subprocess.Popen(
+            [*COMMAND, *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def readings(self) -> list[tuple[float, bytes]]:
+        """The lines that are readings."""
+        return [(moment, line) for moment, line in self.lines if b'"type":"reading"' in line]
+
+    def wait_until_open(self) -> None:
+        """Waits until its sources are open, or it has ended."""
+        while not self.lines and self._process.poll() is None:
+            time.sleep(_POLL_SECONDS)
+
+    def cost(
+        self, samples: NDArray[np.float32], *, seconds: float, into: Callable[[bytes], object] | None = None
+    ) -> ListenCost:
+        """Speaks to it as time passes, and then ends it.
+
+        Args:
+            samples: float32 [n], 16 kHz mono; repeated as often as needed.
+            seconds: of audio to measure over, after the warm-up.
+            into: takes 16 bit PCM, of a microphone that it listens to; its standard input when not given.
+
+        Raises:
+            EdgeSserError: it failed, or gave no reading.
+        """
+        written_at: list[float] = []
+        warm: tuple[float, float] | None = None
+        with contextlib.suppress(BrokenPipeError):
+            for moment in _feed(samples, WARM_UP_SECONDS + seconds, into or self._write):
+                written_at.append(moment)
+                if warm is None and len(written_at) * CHUNK_SECONDS >= WARM_UP_SECONDS:
+                    warm = time.monotonic(), _cpu_seconds(self._process.pid)
+        cpu_s, peak_mb, now = _cpu_seconds(self._process.pid), _peak_mb(self._process.pid), time.monotonic()
+        self._end(by_signal=into is not None)
+        if warm is None or not self.readings:
+            raise EdgeSserError("listen gave no reading: run the benchmark again on an idle machine")
+        share = (cpu_s - warm[1]) / (now - warm[0])
+        third_second = written_at[round(WINDOW_SECONDS / CHUNK_SECONDS) - 1]
+        return ListenCost(share, peak_mb, self.readings[0][0] - third_second, tuple(written_at))
+
+    def _write(self, pcm: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(pcm)
+        self._process.stdin.flush()
+
+    def _end(self, *, by_signal: bool) -> None:
+        if by_signal:
+            self._process.terminate()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        assert self._process.stderr is not None
+        said = self._process.stderr.read()
+        self._process.wait()
+        self._reader.join()
+        _refuse_failure(self._process, self._arguments, said)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append((time.monotonic(), line))
+
+
 def listen_cost(samples: NDArray[np.float32], *, model: Path, seconds: float) -> ListenCost:
     """Runs `listen` on audio that is piped in as time passes.
 
@@ -89,38 +178,17 @@ def listen_cost(samples: NDArray[np.float32], *, model: Path, seconds: float) ->
         model: the model file.
         seconds: of audio to measure over, after the warm-up.
     """
-    arguments = ("listen", "--source", "-", "--format", "jsonl", "--model", str(model))
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return ListenProcess("--source", "-", "--model", str(model)).cost(samples, seconds=seconds)
+
+
+def _feed(samples: NDArray[np.float32], seconds: float, write: Callable[[bytes], object]) -> Iterator[float]:
+    """Writes audio as a capture program does: a chunk once its last sample has been spoken. Yields when that was."""
     begun = time.monotonic()
-    first_reading: list[float] = []
-    reader = threading.Thread(target=_note_first_reading, args=(process, first_reading), daemon=True)
-    reader.start()
-    assert process.stdin is not None
-    warm: tuple[float, float] | None = None
-    for index, chunk in enumerate(_chunks(samples, WARM_UP_SECONDS + seconds)):
-        # A capture program hands on a chunk when its last sample has been spoken.
+    for index, chunk in enumerate(_chunks(samples, seconds)):
         time.sleep(max(0.0, begun + (index + 1) * CHUNK_SECONDS - time.monotonic()))
-        if warm is None and index * CHUNK_SECONDS >= WARM_UP_SECONDS:
-            warm = time.monotonic(), _cpu_seconds(process.pid)
-        try:
-            process.stdin.write(chunk)
-            process.stdin.flush()
-        except BrokenPipeError:
-            break
-    cpu_s, peak_mb, now = _cpu_seconds(process.pid), _peak_mb(process.pid), time.monotonic()
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-    assert process.stderr is not None
-    said = process.stderr.read()
-    process.wait()
-    reader.join()
-    _refuse_failure(process, arguments, said)
-    if warm is None or not first_reading:
-        raise EdgeSserError("listen gave no reading: run the benchmark again on an idle machine")
-    share = (cpu_s - warm[1]) / (now - warm[0])
-    return ListenCost(share, peak_mb, first_reading[0] - (begun + WINDOW_SECONDS))
+        moment = time.monotonic()
+        write(chunk)
+        yield moment
 
 
 def _chunks(samples: NDArray[np.float32], seconds: float) -> Iterator[bytes]:
@@ -128,13 +196,6 @@ def _chunks(samples: NDArray[np.float32], seconds: float) -> Iterator[bytes]:
     pcm = np.clip(samples * 32_768.0, -32_768, 32_767).astype("<i2")
     for index in range(round(seconds / CHUNK_SECONDS)):
         yield np.take(pcm, range(index * size, (index + 1) * size), mode="wrap").tobytes()
-
-
-def _note_first_reading(process: subprocess.Popen[bytes], found: list[float]) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if not found and b'"type":"reading"' in line:
-            found.append(time.monotonic())
 
 
 def _refuse_failure(process: subprocess.Popen[bytes], arguments: tuple[str, ...], said: bytes) -> None:

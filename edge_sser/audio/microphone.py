@@ -19,7 +19,7 @@ from edge_sser.audio.portaudio import Microphone, PortAudio, RateRefusedError
 from edge_sser.audio.resample import Intake
 from edge_sser.errors import SourceError
 
-BLOCK_SECONDS = 0.2  # brought by one callback: wake-ups are what a waiting microphone costs
+BLOCK_SECONDS = 0.1  # brought by one callback: windows end at whole tenths, so that none waits for a half-full block
 OPEN_SECONDS = 3.0  # the constructor waits for the device; less than a buffer holds, so that other sources lose nothing
 ANSWER_SECONDS = 10.0  # before a device that neither opens nor refuses counts as dead
 STALL_SECONDS = 5.0  # without a block the device counts as dead: PortAudio itself waits for ever

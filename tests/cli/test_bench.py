@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import runpy
+import shutil
 
 import pytest
-from components import require
+from components import require, require_programs, require_pyaudio
 from models import changed_card, write_model
 
-from edge_sser.bench import HUBERT
+from edge_sser.bench import HUBERT, _daemon_figures
+from edge_sser.bench_daemon import SOURCES, broker_cost, crowd_cost
 from edge_sser.bench_processes import listen_cost
 from edge_sser.errors import EdgeSserError
+
+
+def require_sound_server() -> None:
+    require_programs("pulseaudio", packages="pulseaudio libasound2-plugins")
+    require_pyaudio()
 
 
 def test_every_figure_of_a_quick_run_is_there_for_each_model(call, tmp_path, model, monkeypatch):
@@ -42,6 +50,44 @@ def test_listening_is_measured_from_outside(model, speech_samples, monkeypatch):
     assert 0.0 <= cost.cpu_share < 2.0
     assert cost.peak_mb > 1.0
     assert cost.first_reading_s > -1.0
+
+
+@pytest.mark.parametrize("microphone", [False, pytest.param(True, marks=pytest.mark.mic)])
+def test_how_soon_a_broker_has_a_reading_is_measured_from_its_last_sample(
+    model, speech_samples, monkeypatch, tmp_path, microphone
+):
+    found = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    require(found is not None, "mosquitto not found: apt install mosquitto")
+    if microphone:
+        require_sound_server()
+    monkeypatch.setattr("edge_sser.bench_processes.WARM_UP_SECONDS", 3.2)
+    monkeypatch.setattr("edge_sser.bench_daemon.WARM_UP_SECONDS", 3.2)
+    cost = broker_cost(speech_samples, model=model, seconds=2.0, microphone=microphone, folder=tmp_path)
+    assert 2 <= len(cost.delivery_s) <= 4
+    assert 0.0 < min(cost.delivery_s) <= cost.median_s
+    assert 0.0 <= cost.cpu_share < 2.0
+
+
+@pytest.mark.mic
+def test_sixteen_microphones_at_once_are_measured(model, speech_samples, monkeypatch, tmp_path):
+    require_sound_server()
+    monkeypatch.setattr("edge_sser.bench_processes.WARM_UP_SECONDS", 3.2)
+    cost = crowd_cost(speech_samples, model=model, seconds=1.0, folder=tmp_path)
+    assert cost.readings >= SOURCES
+    assert cost.dropped >= 0
+    assert cost.peak_mb > 1.0
+
+
+def test_what_a_figure_needs_and_is_not_here_is_said_with_its_remedy(model, speech_samples, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("edge_sser.bench_daemon._SYSTEM_PROGRAMS", "")
+    figures = _daemon_figures(model, speech_samples)
+    assert len(figures) == len({figure.name for figure in figures}) > 8
+    assert all(figure.value is None for figure in figures)
+    assert {figure.remark for figure in figures} == {
+        "it needs mosquitto: apt install mosquitto",
+        "it needs pulseaudio: apt install pulseaudio libasound2-plugins",
+    }
 
 
 def test_a_listen_that_fails_is_one_error(tmp_path, speech_samples):
