@@ -36,7 +36,7 @@ def noise(seconds: float, *, amplitude: int = 9_000) -> np.ndarray:
 def test_a_program_that_was_frozen_counts_what_it_missed(start, virtual_microphone, tmp_path):
     config = tmp_path / "small.toml"
     config.write_text("[[source]]\nbuffer_seconds = 1.0\n")
-    virtual_microphone.play(noise(13))
+    virtual_microphone.play(noise(11))
     daemon = start("--config", config, constants={"edge_sser.health.OVERRUN_SECONDS": 3.0})
     daemon.await_readings(1)
     daemon.send(signal.SIGSTOP)
