@@ -92,17 +92,17 @@ class Daemon:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def wait(self) -> int:
+    def wait(self, within_seconds: float = LIMIT_SECONDS) -> int:
         """Waits for the end; returns the exit status."""
-        status = self._process.wait(LIMIT_SECONDS)
+        status = self._process.wait(within_seconds)
         for reader in self._readers:
             reader.join()
         return status
 
-    def stop(self) -> int:
+    def stop(self, within_seconds: float = LIMIT_SECONDS) -> int:
         """Ends it as systemd does; returns the exit status."""
         self._process.send_signal(signal.SIGTERM)
-        return self.wait()
+        return self.wait(within_seconds)
 
     def kill(self) -> None:
         if not self.ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +96,11 @@ def test_a_microphone_that_is_muted_is_silent_until_it_is_heard(start, virtual_m
     assert assert_accounted(daemon.all_events) == 0.0
 
 
+def connections(pid: int) -> int:
+    """Connections of a process to a sound server, by the threads that keep them."""
+    return sum((task / "comm").read_text() == "threaded-ml\n" for task in Path(f"/proc/{pid}/task").iterdir())
+
+
 @pytest.mark.mic
 def test_a_sound_server_that_hangs_holds_up_neither_other_sources_nor_the_end(start, virtual_microphone, speech):
     virtual_microphone.play(noise(120))
@@ -103,8 +109,10 @@ def test_a_sound_server_that_hangs_holds_up_neither_other_sources_nor_the_end(st
     daemon.await_states("ok", source="demo")
     virtual_microphone.freeze()
     daemon.await_states("ok", "stalled", "missing", source="mic")
-    daemon.await_readings(10)
-    assert daemon.stop() == 0
+    eventually(lambda: connections(daemon.pid) == 2, "one that it cannot close, and one that it tries to open")
+    daemon.await_readings(4)
+    assert connections(daemon.pid) == 2  # the readings came while it waited
+    assert daemon.stop(within_seconds=20.0) == 0
     virtual_microphone.thaw()
     assert_accounted(daemon.all_events, "mic")
     assert assert_accounted(daemon.all_events, "demo") == 0.0
