@@ -58,3 +58,10 @@ def waiting_in(path: Path, topic: str) -> list[bytes]:
     with suppress(sqlite3.Error):
         return [payload for (_, its, _), payload in read_outbox(path).rows.items() if its == topic]
     return []
+
+
+def is_drained(path: Path) -> bool:
+    """Whether nothing waits in an outbox; it does not count as long as a daemon writes to it."""
+    with suppress(sqlite3.Error):
+        return not read_outbox(path).rows
+    return False
