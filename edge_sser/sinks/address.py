@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 CREDENTIAL = "mqtt-password"  # the name in `LoadCredential=` of the unit
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_PASSWORD_BYTES = 65_535  # what an MQTT packet can carry
+_OUT_OF_DATE = {9, 10}  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 
 _SHAPE = "mqtt.url must look like mqtts://user@host:8883"
 
@@ -131,6 +133,16 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
                 f"and its key without a passphrase, readable by this user: {_reason(error)}"
             ) from None
     return context
+
+
+def distrust(error: ssl.SSLCertVerificationError) -> str:
+    """Why the broker's certificate is refused, and what to do. Names the day and no time, so that it stays the same."""
+    if error.verify_code in _OUT_OF_DATE:
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        remedy = f"this device's clock says {today} (UTC): set it if that is wrong, else renew the certificate"
+    else:
+        remedy = "check mqtt.ca_file and the host name"
+    return f"its certificate cannot be trusted: {error.verify_message}; {remedy}"
 
 
 def _reason(error: Exception) -> str:

@@ -23,7 +23,7 @@ from enum import Enum
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.sinks.address import BrokerAddress
+from edge_sser.sinks.address import BrokerAddress, distrust
 from edge_sser.sinks.backoff import STABLE_SECONDS, Backoff
 from edge_sser.sinks.connection import Connection, Message, Tag
 
@@ -116,7 +116,7 @@ class BrokerLink:
         self._generation = 0
         self._connected = False
         self._state = LinkState.CONNECTING
-        self._detail = ""
+        self._said: set[tuple[LinkState, str]] = set()  # since the last connection
         self._stop = threading.Event()
         self._farewell: Sequence[Message] = ()
         self._farewell_until = 0.0
@@ -218,10 +218,7 @@ class BrokerLink:
         except EdgeSserError as error:
             return _End(LinkState.REFUSED, str(error))
         except ssl.SSLCertVerificationError as error:
-            return _End(
-                LinkState.UNTRUSTED,
-                f"its certificate cannot be trusted: {error.verify_message}; check mqtt.ca_file and the host name",
-            )
+            return _End(LinkState.UNTRUSTED, distrust(error))
         except (ssl.SSLEOFError, ConnectionResetError):
             during = "the TLS handshake; is this its port for TLS?" if options.address.tls else "the handshake"
             return _End(LinkState.UNREACHABLE, f"hangs up during {during}")
@@ -326,12 +323,16 @@ class BrokerLink:
         return _End(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}")
 
     def _change(self, state: LinkState, detail: str) -> None:
-        if (state, detail) == (self._state, self._detail):
+        """Says how it stands, but nothing twice between two connections: one fault may show in several ways."""
+        known = (state, detail) in self._said
+        if known and state is self._state:
             return
-        self._state, self._detail = state, detail
+        self._state = state
         where = f"MQTT broker {self._options.address}"
         if state is LinkState.CONNECTED:
+            self._said.clear()
             log.info("%s: connected (%s)", where, detail)
-        elif state is not LinkState.CLOSED:
+        elif state is not LinkState.CLOSED and not known:
+            self._said.add((state, detail))
             log.warning("%s: %s; trying again", where, detail)
         self._hooks.changed(state, detail)

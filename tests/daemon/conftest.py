@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ MQTT_TESTS = Path(__file__).parent.parent / "mqtt"
 sys.path.insert(0, str(MQTT_TESTS))  # its rig: a broker to break, and a subscriber that remembers
 
 from daemon_process import Daemon  # noqa: E402
+from stressed_speech import write_sharp_model  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("mqtt_fixtures", MQTT_TESTS / "conftest.py")
 assert _spec is not None
@@ -23,6 +24,7 @@ _spec.loader.exec_module(_fixtures)
 start_broker = _fixtures.start_broker
 broker = _fixtures.broker
 start_subscriber = _fixtures.start_subscriber
+authority = _fixtures.authority
 
 
 @pytest.fixture(scope="session")
@@ -31,15 +33,27 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_model(tmp_path_factory.mktemp("model") / "tiny.onnx"))
 
 
+@pytest.fixture(scope="session")
+def sharp_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that tells the two voices of `stressed_speech` apart."""
+    return str(write_sharp_model(tmp_path_factory.mktemp("model") / "sharp.onnx"))
+
+
 @pytest.fixture
 def start(tmp_path: Path, model: str) -> Iterator[Callable[..., Daemon]]:
     """Starts `edge-sser listen` as a process, all of them with one state directory."""
     daemons: list[Daemon] = []
 
-    def start(*arguments: object, constants: dict[str, float] | None = None, **environment: str) -> Daemon:
+    def start(
+        *arguments: object,
+        constants: dict[str, float] | None = None,
+        prefix: Sequence[str] = (),
+        fed: bool = False,
+        **environment: str,
+    ) -> Daemon:
         state = {"STATE_DIRECTORY": str(tmp_path / "state")}
         every = ("--model", model, *map(str, arguments))
-        daemons.append(Daemon(*every, environment=state | environment, constants=constants))
+        daemons.append(Daemon(*every, environment=state | environment, constants=constants, prefix=prefix, fed=fed))
         return daemons[-1]
 
     yield start

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from queue import SimpleQueue
 from typing import Any
 
 from mqtt_rig import LIMIT_SECONDS, eventually
@@ -31,22 +34,33 @@ class Daemon:
         arguments: of `edge-sser listen`.
         environment: variables besides those of this process.
         constants: values of the program's constants to change, by their full names.
+        prefix: a program that starts it in other circumstances, with its arguments.
+        fed: whether `say` gives it its audio, on standard input.
     """
 
-    def __init__(self, *arguments: str, environment: dict[str, str], constants: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        environment: dict[str, str],
+        constants: dict[str, float] | None = None,
+        prefix: Sequence[str] = (),
+        fed: bool = False,
+    ) -> None:
         self.lines: list[bytes] = []
         self.log: list[str] = []
         program = ["-c", _WITH_CONSTANTS, json.dumps(constants)] if constants else ["-m", "edge_sser.cli"]
         self._process = subprocess.Popen(
-            [sys.executable, *program, "listen", "--node", "cab12", *arguments],
-            stdin=subprocess.DEVNULL,
+            [*prefix, sys.executable, *program, "listen", "--node", "cab12", *arguments],
+            stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
         )
+        self._audio: SimpleQueue[bytes] = SimpleQueue()  # nothing in it ends the audio
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_out, self._read_log)]
-        for reader in self._readers:
-            reader.start()
+        self._threads = [*self._readers, *([threading.Thread(target=self._speak, daemon=True)] if fed else [])]
+        for thread in self._threads:
+            thread.start()
 
     def _read_out(self) -> None:
         assert self._process.stdout is not None
@@ -58,6 +72,19 @@ class Daemon:
         for line in self._process.stderr:
             self.log.append(line.decode().rstrip("\n"))
 
+    def say(self, pcm: bytes) -> None:
+        """Hands it audio, to be heard as fast as it can. Does not wait: one that hangs must not hang the test."""
+        self._audio.put(pcm)
+
+    def _speak(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            while pcm := self._audio.get():
+                self._process.stdin.write(pcm)
+                self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
     @property
     def pid(self) -> int:
         return self._process.pid
@@ -68,6 +95,10 @@ class Daemon:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.all_events if event["type"] == kind]
+
+    def episode_lines(self) -> list[bytes]:
+        """Its episodes, as printed."""
+        return [line for line in list(self.lines) if line.startswith(b'{"type":"episode"')]
 
     def states(self, source: str | None = None) -> list[str]:
         """What health has said so far."""
@@ -99,15 +130,22 @@ class Daemon:
             reader.join()
         return status
 
+    def terminate(self) -> None:
+        """Begins to end it as systemd does."""
+        self.send(signal.SIGTERM)
+
     def stop(self, within_seconds: float = LIMIT_SECONDS) -> int:
         """Ends it as systemd does; returns the exit status."""
-        self._process.send_signal(signal.SIGTERM)
+        self.terminate()
         return self.wait(within_seconds)
 
     def kill(self) -> None:
         if not self.ended:
             self._process.kill()
         self.wait()
+        self._audio.put(b"")
+        for thread in self._threads:
+            thread.join()
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()

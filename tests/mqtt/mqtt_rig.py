@@ -96,6 +96,10 @@ class Broker:
     def stop(self) -> None:
         self._end(signal.SIGTERM)
 
+    def log_text(self) -> str:
+        """What it has written to its log."""
+        return self._log.read_text()
+
     def reload(self) -> None:
         """Makes it read its access rules and passwords again."""
         assert self._process is not None
@@ -168,6 +172,10 @@ class Subscriber:
 
     def on(self, topic: str) -> list[Heard]:
         return [heard for heard in list(self.heard) if heard.topic == topic]
+
+    def payloads(self, topic: str) -> list[bytes]:
+        """What came on a topic, without duplicates, in the order of first arrival."""
+        return list(dict.fromkeys(heard.payload for heard in self.on(topic)))
 
     def episodes(self) -> list[Heard]:
         return [heard for heard in list(self.heard) if heard.topic.endswith("/episode")]

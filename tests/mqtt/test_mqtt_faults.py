@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import random
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -223,6 +225,33 @@ def test_the_first_connection_is_tried_until_there_is_a_broker(
     lines = [record.getMessage() for record in caplog.records if record.name == "edge_sser.mqtt"]
     assert len([line for line in lines if "refused" in line]) == 1
     assert len([line for line in lines if "connected (MQTT 5)" in line]) == 1
+
+
+def test_one_fault_that_shows_in_two_ways_is_said_once_in_each_however_often_it_is_tried(
+    open_sink: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+
+    def turn_away() -> None:
+        nonlocal tries
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                client.recv(65536)
+                if tries % 2:  # a reset, as from a proxy whose broker is gone; else a proper end
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+                tries += 1
+
+    with caplog.at_level(logging.INFO, logger="edge_sser.mqtt"), socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=turn_away, daemon=True).start()
+        told: list[MqttReport] = []
+        open_sink(listener.getsockname()[1], hooks={"on_change": told.append})
+        eventually(lambda: tries >= 8, "it is tried again and again")
+        lines = [record.getMessage() for record in caplog.records if "hangs up" in record.getMessage()]
+        listener.shutdown(socket.SHUT_RDWR)
+    assert len(lines) == len(set(lines)) == 2
+    assert 0 < len(told) <= 2
 
 
 def test_a_disk_that_hangs_delays_neither_the_audio_nor_the_connection(
