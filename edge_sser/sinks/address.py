@@ -99,7 +99,10 @@ def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.enviro
     except OSError as error:
         if optional and isinstance(error, FileNotFoundError):
             return None
-        raise SettingsError(f"the MQTT password file {path} cannot be read: {error.strerror}") from None
+        raise SettingsError(
+            f"the MQTT password file {path} cannot be read: {error.strerror}: it must hold the password on its first "
+            "line, readable by this user"
+        ) from None
     except UnicodeDecodeError:
         raise SettingsError(f"the MQTT password file {path} is not UTF-8 text") from None
     if optional and not password:
@@ -120,7 +123,10 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"mqtt.ca_file {settings.ca_file} is no readable PEM file: {_reason(error)}") from None
+        raise SettingsError(
+            f"mqtt.ca_file {settings.ca_file} is no readable PEM file: {_reason(error)}: it must hold the certificate "
+            "of the authority that signed the broker's"
+        ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.cert_file is not None and settings.key_file is not None:
         try:  # a key with a passphrase is refused here rather than asked for on a terminal nobody watches
