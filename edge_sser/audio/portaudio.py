@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.holders import SHARING, hardware_id, holders
 from edge_sser.audio.names import slug
 from edge_sser.audio.quiet import silence_c_stderr
 from edge_sser.errors import MissingComponentError, SourceError, missing_extra
@@ -79,14 +80,17 @@ class PortAudio:
             SourceError: there is none.
         """
         known = self.microphones()
+        for microphone in known:
+            if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
+                return microphone
+        for holder in holders():
+            if microphone_id in (None, holder.microphone_id):
+                raise SourceError(f"microphone {holder.microphone_id} is held by {holder}: {SHARING}")
         if not known:
             raise SourceError(
                 "no microphone was found: plug one in, check that this user is in the group audio and that the sound "
                 "server runs, or name a recording with --source FILE"
             )
-        for microphone in known:
-            if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
-                return microphone
         ids = ", ".join(microphone.id for microphone in known)
         missing = "default microphone" if microphone_id is None else f"microphone {microphone_id}"
         raise SourceError(f"there is no {missing}: name one of {ids} as --source mic:ID (edge-sser devices shows them)")
@@ -209,7 +213,7 @@ def stable_id(name: str, card_ids: dict[int, str]) -> str:
     card = card_ids.get(int(hardware[1])) if hardware else None
     if hardware is None or card is None:
         return slug(_HARDWARE.sub("", name), "microphone")
-    return slug(card, "card") + (f"-{hardware[2]}" if hardware[2] != "0" else "")
+    return hardware_id(card, int(hardware[2]))
 
 
 def _unused(name: str, taken: set[str]) -> str:

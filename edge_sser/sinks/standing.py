@@ -20,6 +20,8 @@ _FOR_A_PERSON = _BAD_LOGIN | {UNSUPPORTED_VERSION, 0x85, 0x8A, 0x8C}  # refusals
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_NAME = {62, 64}  # of a host, of an IP address
 
+_OWN_CERTIFICATE = "it may want mqtt.cert_file and mqtt.key_file, of an authority that it knows"
+
 
 class LinkState(str, Enum):
     """How it stands with the broker."""
@@ -87,13 +89,14 @@ def after_connection(connection: Connection, address: BrokerAddress) -> Standing
         return Standing(state, f"refuses the connection: {name}", remedy)
     if "SSL" in connection.ended_because:
         return _after_tls(connection.ended_because, address)
-    return Standing(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}", _port_remedy(address))
+    # TLS 1.3 brings a client's certificate after the handshake: a broker that misses it may just be gone then.
+    remedy = _OWN_CERTIFICATE if address.tls else _port_remedy(address)
+    return Standing(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}", remedy)
 
 
 def _after_tls(reason: str, address: BrokerAddress) -> Standing:
     if "ALERT" in reason.upper():  # the broker's way of saying that it is we who are not trusted
-        remedy = "it may want mqtt.cert_file and mqtt.key_file, of an authority that it knows"
-        return Standing(LinkState.UNTRUSTED, f"ends the TLS connection: {reason}", remedy)
+        return Standing(LinkState.UNTRUSTED, f"ends the TLS connection: {reason}", _OWN_CERTIFICATE)
     return Standing(LinkState.UNTRUSTED, f"TLS fails: {reason}", _port_remedy(address))
 
 
