@@ -68,7 +68,7 @@ def _holder(pcm: Path) -> Iterator[Holder]:
     group = re.search(r"^Tgid:\s*(\d+)", _text(PROCESSES / str(thread) / "status"), re.MULTILINE)
     pid = int(group[1]) if group else thread
     arguments = _text(PROCESSES / str(pid) / "cmdline").split("\0")
-    ours = any(argument == "edge_sser.cli" or Path(argument).name == PROGRAM for argument in arguments)
+    ours = any(argument in ("edge_sser", "edge_sser.cli") or Path(argument).name == PROGRAM for argument in arguments)
     yield Holder(
         microphone_id=hardware_id(_text(pcm.parent / "id").strip(), int(place[2])),
         pid=pid,

@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from components import require
@@ -117,6 +118,12 @@ def test_an_event_file_that_can_be_written_is_fine_and_stays_as_it_was(folder):
     path.chmod(0o666)
     assert event_file(path).state is State.FINE
     assert path.read_text() == "{}\n"
+
+
+def test_an_event_file_with_a_relative_path_is_below_the_state_directory(folder, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(folder))
+    folder.chmod(0o777)
+    assert event_file(Path("events.jsonl")).detail == str(folder / "events.jsonl")
 
 
 def test_an_event_file_in_a_folder_that_cannot_be_written(folder):
