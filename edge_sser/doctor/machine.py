@@ -33,17 +33,19 @@ def look_at_runtime(patient: Patient) -> Finding:
 
 
 def look_at_model(patient: Patient) -> Finding:
-    """Whether the model that the settings name loads, on the provider that they name, and gives a number."""
+    """Whether the model that the settings name loads where they say, gives a number, and fits their thresholds."""
     import numpy as np
 
     from edge_sser.features import FEATURES
     from edge_sser.model import load_model
+    from edge_sser.rolling import Thresholds
 
     settings = patient.settings.model
     model = load_model(settings.path, provider=settings.provider.value, threads=settings.threads)
     stress = model.score(np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)).stress
     if not 0.0 <= stress <= 1.0:
         return Finding(State.PROBLEM, f"{model.path} gives {stress} for silence", "copy or export the model again")
+    Thresholds.of(patient.settings.rolling, elevated=model.card.elevated, high=model.card.high)
     return Finding(State.FINE, f"{model.label}, computed by {model.provider}")
 
 

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mqtt_rig import LIMIT_SECONDS, eventually
@@ -19,17 +21,22 @@ class Daemon:
     Args:
         arguments: of `edge-sser listen`.
         environment: variables besides those of this process.
+        before: what runs it, put before its command.
+        cwd: the folder that it runs in; the present one when None.
     """
 
-    def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, *arguments: str, environment: dict[str, str], before: Sequence[str] = (), cwd: Path | None = None
+    ) -> None:
         self.lines: list[bytes] = []
         self.log: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_sser.cli", "listen", "--node", "cab12", *arguments],
+            [*before, sys.executable, "-m", "edge_sser.cli", "listen", "--node", "cab12", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
+            cwd=cwd,
         )
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_out, self._read_log)]
         for reader in self._readers:
