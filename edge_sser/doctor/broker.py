@@ -8,6 +8,7 @@ status for a device that is gone.
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from typing import TypeVar
 from edge_sser.doctor.finding import Finding, Patient, State
 from edge_sser.node import node_name
 from edge_sser.settings import MqttSettings
-from edge_sser.sinks.address import parse_address, read_password, tls_context
+from edge_sser.sinks.address import CREDENTIAL, parse_address, read_password, tls_context
 from edge_sser.sinks.broker import BrokerLink, LinkHooks, LinkOptions
 from edge_sser.sinks.connection import Message
 from edge_sser.sinks.standing import LinkState, Standing
@@ -36,11 +37,13 @@ T = TypeVar("T")
 def look_at_secrets(patient: Patient) -> Finding:
     """Whether others may read the password or the key."""
     settings = patient.settings.mqtt
-    secrets = [] if settings is None else [path for path in (settings.password_file, settings.key_file) if path]
+    if settings is None:
+        return Finding(State.FINE, "not needed without [mqtt]")
+    secrets = [path for path in (settings.password_file or _credential(patient), settings.key_file) if path]
     for path in secrets:
         if _readable_by_others(path):
             return Finding(State.WARNING, f"every user may read {path}", f"chmod o-rwx {path}")
-    return Finding(State.FINE, ", ".join(map(str, secrets)) or "no file with a password or key in the settings")
+    return Finding(State.FINE, ", ".join(map(str, secrets)) or "neither a password nor a key")
 
 
 def look_at_broker(patient: Patient) -> Finding:
@@ -52,13 +55,20 @@ def look_at_broker(patient: Patient) -> Finding:
     settings = patient.settings.mqtt
     if settings is None:
         return Finding(State.FINE, "no [mqtt] in the settings")
+    credential = None if settings.password_file else _credential(patient)
+    if credential is not None and not os.access(credential, os.R_OK):
+        return Finding(
+            State.WARNING,
+            f"not tried: this user may not read the service's password, {credential}",
+            f"sudo edge-sser doctor --config {patient.settings_file}",
+        )
     broker = parse_address(settings.url)
-    read_password(settings)
+    password = read_password(settings, {"CREDENTIALS_DIRECTORY": str(credential.parent)} if credential else {})
     if broker.tls:
         tls_context(settings)
     node = node_name(patient.settings)
     topics = Topics(settings.base_topic, node)
-    visit = _visit(settings, topics, client_id=f"{settings.client_id or f'edge-sser-{node}'}-doctor")
+    visit = _visit(settings, topics, password=password, client_id=f"{settings.client_id or f'edge-sser-{node}'}-doctor")
     if visit.standing is None:
         return Finding(
             State.PROBLEM,
@@ -112,7 +122,7 @@ class _Visit:
     answers: Mapping[str, str | None]
 
 
-def _visit(settings: MqttSettings, topics: Topics, *, client_id: str) -> _Visit:
+def _visit(settings: MqttSettings, topics: Topics, *, password: str | None, client_id: str) -> _Visit:
     standings: SimpleQueue[Standing] = SimpleQueue()
     answered: SimpleQueue[tuple[str, str | None]] = SimpleQueue()
     address = parse_address(settings.url)
@@ -122,7 +132,7 @@ def _visit(settings: MqttSettings, topics: Topics, *, client_id: str) -> _Visit:
         keepalive_seconds=settings.keepalive_seconds,
         retry_min_seconds=ONCE_SECONDS,
         retry_max_seconds=ONCE_SECONDS,
-        password=lambda: read_password(settings),
+        password=lambda: password,
         tls=lambda: tls_context(settings) if address.tls else None,
         subscriptions=((topics.listen_set, 1),),
     )
@@ -161,6 +171,16 @@ def _arriving(queue: SimpleQueue[T]) -> Iterator[T]:
     with suppress(Empty):
         while True:
             yield queue.get(timeout=max(0.0, deadline - time.monotonic()))
+
+
+def _credential(patient: Patient) -> Path | None:
+    """The file of the systemd credential: what this process was handed, else what a service would be.
+
+    Both kinds of service keep it beside their settings.
+    """
+    handed = os.environ.get("CREDENTIALS_DIRECTORY")
+    folder = Path(handed) if handed else patient.settings_file and patient.settings_file.parent
+    return folder / CREDENTIAL if folder and (folder / CREDENTIAL).exists() else None
 
 
 def _readable_by_others(path: Path) -> bool:

@@ -74,6 +74,8 @@ def _look(check: Check, patient: Patient) -> Finding:
     except EdgeSserError as error:
         return Finding(State.PROBLEM, str(error))
     except (ImportError, OSError) as error:  # OSError: a library that a package loads is not there
+        if isinstance(error, OSError) and error.filename is not None:
+            return Finding(State.PROBLEM, f"{error.filename}: {error.strerror}", "let this user read it")
         reason = str(error).splitlines()[0]
         return Finding(
             State.PROBLEM, f"cannot be loaded: {reason}", "pip install --force-reinstall edge-sser in a fresh .venv"
@@ -85,16 +87,16 @@ def _examine_settings(config: Path | None) -> tuple[Patient, Finding]:
         loaded = load_settings(config)
     except EdgeSserError as error:
         remedy = "correct it: until then the checks below see the defaults, and listen ends with exit status 2"
-        return _patient(Settings(), wanted=False), Finding(State.PROBLEM, str(error), remedy)
+        return _patient(Settings(), wanted=False, file=None), Finding(State.PROBLEM, str(error), remedy)
     wanted = SOURCE in loaded.origins
     where = str(loaded.path) if loaded.path else "no file; defaults"
-    return _patient(loaded.settings, wanted=wanted), Finding(State.FINE, where)
+    return _patient(loaded.settings, wanted=wanted, file=loaded.path), Finding(State.FINE, where)
 
 
-def _patient(settings: Settings, *, wanted: bool) -> Patient:
+def _patient(settings: Settings, *, wanted: bool, file: Path | None) -> Patient:
     devices = [source.device for source in settings.source]
     microphones = tuple(device for device in devices if device.partition(":")[0] == MICROPHONE)
-    return Patient(settings, microphones, wanted and bool(microphones))
+    return Patient(settings, microphones, wanted and bool(microphones), file)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from edge_sser.settings import Settings
 
@@ -39,11 +40,13 @@ class Patient:
         settings: in effect; the defaults when they cannot be read.
         microphones: devices of the sources that are microphones, as settings name them.
         microphone_wanted: the settings name a microphone. Without a source in them it is only the default.
+        settings_file: that the settings were read from; None when there is none, or it is wrong.
     """
 
     settings: Settings
     microphones: tuple[str, ...]
     microphone_wanted: bool
+    settings_file: Path | None = None
 
     @property
     def microphone_trouble(self) -> State:

@@ -16,8 +16,12 @@ from components import require, require_programs
 from doctor_report import read_report
 from mqtt_certificates import Authority
 from mqtt_rig import LIMIT_SECONDS, NODE, Broker, Cable, Subscriber, eventually, free_port
+from unprivileged import as_ordinary_user, folder_for_all
 
 from edge_sser.cli import main
+from edge_sser.doctor.broker import look_at_broker
+from edge_sser.doctor.finding import Patient, State
+from edge_sser.settings import MqttSettings, Settings
 from edge_sser.sinks.mqtt import LinkState, MqttSink
 
 DYNAMIC_SECURITY = Path("/usr/lib")
@@ -201,6 +205,31 @@ def test_a_password_file_that_is_missing(broker: Broker, examine: Examine) -> No
     assert found["broker"].startswith("problem")
     assert "/nowhere/password cannot be read: No such file" in found["broker"]
     assert "must hold the password on its first line" in found["broker"]
+
+
+def test_the_password_of_a_service_is_looked_for_beside_its_settings(
+    password_broker: Broker, examine: Examine, tmp_path: Path
+) -> None:
+    url = f"mqtt://cabinet@127.0.0.1:{password_broker.port}"
+    assert examine(url)["broker"].startswith("problem")
+    secret = write_password(tmp_path, "correct")
+    found = examine(url)
+    assert found["broker"].startswith("fine")
+    assert found["secrets"] == f"fine     secrets     {secret}"
+    secret.chmod(0o644)
+    assert f"-> chmod o-rwx {secret}" in examine(url)["secrets"]
+
+
+def test_a_password_that_is_the_services_alone_is_no_reason_to_open_it(broker: Broker) -> None:
+    settings = Settings(mqtt=MqttSettings(url=f"mqtt://cabinet@127.0.0.1:{broker.port}"))
+    with folder_for_all() as folder:
+        write_password(folder, "secret").chmod(0o000)
+        patient = Patient(settings, (), microphone_wanted=False, settings_file=folder / "config.toml")
+        with as_ordinary_user():
+            finding = look_at_broker(patient)
+    assert finding.state is State.WARNING
+    assert finding.detail == f"not tried: this user may not read the service's password, {folder / 'mqtt-password'}"
+    assert finding.remedy == f"sudo edge-sser doctor --config {folder / 'config.toml'}"
 
 
 def test_a_password_and_a_key_that_everybody_may_read(
