@@ -2,8 +2,7 @@
 
 It has a client id of its own, so that the running service is not thrown out, and no last will. Whether access rules
 let this device publish can only be told by publishing. So one message goes to a topic that nobody uses,
-`BASE/NODE/doctor`: empty and not retained. The topics in use are left alone. Home Assistant, for one, takes an empty
-status for a device that is gone.
+`BASE/NODE/doctor`: empty and not retained. The topics in use are left alone, since subscribers expect events there.
 """
 
 from __future__ import annotations
@@ -68,7 +67,8 @@ def look_at_broker(patient: Patient) -> Finding:
         tls_context(settings)
     node = node_name(patient.settings)
     topics = Topics(settings.base_topic, node)
-    visit = _visit(settings, topics, password=password, client_id=f"{settings.client_id or f'edge-sser-{node}'}-doctor")
+    client_id = (settings.client_id or f"edge-sser-{node}") + "-doctor"
+    visit = _visit(settings, topics, password=password, client_id=client_id)
     if visit.standing is None:
         return Finding(
             State.PROBLEM,
@@ -77,11 +77,11 @@ def look_at_broker(patient: Patient) -> Finding:
         )
     if visit.standing.state is not LinkState.CONNECTED:
         return Finding(State.PROBLEM, f"{broker}: {visit.standing.detail}", visit.standing.remedy)
-    return _judge(visit.answers, topics) or Finding(
-        State.FINE,
-        f"{broker} lets us in{f' as {broker.username}' if broker.username else ''} and takes messages "
-        f"({visit.standing.detail}{'' if visit.standing.detail == 'MQTT 5' else ', which cannot say what is denied'})",
-    )
+    who = f" as {broker.username}" if broker.username else ""
+    version = visit.standing.detail
+    limits = "" if version == "MQTT 5" else ", which cannot say what is denied"
+    fine = Finding(State.FINE, f"{broker} lets us in{who} and takes messages ({version}{limits})")
+    return _judge(visit.answers, topics) or fine
 
 
 def _judge(answers: Mapping[str, str | None], topics: Topics) -> Finding | None:
