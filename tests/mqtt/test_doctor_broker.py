@@ -263,6 +263,26 @@ def test_access_rules_that_deny_publishing(start_broker: StartBroker, tmp_path: 
     assert f"must let this user write edge-sser/{NODE}/#" in found["broker"].partition("->")[2]
 
 
+@pytest.mark.parametrize("document", ["mqtt.md", "fleet/mosquitto.acl"])
+def test_the_access_rules_of_the_documentation_are_fine(
+    start_broker: StartBroker, tmp_path: Path, examine: Examine, document: str
+) -> None:
+    require_programs("mosquitto_passwd", packages="mosquitto")
+    parts = (Path(__file__).parents[2] / "docs" / document).read_text().split("```")
+    (text,) = [part for part in parts if "edge-sser/%u/" in part]
+    rules, passwords = tmp_path / "rules", tmp_path / "passwords"
+    for path, content in ((rules, text.lstrip()), (passwords, "")):
+        path.touch(mode=0o600)
+        path.write_text(content)
+    for user in (NODE, "other"):
+        subprocess.run(["mosquitto_passwd", "-b", passwords, user, "p"], check=True, capture_output=True)
+    broker = start_broker("allow_anonymous false", f"password_file {passwords}", f"acl_file {rules}")
+    secret = write_password(tmp_path, "p")
+    assert examine(f"mqtt://{NODE}@127.0.0.1:{broker.port}", password_file=secret)["broker"].startswith("fine")
+    stranger = examine(f"mqtt://other@127.0.0.1:{broker.port}", password_file=secret)
+    assert f"does not let us publish to {PROBE}" in stranger["broker"]
+
+
 def test_access_rules_that_deny_commands(start_broker: StartBroker, tmp_path: Path, examine: Examine) -> None:
     plugin = next(DYNAMIC_SECURITY.glob("*/mosquitto_dynamic_security.so"), None)
     require(plugin is not None, "mosquitto's plugin for dynamic security not found: apt install mosquitto")
