@@ -12,8 +12,10 @@ TORCH = torch==2.13.0
 TORCH_INDEX ?=
 PYTEST ?=
 
-# What the tests drive: a sound server, a broker, the checkers of systemd, and a compiler for PyAudio.
-TEST_PACKAGES = gcc python3-dev portaudio19-dev pulseaudio pulseaudio-utils libasound2-plugins mosquitto openssl systemd
+# What the tests drive: a sound server, a broker, certificates, the checkers of systemd, a witness of system calls, and a
+# compiler for PyAudio.
+TEST_PACKAGES = gcc python3-dev portaudio19-dev pulseaudio pulseaudio-utils libasound2-plugins mosquitto openssl strace \
+	systemd
 # Tests that need recordings of people, or hours, run only when asked for.
 UNASKED = $(strip $(if $(EDGE_SSER_DATA),,shared_data) $(if $(EDGE_SSER_SOAK),,soak))
 space := $(subst ,, )

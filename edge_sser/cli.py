@@ -217,7 +217,7 @@ def bench(
 @app.command()
 def doctor(config: ConfigOption = None) -> None:
     """Says what is missing here, each with its remedy."""
-    from edge_sser.doctor import print_checks
+    from edge_sser.doctor.checkup import print_checks
 
     raise typer.Exit(print_checks(config))
 

@@ -166,7 +166,7 @@ class _MqttCollector:
         """Called by the registry."""
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
-        from edge_sser.sinks.broker import LinkState
+        from edge_sser.sinks.standing import LinkState
 
         report = self._report()
         if report is None:

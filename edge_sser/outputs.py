@@ -116,12 +116,10 @@ class Outputs:
     def _open(self, table: str, settings: Settings) -> Sink | None:
         if table == "file" and settings.file is not None:
             from edge_sser.sinks.rotating import RotatingFileSink
-            from edge_sser.sinks.state import state_directory
+            from edge_sser.sinks.state import placed
 
-            place = settings.file.path.expanduser()
-            if not place.is_absolute():
-                place = state_directory() / place
-            self._file = RotatingFileSink(settings.file.model_copy(update={"path": place}))
+            path = placed(settings.file.path)
+            self._file = RotatingFileSink(settings.file.model_copy(update={"path": path}))
             return self._file
         if table == "metrics" and settings.metrics is not None:
             from edge_sser.metrics import open_metrics

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -30,3 +31,10 @@ def require_pyaudio() -> None:
         importlib.util.find_spec("pyaudio") is not None,
         'PyAudio not found: apt install portaudio19-dev gcc python3-dev, then pip install "edge-sser[mic]"',
     )
+
+
+def require_strace() -> None:
+    """Requires strace, and the right to trace."""
+    require_programs("strace", packages="strace")
+    tried = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False)
+    require(tried.returncode == 0, "strace may not trace here: allow ptrace (in Docker: --cap-add=SYS_PTRACE)")

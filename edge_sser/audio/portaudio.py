@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.holders import SHARING, hardware_id, holders
 from edge_sser.audio.names import slug
 from edge_sser.audio.quiet import silence_c_stderr
 from edge_sser.errors import MissingComponentError, SourceError, missing_extra
@@ -86,6 +87,9 @@ class PortAudio:
         for microphone in known:
             if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
                 return microphone
+        for holder in holders():
+            if microphone_id in (None, holder.microphone_id):
+                raise SourceError(f"microphone {holder.microphone_id} is held by {holder}: {SHARING}")
         if microphone_id is not None and _names_a_card(microphone_id):
             # PortAudio leaves out of its list what it cannot open.
             raise SourceError(
@@ -221,7 +225,7 @@ def stable_id(name: str, card_ids: dict[int, str]) -> str:
     card = card_ids.get(int(hardware[1])) if hardware else None
     if hardware is None or card is None:
         return slug(_HARDWARE.sub("", name), "microphone")
-    return slug(card, "card") + (f"-{hardware[2]}" if hardware[2] != "0" else "")
+    return hardware_id(card, int(hardware[2]))
 
 
 def _names_a_card(microphone_id: str) -> bool:

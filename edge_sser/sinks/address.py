@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 CREDENTIAL = "mqtt-password"  # the name in `LoadCredential=` of the unit
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_PASSWORD_BYTES = 65_535  # what an MQTT packet can carry
-_OUT_OF_DATE = {9, 10}  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 
 _SHAPE = "mqtt.url must look like mqtts://user@host:8883"
 
@@ -101,7 +99,10 @@ def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.enviro
     except OSError as error:
         if optional and isinstance(error, FileNotFoundError):
             return None
-        raise SettingsError(f"the MQTT password file {path} cannot be read: {error.strerror}") from None
+        raise SettingsError(
+            f"the MQTT password file {path} cannot be read: {error.strerror}: it must hold the password on its first "
+            "line, readable by this user"
+        ) from None
     except UnicodeDecodeError:
         raise SettingsError(f"the MQTT password file {path} is not UTF-8 text") from None
     if optional and not password:
@@ -122,7 +123,10 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"mqtt.ca_file {settings.ca_file} is no readable PEM file: {_reason(error)}") from None
+        raise SettingsError(
+            f"mqtt.ca_file {settings.ca_file} is no readable PEM file: {_reason(error)}: it must hold the certificate "
+            "of the authority that signed the broker's"
+        ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.cert_file is not None and settings.key_file is not None:
         try:  # a key with a passphrase is refused here rather than asked for on a terminal nobody watches
@@ -133,16 +137,6 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
                 f"and its key without a passphrase, readable by this user: {_reason(error)}"
             ) from None
     return context
-
-
-def distrust(error: ssl.SSLCertVerificationError) -> str:
-    """Why the broker's certificate is refused, and what to do. Names the day and no time, so that it stays the same."""
-    if error.verify_code in _OUT_OF_DATE:
-        today = time.strftime("%Y-%m-%d", time.gmtime())
-        remedy = f"this device's clock says {today} (UTC): set it if that is wrong, else renew the certificate"
-    else:
-        remedy = "check mqtt.ca_file and the host name"
-    return f"its certificate cannot be trusted: {error.verify_message}; {remedy}"
 
 
 def _reason(error: Exception) -> str:

@@ -17,15 +17,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, replace
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.sinks.address import BrokerAddress, distrust
+from edge_sser.sinks.address import BrokerAddress
 from edge_sser.sinks.backoff import STABLE_SECONDS, Backoff
 from edge_sser.sinks.connection import Connection, Message, Tag
+from edge_sser.sinks.standing import UNSUPPORTED_VERSION, LinkState, Standing, after_connection, after_error
 
 log = logging.getLogger("edge_sser.mqtt")
 
@@ -33,20 +33,6 @@ BRIEF_CONNECTIONS = 3  # so many in a row that did not hold are no accident
 CONNACK_SECONDS = 10.0  # for the broker to answer the first packet
 ACK_SECONDS = 60.0  # for the broker to acknowledge a message, before the connection is given up
 TICK_SECONDS = 1.0  # how often the keepalive is looked at
-
-_LOGIN_REFUSED = {0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C}  # MQTT 5 reason codes that a person must see to
-_UNSUPPORTED_VERSION = 0x84
-
-
-class LinkState(str, Enum):
-    """How it stands with the broker."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    UNREACHABLE = "unreachable"
-    UNTRUSTED = "untrusted"
-    REFUSED = "refused"
-    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,23 +60,23 @@ class LinkHooks:
     """What the link calls, in its own thread. None of them may wait.
 
     Attributes:
-        will: the last will of a connection about to be made.
+        will: the last will of a connection about to be made; None for none.
         greeting: what to publish first on every connection.
         up: a connection stands; its number goes into `send`.
         down: it is gone, and everything not acknowledged with it.
         answered: the broker took the message with this topic and tag, or refused it for a reason.
         heard: topic, payload, whether it is a retained one from before.
-        changed: the state, and a line for a person.
+        changed: how it stands now.
         died: the thread has ended because of a fault in this program.
     """
 
-    will: Callable[[], Message]
+    will: Callable[[], Message | None]
     greeting: Callable[[], Sequence[Message]]
     up: Callable[[int], None]
     down: Callable[[], None]
     answered: Callable[[str, Tag, str | None], None]
     heard: Callable[[str, bytes, bool], None]
-    changed: Callable[[LinkState, str], None]
+    changed: Callable[[Standing], None]
     died: Callable[[Exception], None]
 
 
@@ -98,8 +84,7 @@ class LinkHooks:
 class _End:
     """How an attempt or a connection ended."""
 
-    state: LinkState
-    detail: str
+    standing: Standing
     held_seconds: float = 0.0  # how long the connection stood
     older_version: bool = False  # the broker does not know MQTT 5
 
@@ -115,8 +100,8 @@ class BrokerLink:
         self._latest_lock = threading.Lock()
         self._generation = 0
         self._connected = False
-        self._state = LinkState.CONNECTING
-        self._said: set[tuple[LinkState, str]] = set()  # since the last connection
+        self._standing = Standing(LinkState.CONNECTING, "")
+        self._said: set[Standing] = set()  # since the last connection
         self._stop = threading.Event()
         self._farewell: Sequence[Message] = ()
         self._farewell_until = 0.0
@@ -197,10 +182,10 @@ class BrokerLink:
                 continue
             version = MQTTProtocolVersion.MQTTv5
             brief = brief + 1 if 0.0 < end.held_seconds < STABLE_SECONDS else 0
-            hint = f"; does another client use the id {self._options.client_id}?" if brief >= BRIEF_CONNECTIONS else ""
-            self._change(end.state, end.detail + hint)
+            hint = f"does another client use the id {self._options.client_id}?" if brief >= BRIEF_CONNECTIONS else ""
+            self._change(replace(end.standing, remedy=hint) if hint else end.standing)
             self._stop.wait(backoff.wait_seconds(end.held_seconds))
-        self._change(LinkState.CLOSED, "")
+        self._change(Standing(LinkState.CLOSED, ""))
 
     def _connect_and_serve(self, version: MQTTProtocolVersion) -> _End:
         options = self._options
@@ -215,17 +200,8 @@ class BrokerLink:
                 will=self._hooks.will(),
             )
             connection.open()
-        except EdgeSserError as error:
-            return _End(LinkState.REFUSED, str(error))
-        except ssl.SSLCertVerificationError as error:
-            return _End(LinkState.UNTRUSTED, distrust(error))
-        except (ssl.SSLEOFError, ConnectionResetError):
-            during = "the TLS handshake; is this its port for TLS?" if options.address.tls else "the handshake"
-            return _End(LinkState.UNREACHABLE, f"hangs up during {during}")
-        except ssl.SSLError as error:
-            return _End(LinkState.UNTRUSTED, f"TLS failed: {error.reason or error}; is this its port for TLS?")
-        except (OSError, UnicodeError) as error:
-            return _End(LinkState.UNREACHABLE, str(error) or type(error).__name__)
+        except (EdgeSserError, OSError, UnicodeError) as error:
+            return _End(after_error(error, options.address))
         try:
             return self._serve(connection)
         finally:
@@ -267,7 +243,7 @@ class BrokerLink:
         connection.subscribe(self._options.subscriptions)  # first: who sees the greeting can send a command
         for message in self._hooks.greeting():
             connection.publish(message, None)
-        self._change(LinkState.CONNECTED, f"MQTT {connection.version_name}")
+        self._change(Standing(LinkState.CONNECTED, f"MQTT {connection.version_name}"))
         with self._latest_lock:
             self._connected = True
         self._hooks.up(self._generation)
@@ -308,31 +284,22 @@ class BrokerLink:
 
     def _explain(self, connection: Connection, accepted_at: float | None) -> _End:
         if accepted_at is not None:
-            held = time.monotonic() - accepted_at
-            return _End(LinkState.UNREACHABLE, f"connection lost: {connection.ended_because}", held_seconds=held)
-        if connection.refusal is not None:
-            code, name = connection.refusal
-            state = LinkState.REFUSED if code in _LOGIN_REFUSED else LinkState.UNREACHABLE
-            who = self._options.address.username
-            login = f"; check the user {who!r} and the password" if who else "; it may want a user and a password"
-            hint = login if code in (0x86, 0x87) else ""
-            return _End(state, f"refuses the connection: {name}{hint}", older_version=code == _UNSUPPORTED_VERSION)
-        if "SSL" in connection.ended_because:
-            hint = "; it may want mqtt.cert_file" if "CERT" in connection.ended_because.upper() else ""
-            return _End(LinkState.UNTRUSTED, f"ends the TLS connection: {connection.ended_because}{hint}")
-        return _End(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}")
+            lost = Standing(LinkState.UNREACHABLE, f"connection lost: {connection.ended_because}")
+            return _End(lost, held_seconds=time.monotonic() - accepted_at)
+        older = connection.refusal is not None and connection.refusal[0] == UNSUPPORTED_VERSION
+        return _End(after_connection(connection, self._options.address), older_version=older)
 
-    def _change(self, state: LinkState, detail: str) -> None:
+    def _change(self, standing: Standing) -> None:
         """Says how it stands, but nothing twice between two connections: one fault may show in several ways."""
-        known = (state, detail) in self._said
-        if known and state is self._state:
+        known = standing in self._said
+        if known and standing.state is self._standing.state:
             return
-        self._state = state
+        self._standing = standing
         where = f"MQTT broker {self._options.address}"
-        if state is LinkState.CONNECTED:
+        if standing.state is LinkState.CONNECTED:
             self._said.clear()
-            log.info("%s: connected (%s)", where, detail)
-        elif state is not LinkState.CLOSED and not known:
-            self._said.add((state, detail))
-            log.warning("%s: %s; trying again", where, detail)
-        self._hooks.changed(state, detail)
+            log.info("%s: connected (%s)", where, standing)
+        elif standing.state is not LinkState.CLOSED and not known:
+            self._said.add(standing)
+            log.warning("%s: %s; trying again", where, standing)
+        self._hooks.changed(standing)

@@ -64,7 +64,7 @@ class Connection:
         keepalive_seconds: int,
         password: str | None,
         tls: ssl.SSLContext | None,
-        will: Message,
+        will: Message | None,
     ) -> None:
         self._address = address
         self._version = version
@@ -84,7 +84,8 @@ class Connection:
             client.username_pw_set(address.username, password)
         if tls is not None:
             client.tls_set_context(tls)
-        client.will_set(will.topic, will.payload, will.qos, will.retain)
+        if will is not None:
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish

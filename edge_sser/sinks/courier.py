@@ -19,9 +19,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from edge_sser.sinks.broker import LinkState
 from edge_sser.sinks.connection import Message, Tag
 from edge_sser.sinks.outbox import Entry, Key, Outbox, Record
+from edge_sser.sinks.standing import LinkState
 
 log = logging.getLogger("edge_sser.mqtt")
 

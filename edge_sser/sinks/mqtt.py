@@ -19,11 +19,12 @@ from edge_sser.events import Episode, Event, Health, Reading, Status, StatusStat
 from edge_sser.settings import MqttSettings
 from edge_sser.sinks.address import parse_address, read_password, tls_context
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.broker import BrokerLink, LinkHooks, LinkOptions, LinkState
+from edge_sser.sinks.broker import BrokerLink, LinkHooks, LinkOptions
 from edge_sser.sinks.connection import Message
 from edge_sser.sinks.courier import Courier, MqttReport
 from edge_sser.sinks.discovery import discovery_message
 from edge_sser.sinks.outbox import Record
+from edge_sser.sinks.standing import LinkState
 from edge_sser.sinks.state import Switch, state_directory
 from edge_sser.sinks.topics import Topics
 
@@ -174,7 +175,7 @@ class MqttSink(Sink):
             down=lambda: self._courier.link_down(),
             answered=lambda topic, tag, refusal: self._courier.link_answered(topic, tag, refusal),
             heard=self._heard,
-            changed=lambda state, detail: self._courier.link_changed(state, detail),
+            changed=lambda standing: self._courier.link_changed(standing.state, str(standing)),
             died=self._fail,
         )
 

@@ -28,6 +28,16 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
         raise SettingsError("no place for the outbox: set STATE_DIRECTORY or HOME") from None
 
 
+def placed(path: Path) -> Path:
+    """Where a path in the settings is: below the home folder with `~`, below the state directory when relative.
+
+    Raises:
+        SettingsError: it is relative, and there is no state directory.
+    """
+    path = path.expanduser()
+    return path if path.is_absolute() else state_directory() / path
+
+
 class Switch:
     """Whether to listen. Paused is a file that exists, which cannot be half written.
 

@@ -15,6 +15,7 @@ import jsonschema
 import numpy as np
 import pytest
 import soundfile
+from doctor_report import read_report
 from models import write_model
 
 from edge_sser.cli import main
@@ -79,6 +80,20 @@ def call(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         return Result(status, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def examine(call: Callable[..., Result], tmp_path: Path, model: str) -> Callable[..., tuple[int, dict[str, str]]]:
+    """Runs the doctor with settings: its exit status, and what it found by check."""
+
+    def examine(settings: str = "", *, model: str = model) -> tuple[int, dict[str, str]]:
+        path = tmp_path / "config.toml"
+        path.write_text(f'{settings}\n[model]\npath = "{model}"\n')
+        result = call("doctor", "--config", path)
+        assert result.err == ""
+        return result.status, read_report(result.out)
+
+    return examine
 
 
 @pytest.fixture

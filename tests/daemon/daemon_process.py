@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -36,6 +37,7 @@ class Daemon:
         constants: values of the program's constants to change, by their full names.
         prefix: a program that starts it in other circumstances, with its arguments.
         fed: whether `say` gives it its audio, on standard input.
+        cwd: the folder that it runs in; the present one when None.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Daemon:
         constants: dict[str, float] | None = None,
         prefix: Sequence[str] = (),
         fed: bool = False,
+        cwd: Path | None = None,
     ) -> None:
         self.lines: list[bytes] = []
         self.log: list[str] = []
@@ -55,6 +58,7 @@ class Daemon:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
+            cwd=cwd,
         )
         self._audio: SimpleQueue[bytes] = SimpleQueue()  # nothing in it ends the audio
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_out, self._read_log)]

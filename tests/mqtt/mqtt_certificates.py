@@ -29,11 +29,17 @@ class Authority:
         self.ca = directory / "ca.pem"
         self.ca.write_bytes(_pem(certificate.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())))
 
-    def issue(self, name: str, *, address: str = "127.0.0.1") -> tuple[Path, Path]:
-        """A certificate and its key."""
+    def issue(self, name: str, *, address: str = "127.0.0.1", days_from_now: int = 0) -> tuple[Path, Path]:
+        """A certificate and its key.
+
+        Args:
+            name: of whoever gets it, and of the files.
+            address: that it vouches for.
+            days_from_now: the day around which it is valid, for a day on either side.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            _builder(_name(name), self._name, key.public_key())
+            _builder(_name(name), self._name, key.public_key(), days_from_now)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(  # without it Python 3.13 trusts nothing
@@ -55,8 +61,10 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.timezone.utc)
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days_from_now: int = 0
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days_from_now)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

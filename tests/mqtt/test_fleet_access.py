@@ -22,7 +22,7 @@ USERS = (NODE, OTHER, "telegraf", "homeassistant")
 NOT_ON_LOOPBACK = ("listener", "certfile", "keyfile", "persistence", "autosave_interval")  # which the test's broker has
 
 OF_A_NODE = {f"edge-sser/{NODE}/{rest}" for rest in ("status", "listen/state", "a/reading", "a/episode", "a/health")}
-OF_A_NODE |= {f"homeassistant/device/edge-sser_{NODE}/config"}
+OF_A_NODE |= {f"homeassistant/device/edge-sser_{NODE}/config", f"edge-sser/{NODE}/doctor"}
 OF_OTHERS = {topic.replace(NODE, OTHER) for topic in OF_A_NODE}
 OF_NOBODY = {
     "edge-sser",

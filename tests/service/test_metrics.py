@@ -19,9 +19,9 @@ from edge_sser.errors import MissingComponentError, SinkError
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status, StatusState
 from edge_sser.metrics import MetricsSink, open_metrics
 from edge_sser.settings import MetricsSettings, MqttSettings
-from edge_sser.sinks.broker import LinkState
 from edge_sser.sinks.courier import MqttReport
 from edge_sser.sinks.mqtt import open_mqtt
+from edge_sser.sinks.standing import LinkState
 
 MODEL = "sser-cnn@ab12cd34"
 TS = "2026-01-02T03:04:05.678Z"

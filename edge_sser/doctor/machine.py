@@ -1,0 +1,67 @@
+"""Python, what it must be able to import, and the model."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import resources
+
+from edge_sser.doctor.finding import Finding, Patient, State
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
+
+
+def look_at_python(patient: Patient) -> Finding:
+    """Whether this Python is one of those that were tried."""
+    version = platform.python_version()
+    if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+        return Finding(State.FINE, version)
+    return Finding(
+        State.WARNING,
+        f"{version} was not tried, expected 3.{OLDEST_PYTHON[1]} to 3.{NEWEST_PYTHON[1]}",
+        "make the .venv with one of those",
+    )
+
+
+def look_at_runtime(patient: Patient) -> Finding:
+    """ONNX Runtime, and what it can compute on."""
+    from edge_sser.runtime import onnx_runtime
+
+    onnxruntime = onnx_runtime()
+    present = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
+    return Finding(State.FINE, f"ONNX Runtime {onnxruntime.__version__} with {present}")
+
+
+def look_at_model(patient: Patient) -> Finding:
+    """Whether the model that the settings name loads where they say, gives a number, and fits their thresholds."""
+    import numpy as np
+
+    from edge_sser.features import FEATURES
+    from edge_sser.model import load_model
+    from edge_sser.rolling import Thresholds
+
+    settings = patient.settings.model
+    model = load_model(settings.path, provider=settings.provider.value, threads=settings.threads)
+    stress = model.score(np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)).stress
+    if not 0.0 <= stress <= 1.0:
+        return Finding(State.PROBLEM, f"{model.path} gives {stress} for silence", "copy or export the model again")
+    Thresholds.of(patient.settings.rolling, elevated=model.card.elevated, high=model.card.high)
+    return Finding(State.FINE, f"{model.label}, computed by {model.provider}")
+
+
+def look_at_recordings(patient: Patient) -> Finding:
+    """Whether libsndfile reads a recording."""
+    import soundfile
+
+    demo = resources.files("edge_sser") / "samples" / "demo.flac"
+    with soundfile.SoundFile(str(demo)) as file:
+        file.read(1)
+    return Finding(State.FINE, f"libsndfile {soundfile.__libsndfile_version__} reads the recording that ships")
+
+
+def look_at_speech_gate(patient: Patient) -> Finding:
+    """Whether the speech gate runs."""
+    import webrtcvad
+
+    webrtcvad.Vad(patient.settings.gate.aggressiveness).is_speech(bytes(960), 16_000)
+    return Finding(State.FINE, "WebRTC voice activity detection")

@@ -1,0 +1,219 @@
+"""`edge-sser doctor`: what cannot be written, and a port that is taken, are found, with their remedy."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import socket
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from components import require
+from unprivileged import as_ordinary_user, folder_for_all
+
+from edge_sser.doctor.finding import Patient, State
+from edge_sser.doctor.outputs import look_at_file, look_at_outbox
+from edge_sser.metrics import open_metrics
+from edge_sser.settings import FileSinkSettings, MetricsSettings, MqttSettings, Settings
+
+RECORDING = '[[source]]\ndevice = "talk.flac"'
+
+
+@pytest.fixture
+def folder():
+    with folder_for_all() as folder:
+        yield folder
+
+
+@pytest.fixture
+def outbox(monkeypatch):
+    """What the doctor says of the outbox in a folder, to an ordinary user."""
+    patient = Patient(Settings(mqtt=MqttSettings(url="mqtt://broker")), (), microphone_wanted=False)
+
+    def outbox(directory):
+        monkeypatch.setenv("STATE_DIRECTORY", str(directory))
+        with as_ordinary_user():
+            return look_at_outbox(patient)
+
+    return outbox
+
+
+def event_file(path):
+    """What the doctor says of an event file, to an ordinary user."""
+    patient = Patient(Settings(file=FileSinkSettings(path=path)), (), microphone_wanted=False)
+    with as_ordinary_user():
+        return look_at_file(patient)
+
+
+def test_a_state_directory_that_can_be_written_is_fine_and_stays_as_it_was(outbox, folder):
+    folder.chmod(0o777)
+    assert outbox(folder).state is State.FINE
+    assert outbox(folder / "not" / "yet").state is State.FINE
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["", "not/yet"])
+def test_a_state_directory_that_cannot_be_written(outbox, folder, below):
+    folder.chmod(0o555)
+    finding = outbox(folder / below)
+    assert finding.state is State.PROBLEM
+    assert str(folder) in finding.detail
+    assert finding.remedy.startswith(f"give {folder / below} to the user who runs edge-sser, or set STATE_DIRECTORY")
+
+
+def test_a_state_directory_that_may_not_be_looked_into(outbox, folder):
+    (folder / "state").mkdir()
+    folder.chmod(0o000)
+    finding = outbox(folder / "state")
+    assert finding.state is State.PROBLEM
+    assert "Permission denied" in finding.detail
+
+
+@pytest.mark.parametrize("name", ["outbox.db", "outbox.db-wal"])
+def test_an_outbox_that_another_user_left(outbox, folder, name):
+    folder.chmod(0o777)
+    (folder / name).touch()
+    (folder / name).chmod(0o000)
+    finding = outbox(folder)
+    assert finding.state is State.PROBLEM
+    assert f"{folder / name} may not be written by this user" in finding.detail
+
+
+def test_a_state_directory_that_is_a_file(outbox, folder):
+    (folder / "state").touch()
+    finding = outbox(folder / "state")
+    assert finding.state is State.PROBLEM
+    assert f"{folder / 'state'} is not a directory" in finding.detail
+
+
+@contextmanager
+def a_disk_that_takes_nothing():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_takes_nothing(outbox, folder):
+    folder.chmod(0o777)
+    with a_disk_that_takes_nothing():
+        finding = outbox(folder)
+    assert finding.state is State.PROBLEM
+    assert "File too large" in finding.detail
+    assert list(folder.iterdir()) == []
+
+
+def test_an_event_file_that_can_be_written_is_fine_and_stays_as_it_was(folder):
+    folder.chmod(0o777)
+    path = folder / "events.jsonl"
+    assert event_file(path).state is State.FINE
+    assert list(folder.iterdir()) == []
+    path.write_text("{}\n")
+    path.chmod(0o666)
+    assert event_file(path).state is State.FINE
+    assert path.read_text() == "{}\n"
+
+
+def test_an_event_file_with_a_relative_path_is_below_the_state_directory(folder, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(folder))
+    folder.chmod(0o777)
+    assert event_file(Path("events.jsonl")).detail == str(folder / "events.jsonl")
+
+
+def test_an_event_file_in_a_folder_that_cannot_be_written(folder):
+    folder.chmod(0o555)
+    finding = event_file(folder / "events.jsonl")
+    assert finding.state is State.PROBLEM
+    assert str(folder) in finding.detail
+    assert finding.remedy == f"give {folder} to the user who runs edge-sser, or set file.path to another place"
+
+
+def test_an_event_file_that_is_a_folder(folder):
+    folder.chmod(0o777)
+    (folder / "events").mkdir()
+    finding = event_file(folder / "events")
+    assert finding.state is State.PROBLEM
+    assert f"{folder / 'events'} is a directory" in finding.detail
+
+
+def test_outputs_that_nobody_asked_for_are_fine(examine):
+    status, found = examine(RECORDING)
+    assert status == 0
+    assert found["outbox"] == "fine     outbox      not needed without [mqtt]"
+    assert found["event file"] == "fine     event file  no [file] in the settings"
+    assert found["metrics"] == "fine     metrics     no [metrics] in the settings"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_metrics_port_that_another_program_has(examine, address):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        require(probe.connect_ex((address, 9)) != errno.EADDRNOTAVAIL, f"{address} is not there: turn IPv6 on")
+    with HttpServer(address, family) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        status, found = examine(f'{RECORDING}\n[metrics]\nport = {port}\naddress = "{address}"')
+        server.shutdown()
+    assert status == 1
+    assert found["metrics"].startswith("problem")
+    assert f"{address}:{port}: Address already in use: set metrics.port to a free one" in found["metrics"]
+    assert examine(f'{RECORDING}\n[metrics]\nport = {port}\naddress = "{address}"')[1]["metrics"].startswith("fine")
+
+
+class HttpServer(HTTPServer):
+    """A web server of somebody else's."""
+
+    def __init__(self, address, family):
+        self.address_family = family
+        super().__init__((address, 0), _Hello)
+
+
+class _Hello(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_metrics_port_of_a_program_that_speaks_no_http(examine):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak():
+            client, _ = server.accept()
+            with client:
+                client.sendall(b"220 mail\r\n")
+
+        threading.Thread(target=speak, daemon=True).start()
+        port = server.getsockname()[1]
+        status, found = examine(f"{RECORDING}\n[metrics]\nport = {port}")
+    assert status == 1
+    assert found["metrics"].startswith("problem")
+
+
+def test_a_metrics_port_that_the_running_edge_sser_has_is_fine(examine):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    sink = open_metrics(MetricsSettings(port=port))
+    try:
+        status, found = examine(f"{RECORDING}\n[metrics]\nport = {port}")
+    finally:
+        sink.close()
+    assert status == 0
+    assert f"http://127.0.0.1:{port}/metrics is served by the edge-sser that runs" in found["metrics"]
+
+
+def test_metrics_without_their_package(examine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    status, found = examine(f"{RECORDING}\n[metrics]")
+    assert status == 1
+    assert 'pip install "edge-sser[metrics]"' in found["metrics"]
