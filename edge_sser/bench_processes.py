@@ -70,7 +70,7 @@ def run_cost(*arguments: str) -> RunCost:
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         peak_mb = max(peak_mb, _peak_mb(process.pid))
         time.sleep(_POLL_SECONDS)
-    wall_s, cpu_s = time.monotonic() - begun, _cpu_seconds(process.pid)
+    wall_s, cpu_s = time.monotonic() - begun, cpu_seconds(process.pid)
     _, said = process.communicate()
     _refuse_failure(process, arguments, said)
     return RunCost(wall_s, cpu_s, peak_mb)
@@ -103,13 +103,13 @@ def listen_cost(samples: NDArray[np.float32], *, model: Path, seconds: float) ->
         # A capture program hands on a chunk when its last sample has been spoken.
         time.sleep(max(0.0, begun + (index + 1) * CHUNK_SECONDS - time.monotonic()))
         if warm is None and index * CHUNK_SECONDS >= WARM_UP_SECONDS:
-            warm = time.monotonic(), _cpu_seconds(process.pid)
+            warm = time.monotonic(), cpu_seconds(process.pid)
         try:
             process.stdin.write(chunk)
             process.stdin.flush()
         except BrokenPipeError:
             break
-    cpu_s, peak_mb, now = _cpu_seconds(process.pid), _peak_mb(process.pid), time.monotonic()
+    cpu_s, peak_mb, now = cpu_seconds(process.pid), _peak_mb(process.pid), time.monotonic()
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     assert process.stderr is not None
@@ -143,7 +143,7 @@ def _refuse_failure(process: subprocess.Popen[bytes], arguments: tuple[str, ...]
         raise EdgeSserError(f"edge-sser {' '.join(arguments)} failed: {last[0]}")
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """CPU time of a process so far, user and system, with a resolution of one clock tick (10 ms)."""
     after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / _TICKS_PER_SECOND
