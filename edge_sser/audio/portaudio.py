@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.audio.names import slug
-from edge_sser.audio.quiet import silence_c_stderr
+from edge_sser.audio.quiet import silence_c_output
 from edge_sser.errors import MissingComponentError, SourceError, missing_extra
 
 ALSA_CARDS = Path("/proc/asound/cards")
@@ -64,7 +64,7 @@ class PortAudio:
             MissingComponentError: PyAudio is not installed, or cannot be loaded.
         """
         self._pyaudio = _load()
-        silence_c_stderr()
+        silence_c_output()
         self._audio: Any = self._pyaudio.PyAudio()
         self._indices = self._list()
 

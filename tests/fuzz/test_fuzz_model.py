@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import select
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hostile import check_message, examples
+from hostile import Worker, check_message, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from models import CARD, save_graph, write_model
@@ -22,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_sser.model import default_model_path
 
 LOADER = Path(__file__).with_name("model_loader.py")
-LIMIT_SECONDS = 120  # for one file; reached only by one that hangs
 FIELDS = sorted(json.loads(CARD.to_json()))
 
 
@@ -31,41 +27,24 @@ class Loader:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "case.onnx"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.worker = Worker(LOADER)
 
     def load(self, path: Path | None = None) -> tuple[bool, str]:
         """Whether a file, `self.path` by default, was loaded, and the message, empty when it scores windows as well."""
-        if self._process is None:
-            self._process = subprocess.Popen([sys.executable, LOADER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        process, path = self._process, path or self.path
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{path}\n".encode())
-        process.stdin.flush()
-        hangs = not select.select([process.stdout], [], [], LIMIT_SECONDS)[0]
-        line = b"" if hangs else process.stdout.readline()
-        if not line:
-            self.close()
-            pytest.fail(f"{path}: {'it hangs' if hangs else f'the process ended with {process.returncode}'}")
-        answer = json.loads(line)
+        path = path or self.path
+        answer = self.worker.ask(path)
         if answer["message"]:
             check_message(answer["message"], path)
             assert answer["message"].startswith(f"model {path}: ")
         assert answer["loaded"] or answer["message"]
         return answer["loaded"], answer["message"]
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
 
 @pytest.fixture(scope="module")
 def loader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
     loader = Loader(tmp_path_factory.mktemp("models"))
     yield loader
-    loader.close()
+    loader.worker.close()
 
 
 @pytest.fixture(scope="module")
