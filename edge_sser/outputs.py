@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_sser.errors import EdgeSserError
@@ -118,7 +120,7 @@ class Outputs:
             from edge_sser.sinks.rotating import RotatingFileSink
             from edge_sser.sinks.state import state_directory
 
-            place = settings.file.path.expanduser()
+            place = Path(os.path.expanduser(settings.file.path))  # Path.expanduser fails for an unknown ~user
             if not place.is_absolute():
                 place = state_directory() / place
             self._file = RotatingFileSink(settings.file.model_copy(update={"path": place}))
