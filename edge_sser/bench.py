@@ -74,7 +74,7 @@ def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool) -> None:
     hubert = _hubert()
     figures = [figure for model in loaded for figure in _model_figures(model, samples, hubert.value)]
     figures += [hubert, *_process_figures(loaded[0].path, samples, quick=quick)]
-    machine = _machine()
+    machine = this_machine()
     if as_json:
         typer.echo(json.dumps({"machine": machine, "figures": [asdict(figure) for figure in figures]}, indent=2))
         return
@@ -245,7 +245,8 @@ def _write_repeated(path: Path, samples: NDArray[np.float32], *, seconds: float)
             left -= samples.size
 
 
-def _machine() -> dict[str, str]:
+def this_machine() -> dict[str, str]:
+    """What figures were measured on: machine, date and versions, in words."""
     known = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     model = next((line.partition(":")[2].strip() for line in known if line.lower().startswith("model name")), "")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)

@@ -72,7 +72,7 @@ def run_cost(*arguments: str) -> RunCost:
     while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         peak_mb = max(peak_mb, _peak_mb(process.pid))
         time.sleep(_POLL_SECONDS)
-    wall_s, cpu_s = time.monotonic() - begun, _cpu_seconds(process.pid)
+    wall_s, cpu_s = time.monotonic() - begun, cpu_seconds(process.pid)
     _, said = process.communicate()
     _refuse_failure(process, arguments, said)
     return RunCost(wall_s, cpu_s, peak_mb)
@@ -138,8 +138,8 @@ class ListenProcess:
             for moment in _feed(samples, WARM_UP_SECONDS + seconds, into or self._write):
                 written_at.append(moment)
                 if warm is None and len(written_at) * CHUNK_SECONDS >= WARM_UP_SECONDS:
-                    warm = time.monotonic(), _cpu_seconds(self._process.pid)
-        cpu_s, peak_mb, now = _cpu_seconds(self._process.pid), _peak_mb(self._process.pid), time.monotonic()
+                    warm = time.monotonic(), cpu_seconds(self._process.pid)
+        cpu_s, peak_mb, now = cpu_seconds(self._process.pid), _peak_mb(self._process.pid), time.monotonic()
         self._end(by_signal=into is not None)
         if warm is None or not self.readings:
             raise EdgeSserError("listen gave no reading: run the benchmark again on an idle machine")
@@ -204,7 +204,7 @@ def _refuse_failure(process: subprocess.Popen[bytes], arguments: tuple[str, ...]
         raise EdgeSserError(f"edge-sser {' '.join(arguments)} failed: {last[0]}")
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """CPU time of a process so far, user and system, with a resolution of one clock tick (10 ms)."""
     after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / _TICKS_PER_SECOND

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +21,14 @@ from pydantic import BaseModel, ValidationError
 from edge_sser.audio.open import source_name
 from edge_sser.errors import SettingsError
 from edge_sser.settings import Section, Settings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edge_sser.settings_file import CONFIG_VARIABLE, find_file, legible, read_file
 
 PREFIX = "EDGE_SSER_"
-CONFIG_VARIABLE = "EDGE_SSER_CONFIG"
 # Variables with our prefix that are no settings: the file's name, and what steers the tests.
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "EDGE_SSER_DATA", "EDGE_SSER_REQUIRE_ALL", "EDGE_SSER_SOAK"})
-USER_FILE = Path("~/.config/edge-sser/config.toml")
-SYSTEM_FILE = Path("/etc/edge-sser/config.toml")
 DEFAULT_ORIGIN = "default"
 SOURCE = "source"
 DEVICE = "source.device"
-_MAX_SHOWN_CHARACTERS = 60  # of a wrong value in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +80,10 @@ def load_settings(
     Raises:
         SettingsError: a file cannot be read, or a key, type or range is wrong; the message says where it was set.
     """
-    path = path or _find_file(environ)
+    path = path or find_file(environ)
     layers = _Layers()
     if path is not None:
-        layers.add_file(path, _read(path))
+        layers.add_file(path, read_file(path))
     layers.add_environment(environ)
     layers.add_flags(flags or {})
     return Loaded(layers.validated(), layers.origins, path)
@@ -173,7 +164,7 @@ class _Layers:
                 continue
             if name not in keys:
                 nearest = difflib.get_close_matches(name, keys, n=1, cutoff=0.0)[0]
-                raise SettingsError(f"{name}: there is no such setting: did you mean {nearest}?")
+                raise SettingsError(f"{legible(name)}: there is no such setting: did you mean {nearest}?")
             if environ[name]:
                 key = keys[name]
                 value = _from_text(environ[name], self._known[key])
@@ -208,6 +199,9 @@ class _Layers:
         return settings
 
     def _set(self, key: str, value: Any, origin: str) -> None:
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not _is_utf8(text):  # bytes of a file name, as Python hands them on
+                raise SettingsError(f"{origin}: {legible(text)} is not UTF-8: rename the file, or write UTF-8")
         table, _, name = key.rpartition(".")
         if key == DEVICE:
             # Another device is another source: what the file says of its own would not fit.
@@ -233,7 +227,7 @@ class _Layers:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
         origin = self._origin_of(key)
         if kind == "extra_forbidden":
-            return f"{origin}: unknown key {place}: did you mean {self._nearest(key)}?"
+            return f"{origin}: unknown key {legible(place)}: did you mean {self._nearest(key)}?"
         where = origin if origin in self._exact else f"{origin}: {place}"
         wanted = expected(self._known[key]) if key in self._known else "a table of settings"
         if key == SOURCE:
@@ -262,34 +256,6 @@ class _Layers:
         return by_name.get(best, best)
 
 
-def _find_file(environ: Mapping[str, str]) -> Path | None:
-    named = environ.get(CONFIG_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    home = environ.get("HOME")
-    places = [Path(home) / USER_FILE.relative_to("~")] if home else []
-    return next((place for place in [*places, SYSTEM_FILE] if place.exists()), None)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: there is no such settings file: check the path, or leave it out") from None
-    except OSError as error:
-        raise SettingsError(f"{path}: the settings cannot be read ({error.strerror}): check owner and mode") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(
-            f"{path}: byte {error.start} is not UTF-8, expected a TOML file: save it as UTF-8"
-        ) from None
-    try:
-        return dict(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        end = f"at line {len(text.splitlines())}, the end of the file"
-        reason = str(error).replace("at end of document", end)
-        raise SettingsError(f"{path}: not valid TOML: {reason}: correct that line") from None
-
-
 def _from_text(text: str, schema: Mapping[str, Any]) -> Any:
     """A variable's text as the kind of value that its setting takes; the text itself where it is not one."""
     kinds = {option.get("type") for option in schema.get("anyOf", [schema])}
@@ -312,8 +278,15 @@ def _resolved(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[st
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str)
-    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[: _MAX_SHOWN_CHARACTERS - 3] + "..."
+    return legible(json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_table(value: Any) -> TypeGuard[dict[str, Any]]:

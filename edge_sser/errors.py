@@ -8,6 +8,10 @@ class EdgeSserError(Exception):
 
     exit_status = 1
 
+    def __str__(self) -> str:
+        """The message on one line and without control characters, whatever file, key or device it names."""
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in super().__str__())
+
 
 class UsageError(EdgeSserError):
     """A wrong flag, value or combination on the command line."""

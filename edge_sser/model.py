@@ -1,19 +1,20 @@
-"""A model file and its card, and what computes it."""
+"""A model file, and what computes it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Mapping
+import stat
+import threading
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sser.card import CARD_KEY, Calibration, Card
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES, FeatureParams
 from edge_sser.runtime import onnx_runtime
@@ -21,109 +22,16 @@ from edge_sser.runtime import onnx_runtime
 if TYPE_CHECKING:
     import onnxruntime
 
-CARD_KEY = "edge_sser.card"
-CARD_VERSION = 1
 DEFAULT_MODEL = "sser-cnn.onnx"
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }  # best first
+CHECK_SECONDS = 60.0  # for one window when a model is loaded: a graph can have loops, which need not end
+_MAX_REASON_CHARACTERS = 200
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """From a stress logit to a probability: sigmoid(logit / temperature + bias)."""
-
-    temperature: float
-    bias: float
-
-    def probability(self, logit: float) -> float:
-        """Calibrated probability of stressed speech, 0..1."""
-        z = logit / self.temperature + self.bias
-        return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """What a model file says of itself.
-
-    Attributes:
-        name: the model's name, as events carry it.
-        version: of the model, not of edge-sser.
-        created: RFC 3339.
-        architecture: the student and its settings, in words.
-        features: parameters of the input; must equal what this runtime computes.
-        input: name of the float32 [batch, frames, bands] input.
-        outputs: names of the stress logit [batch] and the emotion logits [batch, classes].
-        emotions: labels of the emotion logits, in order.
-        stress_preset: how emotions were mapped to stress.
-        calibration: from logit to probability.
-        elevated: rolling stress at which the level becomes elevated, 0..1.
-        high: likewise high.
-        precision: fp32 or int8.
-        training: one entry a corpus: name, licence, speakers, utterances.
-        licence: of the weights.
-        accuracy: measured figures with their protocol.
-        notice: what the model must not be taken for.
-        parent_sha256: of the FP32 graph a quantised one came from, else None.
-    """
-
-    name: str
-    version: str
-    created: str
-    architecture: str
-    features: Mapping[str, float]
-    input: str
-    outputs: tuple[str, str]
-    emotions: tuple[str, ...]
-    stress_preset: str
-    calibration: Calibration
-    elevated: float
-    high: float
-    precision: str
-    training: tuple[Mapping[str, Any], ...]
-    licence: str
-    accuracy: Mapping[str, Any]
-    notice: str
-    parent_sha256: str | None = None
-
-    def to_json(self) -> str:
-        """The card as it rides in the model file."""
-        values: dict[str, Any] = {"card": CARD_VERSION}
-        for name in self.__slots__:
-            values[name] = getattr(self, name)
-        values["calibration"] = {"temperature": self.calibration.temperature, "bias": self.calibration.bias}
-        return json.dumps(values, ensure_ascii=False, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Card:
-        """Reads and checks a card.
-
-        Raises:
-            ValueError: a field is missing, unknown or of the wrong type; the message names it.
-        """
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            values = json.loads(text)
-        except RecursionError:
-            raise ValueError("too deeply nested") from None
-        if not isinstance(values, dict) or values.pop("card", None) != CARD_VERSION:
-            raise ValueError(f"card version is not {CARD_VERSION}")
-        unknown = sorted(set(values) - set(cls.__slots__))
-        if unknown:
-            raise ValueError(f"unknown field {unknown[0]}")
-        try:
-            card = TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        if not (0 < card.calibration.temperature < math.inf and math.isfinite(card.calibration.bias)):
-            raise ValueError("calibration is not a positive temperature and a finite bias")
-        if not 0 < card.elevated < card.high < 1:
-            raise ValueError("levels are not 0 < elevated < high < 1")
-        return card
+__all__ = ["CARD_KEY", "PROVIDERS", "Calibration", "Card", "Model", "Score", "default_model_path", "load_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +71,9 @@ class Model:
         """
         self.path = path
         try:
+            kind = path.stat().st_mode
+            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+                raise OSError(None, "Not a regular file")  # a device or a pipe need not end
             data = path.read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = getattr(error, "strerror", None) or error
@@ -176,9 +87,8 @@ class Model:
         except ModelError:
             raise
         except Exception as error:  # ONNX Runtime raises several unrelated classes, and not only where it loads
-            reason = str(error).splitlines()[0].rstrip(" .") if str(error) else type(error).__name__
             raise ModelError(
-                f"model {path}: not a model that ONNX Runtime can use ({reason}): copy it again, or make it "
+                f"model {path}: not a model that ONNX Runtime can use ({_short(error)}): copy it again, or make it "
                 "with edge-sser export"
             ) from None
 
@@ -194,13 +104,17 @@ class Model:
             log_mel: float32 [frames, bands], as `LogMel` gives them.
 
         Raises:
-            ModelError: the model gave something that is not a number.
+            ModelError: the model gave something that is not a number, or nothing.
         """
-        stress, emotions = self.logits(log_mel[np.newaxis])
-        if not math.isfinite(stress[0]):
-            raise ModelError(f"model {self.path}: it gave {stress[0]} as a stress logit: train or export it again")
-        shifted = np.exp(emotions[0] - emotions[0].max())
-        return Score(self.card.calibration.probability(float(stress[0])), shifted / shifted.sum())
+        try:
+            stress, emotions = self.logits(log_mel[np.newaxis])
+            return self._score(stress, emotions)
+        except ModelError:
+            raise
+        except Exception as error:  # what a graph does can depend on the sound
+            raise ModelError(
+                f"model {self.path}: it cannot score a window ({_short(error)}): train or export it again"
+            ) from None
 
     def logits(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Raw outputs for a batch.
@@ -214,6 +128,14 @@ class Model:
         stress, emotions = self._session.run(list(self.card.outputs), {self.card.input: log_mel})
         return stress, emotions
 
+    def _score(self, stress: NDArray[np.float32], emotions: NDArray[np.float32]) -> Score:
+        (logit,), (moods,) = stress, emotions
+        for value, name in ((logit, "a stress logit"), (moods.sum(), "emotion logits, in sum")):
+            if not math.isfinite(value):
+                raise ModelError(f"model {self.path}: it gave {value} as {name}: train or export it again")
+        shifted = np.exp(moods - moods.max())
+        return Score(self.card.calibration.probability(float(logit)), shifted / shifted.sum())
+
     def _checked_card(self, features: FeatureParams) -> Card:
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
         if text is None:
@@ -224,7 +146,7 @@ class Model:
             card = Card.from_json(text)
         except ValueError as error:
             raise ModelError(
-                f"model {self.path}: its card is damaged or of another version ({error}): export it again"
+                f"model {self.path}: its card is damaged or of another version ({_short(error)}): export it again"
             ) from None
         if dict(card.features) != features.as_dict():
             names = sorted(
@@ -234,7 +156,7 @@ class Model:
             )
             raise ModelError(
                 f"model {self.path}: made for other features than this version computes "
-                f"({', '.join(names)} differ): export it again with this version"
+                f"({_short(', '.join(names))} differ): export it again with this version"
             )
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name for node in self._session.get_outputs()}
@@ -246,13 +168,26 @@ class Model:
     def _check_outputs(self) -> None:
         """Computes one window, which also warms the session up: a graph can promise shapes that it does not keep."""
         silence = np.full((1, FEATURES.frames, FEATURES.bands), FEATURES.floor_db, dtype=np.float32)
-        stress, emotions = self.logits(silence)
+        options = onnx_runtime().RunOptions()
+        timer = threading.Timer(CHECK_SECONDS, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            stress, emotions = self._session.run(list(self.card.outputs), {self.card.input: silence}, options)
+        finally:
+            timer.cancel()
         if stress.shape != (1,) or emotions.shape != (1, len(self.card.emotions)):
             raise ModelError(
                 f"model {self.path}: its outputs have the shapes {list(stress.shape)} and {list(emotions.shape)}, "
                 f"expected [1] and [1, {len(self.card.emotions)}] as its card says: export it again"
             )
-        self.score(silence[0])
+        self._score(stress, emotions)
+
+
+def _short(reason: object) -> str:
+    """What is wrong in words for a person: ONNX Runtime's run over many lines, and a card can hold anything."""
+    text = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(" .")
+    return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 3] + "..."
 
 
 def _session(data: bytes, provider: str, threads: int) -> onnxruntime.InferenceSession:

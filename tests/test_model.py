@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import CARD, EMOTIONS, changed_card, save_graph, write_model
 from onnx import TensorProto, helper
@@ -18,6 +18,8 @@ from onnx import TensorProto, helper
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES
 from edge_sser.model import Calibration, Card, load_model
+
+NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=64).filter(str.isprintable)
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_any_logit_gives_a_probability(logit: float) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(elevated=st.floats(0.01, 0.5), gap=st.floats(0.01, 0.4), name=st.text(max_size=20), bias=st.floats(-9, 9))
+@given(elevated=st.floats(0.01, 0.5), gap=st.floats(0.01, 0.4), name=NAMES, bias=st.floats(-9, 9))
 def test_a_card_survives_the_trip_through_its_text(elevated: float, gap: float, name: str, bias: float) -> None:
     calibration = Calibration(temperature=1.25, bias=bias)
     card = changed_card(name=name, elevated=elevated, high=elevated + gap, calibration=calibration)
@@ -146,6 +148,9 @@ def test_a_model_made_for_other_features(
         (card_with(mood="good"), "unknown field mood"),
         (card_with(licence=...), "licence"),
         (card_with(emotions=3), "emotions"),
+        (card_with(name="a\n\x1b[2J"), "name is not 1 to 64 printable characters"),
+        (card_with(name=""), "name is not 1 to 64 printable characters"),
+        (card_with(name="\ud800"), "name is not 1 to 64 printable characters"),
         (card_with(calibration={"temperature": 0.0, "bias": 0.0}), "positive temperature"),
         (card_with(calibration={"temperature": math.inf, "bias": 0.0}), "positive temperature"),
         (card_with(calibration={"temperature": 1.0}), "calibration.bias"),
@@ -206,20 +211,3 @@ def test_a_provider_that_is_not_here(tmp_path: Path) -> None:
     path = write_model(tmp_path / "tiny.onnx")
     with pytest.raises(ModelError, match=r"ONNX Runtime here has no TensorrtExecutionProvider, only .*--provider auto"):
         load_model(path, provider="tensorrt")
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_file_with_flipped_bytes_loads_or_is_refused(tmp_path: Path, data: st.DataObject) -> None:
-    path = write_model(tmp_path / "flipped.onnx")
-    content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(content)
-    stress, message = 0.0, "refused"
-    try:
-        stress = load_model(path).score(window(20.0)).stress
-    except ModelError as error:
-        message = str(error)
-    assert 0.0 <= stress <= 1.0
-    assert len(message.splitlines()) == 1

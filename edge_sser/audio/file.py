@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_sser.audio.block import SAMPLE_RATE, AudioBlock, EndOfAudio, Source
-from edge_sser.audio.quiet import silence_c_stderr
+from edge_sser.audio.quiet import silence_c_output
 from edge_sser.audio.resample import Intake
 from edge_sser.errors import SourceError
 
@@ -29,7 +29,7 @@ TORN_SECONDS = 0.1
 TORN_BYTES = 64
 # Sizes that mean "unknown": what a program writes that streams WAV into a pipe (2^32 - 1, 2^31 - 1, sox's 0x7ffff000).
 UNKNOWN_BYTES = 0x7FFF_0000
-UNKNOWN_FRAMES = 1 << 62  # libsndfile's word for a FLAC stream of unknown length is 2^63 - 1
+UNKNOWN_SECONDS = 1e9  # libsndfile's word for a FLAC stream of unknown length is 2^63 - 1 frames; a damaged Ogg has any
 # libsndfile corrects a chunk that claims more bytes than the file has, and says so in its log only.
 _CORRECTED_SIZE = re.compile(r"(?:data|SSND|data size|riff size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.IGNORECASE)
 
@@ -71,7 +71,7 @@ class FileSource(Source):
         self._clock = clock
         self._sleep = sleep
         modified = _check(path)
-        silence_c_stderr()
+        silence_c_output()
         self._file = _open(path)
         rate_hz, channels, frames = self._file.samplerate, self._file.channels, self._file.frames
         try:
@@ -82,7 +82,7 @@ class FileSource(Source):
             self._file.close()
             raise
         self._rate_hz = rate_hz
-        self._frames = frames if frames < UNKNOWN_FRAMES else None
+        self._frames = frames if frames / rate_hz < UNKNOWN_SECONDS else None
         self.started_at = modified - (self._frames or 0) / rate_hz
         self._block_frames = min(int(rate_hz * BLOCK_SECONDS), MAX_BLOCK_VALUES // channels)
         self._read_frames = 0

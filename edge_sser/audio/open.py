@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -78,7 +79,9 @@ def open_source(settings: SourceSettings, *, paced: bool) -> Source:
         )
     from edge_sser.audio.file import FileSource
 
-    return FileSource(Path(settings.device).expanduser(), name=name, channel=settings.channel, paced=paced)
+    # Not Path.expanduser, which fails for a user whom nobody knows: that the file is not there says it all.
+    path = Path(os.path.expanduser(settings.device))
+    return FileSource(path, name=name, channel=settings.channel, paced=paced)
 
 
 def _microphone_id(device: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.audio.holders import SHARING, hardware_id, holders
 from edge_sser.audio.names import slug
-from edge_sser.audio.quiet import silence_c_stderr
+from edge_sser.audio.quiet import silence_c_output
 from edge_sser.errors import MissingComponentError, SourceError, missing_extra
 
 ALSA_CARDS = Path("/proc/asound/cards")
@@ -69,7 +69,7 @@ class PortAudio:
             MissingComponentError: PyAudio is not installed, or cannot be loaded.
         """
         self._pyaudio = load_pyaudio()
-        silence_c_stderr()
+        silence_c_output()
         self._audio: Any = self._pyaudio.PyAudio()
         self._indices = self._list()
 

@@ -1,7 +1,8 @@
-"""Keeps what C libraries print about sound out of standard error, so that a failure stays one clear line.
+"""Keeps what C libraries print about sound out of the program's output, so that a failure stays one clear line.
 
 ALSA, JACK and PortAudio print dozens of lines whenever devices are listed, and more from a thread of their own when a
-device dies; the MP3 decoder prints about damaged files. All of them write to the C library's `stderr` stream.
+device dies; the MP3 decoder prints about damaged files. All of them write to the C library's `stderr` stream. And
+libsndfile prints about damaged MIDI sample dumps, to `stdout`, among the events.
 """
 
 from __future__ import annotations
@@ -9,23 +10,24 @@ from __future__ import annotations
 import ctypes
 
 
-def silence_c_stderr() -> None:
-    """Points the C library's `stderr` at /dev/null for the rest of the process; a second call changes nothing.
+def silence_c_output() -> None:
+    """Points the C library's `stdout` and `stderr` at /dev/null for the rest of the process; again changes nothing.
 
-    That variable and nothing else: file descriptor 2, Python's `sys.stderr`, C++ streams and the C runtime's abort
-    messages stay as they are. (Redirecting descriptor 2 instead would swallow the log lines of other threads.) Where
-    `stderr` is not a variable (musl), the libraries go on printing.
+    Those variables and nothing else: file descriptors 1 and 2, Python's `sys.stdout` and `sys.stderr`, C++ streams and
+    the C runtime's abort messages stay as they are. (Redirecting descriptor 2 instead would swallow the log lines of
+    other threads.) Where they are no variables (musl), the libraries go on printing.
     """
     libc = ctypes.CDLL(None)
-    try:
-        stderr = ctypes.c_void_p.in_dll(libc, "stderr")
-    except ValueError:
-        return
     libc.fileno.argtypes = [ctypes.c_void_p]
     libc.fopen.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
     libc.fopen.restype = ctypes.c_void_p
-    if libc.fileno(stderr) != 2:  # silenced before, or the program arranged its own
-        return
-    null = libc.fopen(b"/dev/null", b"w")  # never closed: a library may hold on to it
-    if null is not None:
-        stderr.value = null
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        try:
+            stream = ctypes.c_void_p.in_dll(libc, name)
+        except ValueError:
+            return
+        if libc.fileno(stream) != descriptor:  # silenced before, or the program arranged its own
+            continue
+        null = libc.fopen(b"/dev/null", b"w")  # never closed: a library may hold on to it
+        if null is not None:
+            stream.value = null

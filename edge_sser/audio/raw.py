@@ -42,7 +42,8 @@ logger = logging.getLogger(__name__)
 class RawSource(Source):
     """Raw PCM from a pipe, a socket or a file descriptor that a program writes to.
 
-    Nothing is ever dropped: whoever reads late makes the writer wait, as pipes do.
+    Nothing is ever dropped: whoever reads late makes the writer wait, as pipes do. A sample that is no number counts as
+    silence, with one warning: a stream that is live must not end because of a glitch.
     """
 
     live = True
@@ -132,7 +133,8 @@ class RawSource(Source):
         whole = len(self._pending) - len(self._pending) % (self._type.itemsize * self._channels)
         data, self._pending = self._pending[:whole], self._pending[whole:]
         values: NDArray[np.float32] = np.frombuffer(data, dtype=self._type).astype(np.float32)
-        frames = values.reshape(-1, self._channels) / np.float32(self._full_scale)
+        with np.errstate(invalid="ignore"):  # numpy would warn of a signalling NaN, which the intake replaces
+            frames = values.reshape(-1, self._channels) / np.float32(self._full_scale)
         if self._heard == 0:
             self.started_at = self._wall_clock() - frames.shape[0] / self._rate_hz
         self._heard += frames.shape[0]

@@ -143,8 +143,9 @@ class Intake:
         return AudioBlock(samples)
 
     def _finite(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        if samples.size == 0 or np.abs(samples).max() <= MAX_MAGNITUDE:  # False for NaN too
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which is found all the same
+            usable = np.abs(samples) <= MAX_MAGNITUDE
+        if usable.all():
             return samples
-        usable = np.abs(samples) <= MAX_MAGNITUDE
         self.replaced += int(samples.size - np.count_nonzero(usable))
         return np.where(usable, samples, np.float32(0.0))

@@ -34,7 +34,7 @@ def placed(path: Path) -> Path:
     Raises:
         SettingsError: it is relative, and there is no state directory.
     """
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))  # Path.expanduser fails for an unknown ~user
     return path if path.is_absolute() else state_directory() / path
 
 

@@ -1,0 +1,185 @@
+"""A day of audio through the real daemon: whether memory, files and threads stay, and every reading is there.
+
+`edge-sser listen --source -` runs as a process of its own, with everything that runs for long: MQTT, an event file that
+starts anew again and again, metrics that are scraped. Audio is pushed as fast as it is taken. Every few audio-minutes
+the process is let come to rest, and looked at from outside. Needs mosquitto.
+
+With --broker none there is nobody to publish to: every reading of an episode is an update, and the outbox overflows.
+
+Drift: the time after the warm-up is cut into eight parts; it is the largest median of resident memory in a part, less
+the smallest. A median shrugs off a single look; a leak moves the last parts up, and a step all that follow it.
+
+usage: python benchmarks/soak.py --hours 24 --out docs/results/soak-24h.json
+exit status: 0 when everything held, 1 when not
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from soak_rig import MINUTE_SAMPLES, SETTINGS, Daemon, Sample, eventually, free_port, minute, mosquitto, scrape
+
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.bench import this_machine
+from edge_sser.features import FEATURES
+from edge_sser.settings import Settings
+
+PARTS = 8
+HOP_SAMPLES = round(Settings().window.hop_seconds * SAMPLE_RATE)
+# Levels that the recording crosses again and again, so that episodes start and end all day.
+WITH_BROKER = {"elevated": 0.36, "high": 0.5, "update_seconds": 10.0, "outbox_bytes": 2**26}
+# An update with every reading of an episode, and an outbox that is full within minutes.
+WITHOUT_BROKER = {"elevated": 0.1, "high": 0.2, "update_seconds": 0.1, "outbox_bytes": 2**18}
+
+
+def main() -> int:
+    """Runs, writes and prints."""
+    parser = argparse.ArgumentParser(description="A day of audio through the real daemon.")
+    parser.add_argument("--hours", type=float, default=24.0, help="of audio")
+    parser.add_argument("--every", type=int, default=10, help="audio-minutes between two looks")
+    parser.add_argument("--warm-up", type=int, default=30, help="audio-minutes that do not count")
+    parser.add_argument("--max-drift", type=float, default=2.0, help="MiB")
+    parser.add_argument("--broker", choices=("mosquitto", "none"), default="mosquitto")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="edge-sser-soak-") as folder:
+        result = soak(
+            round(60 * arguments.hours),
+            every=arguments.every,
+            warm_up=arguments.warm_up,
+            max_drift_mib=arguments.max_drift,
+            with_broker=arguments.broker == "mosquitto",
+            folder=Path(folder),
+        )
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for name in ("machine", "figures"):
+        for what, value in result[name].items():
+            print(f"{what:24} {value}")
+    for failure in result["failures"]:
+        print(f"FAILED: {failure}")
+    return 1 if result["failures"] else 0
+
+
+def soak(
+    minutes: int, *, every: int, warm_up: int, max_drift_mib: float, with_broker: bool, folder: Path
+) -> dict[str, Any]:
+    """Pushes so many minutes of audio. Returns where and what was measured, what failed, and every look."""
+    speech, _ = soundfile.read(str(resources.files("edge_sser") / "samples" / "demo.flac"), dtype="int16")
+    port, metrics_port = free_port(), free_port()
+    config = folder / "config.toml"
+    values = WITH_BROKER if with_broker else WITHOUT_BROKER
+    config.write_text(SETTINGS.format(folder=folder, port=port, metrics_port=metrics_port, **values), encoding="utf-8")
+    looks: list[Sample] = []
+    scraped: dict[str, float] = {}
+    begun = time.monotonic()
+    with mosquitto(folder, port) if with_broker else nullcontext(Counter()) as passed_on:
+        daemon = Daemon(config, folder)
+        try:
+            for number in range(1, minutes + 1):
+                daemon.push(minute(number, speech), expected_readings(number))
+                if number % every == 0:
+                    looks.append(daemon.look(number))
+                    scraped = scrape(metrics_port)
+            status = daemon.end()
+        finally:
+            daemon.kill()
+        seconds = time.monotonic() - begun
+        events = daemon.counts["episode"] + daemon.counts["health"]
+        if with_broker:
+            eventually(lambda: passed_on["episode"] + passed_on["health"] >= events, "the last episode arrives")
+    counted = [look for look in looks if look.audio_minutes >= warm_up]
+    medians = part_medians([look.rss_kib for look in counted])
+    figures = {
+        "audio_hours": minutes / 60,
+        "wall_seconds": round(seconds, 1),
+        "model": daemon.model,
+        "readings": daemon.readings,
+        "readings_expected": expected_readings(minutes),
+        "readings_scored": daemon.counts["scored"],
+        "dropped_audio_seconds": scraped['edge_sser_dropped_audio_seconds_total{source="stdin"}'],
+        "episodes": daemon.counts["episode start"],
+        "episode_and_health_events": events,
+        "passed_on_by_broker": passed_on["episode"] + passed_on["health"] if with_broker else None,
+        "outbox_bytes": scraped["edge_sser_outbox_bytes"],
+        "outbox_bytes_at_most": values["outbox_bytes"],
+        "outbox_lost": scraped["edge_sser_outbox_lost"],
+        "looks": len(counted),
+        "rss_part_medians_kib": medians,
+        "rss_drift_mib": round((max(medians) - min(medians)) / 1024, 3),
+        "rss_peak_mib": round(max(look.rss_kib for look in looks) / 1024, 1),
+        "fds": sorted({look.fds for look in counted}),
+        "threads": sorted({look.threads for look in counted}),
+    }
+    failures = [
+        *daemon.faults[:3],
+        *([f"exit status {status}: {daemon.log}"] if status != 0 else []),
+        *failed(figures, max_drift_mib=max_drift_mib, with_broker=with_broker),
+        *file_faults(folder / "events.jsonl", daemon.readings),
+    ]
+    return {
+        "machine": this_machine(),
+        "broker": "mosquitto" if with_broker else "none",
+        "figures": figures,
+        "failures": failures,
+        "looks": [asdict(look) for look in looks],
+    }
+
+
+def expected_readings(minutes: int) -> int:
+    """How many readings so many minutes give: one with the first full window, then one a hop."""
+    return (minutes * MINUTE_SAMPLES - FEATURES.window_samples) // HOP_SAMPLES + 1
+
+
+def part_medians(values: Sequence[int]) -> list[float]:
+    """The median of each of eight parts of about the same length."""
+    bounds = [len(values) * part // PARTS for part in range(PARTS + 1)]
+    return [statistics.median(values[begin:end]) for begin, end in pairwise(bounds)]
+
+
+def failed(figures: dict[str, Any], *, max_drift_mib: float, with_broker: bool) -> list[str]:
+    """What did not hold, a line each."""
+    held = {
+        "every reading is there": figures["readings"] == figures["readings_expected"],
+        "no audio was dropped": figures["dropped_audio_seconds"] == 0,
+        "episodes came and went": figures["episodes"] > 0,
+        f"memory drifted by less than {max_drift_mib} MiB": figures["rss_drift_mib"] < max_drift_mib,
+        "as many files were open at every look": len(figures["fds"]) == 1,
+        "as many threads ran at every look": len(figures["threads"]) == 1,
+        "the outbox kept its bound": figures["outbox_bytes"] <= figures["outbox_bytes_at_most"],
+    }
+    if with_broker:
+        events = figures["episode_and_health_events"]
+        held["each episode and health event arrived once"] = figures["passed_on_by_broker"] == events
+        held["nothing was lost from the outbox"] = figures["outbox_lost"] == 0
+    else:
+        held["the outbox overflowed, and counted it"] = figures["outbox_lost"] > 0
+    return [f"not so: {what}" for what, so in held.items() if not so]
+
+
+def file_faults(path: Path, readings: int) -> list[str]:
+    """What is wrong with the event file and its older ones: they must end with the last readings, in order."""
+    files = [older for number in (2, 1) if (older := path.with_name(f"{path.name}.{number}")).exists()]
+    lines = [json.loads(line) for file in [*files, path] for line in file.read_text(encoding="utf-8").splitlines()]
+    numbers = [int(line["id"].rpartition("/")[2]) for line in lines if line["type"] == "reading"]
+    if numbers != list(range(readings - len(numbers), readings)) or lines[-1].get("state") != "stopped":
+        return ["not so: the event files end with the last events"]
+    return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The card of a model file: what the file says of itself, as JSON in its metadata."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CARD_KEY = "edge_sser.card"
+CARD_VERSION = 1
+MAX_NAME_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """From a stress logit to a probability: sigmoid(logit / temperature + bias)."""
+
+    temperature: float
+    bias: float
+
+    def probability(self, logit: float) -> float:
+        """Calibrated probability of stressed speech, 0..1."""
+        z = logit / self.temperature + self.bias
+        return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a model file says of itself.
+
+    Attributes:
+        name: the model's name, as events carry it: 1 to 64 printable characters.
+        version: of the model, not of edge-sser.
+        created: RFC 3339.
+        architecture: the student and its settings, in words.
+        features: parameters of the input; must equal what this runtime computes.
+        input: name of the float32 [batch, frames, bands] input.
+        outputs: names of the stress logit [batch] and the emotion logits [batch, classes].
+        emotions: labels of the emotion logits, in order.
+        stress_preset: how emotions were mapped to stress.
+        calibration: from logit to probability.
+        elevated: rolling stress at which the level becomes elevated, 0..1.
+        high: likewise high.
+        precision: fp32 or int8.
+        training: one entry a corpus: name, licence, speakers, utterances.
+        licence: of the weights.
+        accuracy: measured figures with their protocol.
+        notice: what the model must not be taken for.
+        parent_sha256: of the FP32 graph a quantised one came from, else None.
+    """
+
+    name: str
+    version: str
+    created: str
+    architecture: str
+    features: Mapping[str, float]
+    input: str
+    outputs: tuple[str, str]
+    emotions: tuple[str, ...]
+    stress_preset: str
+    calibration: Calibration
+    elevated: float
+    high: float
+    precision: str
+    training: tuple[Mapping[str, Any], ...]
+    licence: str
+    accuracy: Mapping[str, Any]
+    notice: str
+    parent_sha256: str | None = None
+
+    def to_json(self) -> str:
+        """The card as it rides in the model file."""
+        values: dict[str, Any] = {"card": CARD_VERSION}
+        for name in self.__slots__:
+            values[name] = getattr(self, name)
+        values["calibration"] = {"temperature": self.calibration.temperature, "bias": self.calibration.bias}
+        return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """Reads and checks a card.
+
+        Raises:
+            ValueError: a field is missing, unknown or of the wrong type; the message names it.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            values = json.loads(text)
+        except RecursionError:
+            raise ValueError("too deeply nested") from None
+        if not isinstance(values, dict) or values.pop("card", None) != CARD_VERSION:
+            raise ValueError(f"card version is not {CARD_VERSION}")
+        unknown = sorted(set(values) - set(cls.__slots__))
+        if unknown:
+            raise ValueError(f"unknown field {unknown[0]}")
+        try:
+            card = TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        if not (0 < card.calibration.temperature < math.inf and math.isfinite(card.calibration.bias)):
+            raise ValueError("calibration is not a positive temperature and a finite bias")
+        if not 0 < len(card.name) <= MAX_NAME_CHARACTERS or not card.name.isprintable():
+            raise ValueError(f"name is not 1 to {MAX_NAME_CHARACTERS} printable characters")
+        if not 0 < card.elevated < card.high < 1:
+            raise ValueError("levels are not 0 < elevated < high < 1")
+        return card
