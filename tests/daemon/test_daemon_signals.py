@@ -47,9 +47,12 @@ def test_at_every_stage_of_start_up_it_ends_at_once_and_leaves_nothing_half_done
         out, errors = process.communicate(timeout=LIMIT_SECONDS)
         said = [json.loads(line) for line in out.splitlines()]
         online += bool(said)
+        if b"KeyboardInterrupt" in errors:  # the interpreter was starting, and had not come to this program
+            assert b"edge_sser/" not in errors, f"stage {stage}: {errors.decode()}"
+            continue
         # Before it can catch a signal there is nothing to put in order, and the signal ends it as it would anything.
         assert process.returncode in ({signal.SIGTERM: 0, signal.SIGINT: 130}[number], -number), errors
-        assert b"edge_sser/" not in errors, f"stage {stage}: {errors.decode()}"  # a traceback would name the file
+        assert b"Traceback" not in errors, f"stage {stage}: {errors.decode()}"
         if said:
             assert [each["state"] for each in said if each["type"] == "status"] == ["online", "stopped"]
     assert 0 < online < STAGES  # some stages were before listening, some in it
