@@ -48,7 +48,7 @@ def make_card(
         name=recipe.name,
         version=recipe.version,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        architecture=f"{recipe.student.kind}, width {recipe.student.width}, {parameters} parameters",
+        architecture=f"{recipe.student.kind.value}, width {recipe.student.width}, {parameters} parameters",
         features=FEATURES.as_dict(),
         input=INPUT,
         outputs=OUTPUTS,

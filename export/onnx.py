@@ -17,7 +17,7 @@ from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES
 from edge_sser.model import CARD_KEY, Card
 from edge_sser.runtime import onnx_runtime
-from edge_sser.train.students.cnn import CompactCnn
+from edge_sser.train.students.student import Student
 
 OPSET = 18
 TOLERANCE = 1e-4  # largest difference of a logit between the file and the network it came from
@@ -26,7 +26,7 @@ TOLERANCE = 1e-4  # largest difference of a logit between the file and the netwo
 class _Exported(nn.Module):
     """The student as the file has it: two named outputs, the auxiliary task left behind."""
 
-    def __init__(self, student: CompactCnn) -> None:
+    def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
 
@@ -35,7 +35,7 @@ class _Exported(nn.Module):
         return logits.stress, logits.emotions
 
 
-def export_onnx(student: CompactCnn, card: Card, path: Path) -> float:
+def export_onnx(student: Student, card: Card, path: Path) -> float:
     """Writes a student with its card; the file under the name is always whole.
 
     Args:
@@ -104,7 +104,7 @@ def _windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return (loudness + spread * random.standard_normal(shape)).astype(np.float32)
 
 
-def _difference(student: CompactCnn, data: bytes, card: Card, sample: Tensor) -> float:
+def _difference(student: Student, data: bytes, card: Card, sample: Tensor) -> float:
     session = onnx_runtime().InferenceSession(data, providers=["CPUExecutionProvider"])
     stress, emotions = session.run(list(card.outputs), {card.input: sample.numpy()})
     with torch.inference_mode():

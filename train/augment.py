@@ -34,18 +34,20 @@ class Augmenter:
         noise = 10.0 ** (torch.from_numpy(LogMel().push(white)[FEATURES.frames // 10 :]) / 10.0)
         self._noise = noise / noise.mean()
 
-    def __call__(self, clips: list[Tensor], generator: torch.Generator) -> Tensor:
+    def __call__(self, clips: list[Tensor], generator: torch.Generator, rows: Tensor | None = None) -> Tensor:
         """One augmented window of each clip.
 
         Args:
             clips: float [frames, bands] each, dB, any number of frames.
             generator: the only source of chance.
+            rows: where only some of the clips are wanted, their places: they come out as they would among all.
 
         Returns:
             float32 [batch, frames, bands], dB.
         """
         settings = self.settings
-        draw = _Draw(len(clips), generator)
+        draw = _Draw(len(clips), generator, rows)
+        clips = clips if rows is None else [clips[row] for row in rows.tolist()]
         power = _power(self._crop(clips, draw))
         power = self._reverberate(power, draw)
         power = power * _power(self._equaliser(draw))
@@ -157,12 +159,13 @@ class Augmenter:
 class _Draw:
     """Random numbers, one a clip."""
 
-    def __init__(self, batch: int, generator: torch.Generator) -> None:
+    def __init__(self, batch: int, generator: torch.Generator, rows: Tensor | None) -> None:
         self._batch = batch
         self._generator = generator
+        self._rows = slice(None) if rows is None else rows
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Tensor:
-        return low + (high - low) * torch.rand(self._batch, generator=self._generator)
+        return low + (high - low) * torch.rand(self._batch, generator=self._generator)[self._rows]
 
     def chance(self, probability: float) -> Tensor:
         return self.uniform() < probability

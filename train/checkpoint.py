@@ -15,8 +15,10 @@ from torch import Tensor
 
 from edge_sser.errors import TrainingError
 
-from .recipe import Recipe
+from .recipe import Recipe, StudentKind
 from .students.cnn import CompactCnn
+from .students.student import Student
+from .students.vit import ColumnVit
 
 _HEADER = "edge_sser.checkpoint"
 
@@ -56,14 +58,18 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         ) from None
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, remedy: str = "train again, or copy it again") -> Checkpoint:
     """Reads a checkpoint.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it cannot be used.
 
     Raises:
         TrainingError: the file is missing, cut short, or no checkpoint of edge-sser.
     """
     if not path.is_file():
-        raise TrainingError(f"checkpoint {path}: no such file: give the model.safetensors that train fit wrote")
+        raise TrainingError(f"checkpoint {path}: no such file: {remedy}")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
@@ -71,22 +77,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = "no header of edge-sser" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise TrainingError(
-            f"checkpoint {path}: damaged or not a checkpoint of edge-sser ({reason}): train again, or copy it again"
+            f"checkpoint {path}: damaged or not a checkpoint of edge-sser ({reason}): {remedy}"
         ) from None
 
 
-def make_student(recipe: Recipe, emotions: int) -> CompactCnn:
+def make_student(recipe: Recipe, emotions: int) -> Student:
     """The recipe's network with fresh weights."""
-    return CompactCnn(width=recipe.student.width, emotions=emotions, dropout=recipe.student.dropout)
+    settings = recipe.student
+    if settings.kind is StudentKind.COLUMN_VIT:
+        return ColumnVit(
+            width=settings.width, token_frames=settings.token_frames, emotions=emotions, dropout=settings.dropout
+        )
+    return CompactCnn(width=settings.width, emotions=emotions, dropout=settings.dropout)
 
 
-def load_student(path: Path) -> tuple[CompactCnn, Recipe, Mapping[str, Any]]:
+def load_student(path: Path) -> tuple[Student, Recipe, Mapping[str, Any]]:
     """The trained network of a finished run, in evaluation mode, with its recipe and header.
 
     Raises:
         TrainingError: the file cannot be used.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, "give the model.safetensors that train fit wrote")
     try:
         recipe = Recipe.model_validate(checkpoint.header["recipe"])
         student = make_student(recipe, len(checkpoint.header["emotions"]))

@@ -10,7 +10,13 @@ import typer
 
 from edge_sser.errors import TrainingError, UsageError, missing_extra
 
+from .teachers.cli import teacher
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .corpora.table import Utterance
+    from .fit import Epoch
     from .predictions import Prediction
 
 app = typer.Typer(
@@ -20,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.command()(teacher)
 
 TableArgument = Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")]
 
@@ -36,7 +44,7 @@ def index(
     out: Annotated[Path, typer.Option(help="Table to write (CSV).")],
 ) -> None:
     """Reads corpora into one table, leaving out doubles and recordings that cannot be used."""
-    _need("soundfile")
+    need("soundfile")
     from tqdm import tqdm
 
     from .corpora.index import index as make_index
@@ -66,42 +74,58 @@ def fit(
         list[int] | None, typer.Option(help="Train without this fold's speakers, to score on them; may be repeated.")
     ] = None,
     final: Annotated[bool, typer.Option(help="Also train on all speakers: the model to ship.")] = True,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Folder of a teacher, from `train teacher`, for a recipe that distils.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; part of what makes a run repeatable.")] = 2,
 ) -> None:
     """Trains one student for each fold, and one on all speakers. Takes up where it was interrupted."""
-    _need("torch")
+    need("torch")
     import torch
     from tqdm import tqdm
 
     from .corpora.table import read_table
     from .dataset import FeatureStore
+    from .fit import check_teacher, data_key
     from .fit import fit as fit_student
     from .folds import split
+    from .parallel import join_world
     from .recipe import read_recipe
+    from .teachers.lesson import open_lesson
 
-    plan = read_recipe(recipe)
+    plan = read_recipe(recipe, change or ())
+    check_teacher(plan, teacher is not None)
     utterances = read_table(table)
-    folds = sorted({utterance.fold for utterance in utterances})
-    for number in fold or []:
-        if number not in folds:
-            raise UsageError(f"--fold {number}: the table has the folds {', '.join(map(str, folds))}")
+    runs = chosen_folds(utterances, fold, final)
     torch.set_num_threads(threads)
-    with tqdm(total=len(utterances), unit=" recordings", desc="features") as bar:
+    world = join_world()
+    with (
+        world.in_turn(),
+        tqdm(total=len(utterances), unit=" recordings", desc="features", disable=world.rank > 0) as bar,
+    ):
         store = FeatureStore(utterances, out / "cache", lambda utterance: bar.update() and None)
-        bar.update(bar.total - bar.n)
-    runs: list[int | None] = [*(fold or folds), *([None] if final else [])]
-    with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs") as bar:
+        bar.update(len(utterances) - bar.n)
+    with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs", disable=world.rank > 0) as bar:
         for position, held_out in enumerate(runs):
             bar.set_description("all speakers" if held_out is None else f"fold {held_out}")
 
-            def shown(epoch: int, loss: float, before: int = position * plan.optimisation.epochs) -> None:
-                bar.update(before + epoch - bar.n)
-                bar.set_postfix(loss=f"{loss:.3f}")
+            def shown(epoch: Epoch, before: int = position * plan.optimisation.epochs) -> None:
+                bar.update(before + epoch.number - bar.n)
+                bar.set_postfix({name: f"{value:.3f}" for name, value in {"loss": epoch.loss, **epoch.scores}.items()})
 
             training, _ = split(utterances, held_out)
-            path = fit_student(training, plan, store, run_folder(out, held_out), shown)
+            lesson = None
+            if teacher and plan.distillation:
+                folder = run_folder(teacher, held_out)
+                lesson = open_lesson(folder, training, data_key(training), plan.distillation.teacher_hears)
+            path = fit_student(training, plan, store, run_folder(out, held_out), shown, lesson=lesson, world=world)
             bar.update((position + 1) * plan.optimisation.epochs - bar.n)
-            tqdm.write(str(path))
+            if world.first:
+                tqdm.write(str(path))
 
 
 @app.command()
@@ -121,7 +145,7 @@ def evaluate(
     from .evaluate import table as render
     from .predictions import read_predictions, write_predictions
 
-    _need("scipy")
+    need("scipy")
     if (run is None) == (not predictions):
         raise UsageError("give either the folder of a run with --table, or --predictions FILE")
     scored: dict[str, Evaluation] = {}
@@ -147,7 +171,7 @@ def baseline(
     out: Annotated[Path, typer.Option(help="Out-of-fold predictions to write (CSV).")],
 ) -> None:
     """Predictions of the level meter alone, to be set beside every score."""
-    _need("sklearn")
+    need("sklearn")
     from .baseline import level_only
     from .corpora.table import read_table
     from .predictions import write_predictions
@@ -160,8 +184,21 @@ def run_folder(out: Path, fold: int | None) -> Path:
     return out / ("final" if fold is None else f"fold-{fold}")
 
 
+def chosen_folds(utterances: Sequence[Utterance], wanted: Sequence[int] | None, final: bool) -> list[int | None]:
+    """The runs to be made: the folds wanted, or all; and None, all speakers, where `final`.
+
+    Raises:
+        UsageError: the table has no such fold.
+    """
+    folds = sorted({utterance.fold for utterance in utterances})
+    for number in wanted or ():
+        if number not in folds:
+            raise UsageError(f"--fold {number}: the table has the folds {', '.join(map(str, folds))}")
+    return [*(wanted or folds), *([None] if final else [])]
+
+
 def _predict_run(run: Path, table: Path, gain_db: float) -> list[Prediction]:
-    _need("torch")
+    need("torch")
     from tqdm import tqdm
 
     from .checkpoint import load_student
@@ -186,7 +223,12 @@ def _predict_run(run: Path, table: Path, gain_db: float) -> list[Prediction]:
     return out
 
 
-def _need(package: str) -> None:
+def need(package: str) -> None:
+    """Asks for a package of the extra `train`.
+
+    Raises:
+        MissingComponentError: it is not installed.
+    """
     from importlib.util import find_spec
 
     if find_spec(package) is None:

@@ -1,30 +1,35 @@
-"""The training loop: one fold, or all speakers. Resumes after an interruption; one seed gives one result."""
+"""Training a student: one fold, or all speakers; from labels alone, or from a teacher as well."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from edge_sser.errors import TrainingError
+from edge_sser.errors import UsageError
 
 from .augment import Augmenter
-from .checkpoint import Checkpoint, load_checkpoint, make_student, save_checkpoint
+from .checkpoint import load_checkpoint, make_student
 from .corpora.table import Utterance
 from .dataset import FeatureStore
+from .distill import Distiller, mixed
 from .labels import EMOTIONS
-from .recipe import Optimisation, Recipe
+from .loop import MODEL_FILE, Epoch, Task, check_same, run, seed
+from .parallel import World, share_batch_norm
+from .recipe import Recipe
 from .sampling import Sampler
-from .targets import loss, make_targets
+from .students.student import Logits, Student
+from .targets import label_losses, make_targets
+from .teachers.lesson import Lesson
+from .validation import Validator, set_aside
 
-MODEL_FILE = "model.safetensors"
-_STATE_FILE = "last.safetensors"
+__all__ = ["MODEL_FILE", "Epoch", "data_key", "fit"]
 
 
 def fit(
@@ -32,7 +37,10 @@ def fit(
     recipe: Recipe,
     store: FeatureStore,
     folder: Path,
-    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    *,
+    lesson: Lesson | None = None,
+    world: World | None = None,
 ) -> Path:
     """Trains a student and returns the file of its averaged weights.
 
@@ -44,136 +52,122 @@ def fit(
         recipe: how.
         store: features of at least these utterances.
         folder: of this run; made if need be.
-        on_epoch: called after each epoch with its number, from 1, and its mean loss.
+        on_epoch: called after each epoch.
+        lesson: what a teacher says of these utterances, for a recipe that distils.
+        world: the processes that train together.
 
     Raises:
+        UsageError: the recipe distils and there is no teacher, or the other way round.
         TrainingError: the folder holds a run of another recipe or data, the loss is no number any more, or a
             checkpoint cannot be written.
     """
+    check_teacher(recipe, lesson is not None)
     header: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "emotions": list(EMOTIONS),
         "corpora": _describe(training),
         "data": data_key(training),
     }
+    if lesson is not None:
+        header["teacher"] = lesson.description
     model_path = folder / MODEL_FILE
     if model_path.exists():
-        _check_same(model_path, load_checkpoint(model_path).header, header)
+        check_same(model_path, _of_this_version(load_checkpoint(model_path).header), header)
         return model_path
-    run = _Run(training, recipe, store)
-    state_path = folder / _STATE_FILE
-    done = run.load(state_path, header) if state_path.exists() else 0
-    for epoch in range(done + 1, recipe.optimisation.epochs + 1):
-        mean = run.epoch(epoch)
-        run.save(state_path, header, epoch)
-        on_epoch(epoch, mean)
-    save_checkpoint(model_path, Checkpoint(run.averaged, header))
-    state_path.unlink()
-    return model_path
+    device = seed(recipe.optimisation)
+    task = _StudentTask(training, recipe, store, device, lesson, world or World())
+    return run(
+        task,
+        recipe.optimisation,
+        folder,
+        header,
+        validation=recipe.validation,
+        world=world,
+        on_epoch=on_epoch,
+    )
 
 
-class _Run:
-    """The state of one training run."""
+def check_teacher(recipe: Recipe, given: bool) -> None:
+    """Refuses a teacher for a recipe that learns from labels alone, and a recipe that distils without a teacher.
 
-    def __init__(self, training: Sequence[Utterance], recipe: Recipe, store: FeatureStore) -> None:
-        settings = recipe.optimisation
-        torch.manual_seed(settings.seed)
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid that costs a fifth of the time
-        self.recipe = recipe
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.student = make_student(recipe, len(EMOTIONS)).to(self.device)
-        self.averaged = {name: value.clone() for name, value in self.student.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(
-            self.student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self.sampler = Sampler(training, recipe.sampling.shares, settings.clips_per_epoch)
-        self.augmenter = Augmenter(recipe.augmentation)
-        self.clips = [torch.from_numpy(store[utterance].copy()) for utterance in training]
-        self.targets = make_targets(training, recipe.preset)
-        self.low_precision = _low_precision(settings, self.device)
-
-    def epoch(self, epoch: int) -> float:
-        """One epoch; its chance depends on the seed and its number alone, so that it can be repeated."""
-        settings = self.recipe.optimisation
-        seed = settings.seed * 100_000 + epoch
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        order = self.sampler.epoch(np.random.default_rng(seed))
-        batches = [order[start : start + settings.batch] for start in range(0, order.size, settings.batch)]
-        if len(batches) > 1 and batches[-1].size < 2:  # batch norm cannot take a single clip
-            batches.pop()
-        self.student.train()
-        total = 0.0
-        for number, batch in enumerate(batches):
-            rate = _learning_rate(settings, (epoch - 1 + number / len(batches)) / settings.epochs)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            value = self._step(torch.from_numpy(batch), generator)
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss is {value} in epoch {epoch}, batch {number + 1}: lower optimisation.learning_rate; "
-                    "the last good epoch is kept"
-                )
-            total += value
-        return total / len(batches)
-
-    def _step(self, places: Tensor, generator: torch.Generator) -> float:
-        settings = self.recipe.optimisation
-        windows = self.augmenter([self.clips[place] for place in places.tolist()], generator).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low_precision):
-            logits = self.student(windows)
-        value: Tensor = loss(logits, self.targets[places].to(self.device), self.recipe.losses, settings.label_smoothing)
-        self.optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.student.parameters(), settings.clip_gradient)
-        self.optimiser.step()
-        for name, tensor in self.student.state_dict().items():
-            if tensor.is_floating_point():
-                self.averaged[name].lerp_(tensor, 1.0 - settings.average)
-            else:
-                self.averaged[name].copy_(tensor)
-        return float(value.detach())
-
-    def save(self, path: Path, header: dict[str, Any], epoch: int) -> None:
-        tensors = {f"student.{name}": value for name, value in self.student.state_dict().items()}
-        tensors |= {f"averaged.{name}": value for name, value in self.averaged.items()}
-        for place, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{place}.{name}": value for name, value in state.items()}
-        save_checkpoint(path, Checkpoint(tensors, {**header, "epoch": epoch}))
-
-    def load(self, path: Path, header: dict[str, Any]) -> int:
-        """Takes up a run where it stopped; returns the number of epochs done."""
-        checkpoint = load_checkpoint(path)
-        epoch = int(checkpoint.header["epoch"])
-        _check_same(path, {key: value for key, value in checkpoint.header.items() if key != "epoch"}, header)
-        parts: dict[str, dict[str, Tensor]] = {"student": {}, "averaged": {}, "optimiser": {}}
-        for name, tensor in checkpoint.tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
-        self.student.load_state_dict(parts["student"])
-        self.averaged = {name: value.to(self.device) for name, value in parts["averaged"].items()}
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimiser"].items():
-            place, _, key = name.partition(".")
-            state.setdefault(int(place), {})[key] = tensor
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
-        return epoch
+    Raises:
+        UsageError: the message says what to do.
+    """
+    if recipe.distillation and not given:
+        raise UsageError(f"recipe {recipe.name} distils: give --teacher FOLDER, made with edge-sser train teacher")
+    if given and not recipe.distillation:
+        raise UsageError(f"recipe {recipe.name} has no [distillation], so a teacher is of no use: leave --teacher out")
 
 
-def _learning_rate(settings: Optimisation, progress: float) -> float:
-    """Cosine with a linear rise; progress 0..1 of the run."""
-    if progress < settings.warmup:
-        return settings.learning_rate * (progress + 1e-3) / (settings.warmup + 1e-3)
-    rest = (progress - settings.warmup) / (1.0 - settings.warmup)
-    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * rest))
+class _StudentTask(Task):
+    """A student and what it hears."""
+
+    net: Student
+
+    def __init__(
+        self,
+        training: Sequence[Utterance],
+        recipe: Recipe,
+        store: FeatureStore,
+        device: torch.device,
+        lesson: Lesson | None,
+        world: World,
+    ) -> None:
+        super().__init__()
+        self.device = device
+        self.net = make_student(recipe, len(EMOTIONS))
+        share_batch_norm(self.net, world)
+        self._recipe = recipe
+        self._world = world
+        self._lesson: Lesson | None = None
+        self._validator: Validator | None = None
+        self.distiller: Distiller | None = None
+        kept = list(range(len(training)))
+        if recipe.validation is not None:
+            kept, aside = set_aside(training, recipe.validation.share)
+            self._validator = Validator([training[place] for place in aside], recipe.preset, store)
+        if recipe.distillation is not None and lesson is not None:
+            self._lesson = lesson.select(torch.tensor(kept), device)
+            self.distiller = Distiller(recipe.distillation, self.net.head.in_features, self._lesson.outputs)
+        training = [training[place] for place in kept]
+        self._sampler = Sampler(training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
+        self._augmenter = Augmenter(recipe.augmentation)
+        self._clips = [torch.from_numpy(store[utterance].copy()) for utterance in training]
+        self._targets = make_targets(training, recipe.preset)
+        self.to(device)
+
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        return self._sampler.epoch(random)
+
+    def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        windows = self._augmenter(
+            [self._clips[place] for place in places.tolist()], generator, self._world.rows(places.numel())
+        ).to(self.device)
+        mixup = self._recipe.augmentation.mixup
+        share = _share(mixup, generator) if mixup else 1.0
+        if mixup:
+            windows = share * windows + (1.0 - share) * windows.flip(0)  # row n with row batch - 1 - n
+        embedded = self._world.gather(self.net.embed(windows).float(), places.numel())
+        logits = self.net.decide(embedded)
+        parts = self._parts(windows, embedded, logits, places)
+        return mixed(parts, self._parts(windows, embedded, logits, places.flip(0)), share) if mixup else parts
+
+    def _parts(self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor) -> dict[str, Tensor]:
+        targets = self._targets[places].to(self.device)
+        parts = label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
+        if self.distiller is not None and self._lesson is not None:
+            taught = self._lesson.of(places, windows, self._world)
+            parts |= self.distiller.losses(logits, embedded, taught, targets.allowed)
+        return parts
+
+    def scores(self) -> dict[str, float]:
+        return self._validator(self.net, self.device) if self._validator else {}
 
 
-def _low_precision(settings: Optimisation, device: torch.device) -> bool:
-    if settings.precision != "auto":
-        return settings.precision == "bfloat16"
-    # Without matrix units for it, bfloat16 is slower than float32.
-    return device.type == "cuda" or "amx_bf16" in Path("/proc/cpuinfo").read_text("utf-8")
+def _share(mixup: float, generator: torch.Generator) -> float:
+    """Drawn from Beta(mixup, mixup): the first clip's share of a mixed window."""
+    random = np.random.default_rng(int(torch.randint(1 << 62, (), generator=generator)))
+    return float(random.beta(mixup, mixup))
 
 
 def data_key(training: Sequence[Utterance]) -> str:
@@ -196,8 +190,9 @@ def _describe(training: Sequence[Utterance]) -> list[dict[str, Any]]:
     ]
 
 
-def _check_same(path: Path, found: Any, expected: dict[str, Any]) -> None:
-    if dict(found) != expected:
-        raise TrainingError(
-            f"{path} comes from another recipe or other data: choose another --out, or remove the folder to start anew"
-        )
+def _of_this_version(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The header with the settings that recipes have got since, at the values that change nothing."""
+    try:
+        return {**header, "recipe": Recipe.model_validate(header["recipe"]).model_dump(mode="json")}
+    except (KeyError, ValueError):
+        return header

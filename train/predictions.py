@@ -19,7 +19,7 @@ from .audio import read_audio
 from .corpora.table import Utterance
 from .dataset import windows
 from .labels import EMOTIONS
-from .students.cnn import CompactCnn
+from .students.student import Student
 
 _CLASSES = tuple(f"p_{name}" for name in EMOTIONS)
 COLUMNS = ("path", "corpus", "speaker", "sex", "fold", "emotion", "intensity", *_CLASSES, "stress")
@@ -47,7 +47,7 @@ class Prediction:
 
 
 def predict(
-    student: CompactCnn,
+    student: Student,
     utterances: Sequence[Utterance],
     *,
     gain_db: float = 0.0,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from edge_sser.errors import SettingsError
 from edge_sser.settings import Section
@@ -17,17 +19,37 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
+AnySection = TypeVar("AnySection", bound=Section)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+
+
+class StudentKind(str, Enum):
+    """The networks there are."""
+
+    COMPACT_CNN = "compact-cnn"
+    COLUMN_VIT = "column-vit"
 
 
 class Student(Section):
     """The network."""
 
-    kind: Literal["compact-cnn"]
-    width: int = Field(ge=2, le=64)
-    """Channels of the stem."""
+    kind: StudentKind
+    width: int = Field(ge=2, le=256)
+    """What its size grows with. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit:
+    values in a token, a multiple of 8 from 40 (66 k) to 112 (479 k). Wider ones are for teachers."""
+    token_frames: Literal[1, 2] = 2
+    """column-vit alone: frames that a token stands for."""
     dropout: Share
+
+    @model_validator(mode="after")
+    def _check_width(self) -> Student:
+        if self.kind is StudentKind.COLUMN_VIT and self.width % 8:
+            raise ValueError("width: a column-vit's must be a multiple of 8")
+        return self
 
 
 class Optimisation(Section):
@@ -66,6 +88,44 @@ class Losses(Section):
     intensity: float = Field(ge=0.0)
 
 
+class Hears(str, Enum):
+    """What the teacher is asked about."""
+
+    CLEAN = "clean"
+    """The clip as it was recorded, whatever the student hears of it."""
+    STUDENT = "student"
+    """The very window that the student hears. Only teachers that listen to log-mel windows can: the ensemble."""
+
+
+class Distillation(Section):
+    """What the student learns from a teacher beside its labels. The weights are of parts of the loss; 0: not used."""
+
+    teacher_hears: Hears = Hears.CLEAN
+    temperature: Positive = 2.0
+    """Divides the logits of both before they are compared as probabilities."""
+    emotion: float = Field(default=0.0, ge=0.0)
+    """Kullback-Leibler divergence of the emotions' probabilities."""
+    stress: float = Field(default=0.0, ge=0.0)
+    """The same of the probability of stress."""
+    concordance: float = Field(default=0.0, ge=0.0)
+    """1 - concordance correlation of the probability of stress over the batch."""
+    features: float = Field(default=0.0, ge=0.0)
+    """Distance of the student's embedding, after a projection, from the teacher's."""
+    similarity: float = Field(default=0.0, ge=0.0)
+    """Difference in which clips of the batch the two find alike."""
+
+
+class Validation(Section):
+    """Speakers of the training side kept aside to choose an epoch."""
+
+    share: Share
+    """Of each corpus's training speakers, at least one where there are two."""
+    every: int = Field(default=1, ge=1)
+    """Epochs between two looks."""
+    patience: int = Field(default=0, ge=0)
+    """Epochs without a better score after which training ends; 0: never. The best epoch's weights are kept."""
+
+
 class Augmentation(Section):
     """What is done to a window of power spectra on its way to the student; see augment.py."""
 
@@ -100,6 +160,8 @@ class Augmentation(Section):
     """SpecAugment: two masks of up to this many bands."""
     mask_frames: int = Field(ge=0)
     """SpecAugment: two masks of up to this many frames."""
+    mixup: float = Field(default=0.0, ge=0.0)
+    """Windows mixed two by two, in shares drawn from Beta(mixup, mixup); 0: not mixed (Zhang et al., ICLR 2018)."""
 
 
 class Recipe(Section):
@@ -114,29 +176,62 @@ class Recipe(Section):
     sampling: Sampling
     losses: Losses
     augmentation: Augmentation
+    distillation: Distillation | None = None
+    validation: Validation | None = None
 
 
-def read_recipe(name: str) -> Recipe:
+def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """Reads a recipe file, or one that ships, by name.
+
+    Args:
+        name: of a recipe that ships, or of a file.
+        changes: values to be used instead of the recipe's, each KEY=VALUE as in `optimisation.seed=2`.
 
     Raises:
         SettingsError: no such recipe, broken TOML, or a wrong key or value; the message names it.
     """
-    shipped = {
-        Path(entry.name).stem: entry
-        for entry in (resources.files(__package__) / "recipes").iterdir()
-        if entry.name.endswith(".toml")
-    }
+    return read_toml(Recipe, name, resources.files(__package__) / "recipes", changes)
+
+
+def read_toml(kind: type[AnySection], name: str, shipped: Traversable, changes: Sequence[str] = ()) -> AnySection:
+    """Reads a recipe of some kind; arguments and errors as for `read_recipe`.
+
+    Args:
+        kind: what the file describes.
+        name: of a file, or of one in `shipped` without its ending.
+        shipped: the folder of those that ship.
+        changes: KEY=VALUE, each.
+    """
+    found = {Path(entry.name).stem: entry for entry in shipped.iterdir() if entry.name.endswith(".toml")}
     try:
-        text = shipped[name].read_text("utf-8") if name in shipped else Path(name).read_text("utf-8")
-    except OSError as error:
+        text = found[name].read_text("utf-8") if name in found else Path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SettingsError(
-            f"recipe {name}: {error.strerror or error}: give a .toml file or one of {', '.join(sorted(shipped))}"
+            f"recipe {name}: {reason}: give a .toml file or one of {', '.join(sorted(found))}"
         ) from None
     try:
-        return Recipe.model_validate(tomllib.loads(text))
+        values = tomllib.loads(text)
+        for change in changes:
+            _change(values, change)
+        return kind.model_validate(values)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"recipe {name}: not TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise SettingsError(f"recipe {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    key, separator, text = change.partition("=")
+    *tables, last = key.strip().split(".")
+    if not separator or not last:
+        raise SettingsError(f"--set {change}: expected KEY=VALUE, for example optimisation.seed=2")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"--set {change}: {table} is a value of the recipe, not a table")
+    try:
+        values[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = text.strip()  # a bare word

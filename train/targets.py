@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .corpora.table import Utterance
 from .labels import EMOTIONS, PRESETS
 from .recipe import Losses
-from .students.cnn import Logits
+from .students.student import Logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,19 @@ def make_targets(utterances: Sequence[Utterance], preset: str) -> Targets:
     )
 
 
-def loss(logits: Logits, targets: Targets, weights: Losses, label_smoothing: float) -> Tensor:
-    """The weighted sum of the parts, each averaged over the clips whose label is known."""
+def label_losses(logits: Logits, targets: Targets, weights: Losses, label_smoothing: float) -> dict[str, Tensor]:
+    """The weighted parts of the loss, each averaged over the clips whose label is known."""
     log_probability = logits.emotions.masked_fill(~targets.allowed, -1e4).log_softmax(dim=1)
     even = targets.allowed / targets.allowed.sum(dim=1, keepdim=True)
     goal = torch.lerp(F.one_hot(targets.emotion, len(EMOTIONS)).float(), even, label_smoothing)
     emotion = -(goal * log_probability).sum(dim=1).mean()
     stress = _binary(logits.stress, targets.stress, label_smoothing)
     intensity = _binary(logits.intensity, targets.intensity, label_smoothing)
-    return weights.emotion * emotion + weights.stress * stress + weights.intensity * intensity
+    return {
+        "emotion": weights.emotion * emotion,
+        "stress": weights.stress * stress,
+        "intensity": weights.intensity * intensity,
+    }
 
 
 def _binary(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:

@@ -37,7 +37,7 @@ def toy_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe that learns the toy corpus in seconds."""
     from edge_sser.train.recipe import read_recipe
 
-    values = read_recipe("sser-cnn").model_dump(mode="json")
+    values = read_recipe("sser-cnn").model_dump(mode="json", exclude_none=True)
     values["name"] = "toy"
     values["student"]["width"] = 4
     values["optimisation"] |= {"epochs": 5, "clips_per_epoch": 160, "batch": 16, "average": 0.8, "precision": "float32"}

@@ -12,7 +12,7 @@ from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, load_student
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.dataset import FeatureStore, windows
 from edge_sser.train.evaluate import evaluate
-from edge_sser.train.fit import fit
+from edge_sser.train.fit import Epoch, fit
 from edge_sser.train.folds import split
 from edge_sser.train.predictions import predict
 from edge_sser.train.recipe import Recipe, read_recipe
@@ -56,15 +56,15 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     class Interruption(KeyboardInterrupt):
         pass
 
-    def kill(epoch: int, loss: float) -> None:
-        if epoch == 2:
+    def kill(epoch: Epoch) -> None:
+        if epoch.number == 2:
             raise Interruption
 
     training = split(rows, 1)[0]
     with pytest.raises(Interruption):
         fit(training, recipe, store, tmp_path, kill)
     epochs: list[int] = []
-    path = fit(training, recipe, store, tmp_path, lambda epoch, loss: epochs.append(epoch))
+    path = fit(training, recipe, store, tmp_path, lambda epoch: epochs.append(epoch.number))
     assert epochs == [3, 4, 5]
     expected, found = load_checkpoint(whole), load_checkpoint(path)
     assert expected.header == found.header

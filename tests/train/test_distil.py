@@ -1,0 +1,212 @@
+"""Teachers made of students, and what a student learns from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edge_sser.errors import TrainingError, UsageError
+from edge_sser.train.audio import read_audio
+from edge_sser.train.checkpoint import load_student
+from edge_sser.train.corpora.table import Utterance, read_table
+from edge_sser.train.dataset import FeatureStore
+from edge_sser.train.distill import Distiller, concordance, similarity_difference
+from edge_sser.train.fit import data_key, fit
+from edge_sser.train.folds import split
+from edge_sser.train.labels import EMOTIONS
+from edge_sser.train.predictions import predict
+from edge_sser.train.recipe import Distillation, Hears, Recipe, read_recipe
+from edge_sser.train.students.student import Logits
+from edge_sser.train.teachers.ensemble import Ensemble
+from edge_sser.train.teachers.lesson import open_lesson
+from edge_sser.train.teachers.make import make_ensemble
+from edge_sser.train.teachers.outputs import OUTPUTS_FILE, Outputs, read_outputs
+
+UNLABELLED = {"emotion": 0.0, "stress": 0.0, "intensity": 0.0}
+
+
+def outputs(clips: int = 6, seed: int = 0) -> Outputs:
+    random = torch.Generator().manual_seed(seed)
+    return Outputs(
+        features=torch.randn(clips, 5, generator=random),
+        emotions=torch.randn(clips, 8, generator=random),
+        stress=torch.randn(clips, generator=random),
+    )
+
+
+def losses(
+    student: Outputs, teacher: Outputs, allowed: torch.Tensor | None = None, **weights: float
+) -> dict[str, float]:
+    settings = Distillation.model_validate({"temperature": 2.0, **weights})
+    allowed = torch.ones(len(teacher.stress), 8, dtype=torch.bool) if allowed is None else allowed
+    logits = Logits(stress=student.stress, emotions=student.emotions, intensity=torch.zeros_like(student.stress))
+    parts = Distiller(settings, 5, teacher).losses(logits, student.features, teacher, allowed)
+    return {name: float(value.detach()) for name, value in parts.items()}
+
+
+def test_a_student_that_says_what_its_teacher_says_has_nothing_to_learn() -> None:
+    weights = {"emotion": 1.0, "stress": 1.0, "concordance": 1.0, "similarity": 1.0}
+    assert losses(outputs(), outputs(), **weights)["taught emotion"] == pytest.approx(0.0, abs=1e-6)
+    same = losses(outputs(), outputs(), **weights)
+    other = losses(outputs(seed=1), outputs(), **weights)
+    assert same["taught stress"] == pytest.approx(0.0, abs=1e-6)
+    assert same["concordance"] == pytest.approx(0.0, abs=1e-4)
+    assert all(other[name] > 0.05 for name in ("taught emotion", "taught stress", "concordance", "similarity"))
+
+
+def test_soft_labels_are_compared_at_the_temperature_and_over_the_corpus_s_own_classes() -> None:
+    student, teacher = outputs(1, seed=1), outputs(1)
+    allowed = torch.tensor([[True, False, True, True, False, False, False, False]])
+    wanted = np.exp(teacher.emotions.numpy()[0, [0, 2, 3]] / 2)
+    said = np.exp(student.emotions.numpy()[0, [0, 2, 3]] / 2)
+    wanted, said = wanted / wanted.sum(), said / said.sum()
+    expected = 4.0 * float(np.sum(wanted * np.log(wanted / said)))
+    assert losses(student, teacher, allowed, emotion=0.5)["taught emotion"] == pytest.approx(0.5 * expected, rel=1e-4)
+    p, q = (1 / (1 + math.exp(-float(value.stress) / 2)) for value in (teacher, student))
+    expected = 4.0 * (p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+    assert losses(student, teacher, stress=1.0)["taught stress"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_concordance_punishes_a_shift_that_correlation_forgives() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.normal(0.0, 1.0, 50), random.normal(0.5, 2.0, 50)
+    expected = (
+        2 * np.cov(first, second, bias=True)[0, 1] / (first.var() + second.var() + (first.mean() - second.mean()) ** 2)
+    )
+    assert float(concordance(torch.from_numpy(first), torch.from_numpy(second))) == pytest.approx(expected, rel=1e-4)
+    assert float(concordance(torch.from_numpy(first), torch.from_numpy(first + 1.0))) < 0.8
+
+
+def test_which_clips_are_alike_does_not_depend_on_how_an_embedding_is_turned() -> None:
+    features = outputs(20).features
+    features = features - features.mean(dim=0)
+    turned = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(3)))[0]
+    assert float(similarity_difference(features @ turned + 7.0, features)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_part_that_is_switched_off_costs_nothing() -> None:
+    assert losses(outputs(), outputs()) == {}
+    assert set(losses(outputs(), outputs(), features=1.0)) == {"features"}
+
+
+@pytest.fixture(scope="module")
+def rows(toy_table: Path) -> Sequence[Utterance]:
+    return read_table(toy_table)
+
+
+@pytest.fixture(scope="module")
+def store(rows: Sequence[Utterance], tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    torch.set_num_threads(1)
+    return FeatureStore(rows, tmp_path_factory.mktemp("features"))
+
+
+def changed(toy_recipe: Path, **tables: Mapping[str, Any]) -> Recipe:
+    values = read_recipe(str(toy_recipe)).model_dump(mode="json", exclude_none=True)
+    for name, table in tables.items():
+        values[name] = {**values.get(name, {}), **table}
+    return Recipe.model_validate(values)
+
+
+@pytest.fixture(scope="module")
+def members(
+    rows: Sequence[Utterance], store: FeatureStore, toy_recipe: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """Two nets of different width that have not heard fold 1."""
+    folder = tmp_path_factory.mktemp("members")
+    return [
+        fit(split(rows, 1)[0], changed(toy_recipe, student={"width": width}), store, folder / str(width))
+        for width in (4, 5)
+    ]
+
+
+@pytest.fixture(scope="module")
+def teacher(rows: Sequence[Utterance], members: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "fold-1"
+    make_ensemble(split(rows, 1)[0], members, folder)
+    return folder
+
+
+def test_an_ensemble_says_the_mean_of_what_its_members_say(rows: Sequence[Utterance], members: list[Path]) -> None:
+    training, test = split(rows, 1)
+    said = Ensemble(members, data_key(training))(read_audio(test[0].path)).mean()
+    single = [Ensemble([path], data_key(training))(read_audio(test[0].path)).mean() for path in members]
+    assert torch.allclose(said.stress, (single[0].stress + single[1].stress) / 2, atol=1e-5)
+    assert said.features.shape == (1, 6 * 4 + 6 * 5)
+    whole = predict(load_student(members[0])[0], test[:1])[0]
+    assert float(single[0].stress.sigmoid()) == pytest.approx(whole.stress, abs=1e-5)
+
+
+@pytest.mark.parametrize("hears", list(Hears))
+def test_a_student_without_labels_comes_to_agree_with_its_teacher_about_strangers(
+    rows: Sequence[Utterance], store: FeatureStore, teacher: Path, members: list[Path], toy_recipe: Path,
+    tmp_path: Path, hears: Hears,
+) -> None:  # fmt: skip
+    training, test = split(rows, 1)
+    recipe = changed(
+        toy_recipe,
+        losses=UNLABELLED,
+        distillation={
+            "teacher_hears": hears.value, "emotion": 1.0, "stress": 1.0, "features": 0.5, "similarity": 1.0,
+            "concordance": 0.5,
+        },
+    )  # fmt: skip
+    lesson = open_lesson(teacher, training, data_key(training), hears)
+    path = fit(training, recipe, store, tmp_path, lesson=lesson)
+    student, _, header = load_student(path)
+    assert header["teacher"]["kind"] == "ensemble"
+    found = [item.stress for item in predict(student, test)]
+    ensemble = Ensemble(members, data_key(training))
+    wanted = [float(ensemble(read_audio(clip.path)).mean().stress.sigmoid()) for clip in test]
+    assert np.corrcoef(found, wanted)[0, 1] > 0.9
+
+
+def test_a_teacher_is_asked_once(rows: Sequence[Utterance], teacher: Path, members: list[Path]) -> None:
+    training = split(rows, 1)[0]
+    before = (teacher / OUTPUTS_FILE).stat().st_mtime_ns
+    asked: list[Utterance] = []
+    make_ensemble(training, members, teacher, asked.append)
+    assert not asked
+    assert (teacher / OUTPUTS_FILE).stat().st_mtime_ns == before
+    with pytest.raises(TrainingError, match="another"):
+        make_ensemble(training, members[:1], teacher)
+
+
+def test_a_teacher_that_heard_the_test_speakers_is_refused(
+    rows: Sequence[Utterance], teacher: Path, members: list[Path], tmp_path: Path
+) -> None:
+    other = split(rows, 2)[0]
+    with pytest.raises(TrainingError, match="other recordings"):
+        make_ensemble(other, members, tmp_path)
+    with pytest.raises(TrainingError, match="test speakers"):
+        open_lesson(teacher, other, data_key(other), Hears.CLEAN)
+
+
+def test_outputs_come_in_the_order_asked_for_and_a_damaged_file_is_named(
+    rows: Sequence[Utterance], teacher: Path, tmp_path: Path
+) -> None:
+    training = split(rows, 1)[0]
+    there, _ = read_outputs(teacher / OUTPUTS_FILE, training, data_key(training))
+    back, _ = read_outputs(teacher / OUTPUTS_FILE, training[::-1], data_key(training))
+    assert torch.equal(there.emotions.flip(0), back.emotions)
+    assert there.emotions.shape == (len(training), len(EMOTIONS))
+    data = (teacher / OUTPUTS_FILE).read_bytes()
+    (tmp_path / OUTPUTS_FILE).write_bytes(data[: len(data) // 2])
+    with pytest.raises(TrainingError, match=r"outputs\.safetensors.*train teacher"):
+        open_lesson(tmp_path, training, data_key(training), Hears.CLEAN)
+
+
+def test_a_recipe_that_distils_asks_for_its_teacher_and_one_that_does_not_refuses_it(
+    rows: Sequence[Utterance], store: FeatureStore, teacher: Path, toy_recipe: Path, tmp_path: Path
+) -> None:
+    training = split(rows, 1)[0]
+    with pytest.raises(UsageError, match="--teacher"):
+        fit(training, changed(toy_recipe, distillation={"emotion": 1.0}), store, tmp_path)
+    lesson = open_lesson(teacher, training, data_key(training), Hears.CLEAN)
+    with pytest.raises(UsageError, match=r"no \[distillation\]"):
+        fit(training, changed(toy_recipe), store, tmp_path, lesson=lesson)

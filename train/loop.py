@@ -1,0 +1,299 @@
+"""The training loop, whatever is trained. It resumes after an interruption; one seed gives one result."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge_sser.errors import TrainingError
+
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .parallel import World
+from .recipe import Optimisation, Validation
+
+MODEL_FILE = "model.safetensors"
+BEST_FILE = "best.safetensors"
+LAST_FILE = "last.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What an epoch gave.
+
+    Attributes:
+        number: from 1.
+        loss: mean over its batches.
+        parts: of the loss, weighted, by name.
+        scores: of the averaged weights on the validation speakers, 0..1; empty when none were taken.
+    """
+
+    number: int
+    loss: float
+    parts: Mapping[str, float]
+    scores: Mapping[str, float]
+
+
+class Task(nn.Module, ABC):
+    """What is learnt: a net, what else is trained beside it, and the loss."""
+
+    net: nn.Module
+    """What is kept."""
+    device: torch.device
+
+    @abstractmethod
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """The clips of an epoch, by their place in the training side."""
+
+    @abstractmethod
+    def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The weighted parts of the loss of a batch.
+
+        Args:
+            places: int64 [batch], of the clips; the same in all processes.
+            generator: the only source of chance beside torch's own.
+        """
+
+    def scores(self) -> dict[str, float]:
+        """Of `net` as it is, on the validation speakers: 0..1 each, more is better. Empty when there are none."""
+        return {}
+
+    def rate(self, name: str) -> float:
+        """The share of the learning rate that a parameter gets."""
+        return 1.0
+
+
+def run(
+    task: Task,
+    settings: Optimisation,
+    folder: Path,
+    header: Mapping[str, Any],
+    *,
+    validation: Validation | None = None,
+    world: World | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Path:
+    """Trains to the end and returns the file of the averaged weights: of the best epoch with validation, or the last.
+
+    An interrupted run goes on at its last whole epoch and ends with the same weights as if it had not been interrupted
+    (same machine, same number of threads and processes).
+
+    Args:
+        task: made after `seed`.
+        settings: of the recipe.
+        folder: of this run.
+        header: what the checkpoint says of itself; a folder with another one is refused.
+        validation: how often to take scores, and when to stop.
+        world: the processes that train together.
+        on_epoch: called after each epoch.
+
+    Raises:
+        TrainingError: the folder holds another run, the loss is no number any more, or a checkpoint cannot be written.
+    """
+    training = _Training(task, settings, header, world or World())
+    last_path, best_path, path = folder / LAST_FILE, folder / BEST_FILE, folder / MODEL_FILE
+    if last_path.exists():
+        training.load(last_path)
+    while not training.ended(validation):
+        epoch = training.epoch(validation)
+        if training.best_epoch == epoch.number:
+            training.save_model(best_path)
+        training.save_state(last_path)
+        on_epoch(epoch)
+    if training.world.first:
+        training.save_model(path, load_checkpoint(best_path).tensors if training.best_epoch else None)
+        best_path.unlink(missing_ok=True)
+        last_path.unlink()
+    training.world.wait()
+    return path
+
+
+class _Training:
+    """The state of a run."""
+
+    def __init__(self, task: Task, settings: Optimisation, header: Mapping[str, Any], world: World) -> None:
+        self.task = task
+        self.settings = settings
+        self.header = header
+        self.world = world
+        self.history: list[Epoch] = []
+        self.best_epoch = 0
+        named = [(name, value) for name, value in task.named_parameters() if value.requires_grad]
+        self.parameters = [value for _, value in named]
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, value in named:
+            groups.setdefault(task.rate(name), []).append(value)
+        self.optimiser = torch.optim.AdamW(
+            [{"params": values, "share": share} for share, values in groups.items()],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self.kept = {name for name, _ in named} | {name for name, _ in task.named_buffers()}
+        self.averaged = {name: value.clone() for name, value in self._state().items()}
+        self.low_precision = low_precision(settings, task.device)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.task.state_dict().items() if name in self.kept}
+
+    def ended(self, validation: Validation | None) -> bool:
+        done = len(self.history)
+        patience = validation.patience if validation else 0
+        return done >= self.settings.epochs or bool(patience and done - self.best_epoch >= patience)
+
+    def epoch(self, validation: Validation | None) -> Epoch:
+        """One epoch; its chance depends on the seed and its number alone, so that it can be repeated."""
+        settings = self.settings
+        number = len(self.history) + 1
+        seed = settings.seed * 100_000 + number
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        order = self.task.order(np.random.default_rng(seed))
+        batches = [order[start : start + settings.batch] for start in range(0, order.size, settings.batch)]
+        if len(batches) > 1 and batches[-1].size < 2:  # batch norm cannot take a single clip
+            batches.pop()
+        self.task.train()
+        totals: dict[str, float] = {}
+        for index, batch in enumerate(batches):
+            rate = _learning_rate(settings, (number - 1 + index / len(batches)) / settings.epochs)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate * group["share"]
+            for name, value in self._step(torch.from_numpy(batch), generator, f"epoch {number}, batch {index + 1}"):
+                totals[name] = totals.get(name, 0.0) + value / len(batches)
+        scores = {}
+        if validation and (number % validation.every == 0 or number == settings.epochs):
+            scores = self._scores()
+            if self._better(scores):
+                self.best_epoch = number
+        epoch = Epoch(number, sum(totals.values()), totals, scores)
+        self.history.append(epoch)
+        return epoch
+
+    def _step(self, places: Tensor, generator: torch.Generator, where: str) -> list[tuple[str, float]]:
+        with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.low_precision):
+            parts = self.task.losses(places, generator)
+        values = [(name, float(value.detach())) for name, value in parts.items()]
+        for name, value in values:
+            if not math.isfinite(value):
+                raise _diverged(f"loss ({name})", value, where)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
+        self.world.average_gradients(self.parameters)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_gradient))
+        if not math.isfinite(norm):
+            raise _diverged("norm of the gradient", norm, where)
+        self.optimiser.step()
+        for name, tensor in self._state().items():
+            if tensor.is_floating_point():
+                self.averaged[name].lerp_(tensor, 1.0 - self.settings.average)
+            else:
+                self.averaged[name].copy_(tensor)
+        return values
+
+    def _scores(self) -> dict[str, float]:
+        weights = {name: value.clone() for name, value in self._state().items()}
+        self.task.load_state_dict(self.averaged, strict=False)
+        self.task.eval()
+        with torch.inference_mode():
+            scores = self.task.scores()
+        self.task.load_state_dict(weights, strict=False)
+        return scores
+
+    def _better(self, scores: Mapping[str, float]) -> bool:
+        if not scores:
+            return False
+        best = self.history[self.best_epoch - 1].scores if self.best_epoch else {}
+        return not best or sum(scores.values()) > sum(best.values())
+
+    def save_model(self, path: Path, tensors: Mapping[str, Tensor] | None = None) -> None:
+        """Writes the averaged weights of the net, or other ones."""
+        if self.world.first:
+            if tensors is None:
+                averaged = self.averaged.items()
+                tensors = {name.removeprefix("net."): value for name, value in averaged if name.startswith("net.")}
+            header = {**self.header, "history": [asdict(epoch) for epoch in self.history]}
+            save_checkpoint(path, Checkpoint(tensors, header))
+
+    def save_state(self, path: Path) -> None:
+        """Writes all that going on needs."""
+        if not self.world.first:
+            return
+        tensors = {f"weights/{name}": value for name, value in self._state().items()}
+        tensors |= {f"averaged/{name}": value for name, value in self.averaged.items()}
+        for place, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{place}/{name}": value for name, value in state.items()}
+        progress = {"history": [asdict(epoch) for epoch in self.history], "best": self.best_epoch}
+        save_checkpoint(path, Checkpoint(tensors, {**self.header, "progress": progress}))
+
+    def load(self, path: Path) -> None:
+        """Takes up a run where it stopped."""
+        checkpoint = load_checkpoint(path)
+        check_same(path, checkpoint.header, self.header)
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "averaged": {}, "optimiser": {}}
+        try:
+            for name, tensor in checkpoint.tensors.items():
+                part, _, rest = name.partition("/")
+                parts[part][rest] = tensor
+            self.task.load_state_dict(parts["weights"], strict=False)
+            self.averaged = {name: parts["averaged"][name].to(self.task.device) for name in self.averaged}
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in parts["optimiser"].items():
+                place, _, key = name.partition("/")
+                state.setdefault(int(place), {})[key] = tensor
+            self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+            progress = checkpoint.header["progress"]
+            self.history = [Epoch(**epoch) for epoch in progress["history"]]
+            self.best_epoch = int(progress["best"])
+        except (KeyError, ValueError, RuntimeError, TypeError):
+            raise TrainingError(
+                f"{path} was written by another version: remove the folder to start anew, or go on with that version"
+            ) from None
+
+
+def seed(settings: Optimisation) -> torch.device:
+    """Fixes chance before a task is made, and says where it is to be computed."""
+    torch.manual_seed(settings.seed)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid that costs a fifth of the time
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuses a file of another run.
+
+    Raises:
+        TrainingError: what the run is made of is not the same.
+    """
+    if any(found.get(name) != value for name, value in expected.items()):
+        raise TrainingError(
+            f"{path} comes from another recipe or other data: choose another --out, or remove the folder to start anew"
+        )
+
+
+def low_precision(settings: Optimisation, device: torch.device) -> bool:
+    """Whether to multiply in bfloat16."""
+    if settings.precision != "auto":
+        return settings.precision == "bfloat16"
+    # Without matrix units for it, bfloat16 is slower than float32.
+    return device.type == "cuda" or "amx_bf16" in Path("/proc/cpuinfo").read_text("utf-8")
+
+
+def _diverged(what: str, value: float, where: str) -> TrainingError:
+    return TrainingError(
+        f"the {what} is {value} in {where}: lower optimisation.learning_rate; the last good epoch is kept"
+    )
+
+
+def _learning_rate(settings: Optimisation, progress: float) -> float:
+    """Cosine with a linear rise; progress 0..1 of the run."""
+    if progress < settings.warmup:
+        return settings.learning_rate * (progress + 1e-3) / (settings.warmup + 1e-3)
+    rest = (progress - settings.warmup) / (1.0 - settings.warmup)
+    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * rest))

@@ -1,0 +1,77 @@
+"""The column ViT: a transformer whose tokens are columns of the spectrogram, all bands over one or two frames.
+
+Two small convolutions look along the bands before a column is cut: without them a voice half a band higher is another
+token altogether. The rest is what a transformer is, in plain matrix products that ONNX Runtime and TensorRT know.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edge_sser.features import FEATURES
+
+from .student import Student, standardise
+
+DEPTH = 4
+HEADS = 4
+
+
+class ColumnVit(Student):
+    """Log-mel window in, logits out."""
+
+    def __init__(self, *, width: int, token_frames: int, emotions: int, dropout: float) -> None:
+        """Makes the net.
+
+        Args:
+            width: values in a token, a multiple of 8; 40 gives 61 k parameters, 64 gives 157 k, 112 gives 476 k.
+            token_frames: frames that a token stands for, 1 or 2.
+            emotions: classes.
+            dropout: share of the pooled features dropped in training, 0..1.
+        """
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, width // 8, 3, stride=(2, 1), padding=1, bias=False),
+            nn.BatchNorm2d(width // 8),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width // 8, width // 4, 3, stride=(2, token_frames), padding=1, bias=False),
+            nn.BatchNorm2d(width // 4),
+            nn.ReLU(inplace=True),
+        )
+        self.column = nn.Linear(width // 4 * (FEATURES.bands // 4), width)
+        self.position = nn.Parameter(0.02 * torch.randn(FEATURES.frames // token_frames, width))
+        self.blocks = nn.Sequential(*(_Block(width) for _ in range(DEPTH)))
+        self.norm = nn.LayerNorm(width)
+        self.attention = nn.Linear(width, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, emotions + 2)
+
+    def embed(self, sound: Tensor) -> Tensor:
+        """Embeddings, float32 [batch, width], of log-mel windows [batch, frames, bands] in dB."""
+        planes = self.stem(standardise(sound).transpose(1, 2).unsqueeze(1))  # [batch, channels, bands / 4, tokens]
+        tokens = self.column(planes.flatten(1, 2).transpose(1, 2)) + self.position  # [batch, tokens, width]
+        tokens = self.norm(self.blocks(tokens))
+        weights = self.attention(tokens).softmax(dim=1)
+        pooled: Tensor = (tokens * weights).sum(dim=1)
+        return pooled
+
+
+class _Block(nn.Module):
+    """Attention and a small perceptron, each on normalised tokens and added to what came in."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.before_attention = nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.before_perceptron = nn.LayerNorm(width)
+        self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        mixed = self.queries_keys_values(self.before_attention(tokens))
+        queries, keys, values = mixed.unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [batch, heads, tokens, -1]
+        likeness = queries @ keys.transpose(2, 3) * (queries.shape[-1] ** -0.5)
+        seen = likeness.softmax(dim=-1) @ values
+        tokens = tokens + self.out(seen.transpose(1, 2).flatten(2))
+        out: Tensor = tokens + self.perceptron(self.before_perceptron(tokens))
+        return out

@@ -1,0 +1,74 @@
+"""Students, or wider nets of their kind, as a teacher: the mean of what they say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_sser.errors import TrainingError
+from edge_sser.features import log_mel
+
+from ..checkpoint import load_student
+from ..dataset import windows
+from ..labels import EMOTIONS
+from .outputs import Outputs
+
+
+class Ensemble:
+    """Several nets; features are their embeddings side by side, logits the means of theirs."""
+
+    def __init__(self, paths: Sequence[Path], data: str) -> None:
+        """Loads the members.
+
+        Args:
+            paths: checkpoints of finished runs of `train fit`, all of one fold.
+            data: fit.data_key of the training side that all of them must have learnt from: so they have not heard the
+                fold's test speakers.
+
+        Raises:
+            TrainingError: a checkpoint cannot be used, or learnt from other recordings.
+        """
+        self._members = []
+        self._names = []
+        for path in paths:
+            student, recipe, header = load_student(path)
+            if header["data"] != data or tuple(header["emotions"]) != EMOTIONS:
+                raise TrainingError(
+                    f"{path} was trained on other recordings than this table leaves for its fold: an ensemble is made "
+                    "of runs of the same table"
+                )
+            self._members.append(student.requires_grad_(False))
+            self._names.append({"name": recipe.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+
+    def __call__(self, samples: NDArray[np.float32]) -> Outputs:
+        """See Teacher."""
+        with torch.inference_mode():
+            return self.of_windows(torch.from_numpy(windows(log_mel(samples))))
+
+    def describe(self) -> dict[str, Any]:
+        """See Teacher."""
+        return {"kind": "ensemble", "members": self._names}
+
+    def to(self, device: torch.device) -> Ensemble:
+        """Moves the members to a device."""
+        for member in self._members:
+            member.to(device)
+        return self
+
+    def of_windows(self, log_mel: Tensor) -> Outputs:
+        """What it says of log-mel windows, float32 [batch, frames, bands] in dB; no gradients."""
+        with torch.no_grad():
+            embedded = [member.embed(log_mel) for member in self._members]
+            logits = [member.decide(part) for member, part in zip(self._members, embedded, strict=True)]
+            return Outputs(
+                features=torch.cat(embedded, dim=1).float(),
+                emotions=torch.stack([part.emotions for part in logits]).mean(dim=0),
+                stress=torch.stack([part.stress for part in logits]).mean(dim=0),
+            )

@@ -1,0 +1,91 @@
+"""What a teacher says of clips, and the file it is kept in: it is asked once, students are trained often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_sser.errors import TrainingError
+
+from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..corpora.table import Utterance
+
+OUTPUTS_FILE = "outputs.safetensors"
+_REMEDY = "make it with edge-sser train teacher"
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a teacher says, one row a clip or a window.
+
+    Attributes:
+        features: float32 [n, dims], what it decides on; each teacher has its own dims and scale.
+        emotions: float32 [n, classes], logits in the order of labels.EMOTIONS.
+        stress: float32 [n], logits.
+    """
+
+    features: Tensor
+    emotions: Tensor
+    stress: Tensor
+
+    def __getitem__(self, places: Tensor) -> Outputs:
+        return Outputs(self.features[places], self.emotions[places], self.stress[places])
+
+    def to(self, device: torch.device) -> Outputs:
+        """The same on another device."""
+        return Outputs(self.features.to(device), self.emotions.to(device), self.stress.to(device))
+
+    def mean(self) -> Outputs:
+        """One row: the mean of all, as a clip's score is the mean of its windows' logits."""
+        return Outputs(self.features.mean(0, True), self.emotions.mean(0, True), self.stress.mean(0, True))
+
+
+def join(rows: Sequence[Outputs]) -> Outputs:
+    """Rows one below the other."""
+    return Outputs(
+        torch.cat([row.features for row in rows]),
+        torch.cat([row.emotions for row in rows]),
+        torch.cat([row.stress for row in rows]),
+    )
+
+
+def write_outputs(path: Path, clips: Sequence[Utterance], outputs: Outputs, header: Mapping[str, Any]) -> None:
+    """Writes a teacher's outputs, the file under the name always whole.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    tensors = {"features": outputs.features.half(), "emotions": outputs.emotions, "stress": outputs.stress}
+    save_checkpoint(path, Checkpoint(tensors, {**header, "clips": [clip.sha256 for clip in clips]}))
+
+
+def read_outputs(path: Path, clips: Sequence[Utterance], data: str) -> tuple[Outputs, Mapping[str, Any]]:
+    """A teacher's outputs for the training side of a fold, in the order of `clips`, and the file's header.
+
+    Args:
+        path: written by `write_outputs`.
+        clips: whose outputs are wanted.
+        data: fit.data_key of the training side; a teacher of any other may have heard the test speakers.
+
+    Raises:
+        TrainingError: the file is missing or damaged, or of other recordings.
+    """
+    found = load_checkpoint(path, _REMEDY)
+    header = found.header
+    if header.get("data") != data:
+        raise TrainingError(
+            f"{path}: this teacher learnt from other recordings than the student is to, perhaps from its test "
+            "speakers: make it with edge-sser train teacher from the same table"
+        )
+    try:
+        places = {digest: place for place, digest in enumerate(header["clips"])}
+        rows = torch.tensor([places[clip.sha256] for clip in clips])
+        outputs = Outputs(*(found.tensors[name].float() for name in ("features", "emotions", "stress")))
+        return outputs[rows], {name: value for name, value in header.items() if name != "clips"}
+    except (KeyError, IndexError) as error:
+        raise TrainingError(f"{path}: {error} is missing: {_REMEDY}") from None

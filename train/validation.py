@@ -1,0 +1,84 @@
+"""Speakers of the training side that are kept aside to choose an epoch, and what a student scores on them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from edge_sser.errors import TrainingError
+
+from .corpora.table import Utterance
+from .dataset import FeatureStore, windows
+from .labels import EMOTIONS, PRESETS
+from .metrics import auroc, unweighted_accuracy
+from .students.student import Student
+
+_BATCH = 256
+
+
+def set_aside(training: Sequence[Utterance], share: float) -> tuple[list[int], list[int]]:
+    """Places of the utterances to learn from, and of those to validate on; no speaker stands in both.
+
+    Args:
+        training: the training side.
+        share: of each corpus's speakers to keep aside, 0..1, at least one where there are two. Which ones depends on
+            their names alone, so that a fold's choice does not change with another's.
+
+    Raises:
+        TrainingError: nothing to learn from, or nothing to validate on, would be left.
+    """
+    speakers: dict[str, set[str]] = {}
+    for utterance in training:
+        speakers.setdefault(utterance.corpus, set()).add(utterance.speaker)
+    aside = set()
+    for corpus, names in speakers.items():
+        order = sorted(names, key=lambda name: hashlib.sha256(f"{corpus} {name}".encode()).digest())
+        count = min(max(1, round(share * len(order))), len(order) - 1)
+        aside |= {(corpus, name) for name in order[:count]}
+    chosen = [(utterance.corpus, utterance.speaker) in aside for utterance in training]
+    if not any(chosen):
+        raise TrainingError(
+            "recipe: validation: each corpus has one speaker only, none can be kept aside: leave it out"
+        )
+    places = range(len(training))
+    return [place for place in places if not chosen[place]], [place for place in places if chosen[place]]
+
+
+class Validator:
+    """Scores a student on the clips of the speakers kept aside, with the windows that evaluation takes."""
+
+    def __init__(self, utterances: Sequence[Utterance], preset: str, store: FeatureStore) -> None:
+        parts = [windows(store[utterance]) for utterance in utterances]
+        self._windows = torch.from_numpy(np.concatenate(parts))
+        self._clip = torch.from_numpy(np.repeat(np.arange(len(parts)), [part.shape[0] for part in parts]))
+        self._corpus = np.array([utterance.corpus for utterance in utterances])
+        self._emotion = np.array([EMOTIONS.index(utterance.emotion) for utterance in utterances])
+        stress = [PRESETS[preset][utterance.emotion] for utterance in utterances]
+        self._judged = np.array([value is not None for value in stress])
+        self._stress = np.array([value or 0 for value in stress])
+
+    def __call__(self, student: Student, device: torch.device) -> dict[str, float]:
+        """Mean over the corpora of `ua`, the emotions' unweighted accuracy, and `auroc`, of stress; 0..1."""
+        logits = [student(part.to(device)) for part in torch.split(self._windows, _BATCH)]
+        emotions = self._by_clip(torch.cat([part.emotions for part in logits]).cpu())
+        stress = self._by_clip(torch.cat([part.stress for part in logits]).cpu()[:, None])[:, 0]
+        accuracies, areas = [], []
+        for corpus in np.unique(self._corpus):
+            inside = self._corpus == corpus
+            classes = np.unique(self._emotion[inside])
+            decisions = classes[emotions[:, classes].argmax(axis=1)]
+            accuracies.append(unweighted_accuracy(self._emotion[inside], decisions[inside]))
+            inside &= self._judged
+            area = auroc(self._stress[inside], stress[inside])
+            if not math.isnan(area):
+                areas.append(area)
+        return {"ua": float(np.mean(accuracies)), "auroc": float(np.mean(areas)) if areas else 0.5}
+
+    def _by_clip(self, values: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        clips = self._corpus.size
+        total = torch.zeros(clips, values.shape[1], dtype=torch.float64).index_add_(0, self._clip, values.double())
+        return (total / torch.bincount(self._clip, minlength=clips)[:, None]).numpy()
