@@ -10,12 +10,10 @@ import typer
 
 from edge_sser.errors import TrainingError, UsageError, missing_extra
 
-from .teachers.cli import teacher
+from .runs import chosen_folds, run_folder
+from .teachers.cli import teach, teacher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .corpora.table import Utterance
     from .fit import Epoch
     from .predictions import Prediction
 
@@ -75,7 +73,11 @@ def fit(
     ] = None,
     final: Annotated[bool, typer.Option(help="Also train on all speakers: the model to ship.")] = True,
     teacher: Annotated[
-        Path | None, typer.Option(help="Folder of a teacher, from `train teacher`, for a recipe that distils.")
+        str | None,
+        typer.Option(
+            help="For a recipe that distils: the folder of a teacher, from `train teacher`, or the name of a teacher's "
+            "recipe, which is then made in OUT/teacher first."
+        ),
     ] = None,
     change: Annotated[
         list[str] | None,
@@ -96,6 +98,7 @@ def fit(
     from .parallel import join_world
     from .recipe import read_recipe
     from .teachers.lesson import open_lesson
+    from .teachers.recipe import shipped
 
     plan = read_recipe(recipe, change or ())
     check_teacher(plan, teacher is not None)
@@ -109,6 +112,12 @@ def fit(
     ):
         store = FeatureStore(utterances, out / "cache", lambda utterance: bar.update() and None)
         bar.update(len(utterances) - bar.n)
+    taught_in = Path(teacher) if teacher else None
+    if teacher and teacher in shipped():
+        taught_in = out / "teacher"
+        with world.in_turn():
+            if world.first:
+                teach(utterances, runs, teacher, taught_in)
     with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs", disable=world.rank > 0) as bar:
         for position, held_out in enumerate(runs):
             bar.set_description("all speakers" if held_out is None else f"fold {held_out}")
@@ -119,8 +128,8 @@ def fit(
 
             training, _ = split(utterances, held_out)
             lesson = None
-            if teacher and plan.distillation:
-                folder = run_folder(teacher, held_out)
+            if taught_in and plan.distillation:
+                folder = run_folder(taught_in, held_out)
                 lesson = open_lesson(folder, training, data_key(training), plan.distillation.teacher_hears)
             path = fit_student(training, plan, store, run_folder(out, held_out), shown, lesson=lesson, world=world)
             bar.update((position + 1) * plan.optimisation.epochs - bar.n)
@@ -177,24 +186,6 @@ def baseline(
     from .predictions import write_predictions
 
     write_predictions(out, level_only(read_table(table), "quadrant"))
-
-
-def run_folder(out: Path, fold: int | None) -> Path:
-    """Where the student of a fold, or of all speakers, stands below a run's folder."""
-    return out / ("final" if fold is None else f"fold-{fold}")
-
-
-def chosen_folds(utterances: Sequence[Utterance], wanted: Sequence[int] | None, final: bool) -> list[int | None]:
-    """The runs to be made: the folds wanted, or all; and None, all speakers, where `final`.
-
-    Raises:
-        UsageError: the table has no such fold.
-    """
-    folds = sorted({utterance.fold for utterance in utterances})
-    for number in wanted or ():
-        if number not in folds:
-            raise UsageError(f"--fold {number}: the table has the folds {', '.join(map(str, folds))}")
-    return [*(wanted or folds), *([None] if final else [])]
 
 
 def _predict_run(run: Path, table: Path, gain_db: float) -> list[Prediction]:

@@ -29,7 +29,7 @@ from .targets import label_losses, make_targets
 from .teachers.lesson import Lesson
 from .validation import Validator, set_aside
 
-__all__ = ["MODEL_FILE", "Epoch", "data_key", "fit"]
+__all__ = ["MODEL_FILE", "Epoch", "check_teacher", "data_key", "describe", "fit"]
 
 
 def fit(
@@ -65,7 +65,7 @@ def fit(
     header: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "emotions": list(EMOTIONS),
-        "corpora": _describe(training),
+        "corpora": describe(training),
         "data": data_key(training),
     }
     if lesson is not None:
@@ -178,7 +178,8 @@ def data_key(training: Sequence[Utterance]) -> str:
     return key.hexdigest()
 
 
-def _describe(training: Sequence[Utterance]) -> list[dict[str, Any]]:
+def describe(training: Sequence[Utterance]) -> list[dict[str, Any]]:
+    """The corpora of a training side, for a checkpoint's header."""
     names = sorted({utterance.corpus for utterance in training})
     return [
         {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 def teacher(
     table: Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")],
     out: Annotated[Path, typer.Option(help="Folder of the teacher.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A speech encoder with a head: a .toml file, or hubert-base, hubert-large or wavlm-large."),
+    ] = None,
     ensemble: Annotated[
         list[Path] | None,
         typer.Option(
@@ -25,30 +30,41 @@ def teacher(
     ] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Only for this fold's training side; may be repeated.")] = None,
     final: Annotated[bool, typer.Option(help="Also for all speakers: the teacher of the model to ship.")] = True,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Makes a teacher for each fold, which never heard that fold's speakers, and keeps what it says of the others."""
-    from ..cli import chosen_folds, need, run_folder
+    from ..cli import need
 
     need("torch")
     import torch
     from tqdm import tqdm
 
     from ..corpora.table import read_table
-    from ..fit import MODEL_FILE
-    from ..folds import split
-    from .make import make_ensemble
+    from ..runs import chosen_folds
+    from .make import make_ensembles
 
-    if not ensemble:
-        raise UsageError("give --ensemble RUN, the folder of a run of train fit, at least once")
+    if (recipe is None) == (not ensemble):
+        raise UsageError("give either --recipe NAME or --ensemble RUN, the folder of a run of train fit")
     utterances = read_table(table)
     torch.set_num_threads(threads)
-    for held_out in chosen_folds(utterances, fold, final):
-        training, _ = split(utterances, held_out)
-        with tqdm(total=len(training), unit=" recordings", desc=run_folder(out, held_out).name) as bar:
-            members = [run_folder(run, held_out) / MODEL_FILE for run in ensemble]
-            make_ensemble(training, members, run_folder(out, held_out), partial(_step, bar))
+    folds = chosen_folds(utterances, fold, final)
+    if recipe is not None:
+        teach(utterances, folds, recipe, out, change or ())
+    else:
+        make_ensembles(utterances, folds, ensemble or (), out, partial(tqdm, leave=False))
 
 
-def _step(bar: Any, utterance: Utterance) -> None:
-    bar.update()
+def teach(
+    utterances: Sequence[Utterance], folds: Sequence[int | None], recipe: str, out: Path, changes: Sequence[str] = ()
+) -> None:
+    """Makes a teacher from a speech encoder's recipe; see make.make_hubert for the rest."""
+    from tqdm import tqdm
+
+    from .make import make_hubert
+    from .recipe import read_teacher_recipe
+
+    make_hubert(utterances, folds, read_teacher_recipe(recipe, changes), out, partial(tqdm, leave=False))

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_sser.errors import TrainingError
 from edge_sser.features import log_mel
 
+from ..audio import read_audio
 from ..checkpoint import load_student
+from ..corpora.table import Utterance
 from ..dataset import windows
 from ..labels import EMOTIONS
 from .outputs import Outputs
@@ -47,10 +47,9 @@ class Ensemble:
             self._members.append(student.requires_grad_(False))
             self._names.append({"name": recipe.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
 
-    def __call__(self, samples: NDArray[np.float32]) -> Outputs:
+    def __call__(self, clip: Utterance) -> Outputs:
         """See Teacher."""
-        with torch.inference_mode():
-            return self.of_windows(torch.from_numpy(windows(log_mel(samples))))
+        return self.of_windows(torch.from_numpy(windows(log_mel(read_audio(clip.path)))))
 
     def describe(self) -> dict[str, Any]:
         """See Teacher."""

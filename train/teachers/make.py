@@ -1,36 +1,109 @@
-"""Asks a teacher once about all clips of a fold's training side, and keeps what it says."""
+"""Makes the teachers of a table's folds: each hears one training side and is asked once about it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
+
+import torch
 
 from edge_sser.errors import TrainingError
 
-from ..audio import read_audio
 from ..checkpoint import load_checkpoint
 from ..corpora.table import Utterance
 from ..fit import data_key
-from ..loop import check_same
+from ..folds import split
+from ..loop import MODEL_FILE, Epoch, check_same
+from ..runs import run_folder
+from .encoder import load_encoder
 from .ensemble import Ensemble
+from .hidden import HiddenStore
+from .hubert import fit_hubert
 from .lesson import MEMBER_FILE
 from .outputs import OUTPUTS_FILE, join, write_outputs
+from .recipe import TeacherRecipe, Trained
 from .teacher import Teacher
 
-Progress = Callable[[Utterance], None]
+
+class Bar(Protocol):
+    """What is told how far the work is: a tqdm."""
+
+    def __call__(self, *, total: int, unit: str, desc: str) -> Any:
+        """A new one."""
+        ...
 
 
-def make_ensemble(
-    training: Sequence[Utterance], members: Sequence[Path], folder: Path, progress: Progress = lambda utterance: None
+def make_hubert(
+    utterances: Sequence[Utterance], folds: Sequence[int | None], recipe: TeacherRecipe, out: Path, bar: Bar
 ) -> None:
-    """Makes the teacher of a fold from runs of `train fit`; what is there already is left as it is.
+    """Makes the teacher of each fold from a speech encoder; takes up what was interrupted.
+
+    Args:
+        utterances: the table.
+        folds: held out one after the other; None: all speakers.
+        recipe: how.
+        out: folder of the teacher.
+        bar: makes a progress bar.
+
+    Raises:
+        MissingComponentError: transformers is not installed.
+        TrainingError: the encoder cannot be had, or as for `fit.fit`.
+        SourceError: a recording cannot be read.
+    """
+    settings = recipe.encoder
+    encoder = load_encoder(settings.weights, settings.sha256)
+    store = None
+    if settings.trained is Trained.HEAD:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with bar(total=len(utterances), unit=" recordings", desc="hidden states") as shown:
+            store = HiddenStore(encoder, utterances, out / "cache", device, lambda utterance: shown.update() and None)
+    for held_out in folds:
+        training, _ = split(utterances, held_out)
+        folder = run_folder(out, held_out)
+        if store is None:
+            encoder = load_encoder(settings.weights, settings.sha256)
+        with bar(total=recipe.optimisation.epochs, unit=" epochs", desc=f"{folder.name}, training") as shown:
+
+            def on_epoch(epoch: Epoch, shown: Any = shown) -> None:
+                shown.update(epoch.number - shown.n)
+                shown.set_postfix(loss=f"{epoch.loss:.3f}")
+
+            teacher = fit_hubert(training, recipe, encoder, store, folder, on_epoch)
+        ask(teacher, training, folder, bar)
+
+
+def make_ensembles(
+    utterances: Sequence[Utterance], folds: Sequence[int | None], runs: Sequence[Path], out: Path, bar: Bar
+) -> None:
+    """Makes the teacher of each fold from the students of that fold; arguments as for `make_hubert`.
+
+    Args:
+        utterances: the table that the runs were trained on.
+        folds: held out one after the other; None: all speakers.
+        runs: folders of `train fit`.
+        out: folder of the teacher.
+        bar: makes a progress bar.
+
+    Raises:
+        TrainingError: a member learnt from other recordings, or the folder holds another teacher.
+        SourceError: a recording cannot be read.
+    """
+    for held_out in folds:
+        training, _ = split(utterances, held_out)
+        members = [run_folder(run, held_out) / MODEL_FILE for run in runs]
+        make_ensemble(training, members, run_folder(out, held_out), bar)
+
+
+def make_ensemble(training: Sequence[Utterance], members: Sequence[Path], folder: Path, bar: Bar) -> None:
+    """Makes the teacher of a fold; what is there already is left as it is.
 
     Args:
         training: the training side of the fold.
         members: checkpoints of the same fold.
         folder: of the fold; the members are copied there, so that the teacher stays whole when their runs are gone.
-        progress: called after each utterance.
+        bar: makes a progress bar.
 
     Raises:
         TrainingError: a member learnt from other recordings, or the folder holds another teacher.
@@ -44,17 +117,17 @@ def make_ensemble(
             shutil.copyfile(path, folder / MEMBER_FILE.format(number))
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error.strerror or error}): choose another --out") from None
-    ask(teacher, training, folder, progress)
+    ask(teacher, training, folder, bar)
 
 
-def ask(teacher: Teacher, training: Sequence[Utterance], folder: Path, progress: Progress) -> None:
+def ask(teacher: Teacher, training: Sequence[Utterance], folder: Path, bar: Bar) -> None:
     """Writes what a teacher says of each utterance, the mean over its windows, unless it has been done.
 
     Args:
         teacher: has heard nobody but the training side.
         training: of a fold.
         folder: of the fold.
-        progress: called after each utterance.
+        bar: makes a progress bar.
 
     Raises:
         SourceError: a recording cannot be read.
@@ -65,9 +138,10 @@ def ask(teacher: Teacher, training: Sequence[Utterance], folder: Path, progress:
     if path.exists():
         return
     rows = []
-    for utterance in training:
-        rows.append(teacher(read_audio(utterance.path)).mean())
-        progress(utterance)
+    with bar(total=len(training), unit=" recordings", desc=f"{folder.name}, asking") as shown:
+        for utterance in training:
+            rows.append(teacher(utterance).mean())
+            shown.update()
     write_outputs(path, training, join(rows), {"data": data_key(training), "teacher": teacher.describe()})
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..corpora.table import Utterance
 from .outputs import Outputs
 
 
 class Teacher(Protocol):
     """Trained without the test speakers of a fold, and asked about the others."""
 
-    def __call__(self, samples: NDArray[np.float32]) -> Outputs:
+    def __call__(self, clip: Utterance) -> Outputs:
         """What it says of the windows of a clip, one every half second; a shorter clip is repeated to fill one.
 
-        Args:
-            samples: float32 [n], mono, 16 kHz.
+        Raises:
+            SourceError: the recording cannot be read.
         """
         ...
 

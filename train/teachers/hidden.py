@@ -1,0 +1,102 @@
+"""Hidden states of a frozen encoder for all windows of many clips, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_sser.errors import TrainingError
+from edge_sser.features import FEATURES
+
+from ..audio import read_audio
+from ..corpora.table import Utterance
+from ..dataset import HOP_FRAMES
+from .encoder import STEP_FRAMES, Encoder, sound_windows
+
+CLIPS_A_FILE = 200
+_BATCH = 16  # windows at once
+
+
+class HiddenStore:
+    """Hidden states as float16, in files of some hundred clips each: what is done is not done again after a stop.
+
+    A window of HuBERT base takes 0.6 MB, one of the large encoders 1.5 MB.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        utterances: Sequence[Utterance],
+        folder: Path,
+        device: torch.device,
+        progress: Callable[[Utterance], None] = lambda utterance: None,
+    ) -> None:
+        """Opens the store, computing what is not there yet.
+
+        Args:
+            encoder: in evaluation mode.
+            utterances: whose states are wanted.
+            folder: where they are kept; the files are named by what they were computed from.
+            device: to compute on.
+            progress: called after each utterance, computed or found.
+
+        Raises:
+            SourceError: a recording cannot be read.
+            TrainingError: the states cannot be written.
+        """
+        settings = f"{encoder.sha256} {STEP_FRAMES} {HOP_FRAMES} {FEATURES.window_samples}"
+        self._states: dict[str, NDArray[np.float16]] = {}
+        encoder.to(device)
+        for first in range(0, len(utterances), CLIPS_A_FILE):
+            clips = utterances[first : first + CLIPS_A_FILE]
+            key = hashlib.sha256(" ".join((settings, *(clip.sha256 for clip in clips))).encode()).hexdigest()[:16]
+            path, counts = folder / f"hidden-{key}.npy", folder / f"hidden-{key}.windows.npy"
+            if not (path.exists() and counts.exists()):
+                states = []
+                for clip in clips:
+                    states.append(_states(encoder, clip, device))
+                    progress(clip)
+                _save(counts, np.array([part.shape[0] for part in states]))
+                _save(path, np.concatenate(states))
+            else:
+                for clip in clips:
+                    progress(clip)
+            ends = np.cumsum(np.load(counts))
+            whole = np.load(path, mmap_mode="r")
+            for clip, start, end in zip(clips, (0, *ends[:-1]), ends, strict=True):
+                self._states[clip.sha256] = whole[start:end]
+
+    def __getitem__(self, utterance: Utterance) -> NDArray[np.float16]:
+        """Hidden states of a clip's windows: float16 [windows, layers, steps, dims]."""
+        return self._states[utterance.sha256]
+
+
+def _states(encoder: Encoder, clip: Utterance, device: torch.device) -> NDArray[np.float16]:
+    parts: list[Tensor] = []
+    with torch.inference_mode():
+        for part in torch.split(sound_windows(read_audio(clip.path)), _BATCH):
+            parts.append(encoder(part.to(device)).half().cpu())
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    aside = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as file:
+                np.save(file, array)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"{path}: cannot be written ({error.strerror or error}): make room or choose another --out"
+        ) from None

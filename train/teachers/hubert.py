@@ -1,0 +1,207 @@
+"""A speech encoder with a head as a teacher: the head alone, the top layers or all of it trained on a fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_sser.features import FEATURES
+
+from ..audio import read_audio
+from ..checkpoint import load_checkpoint
+from ..corpora.table import Utterance
+from ..fit import data_key, describe
+from ..labels import EMOTIONS
+from ..loop import MODEL_FILE, Epoch, Task, check_same, run, seed
+from ..sampling import Sampler
+from ..students.student import Logits, Net
+from ..targets import label_losses, make_targets
+from .encoder import Encoder, sound_windows, standardise_sound
+from .hidden import HiddenStore
+from .outputs import Outputs, join
+from .recipe import TeacherRecipe, Trained
+
+_BATCH = 16  # windows at once when asked
+
+
+class EncoderHead(Net):
+    """Hidden states of all layers in, logits out: layers weighted, projected, pooled over time by attention."""
+
+    def __init__(self, *, layers: int, dims: int, width: int, emotions: int, dropout: float) -> None:
+        super().__init__()
+        self.layer_weights = nn.Parameter(torch.zeros(layers))
+        self.project = nn.Linear(dims, width)
+        self.attention = nn.Linear(width, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, emotions + 2)
+
+    def embed(self, sound: Tensor) -> Tensor:
+        """Embeddings, float32 [batch, width], of hidden states [batch, layers, steps, dims]."""
+        # Layers differ in scale by orders of magnitude: normalised first, so that a weight says what it seems to.
+        level = F.layer_norm(sound.float(), sound.shape[-1:])
+        mixed = torch.einsum("l,blsd->bsd", self.layer_weights.softmax(dim=0), level)
+        steps = F.relu(self.project(mixed))
+        weights = self.attention(steps).softmax(dim=1)
+        pooled: Tensor = (steps * weights).sum(dim=1)
+        return pooled
+
+
+class _EncoderNet(Net):
+    """Encoder and head together: samples in."""
+
+    def __init__(self, encoder: Encoder, head: EncoderHead) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.top = head
+
+    def embed(self, sound: Tensor) -> Tensor:
+        return self.top.embed(self.encoder(sound))
+
+    def decide(self, embedded: Tensor) -> Logits:
+        return self.top.decide(embedded)
+
+
+class Hubert:
+    """The teacher of one fold; see Teacher."""
+
+    def __init__(self, net: Net, store: HiddenStore | None, description: dict[str, Any], device: torch.device) -> None:
+        self._net = net.eval().to(device)
+        self._store = store
+        self._description = description
+        self._device = device
+
+    def __call__(self, clip: Utterance) -> Outputs:
+        """See Teacher."""
+        if self._store is not None:
+            sound = torch.from_numpy(np.array(self._store[clip]))
+        else:
+            sound = sound_windows(read_audio(clip.path))
+        rows = []
+        with torch.inference_mode():
+            for part in torch.split(sound, _BATCH):
+                embedded = self._net.embed(part.to(self._device))
+                logits = self._net.decide(embedded)
+                rows.append(Outputs(embedded.float().cpu(), logits.emotions.cpu(), logits.stress.cpu()))
+        return join(rows)
+
+    def describe(self) -> dict[str, Any]:
+        """See Teacher."""
+        return self._description
+
+
+def fit_hubert(
+    training: Sequence[Utterance],
+    recipe: TeacherRecipe,
+    encoder: Encoder,
+    store: HiddenStore | None,
+    folder: Path,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Hubert:
+    """Trains an encoder's head, and as much of the encoder as the recipe says, on the training side of a fold.
+
+    Args:
+        training: the utterances to learn from.
+        recipe: how.
+        encoder: as loaded; when more than its head is trained, it must be fresh for each fold.
+        store: hidden states of at least these utterances, when the head alone is trained.
+        folder: of the fold.
+        on_epoch: called after each epoch.
+
+    Raises:
+        TrainingError: as for `fit.fit`.
+        SourceError: a recording cannot be read.
+    """
+    header = {
+        "recipe": recipe.model_dump(mode="json"),
+        "encoder": encoder.sha256,
+        "emotions": list(EMOTIONS),
+        "corpora": describe(training),
+        "data": data_key(training),
+    }
+    device = seed(recipe.optimisation)
+    task = _HubertTask(training, recipe, encoder, store, device)
+    path = folder / MODEL_FILE
+    if path.exists():
+        check_same(path, load_checkpoint(path).header, header)
+    else:
+        run(task, recipe.optimisation, folder, header, on_epoch=on_epoch)
+    task.net.load_state_dict(dict(load_checkpoint(path).tensors), strict=False)
+    description = {"kind": "hubert", "recipe": header["recipe"], "encoder": encoder.sha256}
+    return Hubert(task.net, store, description, device)
+
+
+class _HubertTask(Task):
+    net: Net
+
+    def __init__(
+        self,
+        training: Sequence[Utterance],
+        recipe: TeacherRecipe,
+        encoder: Encoder,
+        store: HiddenStore | None,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.device = device
+        head = EncoderHead(
+            layers=encoder.layers,
+            dims=encoder.dims,
+            width=recipe.head.width,
+            emotions=len(EMOTIONS),
+            dropout=recipe.head.dropout,
+        )
+        self.net = head if store else _EncoderNet(_trainable(encoder, recipe), head)
+        self._recipe = recipe
+        self._training = training
+        self._store = store
+        self._sound = [] if store else [read_audio(utterance.path) for utterance in training]
+        self._sampler = Sampler(training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
+        self._targets = make_targets(training, recipe.preset)
+        self.to(device)
+
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        order = self._sampler.epoch(random)
+        np.random.seed(int(random.integers(1 << 32)))  # where transformers draws its masks from
+        return order
+
+    def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        chance = torch.rand(places.numel(), generator=generator).tolist()
+        pieces = [self._piece(place, part) for place, part in zip(places.tolist(), chance, strict=True)]
+        sound = torch.stack(pieces)
+        logits = self.net((sound if self._store else standardise_sound(sound)).to(self.device))
+        targets = self._targets[places].to(self.device)
+        return label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
+
+    def _piece(self, place: int, chance: float) -> Tensor:
+        """A window of a clip: one of those whose hidden states are kept, or a piece of its samples."""
+        if self._store is None:
+            return _piece(self._sound[place], chance)
+        states = self._store[self._training[place]]
+        return torch.from_numpy(np.array(states[int(chance * states.shape[0])]))
+
+    def rate(self, name: str) -> float:
+        return self._recipe.encoder.rate_share if name.startswith("net.encoder.") else 1.0
+
+
+def _trainable(encoder: Encoder, recipe: TeacherRecipe) -> Encoder:
+    encoder.requires_grad_(recipe.encoder.trained is Trained.WHOLE)
+    if recipe.encoder.trained is Trained.TOP:
+        for layer in encoder.model.encoder.layers[-recipe.encoder.top_layers :]:
+            layer.requires_grad_(True)
+    return encoder
+
+
+def _piece(samples: NDArray[np.float32], chance: float) -> Tensor:
+    """A window of a clip at a random place; a clip shorter than a window is repeated from there."""
+    length = FEATURES.window_samples
+    if samples.size < length:
+        return torch.from_numpy(np.resize(np.roll(samples, -int(chance * samples.size)), length))
+    start = int(chance * (samples.size - length + 1))
+    return torch.from_numpy(samples[start : start + length])
