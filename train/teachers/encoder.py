@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -151,10 +152,10 @@ def _find(weights: str) -> Path:
 def _fetch(name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # each try would be told
+    before = get_verbosity()
+    set_verbosity(logging.ERROR)  # each try would be told
     try:
         hf_hub_download(name, CONFIG_FILE)
         for file in WEIGHT_FILES:
@@ -172,20 +173,20 @@ def _fetch(name: str) -> Path:
             f"{Path(name).absolute()}"
         ) from None
     finally:
-        logging.set_verbosity(before)
+        set_verbosity(before)
     raise TrainingError(f"encoder {name}: https://huggingface.co/{name} has neither {' nor '.join(WEIGHT_FILES)}")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars and notes of transformers; what goes wrong is an error."""
-    from transformers.utils import logging
+    from transformers.utils import logging as notes
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    before = notes.get_verbosity()
+    notes.set_verbosity_error()
+    notes.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
-        logging.enable_progress_bar()
+        notes.set_verbosity(before)
+        notes.enable_progress_bar()
