@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,6 +83,9 @@ def fit(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard beside the checkpoints.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; part of what makes a run repeatable.")] = 2,
 ) -> None:
     """Trains one student for each fold, and one on all speakers. Takes up where it was interrupted."""
@@ -90,6 +93,7 @@ def fit(
     import torch
     from tqdm import tqdm
 
+    from .board import Board
     from .corpora.table import read_table
     from .dataset import FeatureStore
     from .fit import check_teacher, data_key
@@ -122,7 +126,11 @@ def fit(
         for position, held_out in enumerate(runs):
             bar.set_description("all speakers" if held_out is None else f"fold {held_out}")
 
-            def shown(epoch: Epoch, before: int = position * plan.optimisation.epochs) -> None:
+            board = Board(run_folder(out, held_out)) if tensorboard and world.first else None
+
+            def shown(epoch: Epoch, before: int = position * plan.optimisation.epochs, board: Any = board) -> None:
+                if board is not None:
+                    board.add(epoch)
                 bar.update(before + epoch.number - bar.n)
                 bar.set_postfix({name: f"{value:.3f}" for name, value in {"loss": epoch.loss, **epoch.scores}.items()})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sser.errors import TrainingError
 from edge_sser.features import FEATURES, log_mel
 
 from .audio import read_audio
@@ -39,11 +40,11 @@ class FeatureStore:
 
         Raises:
             SourceError: a recording cannot be read.
+            TrainingError: the features cannot be written.
         """
         key = hashlib.sha256(repr(FEATURES).encode())
         for utterance in utterances:
             key.update(utterance.sha256.encode())
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"features-{key.hexdigest()[:16]}.npy"
         counts = folder / f"features-{key.hexdigest()[:16]}.frames.npy"
         if not (path.exists() and counts.exists()):
@@ -51,8 +52,8 @@ class FeatureStore:
             for utterance in utterances:
                 parts.append(log_mel(read_audio(utterance.path)).astype(np.float16))
                 progress(utterance)
-            _save(counts, np.array([part.shape[0] for part in parts], dtype=np.int64))
-            _save(path, np.concatenate(parts))
+            save_array(counts, np.array([part.shape[0] for part in parts], dtype=np.int64))
+            save_array(path, np.concatenate(parts))
         ends = np.cumsum(np.load(counts))
         self._frames: NDArray[np.float16] = np.load(path, mmap_mode="r")
         self._span = {
@@ -82,8 +83,22 @@ def windows(features: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray([features[start : start + FEATURES.frames] for start in starts], dtype=np.float32)
 
 
-def _save(path: Path, array: NDArray[np.generic]) -> None:
+def save_array(path: Path, array: NDArray[np.generic]) -> None:
+    """Writes an array, the file under the name always whole.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written.
+    """
     aside = path.with_suffix(f".{os.getpid()}.part")
-    with aside.open("wb") as file:
-        np.save(file, array)
-    aside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as file:
+                np.save(file, array)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"{path}: cannot be written ({error.strerror or error}): make room or choose another --out"
+        ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_sser.errors import TrainingError
 from edge_sser.features import FEATURES
 
 from ..audio import read_audio
 from ..corpora.table import Utterance
-from ..dataset import HOP_FRAMES
+from ..dataset import HOP_FRAMES, save_array
 from .encoder import STEP_FRAMES, Encoder, sound_windows
 
 CLIPS_A_FILE = 200
@@ -63,8 +61,8 @@ class HiddenStore:
                 for clip in clips:
                     states.append(_states(encoder, clip, device))
                     progress(clip)
-                _save(counts, np.array([part.shape[0] for part in states]))
-                _save(path, np.concatenate(states))
+                save_array(counts, np.array([part.shape[0] for part in states]))
+                save_array(path, np.concatenate(states))
             else:
                 for clip in clips:
                     progress(clip)
@@ -84,19 +82,3 @@ def _states(encoder: Encoder, clip: Utterance, device: torch.device) -> NDArray[
         for part in torch.split(sound_windows(read_audio(clip.path)), _BATCH):
             parts.append(encoder(part.to(device)).half().cpu())
     return np.asarray(torch.cat(parts).numpy())
-
-
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    aside = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with aside.open("wb") as file:
-                np.save(file, array)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise TrainingError(
-            f"{path}: cannot be written ({error.strerror or error}): make room or choose another --out"
-        ) from None

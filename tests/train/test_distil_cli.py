@@ -1,0 +1,123 @@
+"""Teachers and their students by the commands alone, and what bad input gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from components import require
+
+from edge_sser.cli import main
+from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+try:
+    import transformers
+except ImportError:
+    transformers = None
+try:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+except ImportError:
+    EventAccumulator = None
+
+
+def edge_sser(*arguments: str | Path, status: int = 0) -> None:
+    assert main(["train", *map(str, arguments)]) == status
+
+
+ONE_FOLD = ("--fold", "1", "--no-final", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def runs(toy_table: Path, toy_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two students of fold 1 and the ensemble of them."""
+    out = tmp_path_factory.mktemp("runs")
+    members: list[str | Path] = []
+    for seed in (1, 2):
+        run = out / f"seed-{seed}"
+        edge_sser(
+            "fit", toy_table, "--recipe", toy_recipe, "--out", run, *ONE_FOLD, "--set", f"optimisation.seed={seed}",
+            "--set", "optimisation.epochs=1",
+        )  # fmt: skip
+        members += ["--ensemble", run]
+    edge_sser("teacher", toy_table, *members, "--out", out / "teacher", *ONE_FOLD)
+    return out
+
+
+def test_an_ensemble_teaches_a_student_and_its_checkpoint_says_so(
+    runs: Path, toy_table: Path, toy_recipe: Path, tmp_path: Path
+) -> None:
+    require(EventAccumulator is not None, 'tensorboard not found: pip install "edge-sser[tensorboard]"')
+    edge_sser(
+        "fit", toy_table, "--recipe", toy_recipe, "--teacher", runs / "teacher", "--out", tmp_path, *ONE_FOLD,
+        "--set", "distillation.emotion=1", "--set", "optimisation.epochs=2", "--set", "validation.share=0.2",
+        "--tensorboard",
+    )  # fmt: skip
+    header = load_checkpoint(tmp_path / "fold-1" / "model.safetensors").header
+    assert [member["name"] for member in header["teacher"]["members"]] == ["toy", "toy"]
+    assert len({member["sha256"] for member in header["teacher"]["members"]}) == 2
+    curves = EventAccumulator(str(tmp_path / "fold-1"))
+    curves.Reload()
+    for name, told in (("loss/taught emotion", "parts"), ("validation/auroc", "scores")):
+        values = [epoch[told][name.split("/")[1]] for epoch in header["history"]]
+        assert [event.value for event in curves.Scalars(name)] == pytest.approx(values)
+
+
+def test_one_command_goes_from_an_encoder_to_its_student(
+    toy_table: Path, toy_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(transformers is not None, 'transformers not found: pip install "edge-sser[teacher]"')
+    torch.manual_seed(0)
+    configuration = transformers.HubertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
+    )  # fmt: skip
+    transformers.HubertModel(configuration).save_pretrained(tmp_path / "facebook" / "hubert-base-ls960")
+    command = (
+        "fit", toy_table, "--recipe", toy_recipe, "--teacher", "hubert-base", "--out", "run", *ONE_FOLD,
+        "--set", "distillation.stress=1.0", "--set", "optimisation.epochs=1",
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    edge_sser(*command)
+    header = load_checkpoint(tmp_path / "run" / "fold-1" / "model.safetensors").header
+    assert header["teacher"]["recipe"]["name"] == "hubert-base"
+    outputs = tmp_path / "run" / "teacher" / "fold-1" / "outputs.safetensors"
+    before = outputs.stat().st_mtime_ns
+    edge_sser(*command)
+    assert outputs.stat().st_mtime_ns == before
+
+
+def test_what_a_teacher_or_its_student_cannot_use_is_named_in_one_line(
+    runs: Path, toy_table: Path, toy_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ("fit", toy_table, "--recipe", toy_recipe, "--out", tmp_path / "out", *ONE_FOLD)
+    distil = ("--set", "distillation.emotion=1")
+    good = runs / "seed-1" / "fold-1" / "model.safetensors"
+    short = tmp_path / "short" / "fold-1" / "model.safetensors"
+    short.parent.mkdir(parents=True)
+    short.write_bytes(good.read_bytes()[:5000])
+    other = tmp_path / "other" / "fold-1" / "model.safetensors"
+    checkpoint = load_checkpoint(good)
+    save_checkpoint(other, Checkpoint(checkpoint.tensors, {**checkpoint.header, "data": "of other speakers"}))
+    wanted = [
+        ((*fit, *distil), 2, "--teacher"),
+        ((*fit, "--teacher", runs / "teacher"), 2, "[distillation]"),
+        ((*fit, *distil, "--teacher", tmp_path / "nothing"), 1, "train teacher"),
+        ((*fit, "--set", "optimisation.epoch=1"), 2, "optimisation.epoch:"),
+        ((*fit, "--set", "student.kind=column-cnn"), 2, "student.kind"),
+        ((*fit, "--set", "student.kind=column-vit"), 2, "multiple of 8"),
+        ((*fit, "--set", "seed"), 2, "KEY=VALUE"),
+        ((*fit, "--set", "name.seed=1"), 2, "name is a value"),
+        ((*fit, "--set", "optimisation.learning_rate=1e30", "--set", "optimisation.clip_gradient=1e30"), 1, "epoch"),
+        (("teacher", toy_table, "--out", tmp_path / "t"), 2, "--ensemble RUN"),
+        (("teacher", toy_table, "--ensemble", short.parents[1], "--out", tmp_path / "t", *ONE_FOLD), 1, "damaged"),
+        (("teacher", toy_table, "--ensemble", other.parents[1], "--out", tmp_path / "t", *ONE_FOLD), 1, "other record"),
+        (("teacher", toy_table, "--ensemble", runs / "seed-1", "--out", tmp_path / "t", "--fold", "2"), 1, "fold-2"),
+        (("teacher", toy_table, "--recipe", "hubert-tiny", "--out", tmp_path / "t"), 2, "hubert-base"),
+    ]  # fmt: skip
+    for arguments, status, told in wanted:
+        capsys.readouterr()
+        edge_sser(*arguments, status=status)
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edge-sser: error:")]
+        assert len(lines) == 1
+        assert told in lines[0]

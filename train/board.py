@@ -1,0 +1,40 @@
+"""Curves of a run for TensorBoard."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_sser.errors import missing_extra
+
+if TYPE_CHECKING:
+    from .loop import Epoch
+
+
+class Board:
+    """Writes the losses and scores of each epoch where `tensorboard --logdir` finds them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens the curves of a run.
+
+        Args:
+            folder: of the run; the files stand beside its checkpoints.
+
+        Raises:
+            MissingComponentError: tensorboard is not installed.
+        """
+        if find_spec("tensorboard") is None:
+            raise missing_extra("tensorboard", "tensorboard", "--tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def add(self, epoch: Epoch) -> None:
+        """Adds an epoch and makes it visible."""
+        values = {"loss/sum": epoch.loss}
+        values |= {f"loss/{name}": value for name, value in epoch.parts.items()}
+        values |= {f"validation/{name}": value for name, value in epoch.scores.items()}
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, epoch.number)
+        self._writer.flush()
