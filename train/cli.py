@@ -10,6 +10,7 @@ import typer
 
 from edge_sser.errors import TrainingError, UsageError, missing_extra
 
+from .ablation import ablation
 from .runs import chosen_folds, run_folder
 from .teachers.cli import teach, teacher
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 app.command()(teacher)
+app.command()(ablation)
 
 TableArgument = Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")]
 

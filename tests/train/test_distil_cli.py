@@ -9,7 +9,9 @@ import torch
 from components import require
 
 from edge_sser.cli import main
+from edge_sser.train.ablation import ROWS
 from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_sser.train.loop import MODEL_FILE
 
 try:
     import transformers
@@ -85,6 +87,37 @@ def test_one_command_goes_from_an_encoder_to_its_student(
     before = outputs.stat().st_mtime_ns
     edge_sser(*command)
     assert outputs.stat().st_mtime_ns == before
+
+
+def test_the_ablation_trains_each_row_and_sets_them_beside_each_other(
+    runs: Path, toy_table: Path, toy_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (
+        "ablation", toy_table, "--recipe", toy_recipe, "--teacher", runs / "teacher", "--out", tmp_path, "--seeds", "2",
+        "--fold", "1", "--threads", "1", "--set", "optimisation.epochs=1", "--set", "optimisation.clips_per_epoch=32",
+        "--set", "distillation.emotion=1.0", "--set", "distillation.features=1.0",
+    )  # fmt: skip
+    edge_sser(*command)
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[2].strip() for row in rows] == list(ROWS)
+    assert all(row[3].strip() == "2" and "+-" in row[4] for row in rows)
+    parts = {
+        name: set(load_checkpoint(tmp_path / name / "seed-2" / "fold-1" / MODEL_FILE).header["history"][0]["parts"])
+        for name in ("labels", "labels-logits", "labels-logits-features", "labels-noise")
+    }
+    assert parts["labels"] == parts["labels-noise"] == {"emotion", "stress", "intensity"}
+    assert parts["labels-logits"] - parts["labels"] == {"taught emotion"}
+    assert parts["labels-logits-features"] - parts["labels-logits"] == {"features"}
+    noise = {
+        name: load_checkpoint(tmp_path / name / "seed-1" / "fold-1" / MODEL_FILE).header["recipe"]["augmentation"][
+            "noise"
+        ]
+        for name in ("labels-logits-features", "labels-logits-features-noise")
+    }
+    assert noise["labels-logits-features"] == 0.0 < noise["labels-logits-features-noise"]
+    before = (tmp_path / "labels" / "seed-1" / "fold-1" / MODEL_FILE).stat().st_mtime_ns
+    edge_sser(*command)
+    assert (tmp_path / "labels" / "seed-1" / "fold-1" / MODEL_FILE).stat().st_mtime_ns == before
 
 
 def test_what_a_teacher_or_its_student_cannot_use_is_named_in_one_line(

@@ -1,0 +1,141 @@
+"""`edge-sser train ablation`: what each thing a student is taught by is worth, over several seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from .corpora.table import Utterance
+    from .dataset import FeatureStore
+    from .evaluate import Scores
+    from .predictions import Prediction
+    from .recipe import Recipe
+
+# What is changed in the recipe, by table and key; None takes the table out.
+_QUIET: Mapping[str, Mapping[str, Any] | None] = {"augmentation": {"noise": 0.0, "room": 0.0}}
+_NO_FEATURES: Mapping[str, Any] = {"features": 0.0, "similarity": 0.0}
+ROWS: Mapping[str, Mapping[str, Mapping[str, Any] | None]] = {
+    "labels": {**_QUIET, "distillation": None},
+    "labels + logits": {**_QUIET, "distillation": _NO_FEATURES},
+    "labels + logits + features": _QUIET,
+    "labels + logits + features + noise": {},
+    "labels + noise": {"distillation": None},
+}
+
+
+def ablation(
+    table: Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")],
+    teacher: Annotated[Path, typer.Option(help="Folder of a teacher, from `train teacher`.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs and of the table, ablation.md and ablation.json.")],
+    recipe: Annotated[str, typer.Option(help="Recipe that distils, with noise and rooms.")] = "sser-cnn-distilled",
+    seeds: Annotated[int, typer.Option(min=1, help="How many: 1, 2 and so on.")] = 3,
+    fold: Annotated[list[int] | None, typer.Option(help="Only this fold; may be repeated.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Trains a recipe with and without its parts: labels, + logits, + features, + noise. Takes up what it left."""
+    from .cli import need
+
+    need("torch")
+    import torch
+    from tqdm import tqdm
+
+    from .corpora.table import read_table
+    from .dataset import FeatureStore
+    from .evaluate import evaluate
+    from .fit import check_teacher
+    from .recipe import read_recipe
+    from .runs import chosen_folds
+
+    plan = read_recipe(recipe, change or ())
+    check_teacher(plan, True)
+    utterances = read_table(table)
+    folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]
+    torch.set_num_threads(threads)
+    store = FeatureStore(utterances, out / "cache")
+    scores: dict[str, list[Sequence[Scores]]] = {}
+    with tqdm(total=len(ROWS) * seeds * len(folds), unit=" runs") as bar:
+        for name, changes in ROWS.items():
+            for seed in range(1, seeds + 1):
+                bar.set_description(f"{name}, seed {seed}")
+                found: list[Prediction] = []
+                for number in folds:
+                    row = changed(plan, {**changes, "optimisation": {"seed": seed}})
+                    folder = out / name.replace(" + ", "-") / f"seed-{seed}"
+                    found += _predictions(utterances, number, row, store, teacher, folder)
+                    bar.update()
+                scores.setdefault(name, []).append(evaluate(found).corpora)
+    text = render(scores)
+    (out / "ablation.md").write_text(text + "\n", encoding="utf-8")
+    values = {name: [[_plain(item) for item in seed] for seed in found_seeds] for name, found_seeds in scores.items()}
+    (out / "ablation.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    typer.echo(text)
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any] | None]) -> Recipe:
+    """A recipe with other values; None takes a table out."""
+    from .recipe import Recipe
+
+    values = recipe.model_dump(mode="json")
+    for table, content in changes.items():
+        values[table] = None if content is None else {**values[table], **content}
+    return Recipe.model_validate(values)
+
+
+def render(scores: Mapping[str, Sequence[Sequence[Scores]]]) -> str:
+    """The table in Markdown: mean over seeds, their standard deviation, and the worst fold of any seed.
+
+    Args:
+        scores: by row; of each seed, by corpus.
+    """
+    lines = [
+        "| corpus | learns from | seeds | UA % | worst fold | stress AUROC | worst fold |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    corpora = [corpus.corpus for corpus in next(iter(scores.values()))[0]]
+    for place, corpus in enumerate(corpora):
+        for name, seeds in scores.items():
+            one = [found[place] for found in seeds]
+            lines.append(
+                f"| {corpus} | {name} | {len(one)} | {_spread([100 * item.ua for item in one], 1)} "
+                f"| {100 * min(item.ua_worst for item in one):.1f} | {_spread([item.auroc for item in one], 3)} "
+                f"| {min(item.auroc_worst for item in one):.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    middle = f"{mean(values):.{digits}f}"
+    return f"{middle} +- {stdev(values):.{digits}f}" if len(values) > 1 else middle
+
+
+def _plain(scores: Scores) -> dict[str, Any]:
+    return {name: getattr(scores, name) for name in ("corpus", "ua", "ua_worst", "auroc", "auroc_worst")}
+
+
+def _predictions(
+    utterances: Sequence[Utterance], fold: int, recipe: Recipe, store: FeatureStore, teacher: Path, folder: Path
+) -> list[Prediction]:
+    from .checkpoint import load_student
+    from .fit import data_key, fit
+    from .folds import split
+    from .predictions import predict
+    from .runs import run_folder
+    from .teachers.lesson import open_lesson
+
+    training, test = split(utterances, fold)
+    lesson = None
+    if recipe.distillation is not None:
+        hears = recipe.distillation.teacher_hears
+        lesson = open_lesson(run_folder(teacher, fold), training, data_key(training), hears)
+    path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson)
+    return predict(load_student(path)[0], test)
