@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from .corpora.table import Utterance
     from .dataset import FeatureStore
     from .evaluate import Scores
+    from .mixing import Mixed
     from .predictions import Prediction
     from .recipe import Recipe
 
 # What is changed in the recipe, by table and key; None takes the table out.
-_QUIET: Mapping[str, Mapping[str, Any] | None] = {"augmentation": {"noise": 0.0, "room": 0.0}}
+_QUIET: Mapping[str, Mapping[str, Any] | None] = {"augmentation": {"noise": 0.0, "room": 0.0}, "twins": None}
 _NO_FEATURES: Mapping[str, Any] = {"features": 0.0, "similarity": 0.0}
 ROWS: Mapping[str, Mapping[str, Mapping[str, Any] | None]] = {
     "labels": {**_QUIET, "distillation": None},
@@ -36,6 +37,8 @@ def ablation(
     recipe: Annotated[str, typer.Option(help="Recipe that distils, with noise and rooms.")] = "sser-cnn-distilled",
     seeds: Annotated[int, typer.Option(min=1, help="How many: 1, 2 and so on.")] = 3,
     fold: Annotated[list[int] | None, typer.Option(help="Only this fold; may be repeated.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, as for `train fit`.")] = None,
+    rooms: Annotated[Path | None, typer.Option(help="Folder of impulse responses, as for `train fit`.")] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
@@ -53,6 +56,7 @@ def ablation(
     from .dataset import FeatureStore
     from .evaluate import evaluate
     from .fit import check_teacher
+    from .mixing import open_mixed
     from .recipe import read_recipe
     from .runs import chosen_folds
 
@@ -62,6 +66,7 @@ def ablation(
     folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]
     torch.set_num_threads(threads)
     store = FeatureStore(utterances, out / "cache")
+    mixed = open_mixed(plan, utterances, out / "cache", noise=noise, rooms=rooms)
     scores: dict[str, list[Sequence[Scores]]] = {}
     with tqdm(total=len(ROWS) * seeds * len(folds), unit=" runs") as bar:
         for name, changes in ROWS.items():
@@ -71,7 +76,7 @@ def ablation(
                 for number in folds:
                     row = changed(plan, {**changes, "optimisation": {"seed": seed}})
                     folder = out / name.replace(" + ", "-") / f"seed-{seed}"
-                    found += _predictions(utterances, number, row, store, teacher, folder)
+                    found += _predictions(utterances, number, row, store, mixed, teacher, folder)
                     bar.update()
                 scores.setdefault(name, []).append(evaluate(found).corpora)
     text = render(scores)
@@ -123,7 +128,13 @@ def _plain(scores: Scores) -> dict[str, Any]:
 
 
 def _predictions(
-    utterances: Sequence[Utterance], fold: int, recipe: Recipe, store: FeatureStore, teacher: Path, folder: Path
+    utterances: Sequence[Utterance],
+    fold: int,
+    recipe: Recipe,
+    store: FeatureStore,
+    mixed: Mixed,
+    teacher: Path,
+    folder: Path,
 ) -> list[Prediction]:
     from .checkpoint import load_student
     from .fit import data_key, fit
@@ -137,5 +148,5 @@ def _predictions(
     if recipe.distillation is not None:
         hears = recipe.distillation.teacher_hears
         lesson = open_lesson(run_folder(teacher, fold), training, data_key(training), hears)
-    path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson)
+    path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson, mixed=mixed)
     return predict(load_student(path)[0], test)

@@ -23,8 +23,15 @@ _SILENT_DB = -120.0
 class Augmenter:
     """Makes training windows from whole clips. The same generator state gives the same windows."""
 
-    def __init__(self, settings: Augmentation) -> None:
+    def __init__(self, settings: Augmentation, recorded: Tensor | None = None) -> None:
+        """Prepares.
+
+        Args:
+            settings: of the recipe.
+            recorded: noise of `recordings.noise_bank`, float32 [frames, bands], for settings that ask for it.
+        """
         self.settings = settings
+        self._recorded = recorded
         self.frames = FEATURES.frames
         mel = np.linspace(hertz_to_mel(FEATURES.low_hz), hertz_to_mel(FEATURES.high_hz), FEATURES.bands + 2)
         self._mel = torch.from_numpy(mel[1:-1]).float()
@@ -133,10 +140,14 @@ class Augmenter:
         noise = self._noise[start[:, None] + torch.arange(self.frames)]  # [batch, frames, bands]
         octaves = torch.log2(self._hertz / 1_000.0)
         noise = noise * _power(draw.uniform(*settings.noise_tilt_db)[:, None] * octaves)[:, None, :]
+        if settings.recorded_noise and self._recorded is not None:
+            start = (draw.uniform() * (self._recorded.shape[0] - self.frames)).long()
+            pieces = self._recorded[start[:, None] + torch.arange(self.frames)]
+            noise = torch.where(draw.chance(settings.recorded_noise)[:, None, None], pieces, noise)
         snr = _power(draw.uniform(*settings.noise_snr_db))
         added = torch.where(draw.chance(settings.noise), 1.0, 1e-4)  # never digital silence
         mean = power.sum(dim=2).mean(dim=1).clamp(min=1e-9)
-        scale = added * mean / (snr * noise.sum(dim=2).mean(dim=1))
+        scale = added * mean / (snr * noise.sum(dim=2).mean(dim=1)).clamp(min=1e-9)
         return power + noise * scale.view(batch, 1, 1)
 
     def _mask(self, window: Tensor, draw: _Draw) -> Tensor:

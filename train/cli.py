@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from .runs import chosen_folds, run_folder
 from .teachers.cli import teach, teacher
 
 if TYPE_CHECKING:
+    from .corpora.table import Utterance
     from .fit import Epoch
     from .predictions import Prediction
 
@@ -81,6 +83,13 @@ def fit(
             "recipe, which is then made in OUT/teacher first."
         ),
     ] = None,
+    noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, for a recipe that mixes it in.")] = None,
+    rooms: Annotated[
+        Path | None, typer.Option(help="Folder of impulse responses, for a recipe with twins in rooms.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder to keep features in, for several runs to share; OUT/cache.")
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
@@ -101,6 +110,7 @@ def fit(
     from .fit import check_teacher, data_key
     from .fit import fit as fit_student
     from .folds import split
+    from .mixing import open_mixed
     from .parallel import join_world
     from .recipe import read_recipe
     from .teachers.lesson import open_lesson
@@ -112,12 +122,13 @@ def fit(
     runs = chosen_folds(utterances, fold, final)
     torch.set_num_threads(threads)
     world = join_world()
-    with (
-        world.in_turn(),
-        tqdm(total=len(utterances), unit=" recordings", desc="features", disable=world.rank > 0) as bar,
-    ):
-        store = FeatureStore(utterances, out / "cache", lambda utterance: bar.update() and None)
-        bar.update(len(utterances) - bar.n)
+    kept = cache or out / "cache"
+    total = len(utterances) * (1 + (plan.twins.count if plan.twins else 0))
+    with world.in_turn(), tqdm(total=total, unit=" recordings", desc="features", disable=world.rank > 0) as bar:
+        step = partial(_step, bar)
+        store = FeatureStore(utterances, kept, step)
+        mixed = open_mixed(plan, utterances, kept, noise=noise, rooms=rooms, progress=step)
+        bar.update(total - bar.n)
     taught_in = Path(teacher) if teacher else None
     if teacher and teacher in shipped():
         taught_in = out / "teacher"
@@ -139,9 +150,10 @@ def fit(
             training, _ = split(utterances, held_out)
             lesson = None
             if taught_in and plan.distillation:
-                folder = run_folder(taught_in, held_out)
-                lesson = open_lesson(folder, training, data_key(training), plan.distillation.teacher_hears)
-            path = fit_student(training, plan, store, run_folder(out, held_out), shown, lesson=lesson, world=world)
+                hears = plan.distillation.teacher_hears
+                lesson = open_lesson(run_folder(taught_in, held_out), training, data_key(training), hears)
+            folder = run_folder(out, held_out)
+            path = fit_student(training, plan, store, folder, shown, lesson=lesson, mixed=mixed, world=world)
             bar.update((position + 1) * plan.optimisation.epochs - bar.n)
             if world.first:
                 tqdm.write(str(path))
@@ -222,6 +234,10 @@ def _predict_run(run: Path, table: Path, gain_db: float) -> list[Prediction]:
                 )
             out += predict(student, test, gain_db=gain_db, progress=lambda utterance: bar.update() and None)
     return out
+
+
+def _step(bar: Any, utterance: Utterance) -> None:
+    bar.update()
 
 
 def need(package: str) -> None:

@@ -30,6 +30,9 @@ class FeatureStore:
         utterances: Sequence[Utterance],
         folder: Path,
         progress: Callable[[Utterance], None] = lambda utterance: None,
+        *,
+        kind: str = "",
+        change: Callable[[NDArray[np.float32], Utterance], NDArray[np.float32]] = lambda samples, utterance: samples,
     ) -> None:
         """Opens the store, computing it first if these utterances and features have none yet.
 
@@ -37,20 +40,24 @@ class FeatureStore:
             utterances: all of a table.
             folder: where stores are kept; the file is named by the content it was computed from.
             progress: called after each utterance that is computed.
+            kind: a name for what `change` does; empty where it does nothing.
+            change: done to a recording's samples first.
 
         Raises:
             SourceError: a recording cannot be read.
             TrainingError: the features cannot be written.
         """
-        key = hashlib.sha256(repr(FEATURES).encode())
+        key = hashlib.sha256((repr(FEATURES) + kind).encode())
         for utterance in utterances:
             key.update(utterance.sha256.encode())
-        path = folder / f"features-{key.hexdigest()[:16]}.npy"
-        counts = folder / f"features-{key.hexdigest()[:16]}.frames.npy"
+        self.key = key.hexdigest()[:16]
+        """A name for what the features were computed from and how."""
+        path = folder / f"features-{self.key}.npy"
+        counts = folder / f"features-{self.key}.frames.npy"
         if not (path.exists() and counts.exists()):
             parts = []
             for utterance in utterances:
-                parts.append(log_mel(read_audio(utterance.path)).astype(np.float16))
+                parts.append(log_mel(change(read_audio(utterance.path), utterance)).astype(np.float16))
                 progress(utterance)
             save_array(counts, np.array([part.shape[0] for part in parts], dtype=np.int64))
             save_array(path, np.concatenate(parts))

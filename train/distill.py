@@ -101,6 +101,6 @@ def similarity_difference(embedded: Tensor, features: Tensor) -> Tensor:
     return difference.square().mean()
 
 
-def mixed(first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+def blend(first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     """Losses of a batch that is `share` of the first and the rest of the second."""
     return {name: share * value + (1.0 - share) * second[name] for name, value in first.items()}

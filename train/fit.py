@@ -18,9 +18,10 @@ from .augment import Augmenter
 from .checkpoint import load_checkpoint, make_student
 from .corpora.table import Utterance
 from .dataset import FeatureStore
-from .distill import Distiller, mixed
+from .distill import Distiller, blend
 from .labels import EMOTIONS
 from .loop import MODEL_FILE, Epoch, Task, check_same, run, seed
+from .mixing import NOTHING_MIXED, Mixed
 from .parallel import World, share_batch_norm
 from .recipe import Recipe
 from .sampling import Sampler
@@ -40,6 +41,7 @@ def fit(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     *,
     lesson: Lesson | None = None,
+    mixed: Mixed = NOTHING_MIXED,
     world: World | None = None,
 ) -> Path:
     """Trains a student and returns the file of its averaged weights.
@@ -54,6 +56,7 @@ def fit(
         folder: of this run; made if need be.
         on_epoch: called after each epoch.
         lesson: what a teacher says of these utterances, for a recipe that distils.
+        mixed: what the recipe mixes in.
         world: the processes that train together.
 
     Raises:
@@ -67,6 +70,7 @@ def fit(
         "emotions": list(EMOTIONS),
         "corpora": describe(training),
         "data": data_key(training),
+        **mixed.describe(recipe),
     }
     if lesson is not None:
         header["teacher"] = lesson.description
@@ -75,7 +79,7 @@ def fit(
         check_same(model_path, _of_this_version(load_checkpoint(model_path).header), header)
         return model_path
     device = seed(recipe.optimisation)
-    task = _StudentTask(training, recipe, store, device, lesson, world or World())
+    task = _StudentTask(training, recipe, store, mixed, lesson, world or World(), device)
     return run(
         task,
         recipe.optimisation,
@@ -109,16 +113,17 @@ class _StudentTask(Task):
         training: Sequence[Utterance],
         recipe: Recipe,
         store: FeatureStore,
-        device: torch.device,
+        mixed: Mixed,
         lesson: Lesson | None,
         world: World,
+        device: torch.device,
     ) -> None:
         super().__init__()
         self.device = device
         self.net = make_student(recipe, len(EMOTIONS))
-        share_batch_norm(self.net, world)
         self._recipe = recipe
         self._world = world
+        share_batch_norm(self.net, world)
         self._lesson: Lesson | None = None
         self._validator: Validator | None = None
         self.distiller: Distiller | None = None
@@ -131,8 +136,9 @@ class _StudentTask(Task):
             self.distiller = Distiller(recipe.distillation, self.net.head.in_features, self._lesson.outputs)
         training = [training[place] for place in kept]
         self._sampler = Sampler(training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
-        self._augmenter = Augmenter(recipe.augmentation)
-        self._clips = [torch.from_numpy(store[utterance].copy()) for utterance in training]
+        self._augmenter = Augmenter(recipe.augmentation, mixed.noise)
+        stores = [store, *(mixed.twins if recipe.twins else ())]
+        self._clips = [[torch.from_numpy(store[clip].copy()) for store in stores] for clip in training]
         self._targets = make_targets(training, recipe.preset)
         self.to(device)
 
@@ -140,17 +146,20 @@ class _StudentTask(Task):
         return self._sampler.epoch(random)
 
     def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        windows = self._augmenter(
-            [self._clips[place] for place in places.tolist()], generator, self._world.rows(places.numel())
-        ).to(self.device)
+        batch = places.numel()
+        drawn = [0.0] * batch
+        if len(self._clips[0]) > 1:
+            drawn = torch.rand(batch, generator=generator).tolist()
+        clips = [_draw(self._clips[place], chance) for place, chance in zip(places.tolist(), drawn, strict=True)]
+        windows = self._augmenter(clips, generator, self._world.rows(batch)).to(self.device)
         mixup = self._recipe.augmentation.mixup
         share = _share(mixup, generator) if mixup else 1.0
         if mixup:
             windows = share * windows + (1.0 - share) * windows.flip(0)  # row n with row batch - 1 - n
-        embedded = self._world.gather(self.net.embed(windows).float(), places.numel())
+        embedded = self._world.gather(self.net.embed(windows).float(), batch)
         logits = self.net.decide(embedded)
         parts = self._parts(windows, embedded, logits, places)
-        return mixed(parts, self._parts(windows, embedded, logits, places.flip(0)), share) if mixup else parts
+        return blend(parts, self._parts(windows, embedded, logits, places.flip(0)), share) if mixup else parts
 
     def _parts(self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor) -> dict[str, Tensor]:
         targets = self._targets[places].to(self.device)
@@ -162,6 +171,10 @@ class _StudentTask(Task):
 
     def scores(self) -> dict[str, float]:
         return self._validator(self.net, self.device) if self._validator else {}
+
+
+def _draw(variants: Sequence[Tensor], chance: float) -> Tensor:
+    return variants[int(chance * len(variants))]
 
 
 def _share(mixup: float, generator: torch.Generator) -> float:

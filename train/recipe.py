@@ -155,6 +155,8 @@ class Augmentation(Section):
     noise_snr_db: tuple[float, float]
     noise_tilt_db: tuple[float, float]
     """Colour: dB an octave, 0 is white, -3 pink, -6 brown."""
+    recorded_noise: Share = 0.0
+    """How often the noise is a piece of a recording, from the folder of `fit --noise`, and not made."""
     gain_db: float = Field(ge=0.0)
     mask_bands: int = Field(ge=0)
     """SpecAugment: two masks of up to this many bands."""
@@ -162,6 +164,32 @@ class Augmentation(Section):
     """SpecAugment: two masks of up to this many frames."""
     mixup: float = Field(default=0.0, ge=0.0)
     """Windows mixed two by two, in shares drawn from Beta(mixup, mixup); 0: not mixed (Zhang et al., ICLR 2018)."""
+
+
+class Twins(Section):
+    """Clips augmented as sound before training; see waveform_augment.py. A share: how often it is done to a twin."""
+
+    count: int = Field(ge=1, le=20)
+    """Twins of a clip; the student draws among them and the clip itself."""
+    noise: Share = 0.0
+    """Recorded noise, from the folder of `fit --noise`."""
+    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    room: Share = 0.0
+    """Measured impulse responses, from the folder of `fit --rooms`."""
+    codec: Share = 0.0
+    """Telephone codecs and low-rate MP3."""
+    clipping: Share = 0.0
+    clipping_percent: int = Field(default=10, ge=0, le=40)
+    """At most this share of the samples is cut off at either side."""
+    pitch: Share = 0.0
+    pitch_semitones: Positive = 1.0
+    """Sparing: pitch is what arousal is heard by."""
+    stretch: Share = 0.0
+    stretch_by: float = Field(default=0.1, gt=0.0, le=0.5)
+    """Tempo changed by up to this share, the pitch kept."""
+    shift: Share = 0.0
+    shift_s: Positive = 0.5
+    """Moved round by up to this, seconds: what falls off one end comes in at the other."""
 
 
 class Recipe(Section):
@@ -176,6 +204,7 @@ class Recipe(Section):
     sampling: Sampling
     losses: Losses
     augmentation: Augmentation
+    twins: Twins | None = None
     distillation: Distillation | None = None
     validation: Validation | None = None
 

@@ -93,3 +93,14 @@ def test_a_short_clip_never_brings_digital_silence_to_the_net(loop: float) -> No
     assert out.min() > -110.0
     loud = (out.amax(dim=2) > -50).float().mean()
     assert (loud > 0.6) == bool(loop)
+
+
+def test_digital_silence_in_a_clip_reaches_the_net_as_faint_noise() -> None:
+    whole = clips()
+    for clip in whole:
+        clip[:60] = -120.0
+    quiet = {"noise": 0.0, "mask_bands": 0, "mask_frames": 0}
+    make = Augmenter(read_recipe("sser-cnn").augmentation.model_copy(update=quiet))
+    for seed in range(20):
+        deviation = make(whole, generator(seed)).std(dim=2)
+        assert float(deviation.min()) > 0.2  # dB over the bands of any frame; the floor would give 0

@@ -1,0 +1,79 @@
+"""What a recipe mixes into training beside the clips: their augmented twins, and recorded noise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from edge_sser.errors import UsageError
+
+from .corpora.table import Utterance
+from .dataset import FeatureStore
+from .recipe import Recipe
+from .recordings import noise_bank
+from .waveform_augment import Folders, twin_stores
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """What a student hears beside the clips as they are.
+
+    Attributes:
+        twins: features of each set of their augmented twins.
+        noise: of `recordings.noise_bank`.
+    """
+
+    twins: Sequence[FeatureStore] = ()
+    noise: Tensor | None = None
+
+    def describe(self, recipe: Recipe) -> dict[str, Any]:
+        """Plain values that name what the recipe mixes in, for a checkpoint's header; none where that is nothing."""
+        values: dict[str, Any] = {}
+        if recipe.twins:
+            values["twins"] = [twin.key for twin in self.twins]
+        if recipe.augmentation.recorded_noise and self.noise is not None:
+            values["noise"] = hashlib.sha256(self.noise.numpy().tobytes()).hexdigest()
+        return values
+
+
+NOTHING_MIXED = Mixed()
+
+
+def open_mixed(
+    recipe: Recipe,
+    utterances: Sequence[Utterance],
+    cache: Path,
+    *,
+    noise: Path | None = None,
+    rooms: Path | None = None,
+    progress: Callable[[Utterance], None] = lambda utterance: None,
+) -> Mixed:
+    """What a recipe mixes in; computes what is not in the cache yet.
+
+    Args:
+        recipe: says what.
+        utterances: all of a table.
+        cache: where features are kept.
+        noise: folder of recorded noise.
+        rooms: folder of impulse responses.
+        progress: called after each twin that is computed.
+
+    Raises:
+        MissingComponentError: the recipe has twins, and audiomentations is not installed.
+        UsageError: a folder that the recipe needs is not given.
+        TrainingError: a folder holds no recording, or the features cannot be written.
+        SourceError: a recording cannot be read.
+    """
+    bank = None
+    if recipe.augmentation.recorded_noise:
+        if noise is None:
+            raise UsageError(
+                f"recipe {recipe.name} has augmentation.recorded_noise: give --noise FOLDER, or set it to 0"
+            )
+        bank = noise_bank(noise)
+    return Mixed(twin_stores(utterances, recipe.twins, Folders(noise, rooms), cache, progress), bank)

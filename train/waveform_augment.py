@@ -1,0 +1,169 @@
+"""Twins of clips, augmented as sound: with recorded noise, measured rooms, telephone codecs, overload, other pitches.
+
+The sound is worked on by libraries: audiomentations, and libsndfile's codecs. That costs some 20 ms a clip, a thousand
+times what augment.py needs, so it is not done as a student trains: a clip has a few twins, whose features are kept, and
+the student draws among them before its own augmentation. A twin is never an utterance of the table: it belongs to its
+clip, and so to its clip's fold.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.errors import UsageError, missing_extra
+
+from .corpora.table import Utterance
+from .dataset import FeatureStore
+from .recipe import Twins
+from .recordings import content_key, recordings
+
+Sound = NDArray[np.float32]
+# What telephones and messengers do to speech: container, coding, sample rate.
+CODECS = (("WAV", "ULAW", 8_000), ("WAV", "ALAW", 8_000), ("WAV", "GSM610", 8_000), ("MP3", "MPEG_LAYER_III", 16_000))
+_FLOOR = 10.0 ** (-80.0 / 20.0)  # of full scale: no microphone is quieter
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where recordings to mix in stand; None where there are none."""
+
+    noise: Path | None = None
+    rooms: Path | None = None
+
+
+class WaveformAugmenter:
+    """Makes twins. The same clip, number and settings give the same twin."""
+
+    def __init__(self, settings: Twins, folders: Folders) -> None:
+        """Loads what twins are made with.
+
+        Args:
+            settings: of the recipe.
+            folders: of recorded noise and of impulse responses.
+
+        Raises:
+            MissingComponentError: audiomentations is not installed.
+            UsageError: a folder that the settings need is not given.
+            TrainingError: a folder holds no recording.
+        """
+        if find_spec("audiomentations") is None:
+            raise missing_extra("audiomentations", "augment", "A recipe with [twins]")
+        import audiomentations as library
+
+        for name, share, folder in (("noise", settings.noise, folders.noise), ("room", settings.room, folders.rooms)):
+            if share and folder is None:
+                option = "--noise" if name == "noise" else "--rooms"
+                raise UsageError(f"the recipe has twins.{name}: give {option} FOLDER of recordings, or set it to 0")
+        semitones, stretch, shift = settings.pitch_semitones, settings.stretch_by, settings.shift_s
+        steps: list[Callable[..., Sound]] = [
+            library.PitchShift(min_semitones=-semitones, max_semitones=semitones, p=settings.pitch),
+            library.TimeStretch(
+                min_rate=1 - stretch, max_rate=1 + stretch, leave_length_unchanged=False, p=settings.stretch
+            ),
+            library.Shift(min_shift=-shift, max_shift=shift, shift_unit="seconds", rollover=True, p=settings.shift),
+        ]
+        if settings.room and folders.rooms is not None:
+            steps.append(library.ApplyImpulseResponse(recordings(folders.rooms), p=settings.room))
+        if settings.noise and folders.noise is not None:
+            low, high = settings.noise_snr_db
+            noises = recordings(folders.noise)
+            steps.append(library.AddBackgroundNoise(noises, min_snr_db=low, max_snr_db=high, p=settings.noise))
+        steps.append(
+            library.ClippingDistortion(max_percentile_threshold=settings.clipping_percent, p=settings.clipping)
+        )
+        self._steps = steps
+        self._settings = settings
+        self.key = f"{settings.model_dump_json()} {content_key(folders.noise)} {content_key(folders.rooms)}"
+
+    def __call__(self, samples: Sound, clip: Utterance, number: int) -> Sound:
+        """A twin of a clip.
+
+        Args:
+            samples: float32 [n], 16 kHz.
+            clip: whose samples they are.
+            number: of the twin, from 1.
+
+        Returns:
+            float32 [n], or longer or shorter where it was stretched; a faint hiss where there was digital silence.
+        """
+        with _chance(f"{clip.sha256} {number}") as chance, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on files that were resampled, and on silence
+            for step in self._steps:
+                samples = step(samples=samples, sample_rate=SAMPLE_RATE)
+            if chance.random() < self._settings.codec:
+                samples = coded(samples, *CODECS[chance.integers(len(CODECS))])
+            hiss = _FLOOR * chance.standard_normal(samples.size)
+        return (samples + hiss).astype(np.float32)
+
+
+def twin_stores(
+    utterances: Sequence[Utterance],
+    settings: Twins | None,
+    folders: Folders,
+    cache: Path,
+    progress: Callable[[Utterance], None] = lambda utterance: None,
+) -> list[FeatureStore]:
+    """Features of each set of twins, computed where they are not there yet.
+
+    Args:
+        utterances: all of a table.
+        settings: of the recipe; None: no twins.
+        folders: of recorded noise and of impulse responses.
+        cache: where stores are kept.
+        progress: called after each utterance that is computed.
+
+    Raises:
+        As WaveformAugmenter and FeatureStore.
+    """
+    if settings is None:
+        return []
+    augmenter = WaveformAugmenter(settings, folders)
+
+    def store(number: int) -> FeatureStore:
+        def change(samples: Sound, clip: Utterance) -> Sound:
+            return augmenter(samples, clip, number)
+
+        return FeatureStore(utterances, cache, progress, kind=f"twin {number} {augmenter.key}", change=change)
+
+    return [store(number) for number in range(1, settings.count + 1)]
+
+
+def coded(samples: Sound, container: str, coding: str, rate: int) -> Sound:
+    """What is left of a sound after a codec of libsndfile: float32 [n]."""
+    file = io.BytesIO()
+    loudest = max(1.0, float(np.abs(samples).max(initial=0.0)))
+    sent = soxr.resample(samples / np.float32(loudest), SAMPLE_RATE, rate)
+    soundfile.write(file, sent, rate, format=container, subtype=coding)
+    file.seek(0)
+    received, _ = soundfile.read(file, dtype="float32")
+    out = np.zeros_like(samples)
+    back = soxr.resample(received, rate, SAMPLE_RATE)[: samples.size]
+    out[: back.size] = back * np.float32(loudest)
+    return out
+
+
+@contextmanager
+def _chance(name: str) -> Iterator[np.random.Generator]:
+    """Chance that depends on a name alone, also for libraries that draw from the global generators."""
+    seed = np.random.SeedSequence(list(name.encode()))
+    states = random.getstate(), np.random.get_state()
+    random.seed(name)
+    np.random.seed(seed.generate_state(4))
+    try:
+        yield np.random.default_rng(seed)
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
