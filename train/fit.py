@@ -79,7 +79,7 @@ def fit(
         check_same(model_path, _of_this_version(load_checkpoint(model_path).header), header)
         return model_path
     device = seed(recipe.optimisation)
-    task = _StudentTask(training, recipe, store, mixed, lesson, world or World(), device)
+    task = StudentTask(training, recipe, store, mixed, lesson, world or World(), device)
     return run(
         task,
         recipe.optimisation,
@@ -103,7 +103,7 @@ def check_teacher(recipe: Recipe, given: bool) -> None:
         raise UsageError(f"recipe {recipe.name} has no [distillation], so a teacher is of no use: leave --teacher out")
 
 
-class _StudentTask(Task):
+class StudentTask(Task):
     """A student and what it hears."""
 
     net: Student

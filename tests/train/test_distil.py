@@ -17,10 +17,12 @@ from edge_sser.errors import TrainingError, UsageError
 from edge_sser.train.checkpoint import load_student
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.dataset import FeatureStore
-from edge_sser.train.distill import Distiller, concordance, similarity_difference
-from edge_sser.train.fit import data_key, fit
+from edge_sser.train.distill import Distiller, blend, concordance, similarity_difference
+from edge_sser.train.fit import StudentTask, data_key, fit
 from edge_sser.train.folds import split
 from edge_sser.train.labels import EMOTIONS
+from edge_sser.train.mixing import NOTHING_MIXED
+from edge_sser.train.parallel import World
 from edge_sser.train.predictions import predict
 from edge_sser.train.recipe import Distillation, Hears, Recipe, read_recipe
 from edge_sser.train.students.student import Logits
@@ -210,3 +212,29 @@ def test_a_recipe_that_distils_asks_for_its_teacher_and_one_that_does_not_refuse
     lesson = open_lesson(teacher, training, data_key(training), Hears.CLEAN)
     with pytest.raises(UsageError, match=r"no \[distillation\]"):
         fit(training, changed(toy_recipe), store, tmp_path, lesson=lesson)
+
+
+def test_a_mixed_window_is_two_windows_and_is_asked_for_both_their_labels(
+    rows: Sequence[Utterance], store: FeatureStore, toy_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = split(rows, 1)[0]
+    places = torch.tensor([0, 1, 2, 3])
+    heard: list[torch.Tensor] = []
+
+    def losses(mixup: float) -> dict[str, float]:
+        recipe = changed(toy_recipe, augmentation={"mixup": mixup}, student={"dropout": 0.0})
+        torch.manual_seed(1)
+        task = StudentTask(training, recipe, store, NOTHING_MIXED, None, World(), torch.device("cpu"))
+        embed = task.net.embed
+        monkeypatch.setattr(task.net, "embed", lambda windows: heard.append(windows) or embed(windows))
+        parts = task.losses(places, torch.Generator().manual_seed(2))
+        return {name: float(value.detach()) for name, value in parts.items()}
+
+    assert read_recipe("sser-cnn").augmentation.mixup == 0.0
+    losses(0.0)
+    losses(1.0)
+    alone, together = heard
+    share = ((together - alone.flip(0)) / (alone - alone.flip(0)))[0].median()
+    assert 0.01 < float(share) < 0.99
+    assert torch.allclose(together, share * alone + (1 - share) * alone.flip(0), atol=1e-3)
+    assert blend({"a": torch.tensor(1.0)}, {"a": torch.tensor(3.0)}, 0.25)["a"] == 2.5
