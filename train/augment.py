@@ -3,8 +3,8 @@
 Working on band powers rather than on samples makes a batch cost 20 ms where filters and room convolutions on audio
 cost seconds: powers of independent sounds add, an equaliser is a gain a band, and a room's decay is a convolution of
 each band's power with an exponential (Polack's model of late reverberation, 1988). What is lost is the interference
-between sounds. The noise is real: its frames come from white noise sent through the features, so that they fluctuate
-as frames do.
+between sounds; what needs samples, such as codecs and overload, is done in waveform_augment.py. The noise is real: its
+frames come from white noise sent through the features, so that they fluctuate as frames do, or from recordings.
 """
 
 from __future__ import annotations
