@@ -157,6 +157,7 @@ def fit(
             bar.update((position + 1) * plan.optimisation.epochs - bar.n)
             if world.first:
                 tqdm.write(str(path))
+    world.leave()
 
 
 @app.command()

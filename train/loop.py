@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -146,7 +147,8 @@ class _Training:
     def ended(self, validation: Validation | None) -> bool:
         done = len(self.history)
         patience = validation.patience if validation else 0
-        return done >= self.settings.epochs or bool(patience and done - self.best_epoch >= patience)
+        waited = done - self.best_epoch if self.best_epoch else 0
+        return done >= self.settings.epochs or bool(patience and waited >= patience)
 
     def epoch(self, validation: Validation | None) -> Epoch:
         """One epoch; its chance depends on the seed and its number alone, so that it can be repeated."""
@@ -260,6 +262,7 @@ class _Training:
 def seed(settings: Optimisation) -> torch.device:
     """Fixes chance before a task is made, and says where it is to be computed."""
     torch.manual_seed(settings.seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU refuses to be deterministic
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid that costs a fifth of the time
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

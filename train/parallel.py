@@ -72,6 +72,11 @@ class World:
         if self.size > 1:
             distributed.barrier()
 
+    def leave(self) -> None:
+        """Ends what `join_world` began."""
+        if self.size > 1:
+            distributed.destroy_process_group()
+
 
 def join_world() -> World:
     """Joins the processes that `torchrun` started; a World of one without it."""
@@ -91,8 +96,8 @@ def share_batch_norm(net: nn.Module, world: World) -> None:
     """
     if world.size == 1:
         return
-    for module in net.modules():
-        for name, child in module.named_children():
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
             if isinstance(child, _BatchNorm):
                 setattr(module, name, _SharedBatchNorm(child))
 

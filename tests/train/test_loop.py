@@ -121,13 +121,12 @@ def test_training_ends_when_nothing_gets_better(
 ) -> None:
     recipe = changed(
         toy_recipe,
-        validation={"share": 0.4, "patience": 2},
-        optimisation={"learning_rate": 1e-12, "average": 0.0, "clips_per_epoch": 16},
-        student={"dropout": 0.0},
+        validation={"share": 0.4, "patience": 1, "every": 2},
+        optimisation={"learning_rate": 1e-12, "average": 1.0, "clips_per_epoch": 16, "epochs": 50},
     )
-    epochs: list[int] = []
-    fit(split(rows, 1)[0], recipe, store, tmp_path, lambda epoch: epochs.append(epoch.number))
-    assert len(epochs) < recipe.optimisation.epochs
+    epochs: list[Epoch] = []
+    fit(split(rows, 1)[0], recipe, store, tmp_path, epochs.append)
+    assert [bool(epoch.scores) for epoch in epochs] == [False, True, False]
 
 
 def test_a_gradient_that_is_no_number_changes_no_weight_and_is_told(
