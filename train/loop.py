@@ -181,12 +181,13 @@ class _Training:
     def _step(self, places: Tensor, generator: torch.Generator, where: str) -> list[tuple[str, float]]:
         with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.low_precision):
             parts = self.task.losses(places, generator)
-        values = [(name, float(value.detach())) for name, value in parts.items()]
+        whole = torch.stack(list(parts.values()))
+        values = list(zip(parts, whole.detach().tolist(), strict=True))
         for name, value in values:
             if not math.isfinite(value):
                 raise _diverged(f"loss ({name})", value, where)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
+        whole.sum().backward()  # type: ignore[no-untyped-call]
         self.world.average_gradients(self.parameters)
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_gradient))
         if not math.isfinite(norm):
