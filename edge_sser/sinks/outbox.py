@@ -41,7 +41,7 @@ class Outbox:
         path: the file; its directory is made, readable by its owner only.
         max_bytes: beyond it the oldest entries go and are counted in `lost`.
         clock: seconds, monotonic.
-        retry_seconds: between attempts to use a disk that failed.
+        retry_seconds: between attempts to use a disk that failed; RETRY_SECONDS when not given.
 
     Attributes:
         fault: why events are in memory only, for a person; None when the file works.
@@ -55,12 +55,12 @@ class Outbox:
         *,
         max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
-        retry_seconds: float = RETRY_SECONDS,
+        retry_seconds: float | None = None,
     ) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._clock = clock
-        self._retry_seconds = retry_seconds
+        self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
         self._file: OutboxFile | None = None
         self._memory: list[Entry] = []
         self._gone: dict[Key, Entry] = {}  # acknowledged, but still in a file that cannot be written

@@ -21,7 +21,8 @@ from preloaded_faults import Faults
 from stressed_speech import EPISODE_TOPIC as TOPIC
 from stressed_speech import hear, write_settings
 
-DISK_BYTES = 2**18
+DISK_BYTES = 2**22
+IMPATIENT = {"edge_sser.sinks.outbox.RETRY_SECONDS": 1.0, "edge_sser.daemon.NOTE_SECONDS": 1.0}
 Mend = Callable[[], object]
 
 
@@ -78,7 +79,8 @@ def test_a_disk_that_fails_under_a_daemon_is_told_once_and_used_again(
     cable.shut()
     url = f"mqtt://127.0.0.1:{cable.port}"
     config = write_settings(tmp_path / "config.toml", url=url, more=f"[metrics]\nport = {port}\n")
-    daemon = start("--config", config, "--model", sharp_model, fed=True, **faults.environment)
+    constants = None if fault == "full" else IMPATIENT  # the real waits, 10 s, once are enough
+    daemon = start("--config", config, "--model", sharp_model, fed=True, constants=constants, **faults.environment)
     outbox = state / "outbox.db"
     hear(daemon, 2)
     eventually(lambda: waiting_in(outbox, TOPIC) == daemon.episode_lines(), "episodes are on disk")
@@ -136,7 +138,10 @@ def test_an_outbox_that_is_read_only_at_the_start_is_delivered_when_it_can_be_wr
 
     outbox.chmod(0o400)
     cable.admit()
-    second = start("--config", config, "--model", sharp_model, fed=True, prefix=as_one_who_minds_permissions())
+    second = start(
+        "--config", config, "--model", sharp_model,
+        fed=True, constants=IMPATIENT, prefix=as_one_who_minds_permissions(),
+    )  # fmt: skip
     hear(second, 2)
     eventually(lambda: subscriber.payloads(TOPIC) == second.episode_lines(), "what is in memory arrives")
     (line,) = outbox_lines(second)

@@ -281,9 +281,6 @@ def test_an_outbox_that_fails_is_reported_episodes_go_on_and_recovery_is_reporte
     broker: Broker, start_subscriber: Subscribe, open_sink: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_sser.sinks.outbox.RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(
-        Outbox.__init__, "__kwdefaults__", {**(Outbox.__init__.__kwdefaults__ or {}), "retry_seconds": 0.1}
-    )
     in_the_way = tmp_path / "state"
     in_the_way.write_text("a file where the directory should be")
     told: list[MqttReport] = []
