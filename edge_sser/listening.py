@@ -19,7 +19,7 @@ from edge_sser.daemon import Operator, Stop, listen, status_event, stop_on_signa
 from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.events import Event, Reading, StatusState
 from edge_sser.features import FEATURES
-from edge_sser.journal import JournalFormatter, goes_to_journal
+from edge_sser.journal import JournalFormatter, Seldom, goes_to_journal
 from edge_sser.model import load_model
 from edge_sser.node import node_name
 from edge_sser.outputs import Outputs
@@ -168,6 +168,7 @@ def _log_to_stderr(level: str, output: Sink) -> Iterator[logging.Logger]:
         handler = LiveLog(output)
     form = JournalFormatter if goes_to_journal(sys.stderr) else logging.Formatter
     handler.setFormatter(form("edge-sser: %(message)s"))
+    handler.addFilter(Seldom())
     log = logging.getLogger(PROGRAM_LOG)
     level_before = log.level
     log.setLevel(level.upper())

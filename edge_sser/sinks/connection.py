@@ -21,6 +21,7 @@ from edge_sser.sinks.address import BrokerAddress
 
 OPEN_SECONDS = 10.0  # for TCP, and again for TLS, to come about
 PACKET_BYTES = 64  # what a PUBLISH takes beyond topic, payload and properties, at most
+HEARD_BYTES = 65_536  # of a packet that the broker sends us, at most: a command is three bytes, and memory is small
 
 Tag = object
 
@@ -101,7 +102,11 @@ class Connection:
             OSError: the broker cannot be reached or, as ssl.SSLError, not be trusted.
             UnicodeError: the host cannot be a name in DNS.
         """
-        self._client.connect(self._address.host, self._address.port, self._keepalive_seconds)
+        properties = None
+        if self._version == MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = HEARD_BYTES  # what is larger stays with the broker
+        self._client.connect(self._address.host, self._address.port, self._keepalive_seconds, properties=properties)
         sock = self._client.socket()
         if isinstance(sock, socket.socket):  # else a message waits up to 40 ms for TCP to confirm the one before
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -140,8 +145,11 @@ class Connection:
 
     def step(self) -> None:
         """Reads and writes what can be read and written now, and looks after the keepalive."""
-        while self.alive and self._client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS and self.has_buffered_input:
-            pass
+        try:
+            while self.alive and self._client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS and self.has_buffered_input:
+                pass
+        except Exception as error:  # of any class: paho-mqtt 2.1 parses what is no MQTT until something gives way
+            self.give_up(f"it sent what is no MQTT ({type(error).__name__})")
         if self.alive and self._client.want_write():
             self._client.loop_write()
         if self.alive:

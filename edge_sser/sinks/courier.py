@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Protocol
 
 from edge_sser.sinks.connection import Message, Tag
@@ -204,11 +204,8 @@ class Courier:
 
     def _turn(self, outbox: Outbox) -> None:
         """Hears the link, stores what was emitted, hands on what is due."""
-        while True:
-            try:
-                self._jobs.get_nowait()()
-            except Empty:
-                break
+        for _ in range(self._jobs.qsize()):  # those that come meanwhile wait: events must get their turn
+            self._jobs.get_nowait()()
         with self._records_lock:
             records = list(self._records)
             self._records.clear()

@@ -8,10 +8,11 @@ that none is lost begins when the disk has it (`stored` in the report), millisec
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from edge_sser.errors import SinkError
@@ -31,6 +32,8 @@ from edge_sser.sinks.topics import Topics
 log = logging.getLogger("edge_sser.mqtt")
 
 CLOSE_SECONDS = 3.0  # for the last episodes to be acknowledged, and again for the last status
+COMMANDS = 16  # that wait to be obeyed, at most: of more the newest count
+GREETING_SECONDS = 1.0  # between answers to Home Assistant, however often it says that it has started
 
 __all__ = ["LinkState", "MqttReport", "MqttSink", "open_mqtt"]
 
@@ -93,6 +96,9 @@ class MqttSink(Sink):
         self._sources = tuple(sources)
         self._switch = Switch(directory / "paused")
         self._on_listen = on_listen
+        self._commands: deque[bool] = deque(maxlen=COMMANDS)  # whether to listen, not obeyed yet
+        self._commands_lock = threading.Lock()
+        self._greet_again_at = 0.0  # monotonic seconds
         self._readings_dropped = 0
         self._failure: Exception | None = None
         self._closed = False
@@ -188,20 +194,30 @@ class MqttSink(Sink):
 
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == self._topics.listen_set:
-            self._courier.do(partial(self._command, payload, retained))  # it writes a file, which may take its time
-        elif topic == self._announcement and payload == b"online":
+            if retained:
+                log.warning("ignored a retained command on %s: the switch keeps its own state", topic)
+            elif payload not in (b"ON", b"OFF"):
+                log.warning("ignored %r on %s: ON or OFF is expected", payload[:40], topic)
+            else:
+                with self._commands_lock:
+                    first = not self._commands
+                    self._commands.append(payload == b"ON")
+                if first:
+                    self._courier.do(self._obey)  # it writes a file, which may take its time
+        elif topic == self._announcement and payload == b"online" and time.monotonic() >= self._greet_again_at:
+            self._greet_again_at = time.monotonic() + GREETING_SECONDS
             for message in self._greeting():
                 self._link.send(message)
 
-    def _command(self, payload: bytes, retained: bool) -> None:
-        if retained:
-            log.warning("ignored a retained command on %s: the switch keeps its own state", self._topics.listen_set)
-        elif payload not in (b"ON", b"OFF"):
-            log.warning("ignored %r on %s: ON or OFF is expected", payload[:40], self._topics.listen_set)
-        else:
-            self._switch.turn(payload == b"ON")
-            log.info("listening turned %s by a command", payload.decode())
-            self._on_listen(self._switch.on)
+    def _obey(self) -> None:
+        with self._commands_lock:
+            commands = list(self._commands)
+            self._commands.clear()
+        for on in commands:
+            if on is not self._switch.on:
+                log.info("listening turned %s by a command", "ON" if on else "OFF")
+            self._switch.turn(on)
+            self._on_listen(on)
             self._link.send(self._listen_message())
 
     def _fail(self, error: Exception) -> None:

@@ -59,6 +59,8 @@ class Switch:
         """Remembers a decision. One that cannot be written down holds until the program ends."""
         self.on = on
         try:
+            if self._path.exists() is not on:  # it stands there already: spare the medium
+                return
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if on:
                 self._path.unlink(missing_ok=True)

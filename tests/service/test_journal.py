@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.journal import JournalFormatter, goes_to_journal
+from edge_sser.journal import LINES_A_MINUTE, JournalFormatter, Seldom, goes_to_journal
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,26 @@ def test_the_journal_is_known_by_its_device_and_inode(tmp_path: Path) -> None:
         assert not goes_to_journal(stream, {})
     assert not goes_to_journal(io.StringIO(), environ)
     assert not goes_to_journal(sys.__stderr__, environ)
+
+
+def test_many_lines_of_a_kind_are_a_few_a_minute_and_the_last_says_that_there_are_more() -> None:
+    now = 0.0
+    seldom = Seldom(clock=lambda: now)
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.addFilter(seldom)
+
+    def say(text: str, *values: object) -> str:
+        before = len(out.getvalue())
+        handler.handle(logging.LogRecord("edge_sser.mqtt", logging.WARNING, "", 0, text, values, None))
+        return out.getvalue()[before:].rstrip("\n")
+
+    assert [say("ignored %r", n) for n in range(3)] == ["ignored 0", "ignored 1", "ignored 2"]
+    lines = [say("ignored %r", n) for n in range(3, 5_000)]
+    assert lines[LINES_A_MINUTE - 4] == f"ignored {LINES_A_MINUTE - 1} (more such lines are left out for a minute)"
+    assert set(lines[LINES_A_MINUTE - 3 :]) == {""}
+    assert say("%s is back", "desk") == "desk is back"
+    now = 59.9
+    assert say("ignored %r", 5_000) == ""
+    now = 60.1
+    assert say("ignored %r", 5_001) == "ignored 5001"
