@@ -14,7 +14,7 @@ from mqtt_rig import LIMIT_SECONDS, eventually, free_port
 from voices import voice
 
 COMMAND = [sys.executable, "-m", "edge_sser", "listen", "--node", "cab12"]
-STAGES = 40  # moments of start-up at which it is told to end
+STAGES = 20  # moments of start-up at which it is told to end
 
 
 def start_up_seconds(command: list[str], environment: dict[str, str]) -> float:
