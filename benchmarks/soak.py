@@ -31,15 +31,22 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-from soak_rig import MINUTE_SAMPLES, SETTINGS, Daemon, Sample, eventually, free_port, minute, mosquitto, scrape
+from soak_rig import (
+    MINUTE_SAMPLES,
+    SETTINGS,
+    Daemon,
+    Sample,
+    eventually,
+    expected_readings,
+    free_port,
+    minute,
+    mosquitto,
+    scrape,
+)
 
-from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.bench import this_machine
-from edge_sser.features import FEATURES
-from edge_sser.settings import Settings
 
 PARTS = 8
-HOP_SAMPLES = round(Settings().window.hop_seconds * SAMPLE_RATE)
 # Levels that the recording crosses again and again, so that episodes start and end all day.
 WITH_BROKER = {"elevated": 0.36, "high": 0.5, "update_seconds": 10.0, "outbox_bytes": 2**26}
 # An update with every reading of an episode, and an outbox that is full within minutes.
@@ -91,7 +98,7 @@ def soak(
         daemon = Daemon(config, folder)
         try:
             for number in range(1, minutes + 1):
-                daemon.push(minute(number, speech), expected_readings(number))
+                daemon.push(minute(number, speech))
                 if number % every == 0:
                     looks.append(daemon.look(number))
                     scraped = scrape(metrics_port)
@@ -109,7 +116,7 @@ def soak(
         "wall_seconds": round(seconds, 1),
         "model": daemon.model,
         "readings": daemon.readings,
-        "readings_expected": expected_readings(minutes),
+        "readings_expected": expected_readings(minutes * MINUTE_SAMPLES),
         "readings_scored": daemon.counts["scored"],
         "dropped_audio_seconds": scraped['edge_sser_dropped_audio_seconds_total{source="stdin"}'],
         "episodes": daemon.counts["episode start"],
@@ -138,11 +145,6 @@ def soak(
         "failures": failures,
         "looks": [asdict(look) for look in looks],
     }
-
-
-def expected_readings(minutes: int) -> int:
-    """How many readings so many minutes give: one with the first full window, then one a hop."""
-    return (minutes * MINUTE_SAMPLES - FEATURES.window_samples) // HOP_SAMPLES + 1
 
 
 def part_medians(values: Sequence[int]) -> list[float]:

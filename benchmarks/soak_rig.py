@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,12 @@ from numpy.typing import NDArray
 
 from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.bench_processes import COMMAND, cpu_seconds
+from edge_sser.features import FEATURES
+from edge_sser.settings import Settings
 
 MINUTE_SAMPLES = 60 * SAMPLE_RATE
+PIECE_BYTES = 10 * 2 * SAMPLE_RATE  # ten seconds
+HOP_SAMPLES = round(Settings().window.hop_seconds * SAMPLE_RATE)
 KINDS = ("speech",) * 6 + ("noise",) * 2 + ("silence",) * 2  # of a minute, drawn by chance
 NOISE_DBFS = -60.0
 LIMIT_SECONDS = 120.0  # for anything that must happen; reached only when something is wrong
@@ -93,6 +97,7 @@ class Daemon:
     def __init__(self, config: Path, folder: Path) -> None:
         self.counts: Counter[str] = Counter()
         self.readings = 0
+        self._samples = 0
         self.faults: list[str] = []
         self.model = ""
         self._log = folder / "log"
@@ -132,22 +137,24 @@ class Daemon:
         self.counts["scored"] += event["stress"] is not None
         self.model = event["model"]
 
-    def push(self, pcm: bytes, readings: int) -> None:
-        """Writes audio, and waits until there are so many readings in all.
+    def push(self, pcm: bytes) -> None:
+        """Writes 16-bit audio a piece at a time, and waits for the readings of each: its output never fills the pipe.
 
         Raises:
             RuntimeError: they do not come.
         """
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(pcm)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
-        with self._changed:
-            self._changed.wait_for(lambda: self.readings >= readings, LIMIT_SECONDS)
-        if self.readings < readings:
-            raise RuntimeError(f"{self.readings} of {readings} readings came: {self.log or 'nothing was said'}")
+        for start in range(0, len(pcm), PIECE_BYTES):
+            piece = pcm[start : start + PIECE_BYTES]
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(piece)
+                self._process.stdin.flush()
+            self._samples += len(piece) // 2
+            due = expected_readings(self._samples)
+            with self._changed:
+                self._changed.wait_for(lambda due=due: self.readings >= due, LIMIT_SECONDS)
+            if self.readings < due:
+                raise RuntimeError(f"{self.readings} of {due} readings came: {self.log or 'nothing was said'}")
 
     def look(self, audio_minutes: int) -> Sample:
         """Lets it come to rest, and looks."""
@@ -187,6 +194,11 @@ def _rests(pid: int) -> bool:
                 return False
         time.sleep(pause)
     return cpu_seconds(pid) == before
+
+
+def expected_readings(samples: int) -> int:
+    """How many readings so much audio gives: one with the first full window, then one a hop."""
+    return max(0, (samples - FEATURES.window_samples) // HOP_SAMPLES + 1)
 
 
 def minute(number: int, speech: NDArray[np.int16]) -> bytes:
