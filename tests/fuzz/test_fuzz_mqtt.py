@@ -104,7 +104,7 @@ def test_a_message_of_megabytes_stays_with_the_broker(
     assert sink.report.connections == 1
 
 
-@examples(60)
+@examples(30)
 @given(messages=st.lists(st.tuples(st.sampled_from([SET, ANNOUNCEMENT]) | st.text(), PAYLOADS, st.booleans())))
 def test_anything_heard_at_any_rate(
     open_sink: Start, warnings: pytest.LogCaptureFixture, messages: list[tuple[str, bytes, bool]]
@@ -140,7 +140,7 @@ def test_episodes_are_stored_while_commands_pour_in(open_sink: Start) -> None:
     pouring = threading.Thread(target=pour)
     pouring.start()
     try:
-        for number in range(20):
+        for number in range(8):
             sink.emit(episode(number))
             eventually(lambda number=number: sink.report.stored > number, "an episode is stored")
     finally:
@@ -219,7 +219,7 @@ def listener() -> Iterator[socket.socket]:
         yield server
 
 
-@examples(80)
+@examples(50)
 @given(
     version=st.sampled_from([MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311]),
     packets=st.lists(PACKETS, max_size=5),

@@ -24,6 +24,8 @@ from edge_sser.settings import SampleFormat, Settings
 RATE_HZ = 16_000
 WINDOW, HOP = 3 * RATE_HZ, RATE_HZ // 2
 MAX_BYTES = 2_000_000
+PIPE_BYTES = 60_000  # what a pipe takes at once, and less
+SMALL_PIECES = 300  # of any size, before the rest comes in large ones
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 BYTES = {SampleFormat.S16LE: 2, SampleFormat.S32LE: 4, SampleFormat.F32LE: 4}
 # Quiet and signalling NaN, infinities, the largest, the smallest, minus nothing: as bits of a float32.
@@ -57,7 +59,7 @@ def pcm(kind: str, sample_format: SampleFormat, size: int, seed: int) -> bytes:
     rate_hz=st.sampled_from([4_000, 8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 192_000, 384_000]),
     frames=st.integers(0, 100) | st.integers(WINDOW, 5 * RATE_HZ),
     torn=st.integers(0, 7),
-    pieces=st.lists(st.integers(1, 60_000), min_size=1, max_size=8),
+    pieces=st.lists(st.integers(1, PIPE_BYTES), min_size=1, max_size=8),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_bytes_in_any_coding_cut_anyhow(
@@ -106,7 +108,7 @@ def hear(source: RawSource, monitor: Monitor, data: bytes, pieces: list[int], wr
     try:
         while True:
             if at < len(data):
-                size = pieces[turn % len(pieces)]
+                size = pieces[turn % len(pieces)] if turn < SMALL_PIECES else PIPE_BYTES
                 os.write(writer, data[at : at + size])
                 at, turn = at + size, turn + 1
             elif writer >= 0:

@@ -52,7 +52,7 @@ TOKENS = st.sampled_from(
 )
 
 
-@examples(100)
+@examples(60)
 @given(data=st.binary(max_size=200) | st.lists(TOKENS, max_size=40).map(lambda tokens: "".join(tokens).encode()))
 @example(data=b"a" + b".a" * 100_000 + b" = 1")
 @example(data=b"a" + b".a" * 490 + b" = 1")
@@ -69,7 +69,7 @@ def test_any_bytes(file: Path, data: bytes) -> None:
     load(file)
 
 
-@examples(60)
+@examples(40)
 @given(board=st.sampled_from(BOARDS), data=st.data())
 def test_a_good_file_that_was_damaged(file: Path, board: Path, data: st.DataObject) -> None:
     content = bytearray(board.read_bytes())
@@ -103,14 +103,14 @@ TOML_VALUES = st.recursive(
 )
 
 
-@examples(100)
+@examples(60)
 @given(values=st.dictionaries(st.sampled_from([*KEYS, "mqtt", "gate", "source", "none"]), TOML_VALUES, max_size=4))
 def test_any_value_of_any_key(file: Path, values: dict[str, Any]) -> None:
     file.write_text("".join(f"{key} = {toml(value)}\n" for key, value in values.items()), encoding="utf-8")
     load(file)
 
 
-@examples(60)
+@examples(40)
 @given(key=st.sampled_from([*KEYS, "mqtt", "gate", "none", "mqtt.password"]), data=st.data())
 def test_a_password_in_a_url_is_never_shown_wherever_it_stands(file: Path, key: str, data: st.DataObject) -> None:
     url = data.draw(
@@ -149,7 +149,7 @@ ENVIRONMENT_TEXT = st.text(st.characters(exclude_characters="\0", exclude_catego
 VARIABLES = [variable(key) for key in KEYS]
 
 
-@examples(100)
+@examples(60)
 @given(
     environ=st.dictionaries(
         st.sampled_from([*VARIABLES, "HOME", "EDGE_SSER_CONFIG"]) | ENVIRONMENT_TEXT.map(lambda text: PREFIX + text),
@@ -163,7 +163,7 @@ def test_any_environment(environ: dict[str, str]) -> None:
     load(None, {name: value for name, value in environ.items() if name != "EDGE_SSER_CONFIG" or len(value) < 60})
 
 
-@examples(40)
+@examples(25)
 @given(name=st.sampled_from(VARIABLES), url=st.sampled_from(["mqtt://me:{}@host", "mqtt://:{}@", "//me:{}@host\udcff"]))
 def test_a_password_in_a_variable_is_never_shown(name: str, url: str) -> None:
     load(None, {name: url.format(SECRET), "EDGE_SSER_NODE": "caf\udce9"})
