@@ -59,4 +59,6 @@ def standardise(log_mel: Tensor) -> Tensor:
     """Takes the level out of log-mel windows: float32 [batch, frames, bands] in dB, the same shape out."""
     loudest = log_mel.amax(dim=(1, 2), keepdim=True)
     limited = torch.maximum(log_mel, loudest - RANGE_DB)
-    return (limited - limited.mean(dim=(1, 2), keepdim=True)) / UNIT_DB
+    # In two steps: ONNX Runtime adds 19,200 values up one after the other, which costs the logits their fourth digit.
+    mean = limited.mean(dim=2, keepdim=True).mean(dim=1, keepdim=True)
+    return (limited - mean) / UNIT_DB
