@@ -48,7 +48,10 @@ class Card:
         licence: of the weights.
         accuracy: measured figures with their protocol.
         notice: what the model must not be taken for.
-        parent_sha256: of the FP32 graph a quantised one came from, else None.
+        parent_sha256: of the FP32 file a quantised one came from, else None.
+        parity: largest difference of a logit from the network the file was made from, else None.
+        quantisation: of a quantised file: target, method, the windows it was calibrated on (number, seed, sha256) and
+            the nodes left in float; else None.
     """
 
     name: str
@@ -69,12 +72,15 @@ class Card:
     accuracy: Mapping[str, Any]
     notice: str
     parent_sha256: str | None = None
+    parity: float | None = None
+    quantisation: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The card as it rides in the model file."""
         values: dict[str, Any] = {"card": CARD_VERSION}
         for name in self.__slots__:
-            values[name] = getattr(self, name)
+            if getattr(self, name) is not None:  # a runtime that does not know a field refuses the card
+                values[name] = getattr(self, name)
         values["calibration"] = {"temperature": self.calibration.temperature, "bias": self.calibration.bias}
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 

@@ -6,17 +6,21 @@ import io
 import logging
 import os
 import warnings
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import onnx
+import soundfile
 import torch
 from torch import Tensor, nn
 
 from edge_sser.errors import ModelError
-from edge_sser.features import FEATURES
+from edge_sser.features import FEATURES, log_mel
 from edge_sser.model import CARD_KEY, Card
 from edge_sser.runtime import onnx_runtime
+from edge_sser.train.dataset import windows
 from edge_sser.train.students.student import Student
 
 OPSET = 18
@@ -40,11 +44,12 @@ def export_onnx(student: Student, card: Card, path: Path) -> float:
 
     Args:
         student: in evaluation mode, on the CPU.
-        card: rides in the file.
+        card: rides in the file, with the difference found.
         path: to be written.
 
     Returns:
-        The largest difference between the file's logits and the student's, over loud, faint and empty windows.
+        The largest difference between the file's logits and the student's, over loud, faint and empty windows and
+        those of the demo recording.
 
     Raises:
         ModelError: the file computes something else, or cannot be written.
@@ -73,35 +78,45 @@ def export_onnx(student: Student, card: Card, path: Path) -> float:
         node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
         del value.metadata_props[:]
-    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
     model.producer_name = "edge-sser"
     onnx.checker.check_model(model, full_check=True)
-    data = model.SerializeToString()
-    difference = _difference(student, data, card, sample)
+    difference = _difference(student, model.SerializeToString(), card, sample)
     if not difference <= TOLERANCE:
         raise ModelError(
             f"export: the ONNX file's logits differ by {difference:.2g} from the network's, over {TOLERANCE}"
         )
+    model.metadata_props.add(key=CARD_KEY, value=replace(card, parity=float(f"{difference:.3g}")).to_json())
+    write_model(path, model)
+    return difference
+
+
+def write_model(path: Path, model: onnx.ModelProto) -> None:
+    """Writes a model file, aside and then in place.
+
+    Raises:
+        ModelError: it cannot be written; nothing half-written remains.
+    """
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            aside.write_bytes(data)
+            aside.write_bytes(model.SerializeToString())
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(f"model {path}: cannot be written ({error.strerror or error}): choose another --out") from None
-    return difference
 
 
 def _windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Windows to compare on: loud, faint, and nothing at all."""
+    """Windows to compare on: loud, faint, nothing at all, and speech."""
     random = np.random.default_rng(0)
     shape = (4, FEATURES.frames, FEATURES.bands)
     loudness = np.array([-20.0, -50.0, -90.0, -120.0]).reshape(4, 1, 1)
     spread = np.array([12.0, 12.0, 6.0, 0.0]).reshape(4, 1, 1)
-    return (loudness + spread * random.standard_normal(shape)).astype(np.float32)
+    made = (loudness + spread * random.standard_normal(shape)).astype(np.float32)
+    samples, _ = soundfile.read(str(resources.files("edge_sser") / "samples" / "demo.flac"), dtype="float32")
+    return np.concatenate([made, windows(log_mel(samples))])
 
 
 def _difference(student: Student, data: bytes, card: Card, sample: Tensor) -> float:

@@ -1,0 +1,35 @@
+"""An output folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_sser.errors import ModelError, UsageError
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to write into, which becomes `out` when all went well and is removed when not.
+
+    Raises:
+        UsageError: something stands at `out` already.
+        ModelError: the folder cannot be written.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"--out {out}: the folder is not empty: choose another, or remove it first")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: a file of that name stands there: choose another folder")
+    aside = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.part")
+    try:
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            os.replace(aside, out)  # over an empty folder, too
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(f"--out {out}: cannot be written ({error.strerror or error}): choose another folder") from None
