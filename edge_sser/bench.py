@@ -30,6 +30,7 @@ from edge_sser.bench_processes import listen_cost, median_wall_s, run_cost
 from edge_sser.errors import MissingComponentError
 from edge_sser.events import Reading, to_json
 from edge_sser.features import FEATURES, LogMel
+from edge_sser.latency import latency_table, measure_latencies
 from edge_sser.level import LevelMeter
 from edge_sser.model import Model, load_model
 from edge_sser.monitor import Monitor
@@ -74,9 +75,16 @@ def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool) -> None:
     hubert = _hubert()
     figures = [figure for model in loaded for figure in _model_figures(model, samples, hubert.value)]
     figures += [hubert, *_process_figures(loaded[0].path, samples, quick=quick)]
+    latencies = measure_latencies([model.path for model in loaded])
+    timed = {model.label: latencies[model.path] for model in loaded}
     machine = this_machine()
     if as_json:
-        typer.echo(json.dumps({"machine": machine, "figures": [asdict(figure) for figure in figures]}, indent=2))
+        report = {
+            "machine": machine,
+            "figures": [asdict(figure) for figure in figures],
+            "latencies": {label: [asdict(latency) for latency in each] for label, each in timed.items()},
+        }
+        typer.echo(json.dumps(report, indent=2))
         return
     for name, text in machine.items():
         typer.echo(f"{name}: {text}")
@@ -85,6 +93,7 @@ def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool) -> None:
     for figure in figures:
         value = f"not measured: {figure.remark}" if figure.value is None else f"{figure.value:10.4g} {figure.unit}"
         typer.echo(f"{figure.name:{width}}  {value}")
+    typer.echo(f"\n{latency_table(timed)}")
 
 
 def _demo() -> NDArray[np.float32]:

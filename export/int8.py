@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from edge_sser.errors import MissingComponentError, ModelError
+from edge_sser.latency import measure_latencies
 from edge_sser.model import CARD_KEY, load_model
 
 from .calibration import Drawn, Sides, draw
@@ -20,7 +21,7 @@ from .choose import Choice, choose
 from .folder import whole_folder
 from .onnx import write_model
 from .quantize import Target
-from .report import Artefact, make_artefact, measure_latencies, table, write_report
+from .report import Artefact, make_artefact, table, write_report
 from .tensorrt_graph import check_tensorrt_graph
 from .verify import Limits, Scores, score
 

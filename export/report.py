@@ -5,43 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edge_sser.features import FEATURES
-from edge_sser.model import load_model
+from edge_sser.latency import Latency, latency_table
 
 from .verify import Scores
 
 JSON_FILE = "export-report.json"
 TABLE_FILE = "export-report.md"
-THREADS = (1, 2)
-BATCHES = (1, 8, 32)
-INFERENCES = {1: 200, 8: 60, 32: 30}  # timed of each batch size, in turn with the other files
-_WARM_UP = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """Wall time of one inference.
-
-    Attributes:
-        threads: of ONNX Runtime.
-        batch: windows at once.
-        median_ms: milliseconds a batch.
-        p95_ms: 95th percentile, milliseconds a batch.
-    """
-
-    threads: int
-    batch: int
-    median_ms: float
-    p95_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,33 +39,6 @@ class Artefact:
     parity: float
     scores: Scores | None
     latencies: Sequence[Latency]
-
-
-def measure_latencies(paths: Sequence[Path]) -> dict[Path, list[Latency]]:
-    """Times files on the CPU, in turn, so that what else the machine does falls on all of them alike."""
-    out: dict[Path, list[Latency]] = {path: [] for path in paths}
-    random = np.random.default_rng(0)
-    for threads in THREADS:
-        models = {path: load_model(path, provider="cpu", threads=threads) for path in paths}
-        for batch in BATCHES:
-            windows = random.normal(-60.0, 20.0, (batch, FEATURES.frames, FEATURES.bands)).astype(np.float32)
-            taken: dict[Path, list[float]] = {path: [] for path in paths}
-            for _ in range(_WARM_UP + INFERENCES[batch]):
-                for path, model in models.items():
-                    begun = time.perf_counter()
-                    model.logits(windows)
-                    taken[path].append(1000.0 * (time.perf_counter() - begun))
-            for path, times in taken.items():
-                kept = times[_WARM_UP:]
-                out[path].append(
-                    Latency(
-                        threads=threads,
-                        batch=batch,
-                        median_ms=round(statistics.median(kept), 4),
-                        p95_ms=round(statistics.quantiles(kept, n=20)[-1], 4),
-                    )
-                )
-    return out
 
 
 def make_artefact(
@@ -128,16 +75,9 @@ def table(artefacts: Sequence[Artefact]) -> str:
             + " | ".join(cells)
             + " |"
         )
-    timed = [item for item in artefacts if item.latencies]
+    timed = {item.file: item.latencies for item in artefacts if item.latencies}
     if timed:
-        lines += ["", "| ms a batch on this CPU: median (p95) | " + " | ".join(item.file for item in timed) + " |"]
-        lines.append("|---|" + "---|" * len(timed))
-        for place, first in enumerate(timed[0].latencies):
-            times = tuple(
-                f"{item.latencies[place].median_ms:.3f} ({item.latencies[place].p95_ms:.3f})" for item in timed
-            )
-            name = f"{first.threads} thread{'s' if first.threads > 1 else ''}, batch {first.batch}"
-            lines.append(f"| {name} | " + " | ".join(times) + " |")
+        lines += ["", latency_table(timed)]
     return "\n".join(lines)
 
 

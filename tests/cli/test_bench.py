@@ -16,6 +16,7 @@ from edge_sser.bench import HUBERT, _daemon_figures
 from edge_sser.bench_daemon import SOURCES, broker_cost, crowd_cost
 from edge_sser.bench_processes import listen_cost
 from edge_sser.errors import EdgeSserError
+from edge_sser.latency import Latency, latency_table
 
 
 def require_sound_server() -> None:
@@ -25,6 +26,7 @@ def require_sound_server() -> None:
 
 def test_every_figure_of_a_quick_run_is_there_for_each_model(call, tmp_path, model, monkeypatch):
     monkeypatch.setattr("edge_sser.bench.INFERENCES", 20)
+    monkeypatch.setattr("edge_sser.latency.INFERENCES", {1: 3, 8: 2, 32: 2})
     monkeypatch.setattr("edge_sser.bench.HELP_RUNS", 1)
     monkeypatch.setattr("edge_sser.bench.HUBERT", tmp_path / "none.py")
     other = write_model(tmp_path / "other.onnx", card=changed_card(name="other"))
@@ -33,12 +35,17 @@ def test_every_figure_of_a_quick_run_is_there_for_each_model(call, tmp_path, mod
     report = json.loads(result.out)
     assert report["machine"].keys() == {"machine", "date", "versions"}
     figures = {figure["name"]: figure["value"] for figure in report["figures"]}
+    latencies = {f"{label.partition('@')[0]}@": each for label, each in report["latencies"].items()}
     for label in ("tiny@", "other@"):
         costs = {name.partition(": ")[2]: value for name, value in figures.items() if name.startswith(label)}
         whole = costs["one whole hop of speech"]
         parts = [value for name, value in costs.items() if name.startswith("  ")]
         assert sum(parts) == pytest.approx(whole)
         assert costs["streams per core, all speaking"] == pytest.approx(500.0 / whole)
+        assert [(each["threads"], each["batch"]) for each in latencies[label]] == [
+            (threads, batch) for threads in (1, 2) for batch in (1, 8, 32)
+        ]
+        assert all(each["p95_ms"] >= each["median_ms"] > 0 for each in latencies[label])
     assert figures["edge-sser --help"] > 0
     assert figures["1 minute through analyze, memory"] > 0
     assert figures["HuBERT-base, one pass over 3 s"] is None
@@ -106,3 +113,12 @@ def test_what_it_is_compared_with_is_hubert_base():
     with torch.inference_mode():
         hidden = network(torch.zeros(1, hubert["WINDOW_SAMPLES"]))
     assert tuple(hidden.shape) == (1, 149, 768)  # 149 frames of 20 ms, as the paper has them
+
+
+def test_latencies_of_several_files_stand_side_by_side():
+    latency = Latency(threads=2, batch=8, median_ms=1.5, p95_ms=2.25)
+    assert latency_table({"a@1": [latency], "b@2": [latency]}).splitlines() == [
+        "| ms a batch on this CPU: median (p95) | a@1 | b@2 |",
+        "|---|---|---|",
+        "| 2 threads, batch 8 | 1.500 (2.250) | 1.500 (2.250) |",
+    ]

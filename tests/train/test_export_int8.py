@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sser import latency
 from edge_sser.cli import main
-from edge_sser.export import choose, report, tensorrt_graph
+from edge_sser.export import choose, tensorrt_graph
 from edge_sser.export.calibration import draw, find_sides
 from edge_sser.export.verify import Limits, Scores
 from edge_sser.model import load_model
@@ -40,7 +41,7 @@ def run(toy_table: Path, toy_recipe: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def export(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report, "INFERENCES", {1: 3, 8: 2, 32: 2})
+    monkeypatch.setattr(latency, "INFERENCES", {1: 3, 8: 2, 32: 2})
 
     def call(*arguments: str | Path, status: int = 0) -> tuple[str, str]:
         capsys.readouterr()
