@@ -20,6 +20,7 @@ from edge_sser.model import Card, load_model
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.recipe import read_recipe
 from edge_sser.train.students.cnn import CompactCnn
+from edge_sser.train.students.student import Student
 
 HEADER = {"emotions": list(EMOTIONS), "corpora": [{"name": "toy", "utterances": 1, "speakers": 1}]}
 
@@ -49,6 +50,11 @@ def fp32(folder: Path) -> tuple[onnx.ModelProto, Card]:
             layer.momentum = 1.0  # one look is enough
     with torch.no_grad():
         net(torch.from_numpy(spoken(24)))
+    return exported(net, folder)
+
+
+def exported(net: Student, folder: Path) -> tuple[onnx.ModelProto, Card]:
+    """A network as an FP32 graph, and its card."""
     path = folder / "small.onnx"
     export_onnx(net.eval(), make_card(read_recipe("sser-cnn"), HEADER, {}, 1), path)
     return onnx.load(path), load_model(path).card

@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
-from quantised import drawn, fp32, int8, logits, spoken
+from quantised import drawn, exported, fp32, int8, logits, spoken
 
 from edge_sser.export import choose as choosing
 from edge_sser.export.choose import choose, levels
 from edge_sser.export.quantize import Target, weighted_nodes
 from edge_sser.export.ranges import Method
 from edge_sser.export.tensorrt_graph import check_tensorrt_graph
+from edge_sser.train.students.vit import ColumnVit
 
 
 def constants(model: onnx.ModelProto) -> dict[str, TensorProto]:
@@ -105,3 +106,18 @@ def test_nodes_go_back_to_float_where_too_few_levels_agree(tmp_path: Path, monke
     assert choice.error < min(choice.error_by_method.values())
     for name in choice.float_nodes:
         assert weights_of(made, name).data_type == TensorProto.FLOAT
+
+
+def test_of_a_transformer_only_what_has_weights_is_quantised(tmp_path: Path) -> None:
+    model, card = exported(ColumnVit(width=24, token_frames=4, emotions=8, dropout=0.1), tmp_path)
+    made = int8(model, Target.TENSORRT)
+    check_tensorrt_graph(made)
+    quantised = {
+        node.name
+        for node in made.graph.node
+        if node.op_type in ("MatMul", "Gemm", "Conv") and "Output" in node.input[1]
+    }
+    assert quantised == set(weighted_nodes(model))
+    windows = spoken(8, seed=900)
+    truth, found = (logits(each, card, windows, tmp_path) for each in (model, made))
+    assert np.abs(truth - found).max() < 0.25 * truth.std()
