@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
@@ -20,6 +20,7 @@ labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=4,
 )
 
 
+@settings(deadline=None)
 @given(labelled)
 def test_auroc_and_ua_agree_with_a_second_implementation(pairs: list[tuple[int, int]]) -> None:
     labels = np.array([label for label, _ in pairs])
