@@ -76,6 +76,7 @@ def evaluate(
     from .evaluate import table as render
     from .origin import read_origin, write_origin
     from .predictions import read_predictions, write_predictions
+    from .report.notes import heard_notes
 
     _need("scipy")
     if model is None and not predictions:
@@ -106,6 +107,8 @@ def evaluate(
         evaluations = [one.evaluation for one in scored]
         typer.echo(render(dict(zip(labels(scored), evaluations, strict=True))))
         typer.echo(f"\nProtocol: {PROTOCOL}.")
+        for line in heard_notes([one.origin for one in scored]):
+            typer.echo(line)
     elif not streaming:
         raise UsageError(
             "nothing to do: give --table FILE to score the model on, or --streaming with --sound calm=PATH"
@@ -216,7 +219,7 @@ def _streaming(
     card = audio.models.whole.card
     points = [Point("the card's levels", card.elevated, card.high)]
     if columns is not None:
-        points.append(Point(f"{CAUGHT:.0%} of stressed clips", catching(columns)))
+        points.append(Point(f"{100 * CAUGHT:.0f} % of stressed clips", catching(columns)))
     stress = stress_preset(preset)
     with tqdm(unit=" s", desc="streams") as bar:
         alarms = try_streams(

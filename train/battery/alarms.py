@@ -70,6 +70,7 @@ class Detection:
         precision: alarms that began in an event by all alarms, 0..1; NaN without alarms.
         latency_median_s: from an event's start to the first alarm in it, of those found.
         latency_p95_s: likewise.
+        event_share: of the events' time, a collar after each included, that an alarm was on, 0..1.
         false: alarms outside events, over the time outside them.
     """
 
@@ -85,6 +86,7 @@ class Detection:
     precision: float
     latency_median_s: float
     latency_p95_s: float
+    event_share: float
     false: Rate
 
 
@@ -180,7 +182,7 @@ def detect(
     latencies: list[int | None] = []
     right: list[bool] = []
     masked = 0
-    calm = alarmed = 0
+    calm = calm_alarmed = inside_events = event_alarmed = 0
     for events, readings in played:
         found = alarms(readings, settings, elevated=point.elevated, high=point.high)
         of_stream, of_alarms, hidden = match(events, found, collar)
@@ -189,9 +191,12 @@ def detect(
         masked += hidden
         length = round(readings[-1].end_s * SAMPLE_RATE)
         parts = [Span(event.start, min(event.end + collar, length)) for event in events]
-        calm += length - sum(part.end - part.start for part in parts)
-        alarmed += sum(alarm.end - alarm.start for alarm in found)
-        alarmed -= sum(_overlap(alarm, part) for alarm in found for part in parts)
+        inside = sum(part.end - part.start for part in parts)
+        both = sum(_overlap(alarm, part) for alarm in found for part in parts)
+        calm += length - inside
+        inside_events += inside
+        calm_alarmed += sum(alarm.end - alarm.start for alarm in found) - both
+        event_alarmed += both
     known = [latency / SAMPLE_RATE for latency in latencies if latency is not None]
     lengths = [event.end - event.start for events, _ in played for event in events]
     hour = 3600.0 * SAMPLE_RATE
@@ -208,7 +213,8 @@ def detect(
         precision=float(np.mean(right)) if right else NAN,
         latency_median_s=float(np.median(known)) if known else NAN,
         latency_p95_s=float(np.percentile(known, 95)) if known else NAN,
-        false=rate(right.count(False), calm / hour, alarmed / hour),
+        event_share=event_alarmed / inside_events,
+        false=rate(right.count(False), calm / hour, calm_alarmed / hour),
     )
 
 

@@ -27,6 +27,14 @@ def speech_power(samples: Samples) -> float:
     return max(float(loud.mean()), 1e-12)
 
 
+def trimmed(samples: Samples) -> Samples:
+    """Speech from its first loud 20 ms frame to its last one; a recording without any is left as it is."""
+    count = samples.size // _FRAME
+    power = np.square(samples[: count * _FRAME], dtype=np.float64).reshape(count, _FRAME).mean(axis=1)
+    loud = np.flatnonzero(power > power.max(initial=0.0) * 10.0 ** (-_SPEECH_RANGE_DB / 10.0))
+    return samples[loud[0] * _FRAME : (loud[-1] + 1) * _FRAME] if loud.size else samples
+
+
 def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
     """Speech with noise below it by `snr_db`; digital silence has no level and is left out."""
     power = float(np.mean(noise.astype(np.float64) ** 2))

@@ -24,6 +24,7 @@ from .streams import bed, levelled
 WINDOW_SECONDS = FEATURES.window_samples / SAMPLE_RATE
 CENTRES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # seconds of speech
 EDGES = (0.0, 0.375, 0.75, 1.25, 1.75, 2.25, 2.75, WINDOW_SECONDS + 0.01)
+MIN_WINDOWS = 20  # fewer say nothing
 _GAP_SECONDS = 0.1  # between the two clips
 
 
@@ -147,7 +148,8 @@ def _share(corpus: str, centre: float, windows: Sequence[_Window]) -> Share:
     judged = [window for window in windows if window.stress is not None]
     labels = np.array([window.stress for window in judged], dtype=np.int64)
     said = np.array([window.said for window in judged])
-    both = 0 < labels.sum() < labels.size
+    enough = labels.size >= MIN_WINDOWS
+    both = enough and 0 < labels.sum() < labels.size
     return Share(
         corpus=corpus,
         seconds=centre,
@@ -157,8 +159,8 @@ def _share(corpus: str, centre: float, windows: Sequence[_Window]) -> Share:
         ua=unweighted_accuracy(
             np.array([window.emotion for window in windows]), np.array([window.decided for window in windows])
         )
-        if windows
+        if len(windows) >= MIN_WINDOWS
         else NAN,
-        confidence=float(np.mean(np.abs(2.0 * said - 1.0))) if judged else NAN,
+        confidence=float(np.mean(np.abs(2.0 * said - 1.0))) if enough else NAN,
         ece=expected_calibration_error(labels, said) if both else NAN,
     )

@@ -12,7 +12,7 @@ from edge_sser.audio.block import SAMPLE_RATE
 
 from ..audio import read_audio
 from ..corpora.table import Utterance
-from .distortions import piece, pink, speech_power
+from .distortions import piece, pink, speech_power, trimmed
 from .sounds import Samples
 
 EVENT_SECONDS = 15.0  # least length of a stressed part
@@ -68,54 +68,50 @@ def assemble(
         of_speaker.setdefault((clip.corpus, clip.speaker), []).append(clip)
     for (corpus, speaker), clips in sorted(of_speaker.items()):
         random = np.random.default_rng(zlib.crc32(f"{corpus}/{speaker}".encode()))
-        parts = _parts([clip for clip in clips if stress[clip.emotion] is not None], stress, random)
+        kinds: tuple[list[Samples], list[Samples]] = ([], [])
+        for place in random.permutation(len(clips)):
+            kind = stress[clips[place].emotion]
+            if kind is not None:
+                # Cut to the speech: the silence at a clip's ends is the studio's, pauses come from here.
+                kinds[kind].append(levelled(trimmed(read_audio(clips[place].path))))
+        parts = _parts(*kinds)
         if parts:
-            yield _stream(corpus, speaker, parts, noise, random)
+            samples, events = _join(parts, random)
+            samples += bed(samples.size, noise, random)
+            yield Stream(corpus, speaker, clips[0], samples, events)
 
 
-def _parts(
-    clips: Sequence[Utterance], stress: Mapping[str, int | None], random: np.random.Generator
-) -> list[list[Utterance]]:
-    """Calm, stressed, calm, ..., calm; empty when the speaker has too little of either."""
-    kinds: list[list[Utterance]] = [[], []]
-    for place in random.permutation(len(clips)):
-        kinds[stress[clips[place].emotion] or 0].append(clips[place])
-    calm_s, stressed_s = (sum(clip.duration_s + PAUSE_SECONDS[0] for clip in kind) for kind in kinds)
+def _parts(calm: Sequence[Samples], stressed: Sequence[Samples]) -> list[list[Samples]]:
+    """Calm, stressed, calm, ..., calm; empty when there is too little of either."""
+    calm_s, stressed_s = (
+        sum(samples.size / SAMPLE_RATE + PAUSE_SECONDS[0] for samples in kind) for kind in (calm, stressed)
+    )
     events = int(min(stressed_s // EVENT_SECONDS, calm_s // CALM_SECONDS - 1))
     if events < 1:
         return []
-    parts: list[list[Utterance]] = [[] for _ in range(2 * events + 1)]
-    for place, clip in enumerate(kinds[0]):
-        parts[2 * (place * (events + 1) // len(kinds[0]))].append(clip)
-    for place, clip in enumerate(kinds[1]):
-        parts[2 * (place * events // len(kinds[1])) + 1].append(clip)
+    parts: list[list[Samples]] = [[] for _ in range(2 * events + 1)]
+    for place, samples in enumerate(calm):
+        parts[2 * (place * (events + 1) // len(calm))].append(samples)
+    for place, samples in enumerate(stressed):
+        parts[2 * (place * events // len(stressed)) + 1].append(samples)
     return parts
 
 
-def _stream(
-    corpus: str,
-    speaker: str,
-    parts: Sequence[Sequence[Utterance]],
-    noise: Sequence[Samples],
-    random: np.random.Generator,
-) -> Stream:
-    out = [np.zeros(round(LEAD_SECONDS * SAMPLE_RATE), dtype=np.float32)]
-    length = out[0].size
+def _join(parts: Sequence[Sequence[Samples]], random: np.random.Generator) -> tuple[Samples, list[Span]]:
+    """Clips with pauses between them, and where the stressed parts are."""
+    around = np.zeros(round(LEAD_SECONDS * SAMPLE_RATE), dtype=np.float32)
+    out, length = [around], around.size
     events = []
     for number, part in enumerate(parts):
-        start = length
-        for clip in part:
-            samples = levelled(read_audio(clip.path))
-            end = length + samples.size
+        start = end = length
+        for samples in part:
             pause = np.zeros(round(random.uniform(*PAUSE_SECONDS) * SAMPLE_RATE), dtype=np.float32)
             out += [samples, pause]
+            end = length + samples.size
             length = end + pause.size
         if number % 2:
             events.append(Span(start, end))
-    out.append(np.zeros(round(LEAD_SECONDS * SAMPLE_RATE), dtype=np.float32))
-    samples = np.concatenate(out)
-    samples += bed(samples.size, noise, random)
-    return Stream(corpus, speaker, parts[0][0], samples, events)
+    return np.concatenate([*out, around]), events
 
 
 def levelled(samples: Samples) -> Samples:

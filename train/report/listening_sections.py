@@ -1,25 +1,20 @@
-"""The parts of the page that need audio: robustness, alarms, seconds of speech."""
+"""The parts of the page that need audio: robustness, and seconds of speech in a window."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
-from edge_sser.events import Level
-
-from ..battery.alarms import Detection, Rate
 from ..battery.conditions import SNRS_DB
-from ..battery.limits import Check, Sense
+from ..battery.limits import Check
 from ..battery.robustness import Effect, Robustness
 from ..battery.seconds import Share
-from ..battery.sounds import Sound
-from ..battery.streaming import FALSE_EPISODES_AN_HOUR, SWEEP, Quiet, Streaming
 from .markup import (
     Cell,
     figure,
     grid,
     judged,
     legend,
+    limit,
     notes,
     number,
     paragraph,
@@ -34,7 +29,7 @@ from .svg import Chart
 
 def robustness(found: Robustness) -> str:
     """What distortions do."""
-    headers = ("condition", "UA", "emotions unchanged %", "stress AUROC", "stress UAR", "stress unchanged %")
+    headers = ("condition", "UA", "emotions unchanged %", "stress AUROC", "stress UAR", "stress unchanged %", "limits")
     parts = []
     for clean in found.clean:
         effects = [effect for effect in found.effects if effect.corpus == clean.corpus]
@@ -50,36 +45,10 @@ def robustness(found: Robustness) -> str:
         kinds = legend([(kind, f"s{place}") for place, kind in enumerate(_noises(effects))])
         parts.append(part(clean.corpus, paragraph(about, "about"), table(headers, rows), kinds, grid(pictures)))
     explain = (
-        "Change of each score, and share of the decisions that stay as they were. A cell with a mark has a limit, "
-        "which pointing at it tells."
+        "Change of each score, and share of the decisions that stay as they were. A figure with a mark has a limit."
     )
     missing = notes([f"Not measured: {line}" for line in found.missing])
     return section("robustness", f"Robustness of {found.system}", paragraph(explain), missing, *parts)
-
-
-def streaming(found: Streaming) -> str:
-    """The system as an alarm."""
-    points = {point.name for point in found.points}
-    parts = [
-        table(
-            ["operating point", Level.ELEVATED.value, Level.HIGH.value],
-            [
-                [p.name, number(p.elevated), number(p.high if p.high is not None else (1 + p.elevated) / 2)]
-                for p in found.points
-            ],
-            caption="Rolling stress at which a level begins",
-        )
-    ]
-    if found.detections:
-        parts.append(_detections(found, points))
-    if found.quiet:
-        parts.append(_quiet(found.quiet, points))
-    if found.compared:
-        same = (
-            f"Streaming equals offline: {found.compared} windows scored both ways, {found.differing} differ in any bit."
-        )
-        parts.append(paragraph(same, "kept" if not found.differing else "missed"))
-    return section("streaming", f"{found.system} as an alarm", *parts)
 
 
 def seconds(shares: Sequence[Share]) -> str:
@@ -115,11 +84,6 @@ def seconds(shares: Sequence[Share]) -> str:
     )
 
 
-def false_limit(rate: Rate) -> Check:
-    """False episodes an hour on calm speech, with their limit."""
-    return Check("false episodes an hour", rate.an_hour, Sense.AT_MOST, FALSE_EPISODES_AN_HOUR)
-
-
 def _effect(effect: Effect) -> list[Cell | str]:
     def worst(*names: str) -> Check | None:
         """The check of a cell; of two the one that was missed."""
@@ -133,7 +97,20 @@ def _effect(effect: Effect) -> list[Cell | str]:
         judged(signed(effect.auroc_change), worst("AUROC moved by")),
         judged(signed(effect.uar_change), worst("UAR change of stress")),
         judged(percent(effect.stress_unchanged), worst("stress unchanged")),
+        Cell(_limits(effect), "words"),
     ]
+
+
+def _limits(effect: Effect) -> str:
+    """The limits of a condition, those of both kinds of decision told once."""
+    short = {
+        "UA change": "UA",
+        "UAR change of stress": "UAR",
+        "emotions unchanged": "unchanged",
+        "UA moved by": "|UA|",
+        "AUROC moved by": "|AUROC|",
+    }
+    return ", ".join(f"{short[check.name]} {limit(check)}" for check in effect.checks if check.name in short)
 
 
 def _noises(effects: Sequence[Effect]) -> list[str]:
@@ -159,116 +136,3 @@ def _by_snr(effects: Sequence[Effect], name: str, clean: float) -> str:
         chart.line(points, f"s{number_}", kind)
         chart.dots(points, f"s{number_}")
     return chart.svg()
-
-
-def _detections(found: Streaming, points: set[str]) -> str:
-    headers = (
-        "streams of", "point", "streams", "events", "found %", "at onset %", "precision %", "latency s, median", "p95",
-        "false alarms an hour", "calm time in alarm %", "masked",
-    )  # fmt: skip
-    rows = [
-        [detection.corpus, detection.point, str(detection.streams), f"{detection.events} of {detection.event_s:.0f} s",
-         percent(detection.recall, 0), percent(detection.at_onset / detection.events, 0),
-         percent(detection.precision, 0), number(detection.latency_median_s, 1), number(detection.latency_p95_s, 1),
-         _rate(detection.false), percent(detection.false.share, 0), str(detection.masked)]
-        for detection in found.detections
-        if detection.point in points
-    ]  # fmt: skip
-    corpora = list(dict.fromkeys(detection.corpus for detection in found.sweep))
-    alarms, time = _sweep(found.sweep, corpora)
-    explain = (
-        "One stream a speaker: calm and stressed clips by turns, all equally loud, over noise 20 dB below. Found: an "
-        "alarm began in the event, or within window and hop (3.5 s) of its end; at onset: within 3.5 s of its start. "
-        "Latency is from the event's start to the alarm. Masked events began while an alarm was on. "
-        f"{found.left_out} speakers had too few clips for a stream."
-    )
-    return part(
-        "Assembled streams",
-        paragraph(explain),
-        table(headers, rows),
-        legend([(corpus, f"s{place}") for place, corpus in enumerate(corpora)]),
-        grid(
-            [
-                figure(
-                    "Events found and false alarms", alarms, f"Thresholds {SWEEP[0]} to {SWEEP[-1]}, from the right."
-                ),
-                figure("Events found and calm time in alarm", time),
-            ]
-        ),
-    )
-
-
-def _sweep(sweep: Sequence[Detection], corpora: Sequence[str]) -> tuple[str, str]:
-    top = max([detection.false.an_hour for detection in sweep if detection.false.hours] or [1.0]) or 1.0
-    alarms = Chart(
-        "Recall and false alarms",
-        x=(0.0, top * 1.05),
-        y=(0.0, 1.0),
-        x_label="false alarms an hour",
-        y_label="events found",
-    )
-    time = Chart(
-        "Recall and time in alarm",
-        x=(0.0, 1.0),
-        y=(0.0, 1.0),
-        x_label="share of calm time in alarm",
-        y_label="events found",
-    )
-    for place, corpus in enumerate(corpora):
-        own = [detection for detection in sweep if detection.corpus == corpus]
-        names = [f"{corpus}, threshold {detection.point}" for detection in own]
-        for chart, points in (
-            (alarms, [(detection.false.an_hour, detection.recall) for detection in own]),
-            (time, [(detection.false.share, detection.recall) for detection in own]),
-        ):
-            chart.line(points, f"s{place}", corpus)
-            chart.dots(points, f"s{place}", names)
-    return alarms.svg(), time.svg()
-
-
-def _quiet(quiet: Sequence[Quiet], points: set[str]) -> str:
-    headers = ("recordings", "point", "hours", "episodes", "an hour [95 %]", "time in episodes %", "windows scored %")
-    rows: list[list[Cell | str]] = []
-    for each in quiet:
-        if each.point not in points:
-            continue
-        rate = _rate(each.rate)
-        rows.append(
-            [f"{each.name} ({each.sound.value})", each.point, number(each.rate.hours, 2), str(each.rate.alarms),
-             judged(rate, false_limit(each.rate)) if each.sound is Sound.CALM else rate,
-             percent(each.rate.share), percent(each.speech_share, 0)]
-        )  # fmt: skip
-    sweep = []
-    names: list[str] = []
-    for (sound, name), group in groupby(quiet, lambda each: (each.sound, each.name)):
-        points_ = [(float(each.point), each.rate.share) for each in group if each.point not in points]
-        sweep.append(points_)
-        names.append(f"{name} ({sound.value})")
-    chart = Chart(
-        "Time in false episodes",
-        x=(SWEEP[0], SWEEP[-1]),
-        y=(0.0, 1.0),
-        x_label="threshold of elevated",
-        y_label="share of time",
-    )
-    for place, (name, line) in enumerate(zip(names, sweep, strict=True)):
-        chart.line(line, f"s{place % 6}", name)
-        chart.dots(line, f"s{place % 6}", [f"{name}: {x}: {y:.2f}" for x, y in line])
-    explain = (
-        "Recordings that hold no acted stress. Each calm recording is a stream of its own, noise is played end to end. "
-        f"Limit on calm speech: {FALSE_EPISODES_AN_HOUR:.0f} episodes an hour at the point that catches 70 % of the "
-        "stressed clips."
-    )
-    return part(
-        "Calm speech and noise",
-        paragraph(explain),
-        table(headers, rows),
-        legend([(name, f"s{place % 6}") for place, name in enumerate(names)]),
-        grid([figure("Time in false episodes by threshold", chart.svg())]),
-    )
-
-
-def _rate(rate: Rate) -> str:
-    if not rate.hours:
-        return "\N{EN DASH}"
-    return f"{rate.an_hour:.1f} [{rate.low:.1f}, {rate.high:.1f}]"

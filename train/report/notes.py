@@ -8,6 +8,16 @@ from ..battery.systems import Scored
 from ..origin import Baseline, Origin
 
 
+def heard_notes(origins: Sequence[Origin]) -> list[str]:
+    """A line for each system that was scored on voices it knew."""
+    return [
+        f"{origin.label} heard the speakers of {', '.join(origin.heard)} in training: its figures on them, "
+        "robustness and alarms included, say nothing of strangers."
+        for origin in dict.fromkeys(origins)
+        if origin.heard
+    ]
+
+
 def notes(scored: Sequence[Scored], audio: Origin | None) -> list[str]:
     """Remarks on systems, their predictions and what stands beside them.
 
@@ -15,13 +25,7 @@ def notes(scored: Sequence[Scored], audio: Origin | None) -> list[str]:
         scored: all systems, baselines included.
         audio: what makes the figures that need audio; None when there are none.
     """
-    out = []
-    for origin in dict.fromkeys([*(one.origin for one in scored), *([audio] if audio else [])]):
-        if origin.heard:
-            out.append(
-                f"{origin.label} heard the speakers of {', '.join(origin.heard)} in training: its figures on them, "
-                "robustness and alarms included, say nothing of strangers."
-            )
+    out = heard_notes([*(one.origin for one in scored), *([audio] if audio else [])])
     for one in scored:
         for scores in one.evaluation.corpora:
             if scores.one_class_folds:
@@ -39,12 +43,11 @@ def notes(scored: Sequence[Scored], audio: Origin | None) -> list[str]:
                 f"No {baseline.value} predictions were given for {', '.join(lacking)}: make them with edge-sser train "
                 "baseline and add them with --predictions."
             )
-    unknown = sorted({corpus for one in scored for corpus in corpora if not _has_sexes(one, corpus)})
+    unknown = [corpus for corpus in corpora if not any(_has_sexes(one, corpus) for one in scored)]
     if unknown:
         out.append(f"The speakers' sex is not known in {', '.join(unknown)}: women and men cannot be compared there.")
     return out
 
 
 def _has_sexes(one: Scored, corpus: str) -> bool:
-    inside = one.columns.corpus == corpus
-    return not inside.any() or {"F", "M"} <= set(one.columns.sex[inside].tolist())
+    return {"F", "M"} <= set(one.columns.sex[one.columns.corpus == corpus].tolist())

@@ -8,11 +8,11 @@ from importlib import resources
 
 from edge_sser import __version__
 
-from ..battery.limits import Check
+from ..battery.limits import Check, Sense
 from ..battery.systems import System
 from ..evaluate import PROTOCOL
-from . import listening_sections, sections
-from .listening_sections import false_limit
+from . import alarm_sections, corpus_section, listening_sections, sections
+from .alarm_sections import false_limit
 from .markup import Cell, notes, paragraph, section, table
 from .report import Report
 
@@ -32,11 +32,11 @@ def page(report: Report) -> str:
         parts.append(("limits", "Limits", _limits_section(limits)))
     if report.matrix:
         parts.append(("matrix", "Trained on, tested on", sections.transfer(report.matrix)))
-    parts += [(f"corpus-{name}", name, sections.corpus(name, report.systems)) for name in corpora]
+    parts += [(f"corpus-{name}", name, corpus_section.corpus(name, report.systems)) for name in corpora]
     if report.robustness is not None:
         parts.append(("robustness", "Robustness", listening_sections.robustness(report.robustness)))
     if report.streaming is not None:
-        parts.append(("streaming", "Alarms", listening_sections.streaming(report.streaming)))
+        parts.append(("streaming", "Alarms", alarm_sections.streaming(report.streaming)))
     if report.seconds:
         parts.append(("seconds", "Seconds of speech", listening_sections.seconds(report.seconds)))
     training = sections.histories(report.histories)
@@ -62,32 +62,39 @@ def _names(report: Report) -> list[str]:
     return list(dict.fromkeys([*systems, *heard])) or [system.name for system in report.systems]
 
 
-def _limits(report: Report) -> Iterator[tuple[str, str, Sequence[Check]]]:
-    """What was held to a limit: of which system and corpus, where on the page, and how it went."""
+def _limits(report: Report) -> Iterator[tuple[str, Sequence[Check]]]:
+    """What was held to a limit: of which system and corpus, and how it went."""
     for system in report.systems:
         if not system.origin.baseline:
             yield from _group_limits(system)
     if report.robustness is not None:
         for clean in report.robustness.clean:
             checks = [c for effect in report.robustness.effects if effect.corpus == clean.corpus for c in effect.checks]
-            yield f"{report.robustness.system} on {clean.corpus}: robustness", "robustness", checks
+            yield f"{report.robustness.system} on {clean.corpus}: robustness", checks
     if report.streaming is not None:
         last = report.streaming.points[-1].name
         calm = [each for each in report.streaming.quiet if each.point == last and each.sound.value == "calm"]
         if calm:
             checks = [false_limit(each.rate) for each in calm]
-            yield f"{report.streaming.system}: false episodes on calm speech, {last}", "streaming", checks
+            yield f"{report.streaming.system}: false episodes on calm speech, {last}", checks
+        if report.streaming.compared:
+            checks = [Check("windows that differ", float(report.streaming.differing), Sense.AT_MOST, 0.0)]
+            yield f"{report.streaming.system}: streaming equals offline", checks
 
 
-def _group_limits(system: System) -> Iterator[tuple[str, str, Sequence[Check]]]:
+def _group_limits(system: System) -> Iterator[tuple[str, Sequence[Check]]]:
     for corpus, measures in system.measures.items():
         checks = [*measures.speakers.checks, *(measures.sexes.checks if measures.sexes else ())]
-        yield f"{system.name} on {corpus}: every speaker and sex alike", f"corpus-{corpus}", checks
+        checks += [
+            Check("stress rises with intensity", rise.strong - rise.normal, Sense.AT_LEAST, 0.0)
+            for rise in measures.ordinal[:1]
+        ]
+        yield f"{system.name} on {corpus}: speakers, sexes, intensity", checks
 
 
-def _limits_section(limits: Sequence[tuple[str, str, Sequence[Check]]]) -> str:
+def _limits_section(limits: Sequence[tuple[str, Sequence[Check]]]) -> str:
     rows: list[list[Cell | str]] = []
-    for name, _, checks in limits:
+    for name, checks in limits:
         known = [check for check in checks if check.passed is not None]
         kept = sum(bool(check.passed) for check in known)
         missed = [check.name for check in known if not check.passed]

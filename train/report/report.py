@@ -25,6 +25,7 @@ from ..evaluate import PROTOCOL
 
 SCHEMA = 1
 DIGITS = 4
+LINED = 5  # levels of the JSON that are set on lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def write_json(path: Path, report: Report) -> None:
     Raises:
         SinkError: the file cannot be written.
     """
-    write_text(path, json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n")
+    write_text(path, _lines(report.as_dict()) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -94,7 +95,21 @@ def write_text(path: Path, text: str) -> None:
         raise SinkError(f"{path}: cannot be written ({error.strerror}): choose another place") from None
 
 
+def _lines(value: Any, depth: int = 0) -> str:
+    """JSON whose outer levels stand on lines of their own, so that two reports can be compared by eye."""
+    if depth < LINED and isinstance(value, dict) and value:
+        inside = (f"{' ' * (depth + 1)}{json.dumps(key)}: {_lines(each, depth + 1)}" for key, each in value.items())
+        return "{\n" + ",\n".join(inside) + "\n" + " " * depth + "}"
+    if depth < LINED and isinstance(value, list) and value and isinstance(value[0], dict):
+        inside = (f"{' ' * (depth + 1)}{_lines(each, LINED)}" for each in value)
+        return "[\n" + ",\n".join(inside) + "\n" + " " * depth + "]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
 def _system(system: System) -> dict[str, Any]:
+    left_out = {"scores", "folds", "curves"}  # the first two are told with seeds and folds
+    if system.origin.baseline:
+        left_out |= {"speakers", "sexes", "ordinal"}
     return {
         "origin": _plain(system.origin),
         "seeds": [evaluation.as_dict() for evaluation in system.evaluations],
@@ -103,7 +118,7 @@ def _system(system: System) -> dict[str, Any]:
             corpus: {
                 field.name: _plain(getattr(measures, field.name))
                 for field in fields(measures)
-                if field.name not in ("scores", "folds", "curves")
+                if field.name not in left_out
             }
             for corpus, measures in system.measures.items()
         },

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 340, 230  # of a chart, in its own units: about as many pixels on the page
-LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 36
+LEFT, RIGHT, TOP, BOTTOM = 40, 16, 10, 36
 
 Points = Sequence[tuple[float, float]]
 
@@ -90,7 +90,7 @@ class Chart:
             f'height="{max(bottom - top, 0.0):.1f}">{_title(name)}</rect>'
         )
 
-    def level(self, y: float, style: str = "limit", name: str = "") -> None:
+    def level(self, y: float, style: str, name: str = "") -> None:
         """A line across at y."""
         self._parts.append(_line(LEFT, self._at_y(y), WIDTH - RIGHT, self._at_y(y), style, name))
 
