@@ -125,14 +125,14 @@ def guess(predictions: Sequence[Prediction], preset: str) -> Scored:
     return score(origin, majority(predictions, preset))
 
 
-def labels(scored: Sequence[Scored]) -> list[str]:
+def labels(origins: Sequence[Origin]) -> list[str]:
     """What to call each: the system's name, with the seed where there are several.
 
     Raises:
         UsageError: two of one name have the same seed.
     """
-    names = [one.origin.system for one in scored]
-    out = [one.origin.label if names.count(one.origin.system) > 1 else one.origin.system for one in scored]
+    names = [origin.system for origin in origins]
+    out = [origin.label if names.count(origin.system) > 1 else origin.system for origin in origins]
     for label in out:
         if out.count(label) > 1:
             raise UsageError(f"two systems are called {label}: rename one of the files, or give another --name or seed")
@@ -149,7 +149,7 @@ def group(scored: Sequence[Scored], *, draws: int = DRAWS) -> list[System]:
     Raises:
         UsageError: two of one name have the same seed, or were tested on different folds.
     """
-    labels(scored)
+    labels([one.origin for one in scored])
     named: dict[str, dict[int | None, Scored]] = {}
     for one in scored:
         named.setdefault(one.origin.system, {})[one.origin.seed] = one

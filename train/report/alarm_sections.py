@@ -50,15 +50,7 @@ def _detections(found: Streaming, points: set[str]) -> str:
         "streams of", "point", "events", "found %", "at onset %", "precision %", "latency s: median", "p95",
         "false alarms an hour", "events' time in alarm %", "calm time in alarm %", "masked",
     )  # fmt: skip
-    rows = [
-        [f"{detection.corpus} ({detection.streams})", detection.point,
-         f"{detection.events} of {detection.event_s:.0f} s", percent(detection.recall, 0), percent(detection.at_onset / detection.events, 0),
-         percent(detection.precision, 0), number(detection.latency_median_s, 1), number(detection.latency_p95_s, 1),
-         _rate(detection.false), percent(detection.event_share, 0), percent(detection.false.share, 0),
-         str(detection.masked)]
-        for detection in found.detections
-        if detection.point in points
-    ]  # fmt: skip
+    rows = [_detection(detection) for detection in found.detections if detection.point in points]
     corpora = list(dict.fromkeys(detection.corpus for detection in found.sweep))
     alarms, time = _sweep(found.sweep, corpora)
     explain = (
@@ -79,6 +71,23 @@ def _detections(found: Streaming, points: set[str]) -> str:
             ]
         ),
     )
+
+
+def _detection(found: Detection) -> list[Cell | str]:
+    return [
+        f"{found.corpus} ({found.streams})",
+        found.point,
+        f"{found.events} of {found.event_s:.0f} s",
+        percent(found.recall, 0),
+        percent(found.at_onset / found.events, 0),
+        percent(found.precision, 0),
+        number(found.latency_median_s, 1),
+        number(found.latency_p95_s, 1),
+        _rate(found.false),
+        percent(found.event_share, 0),
+        percent(found.false.share, 0),
+        str(found.masked),
+    ]
 
 
 def _sweep(sweep: Sequence[Detection], corpora: Sequence[str]) -> tuple[str, str]:

@@ -80,6 +80,23 @@ def write_json(path: Path, report: Report) -> None:
     write_text(path, _lines(report.as_dict()) + "\n")
 
 
+def check_place(path: Path) -> None:
+    """Refuses a place that nothing can be written to, before the work is done.
+
+    Raises:
+        SinkError: the folder cannot be made or written to.
+    """
+    aside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.touch()
+        aside.unlink()
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be written ({error.strerror}): choose another place") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file aside, and then in place.
 
