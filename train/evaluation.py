@@ -146,7 +146,7 @@ def _streaming(
     card = audio.models.whole.card
     points = [Point("the card's levels", card.elevated, card.high)]
     if columns is not None:
-        points.append(Point(f"{100 * CAUGHT:.0f} % of stressed clips", catching(columns)))
+        points.append(Point(f"{100 * CAUGHT:.0f} % of stressed clips", catching(columns), limited=True))
     stress = stress_preset(preset)
     with tqdm(unit=" s", desc="streams") as bar:
         streaming = try_streams(

@@ -163,6 +163,15 @@ def test_the_figures_are_valid_json_that_agrees_with_the_page(committed: Report,
     assert Page((tmp_path / "report.html").read_text("utf-8")).words["h1"] == ["edge-sser evaluation: sser-cnn"]
 
 
+def test_the_committed_figures_are_those_of_the_committed_predictions(committed: Report) -> None:
+    found = json.loads((RESULTS / "evaluation.json").read_text("utf-8"))
+    assert list(found["systems"]) == [system.name for system in committed.systems]
+    for system in committed.systems:
+        assert found["systems"][system.name]["seeds"] == [
+            json.loads(json.dumps(evaluation.as_dict())) for evaluation in system.evaluations
+        ]
+
+
 def test_a_chart_leaves_gaps_where_nothing_is_known() -> None:
     chart = Chart("t", x=(0.0, 1.0), y=(0.0, 1.0), x_label="x", y_label="y")
     nan = float("nan")

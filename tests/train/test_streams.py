@@ -231,9 +231,24 @@ def test_calm_recordings_noise_and_streams_are_told_apart(
     assert quiet[Sound.CALM, "agitated"].rate.hours == pytest.approx(20 / 3600)
     assert quiet[Sound.CALM, "agitated"].rate.an_hour == pytest.approx(180.0)
     assert quiet[Sound.NOISE, "hiss"].rate.alarms == 0
+    assert len(quiet) == 3
     assert sum(played) == pytest.approx(
         50.0 + sum(s.samples.size for s in assemble(clips, STRESS, [])) / RATE, rel=0.01
     )
+
+
+def test_a_folder_of_calm_recordings_is_played_one_by_one_and_end_to_end(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "readers"
+    folder.mkdir()
+    for place in range(3):
+        soundfile.write(
+            folder / f"{place}.flac", voice(pitch_hz=120.0, syllables_hz=4.0, seconds=5.0, seed=place), RATE
+        )
+    soundfile.write(folder / "short.flac", voice(pitch_hz=120.0, syllables_hz=4.0, seconds=1.0, seed=9), RATE)
+    found = try_streams(open_file(model.path), [], STRESS, parse_sounds([f"calm={folder}"]), [Point("half", 0.5)])
+    hours = {each.name: each.rate.hours * 3600 for each in found.quiet if each.point == "half"}
+    assert hours == pytest.approx({"readers": 15.0, "readers, end to end": 16.0})  # too short for a window of its own
+    assert (found.detections, found.compared) == ([], 0)
 
 
 def test_windows_with_more_speech_are_scored_better(clips: Sequence[Utterance], model: Model) -> None:

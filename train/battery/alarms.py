@@ -25,11 +25,13 @@ class Point:
         name: for people.
         elevated: rolling stress, 0..1.
         high: likewise for high; half-way to 1 when None.
+        limited: whether the limit on false episodes is for this point.
     """
 
     name: str
     elevated: float
     high: float | None = None
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

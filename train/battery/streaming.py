@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,30 +139,31 @@ def _quiet(
     progress: Callable[[float], None],
 ) -> Iterable[Quiet]:
     for sound in (Sound.CALM, Sound.NOISE):
-        for name, paths in sounds.get(sound, {}).items():
-            heard = []
-            for samples in _recordings(sound, paths):
-                readings = listen(samples, models.whole, settings).readings
-                if readings:  # shorter than a window: nothing is said of it
-                    heard.append(readings)
-                progress(samples.size / SAMPLE_RATE)
-            hours = sum(readings[-1].end_s for readings in heard) / 3600.0
-            windows = [reading.stress is not None for readings in heard for reading in readings]
-            for point in points:
-                found = [
-                    alarm
-                    for readings in heard
-                    for alarm in alarms(readings, settings, elevated=point.elevated, high=point.high)
-                ]
-                alarmed = sum(alarm.end - alarm.start for alarm in found) / SAMPLE_RATE / 3600.0
-                scored = float(np.mean(windows)) if windows else NAN
-                yield Quiet(sound, name, point.name, rate(len(found), hours, alarmed), scored)
+        for group, paths in sounds.get(sound, {}).items():
+            for name, streams in _recordings(sound, group, paths):
+                heard = []
+                for samples in streams:
+                    readings = listen(samples, models.whole, settings).readings
+                    if readings:  # shorter than a window: nothing is said of it
+                        heard.append(readings)
+                    progress(samples.size / SAMPLE_RATE)
+                yield from (_quiet_at(sound, name, point, heard, settings) for point in points)
 
 
-def _recordings(sound: Sound, paths: Sequence[Path]) -> Iterable[Samples]:
-    """Calm recordings each by itself, as speakers differ; noise end to end, as its recordings may be short."""
-    if sound is Sound.NOISE:
-        yield np.concatenate([read_audio(path) for path in paths])
-    else:
-        for path in paths:
-            yield read_audio(path)
+def _quiet_at(sound: Sound, name: str, point: Point, heard: Sequence[Sequence[Reading]], settings: Settings) -> Quiet:
+    found = [
+        alarm for readings in heard for alarm in alarms(readings, settings, elevated=point.elevated, high=point.high)
+    ]
+    hours = sum(readings[-1].end_s for readings in heard) / 3600.0
+    alarmed = sum(alarm.end - alarm.start for alarm in found) / SAMPLE_RATE / 3600.0
+    scored = [reading.stress is not None for readings in heard for reading in readings]
+    return Quiet(sound, name, point.name, rate(len(found), hours, alarmed), float(np.mean(scored)) if scored else NAN)
+
+
+def _recordings(sound: Sound, name: str, paths: Sequence[Path]) -> Iterator[tuple[str, Iterable[Samples]]]:
+    """Calm recordings each by itself, as speakers differ, and end to end, as a device hears them; noise only so."""
+    if sound is Sound.CALM:
+        yield name, (read_audio(path) for path in paths)
+    if sound is Sound.NOISE or len(paths) > 1:
+        title = name if sound is Sound.NOISE else f"{name}, end to end"
+        yield title, [np.concatenate([read_audio(path) for path in paths])]

@@ -12,7 +12,7 @@ from ..battery.limits import Check, Sense
 from ..battery.systems import System
 from ..evaluate import PROTOCOL
 from . import alarm_sections, corpus_section, listening_sections, sections
-from .alarm_sections import false_limit
+from .alarm_sections import false_limits
 from .markup import Cell, notes, paragraph, section, table
 from .report import Report
 
@@ -72,11 +72,9 @@ def _limits(report: Report) -> Iterator[tuple[str, Sequence[Check]]]:
             checks = [c for effect in report.robustness.effects if effect.corpus == clean.corpus for c in effect.checks]
             yield f"{report.robustness.system} on {clean.corpus}: robustness", checks
     if report.streaming is not None:
-        last = report.streaming.points[-1].name
-        calm = [each for each in report.streaming.quiet if each.point == last and each.sound.value == "calm"]
-        if calm:
-            checks = [false_limit(each.rate) for each in calm]
-            yield f"{report.streaming.system}: false episodes on calm speech, {last}", checks
+        checks = false_limits(report.streaming)
+        if checks:
+            yield f"{report.streaming.system}: false episodes on calm speech", checks
         if report.streaming.compared:
             checks = [Check("windows that differ", float(report.streaming.differing), Sense.AT_MOST, 0.0)]
             yield f"{report.streaming.system}: streaming equals offline", checks
