@@ -22,7 +22,7 @@ from .dataset import windows
 from .labels import EMOTIONS, emotion_name
 
 if TYPE_CHECKING:
-    from .students.cnn import CompactCnn
+    from torch import nn
 
 _CLASSES = tuple(f"p_{name}" for name in EMOTIONS)
 COLUMNS = ("path", "corpus", "speaker", "sex", "fold", "emotion", "intensity", *_CLASSES, "stress")
@@ -50,7 +50,7 @@ class Prediction:
 
 
 def predict(
-    model: Model | CompactCnn,
+    model: Model | nn.Module,
     utterances: Sequence[Utterance],
     *,
     gain_db: float = 0.0,

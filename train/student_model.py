@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from edge_sser.features import FEATURES
 from edge_sser.model import Calibration, Card, Model
 
 from .labels import EMOTIONS
-from .students.cnn import CompactCnn
 
 UNCALIBRATED = Calibration(temperature=1.0, bias=0.0)
 ELEVATED, HIGH = 0.6, 0.8  # a checkpoint has no card that would say so
@@ -25,7 +25,7 @@ class StudentModel(Model):
 
     def __init__(
         self,
-        student: CompactCnn,
+        student: nn.Module,
         *,
         name: str = "student",
         emotions: Sequence[str] = EMOTIONS,
@@ -35,7 +35,7 @@ class StudentModel(Model):
         """Dresses a student up.
 
         Args:
-            student: in evaluation mode.
+            student: in evaluation mode; gives what students give, `Logits`.
             name: of the model, as events carry it.
             emotions: labels of its emotion logits, in order.
             calibration: from logit to probability.

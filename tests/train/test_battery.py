@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from voices import voice
 
 from edge_sser.errors import TrainingError, UsageError
@@ -17,6 +18,7 @@ from edge_sser.train.battery.history import read_histories
 from edge_sser.train.battery.offline import measure
 from edge_sser.train.battery.ordinal import ordinal
 from edge_sser.train.battery.systems import group, guess, labels, matrix, score
+from edge_sser.train.checkpoint import Checkpoint, save_checkpoint
 from edge_sser.train.columns import Columns
 from edge_sser.train.corpora.table import read_table
 from edge_sser.train.evaluate import evaluate, stress_preset
@@ -24,6 +26,7 @@ from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.origin import Baseline, Origin, origin_path, read_origin, write_origin
 from edge_sser.train.pitch import pitch_hz
 from edge_sser.train.predictions import Prediction
+from edge_sser.train.run_models import CHECKPOINT
 
 PRESET = stress_preset("quadrant")
 
@@ -208,6 +211,16 @@ def test_training_curves_survive_a_kill_and_a_resumed_epoch(tmp_path: Path) -> N
     (found,) = read_histories(tmp_path)
     assert (found.part, found.epochs) == ("fold-1", [1, 2])
     assert found.values == {"loss": [2.0, 1.5], "scores.ua": [0.4, None]}
+
+
+def test_training_curves_are_also_found_in_the_header_of_a_checkpoint(tmp_path: Path) -> None:
+    history = [{"number": 1, "loss": 2.0, "scores": {}}, {"number": 2, "loss": 1.0, "scores": {"ua": 0.5}}]
+    for part, header in (("final", {"history": history}), ("fold-1", {})):
+        save_checkpoint(tmp_path / part / CHECKPOINT, Checkpoint({"x": torch.zeros(1)}, header))
+    (tmp_path / "cache").mkdir()
+    (found,) = read_histories(tmp_path)
+    assert (found.part, found.epochs) == ("final", [1, 2])
+    assert found.values == {"loss": [2.0, 1.0], "scores.ua": [None, 0.5]}
 
 
 def test_training_curves_that_are_none_are_named(tmp_path: Path) -> None:

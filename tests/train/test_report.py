@@ -172,6 +172,11 @@ def test_the_committed_figures_are_those_of_the_committed_predictions(committed:
         ]
 
 
+def test_predictions_are_scored_and_drawn_without_torch() -> None:
+    code = "import sys, edge_sser.train.evaluation; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
 def test_a_chart_leaves_gaps_where_nothing_is_known() -> None:
     chart = Chart("t", x=(0.0, 1.0), y=(0.0, 1.0), x_label="x", y_label="y")
     nan = float("nan")
@@ -261,7 +266,9 @@ def test_the_same_recording_under_another_name_is_a_leak(run: Path, rows: Sequen
         open_models(run, rows, twins, None)
 
 
-def test_a_run_has_training_curves_on_its_page(run: Path, toy_table: Path, tmp_path: Path) -> None:
+def test_a_run_goes_through_the_battery_with_its_training_curves_on_the_page(
+    run: Path, toy_table: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     lines = [json.dumps({"epoch": epoch, "loss": 1 / epoch}) for epoch in (1, 2, 3)]
@@ -270,7 +277,7 @@ def test_a_run_has_training_curves_on_its_page(run: Path, toy_table: Path, tmp_p
         copy, "--table", toy_table, "--name", "mine", "--html", tmp_path / "r.html", "--json", tmp_path / "r.json"
     )
     found = Page((tmp_path / "r.html").read_text("utf-8"))
-    assert "Training" in found.words["h2"]
+    assert {"Training", "Robustness of mine (seed 1)"} < set(found.words["h2"])
     assert "fold-2" in found.words["li"]
     assert "mine" in json.loads((tmp_path / "r.json").read_text("utf-8"))["systems"]
 

@@ -1,14 +1,16 @@
-"""How a run learned: the lines that training wrote, one an epoch."""
+"""How a run learned, epoch by epoch, as training wrote it down."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_sser.errors import TrainingError
+
+from ..run_models import CHECKPOINT
 
 FILE = "history.jsonl"
 
@@ -31,27 +33,48 @@ class History:
 def read_histories(run: Path) -> list[History]:
     """What the parts of a run left behind, in alphabetical order; those that left nothing are not listed.
 
+    A part tells it in `history.jsonl`, one JSON object an epoch, or in the header of its checkpoint.
+
     Raises:
         TrainingError: a file cannot be understood.
     """
-    return [_read(path) for path in sorted(run.glob(f"*/{FILE}"))]
+    found = (_history(folder) for folder in sorted(run.iterdir()) if folder.is_dir())
+    return [history for history in found if history is not None]
 
 
-def _read(path: Path) -> History:
-    lines = path.read_text("utf-8").splitlines()
+def _history(folder: Path) -> History | None:
+    path, model = folder / FILE, folder / CHECKPOINT
+    if path.is_file():
+        lines = list(_lines(path))
+    elif model.is_file():
+        from ..checkpoint import load_checkpoint
+
+        lines = list(load_checkpoint(model).header.get("history", ()))
+    else:
+        return None
     epochs: dict[int, dict[str, float]] = {}
+    for values in lines:
+        number = values["epoch"] if "epoch" in values else values["number"]
+        numbers = dict(_numbers({name: value for name, value in values.items() if name not in ("epoch", "number")}))
+        epochs[int(number)] = numbers  # an epoch that was done again after an interruption counts once
+    names = sorted({name for values in epochs.values() for name in values})
+    ordered = sorted(epochs)
+    if not ordered:
+        return None
+    return History(folder.name, ordered, {name: [epochs[epoch].get(name) for epoch in ordered] for name in names})
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    lines = path.read_text("utf-8").splitlines()
     for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
-            epoch = int(values.pop("epoch"))
-        except (ValueError, KeyError, AttributeError, TypeError):
+            int(values["epoch"])
+        except (ValueError, KeyError, TypeError):
             if number == len(lines):  # the run was killed as it wrote
-                break
+                return
             raise TrainingError(f"{path}, line {number}: expected a JSON object with epoch: remove the file") from None
-        epochs[epoch] = dict(_numbers(values))  # an epoch that was done again after an interruption counts once
-    names = sorted({name for values in epochs.values() for name in values})
-    ordered = sorted(epochs)
-    return History(path.parent.name, ordered, {name: [epochs[epoch].get(name) for epoch in ordered] for name in names})
+        yield values
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
