@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from components import require
 
 from edge_sser.model import default_model_path
 from edge_sser.settings import Settings
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.shared_data
 
 @pytest.fixture(scope="module")
 def data() -> Path:
+    require("EDGE_SSER_DATA" in os.environ, "set EDGE_SSER_DATA to the folder of the development recordings")
     return Path(os.environ["EDGE_SSER_DATA"])
 
 

@@ -274,10 +274,11 @@ def test_a_run_goes_through_the_battery_with_its_training_curves_on_the_page(
     lines = [json.dumps({"epoch": epoch, "loss": 1 / epoch}) for epoch in (1, 2, 3)]
     (copy / "fold-2" / "history.jsonl").write_text("\n".join(lines), encoding="utf-8")
     edge_sser(
-        copy, "--table", toy_table, "--name", "mine", "--html", tmp_path / "r.html", "--json", tmp_path / "r.json"
-    )
+        copy, "--table", toy_table, "--name", "mine", "--robustness", "--clips", "12",
+        "--html", tmp_path / "r.html", "--json", tmp_path / "r.json",
+    )  # fmt: skip
     found = Page((tmp_path / "r.html").read_text("utf-8"))
-    assert {"Training", "Robustness of mine (seed 1)"} < set(found.words["h2"])
+    assert {"Training", "Robustness of mine"} < set(found.words["h2"])
     assert "fold-2" in found.words["li"]
     assert "mine" in json.loads((tmp_path / "r.json").read_text("utf-8"))["systems"]
 

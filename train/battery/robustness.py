@@ -115,7 +115,7 @@ def try_all(
             progress()
     corpora = sorted(set(labels.corpus.tolist()))
     return Robustness(
-        system=models.origin.label,
+        system=models.origin.system,
         clean=[Clean(corpus, *_scores(labels, clean, labels.corpus == corpus)) for corpus in corpora],
         effects=[
             _effect(condition, corpus, labels, clean, answers)

@@ -120,7 +120,7 @@ def try_streams(
     sweep = [Point(f"{threshold:.1f}", threshold) for threshold in SWEEP]
     speakers = {(clip.corpus, clip.speaker) for clip in utterances}
     return Streaming(
-        system=models.origin.label,
+        system=models.origin.system,
         points=points,
         detections=[detect(corpus, each, point, device) for corpus, each in played.items() for point in points],
         sweep=[detect(corpus, each, point, device) for corpus, each in played.items() for point in sweep],
