@@ -1,29 +1,40 @@
-"""The level meter as a stress detector: what every score must be set beside.
+"""Trivial systems, which every score must be set beside.
 
-In acted corpora anger is loud, so a model can look good and be a level meter. This baseline is one: logistic regression
-on the clip's level alone, fitted on the same clips as the model of the fold.
+In acted corpora anger is loud and high, so a model can look good and be a level meter. These are one: logistic
+regression on what a meter shows of a clip, fitted on the same clips as the model of the fold.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .audio import read_audio
 from .corpora.table import Utterance
 from .folds import split
 from .labels import EMOTIONS, PRESETS
+from .metrics import Floats
+from .origin import Baseline
+from .pitch import pitch_hz
 from .predictions import Prediction, make_prediction
 
 
-def level_only(utterances: Sequence[Utterance], preset: str) -> list[Prediction]:
-    """Out-of-fold predictions from level alone.
+def fit_baseline(
+    utterances: Sequence[Utterance],
+    preset: str,
+    kind: Baseline = Baseline.LEVEL,
+    progress: Callable[[Utterance], None] = lambda utterance: None,
+) -> list[Prediction]:
+    """Out-of-fold predictions from level alone, or from level and pitch.
 
     Args:
         utterances: a table with at least two folds.
         preset: how emotions become stress.
+        kind: what may be used; not the majority, which needs no recordings.
+        progress: called after each recording that is read.
 
     Raises:
         SourceError: a recording cannot be read.
@@ -33,24 +44,54 @@ def level_only(utterances: Sequence[Utterance], preset: str) -> list[Prediction]
     from sklearn.preprocessing import StandardScaler
 
     stress = PRESETS[preset]
-    level = {clip.sha256: _level_db(clip) for clip in utterances}
+    shown: dict[str, list[float]] = {}
+    for clip in utterances:
+        shown[clip.sha256] = _features(read_audio(clip.path), kind)
+        progress(clip)
     out = []
     for fold in sorted({clip.fold for clip in utterances}):
         training, test = split(utterances, fold)
         judged = [clip for clip in training if stress[clip.emotion] is not None]
         emotions = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
-        emotions.fit([[level[clip.sha256]] for clip in training], [EMOTIONS.index(clip.emotion) for clip in training])
+        emotions.fit([shown[clip.sha256] for clip in training], [EMOTIONS.index(clip.emotion) for clip in training])
         stressed = make_pipeline(StandardScaler(), LogisticRegression())
-        stressed.fit([[level[clip.sha256]] for clip in judged], [stress[clip.emotion] for clip in judged])
+        stressed.fit([shown[clip.sha256] for clip in judged], [stress[clip.emotion] for clip in judged])
         for clip in test:
             probabilities = np.zeros(len(EMOTIONS))
-            probabilities[emotions.classes_] = emotions.predict_proba([[level[clip.sha256]]])[0]
-            positive = float(stressed.predict_proba([[level[clip.sha256]]])[0, 1])
+            probabilities[emotions.classes_] = emotions.predict_proba([shown[clip.sha256]])[0]
+            positive = float(stressed.predict_proba([shown[clip.sha256]])[0, 1])
             out.append(make_prediction(clip, emotions=probabilities, stress=positive))
     return out
 
 
-def _level_db(utterance: Utterance) -> float:
-    """Level of the whole clip, dBFS, at least -120."""
-    power = float(np.mean(read_audio(utterance.path).astype(np.float64) ** 2))
-    return 10.0 * math.log10(max(power, 1e-12))
+def majority(predictions: Sequence[Prediction], preset: str) -> list[Prediction]:
+    """What one says who knows the shares of the classes in a corpus and hears nothing.
+
+    The shares are the corpus's own. Shares from the other folds would rank the folds, against the truth.
+    """
+    from dataclasses import replace
+
+    stress = PRESETS[preset]
+    shares: dict[str, tuple[tuple[float, ...], float]] = {}
+    for corpus in {item.corpus for item in predictions}:
+        emotions = [item.emotion for item in predictions if item.corpus == corpus]
+        judged = [stress[name] for name in emotions if stress[name] is not None]
+        shares[corpus] = (
+            tuple(emotions.count(name) / len(emotions) for name in EMOTIONS),
+            float(np.mean([value or 0 for value in judged])) if judged else 0.0,
+        )
+    return [replace(item, emotions=shares[item.corpus][0], stress=shares[item.corpus][1]) for item in predictions]
+
+
+def _features(samples: NDArray[np.float32], kind: Baseline) -> list[float]:
+    """Level in dBFS, at least -120; with pitch also its median and spread in octaves."""
+    level = 10.0 * math.log10(max(float(np.mean(samples.astype(np.float64) ** 2)), 1e-12))
+    return [level] if kind is Baseline.LEVEL else [level, *_pitch(samples)]
+
+
+def _pitch(samples: NDArray[np.float32]) -> list[float]:
+    octaves: Floats = np.log2(pitch_hz(samples) / 100.0)
+    if octaves.size == 0:
+        return [0.0, 0.0]
+    low, middle, high = np.percentile(octaves, [10.0, 50.0, 90.0])
+    return [float(middle), float(high - low)]

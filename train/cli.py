@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_sser.errors import TrainingError, UsageError, missing_extra
+from edge_sser.errors import UsageError, missing_extra
 
 from .ablation import ablation
+from .evaluate_cli import evaluate
 from .runs import chosen_folds, run_folder
 from .teachers.cli import teach, teacher
 
 if TYPE_CHECKING:
     from .corpora.table import Utterance
     from .fit import Epoch
-    from .predictions import Prediction
 
 app = typer.Typer(
     help="Make a table of recordings, train a student on it, score it on strangers' voices.",
@@ -160,81 +159,35 @@ def fit(
     world.leave()
 
 
-@app.command()
-def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a run of `train fit`, with all folds.")] = None,
-    table: Annotated[Path | None, typer.Option(help="Its table of utterances.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Out-of-fold predictions to write (CSV).")] = None,
-    predictions: Annotated[
-        list[Path] | None, typer.Option(help="Score these predictions instead of a run; may be repeated.")
-    ] = None,
-    gain_db: Annotated[float, typer.Option(help="Turn the recordings' level by this first, dB.")] = 0.0,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Scores to write as JSON.")] = None,
-) -> None:
-    """Scores a run on the speakers each fold left out, or recomputes the scores of committed predictions."""
-    from .evaluate import PROTOCOL, Evaluation
-    from .evaluate import evaluate as score
-    from .evaluate import table as render
-    from .predictions import read_predictions, write_predictions
-
-    need("scipy")
-    if (run is None) == (not predictions):
-        raise UsageError("give either the folder of a run with --table, or --predictions FILE")
-    scored: dict[str, Evaluation] = {}
-    if run is not None:
-        if table is None:
-            raise UsageError("give the run's table of utterances: --table FILE")
-        found = _predict_run(run, table, gain_db)
-        if out is not None:
-            write_predictions(out, found)
-        scored[run.name] = score(found)
-    for path in predictions or []:
-        scored[path.stem] = score(read_predictions(path))
-    typer.echo(render(scored))
-    typer.echo(f"\nProtocol: {PROTOCOL}.")
-    if as_json is not None:
-        text = json.dumps({name: evaluation.as_dict() for name, evaluation in scored.items()}, indent=2)
-        as_json.write_text(text + "\n", encoding="utf-8")
+app.command()(evaluate)
 
 
 @app.command()
 def baseline(
     table: TableArgument,
     out: Annotated[Path, typer.Option(help="Out-of-fold predictions to write (CSV).")],
+    kind: Annotated[str, typer.Option(help="What it knows of a clip: level-only or level-pitch.")] = "level-only",
+    preset: Annotated[str, typer.Option(help="How emotions become stress.")] = "quadrant",
 ) -> None:
-    """Predictions of the level meter alone, to be set beside every score."""
+    """Predictions of a trivial system, to be set beside every score."""
     need("sklearn")
-    from .baseline import level_only
-    from .corpora.table import read_table
-    from .predictions import write_predictions
-
-    write_predictions(out, level_only(read_table(table), "quadrant"))
-
-
-def _predict_run(run: Path, table: Path, gain_db: float) -> list[Prediction]:
-    need("torch")
     from tqdm import tqdm
 
-    from .checkpoint import load_student
+    from .baseline import fit_baseline
     from .corpora.table import read_table
-    from .fit import MODEL_FILE, data_key
-    from .folds import split
-    from .predictions import predict
+    from .evaluate import stress_preset
+    from .origin import Baseline, Origin, write_origin
+    from .predictions import write_predictions
 
+    if kind not in (Baseline.LEVEL, Baseline.LEVEL_PITCH):
+        raise UsageError(f"--kind {kind}: expected {Baseline.LEVEL.value} or {Baseline.LEVEL_PITCH.value}")
+    stress_preset(preset)
     utterances = read_table(table)
-    out: list[Prediction] = []
-    with tqdm(total=len(utterances), unit=" recordings", desc="predict") as bar:
-        for fold in sorted({utterance.fold for utterance in utterances}):
-            path = run_folder(run, fold) / MODEL_FILE
-            training, test = split(utterances, fold)
-            student, _, header = load_student(path)
-            if header["data"] != data_key(training):
-                raise TrainingError(
-                    f"{path} was trained on other recordings than this table leaves for fold {fold}: give the table "
-                    "that train fit was given"
-                )
-            out += predict(student, test, gain_db=gain_db, progress=lambda utterance: bar.update() and None)
-    return out
+    with tqdm(total=len(utterances), unit=" recordings", desc=kind) as bar:
+        found = fit_baseline(utterances, preset, Baseline(kind), lambda utterance: bar.update() and None)
+    write_predictions(out, found)
+    corpora = tuple(sorted({utterance.corpus for utterance in utterances}))
+    write_origin(out, Origin(system=kind, trained_on=corpora, preset=preset, baseline=True))
 
 
 def _step(bar: Any, utterance: Utterance) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from edge_sser.errors import TrainingError
+from edge_sser.errors import TrainingError, UsageError
 from edge_sser.model import Calibration
 
-from .calibrate import calibrated, fit_calibration, logit
-from .labels import EMOTIONS, PRESETS
-from .metrics import Floats, Labels, auroc, expected_calibration_error, unweighted_accuracy
+from .columns import Columns, Mask
+from .labels import PRESETS
+from .metrics import NAN, auroc, expected_calibration_error, unweighted_accuracy
 from .predictions import Prediction
+
+DEFAULT_PRESET = "quadrant"
 
 PROTOCOL = (
     "speaker-disjoint folds; each clip scored by the model that heard no clip of its fold; mean of the logits of the "
@@ -40,6 +43,8 @@ class Scores:
         uar: unweighted accuracy of the stress decision at calibrated probability 0.5, mean over folds.
         ece_raw: expected calibration error of stress before calibration, pooled.
         ece: after it; temperature and bias of a fold come from the other folds.
+        one_class_folds: folds whose clips are all stressed or all not: they have no AUROC and no UAR, and are left out
+            of those means.
     """
 
     corpus: str
@@ -55,6 +60,14 @@ class Scores:
     uar: float
     ece_raw: float
     ece: float
+    one_class_folds: tuple[int, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values; `one_class_folds` only where there are any."""
+        values = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        if not self.one_class_folds:
+            del values["one_class_folds"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,84 +85,111 @@ class Evaluation:
                 "temperature": round(self.calibration.temperature, 4),
                 "bias": round(self.calibration.bias, 4),
             },
-            "corpora": [
-                {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(scores).items()}
-                for scores in self.corpora
-            ],
+            "corpora": [scores.as_dict() for scores in self.corpora],
         }
 
 
-def evaluate(predictions: Sequence[Prediction], preset: str = "quadrant") -> Evaluation:
+def evaluate(predictions: Sequence[Prediction], preset: str = DEFAULT_PRESET) -> Evaluation:
     """Scores out-of-fold predictions.
 
+    Args:
+        predictions: of any corpora.
+        preset: how emotions become stress: labels.PRESETS.
+
     Raises:
+        UsageError: there is no such preset.
         TrainingError: a corpus has clips of stress or of no stress only.
     """
-    arrays = _Arrays(predictions, PRESETS[preset])
-    probability = np.full(len(predictions), np.nan)
-    for fold in np.unique(arrays.fold):
-        others = arrays.judged & (arrays.fold != fold)
-        if others.any():
-            probability[arrays.fold == fold] = calibrated(
-                arrays.logits[arrays.fold == fold], arrays.fit_calibration(others)
-            )
+    return evaluate_columns(Columns(predictions, stress_preset(preset)))
+
+
+def evaluate_columns(columns: Columns) -> Evaluation:
+    """Scores predictions that are columns already; see `evaluate`."""
     corpora = []
-    for corpus in sorted({item.corpus for item in predictions}):
-        inside = arrays.corpus == corpus
-        labels = arrays.stress[inside & arrays.judged]
+    for corpus in sorted(set(columns.corpus.tolist())):
+        inside = columns.corpus == corpus
+        labels = columns.stress[inside & columns.judged]
         if labels.min(initial=1) == labels.max(initial=0):
             raise TrainingError(f"corpus {corpus}: all its clips are stressed, or none is: no score can be computed")
-        corpora.append(_score(corpus, arrays, inside, probability))
-    return Evaluation(corpora, arrays.fit_calibration(arrays.judged))
+        corpora.append(_score(corpus, columns, inside))
+    return Evaluation(corpora, columns.calibration(columns.judged))
 
 
-class _Arrays:
-    """Predictions as columns."""
+def stress_preset(name: str) -> Mapping[str, int | None]:
+    """The table of a preset.
 
-    def __init__(self, predictions: Sequence[Prediction], preset: Mapping[str, int | None]) -> None:
-        self.corpus = np.array([item.corpus for item in predictions])
-        self.speaker = np.array([item.speaker for item in predictions])
-        self.fold = np.array([item.fold for item in predictions])
-        self.emotion: Labels = np.array([EMOTIONS.index(item.emotion) for item in predictions])
-        self.emotions: Floats = np.array([item.emotions for item in predictions])
-        self.logits = logit(np.array([item.stress for item in predictions]))
-        mapped = [preset[item.emotion] for item in predictions]
-        self.judged = np.array([value is not None for value in mapped])
-        self.stress: Labels = np.array([value or 0 for value in mapped])
-
-    def fit_calibration(self, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Calibration:
-        # Each corpus weighs the same, whatever its size.
-        _, place, sizes = np.unique(self.corpus[chosen], return_inverse=True, return_counts=True)
-        return fit_calibration(self.logits[chosen], self.stress[chosen].astype(float), 1.0 / sizes[place])
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"preset {name}: expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
-def _score(corpus: str, arrays: _Arrays, inside: np.ndarray[Any, np.dtype[np.bool_]], probability: Floats) -> Scores:
-    classes = np.unique(arrays.emotion[inside])
-    decisions = classes[arrays.emotions[:, classes].argmax(axis=1)]
-    judged = inside & arrays.judged
-    accuracies, areas, recalls = [], [], []
-    for fold in np.unique(arrays.fold[inside]):
-        clips = inside & (arrays.fold == fold)
-        accuracies.append(unweighted_accuracy(arrays.emotion[clips], decisions[clips]))
-        clips &= arrays.judged
-        areas.append(auroc(arrays.stress[clips], arrays.logits[clips]))
-        recalls.append(unweighted_accuracy(arrays.stress[clips], (probability[clips] >= 0.5).astype(np.int64)))
-    raw = calibrated(arrays.logits, Calibration(temperature=1.0, bias=0.0))
+def _score(corpus: str, columns: Columns, inside: Mask) -> Scores:
+    folds = fold_scores(columns, inside)
+    areas = [fold.auroc for fold in folds if not math.isnan(fold.auroc)]
+    judged = inside & columns.judged
+    if not areas:
+        raise TrainingError(f"corpus {corpus}: each fold has stressed clips only, or none: no score can be computed")
     return Scores(
         corpus=corpus,
         clips=int(inside.sum()),
-        speakers=len(set(arrays.speaker[inside])),
-        folds=len(accuracies),
-        classes=classes.size,
-        ua=float(np.mean(accuracies)),
-        ua_worst=min(accuracies),
-        auroc=float(np.nanmean(areas)),
-        auroc_worst=float(np.nanmin(areas)),
-        auroc_pooled=auroc(arrays.stress[judged], arrays.logits[judged]),
-        uar=float(np.mean(recalls)),
-        ece_raw=expected_calibration_error(arrays.stress[judged], raw[judged]),
-        ece=expected_calibration_error(arrays.stress[judged], probability[judged]),
+        speakers=len(set(columns.speaker[inside])),
+        folds=len(folds),
+        classes=len(set(columns.emotion[inside].tolist())),
+        ua=float(np.mean([fold.ua for fold in folds])),
+        ua_worst=min(fold.ua for fold in folds),
+        auroc=float(np.mean(areas)),
+        auroc_worst=min(areas),
+        auroc_pooled=auroc(columns.stress[judged], columns.logits[judged]),
+        uar=float(np.nanmean([fold.uar for fold in folds])),
+        ece_raw=expected_calibration_error(columns.stress[judged], columns.raw[judged]),
+        ece=expected_calibration_error(columns.stress[judged], columns.probability[judged]),
+        one_class_folds=tuple(fold.fold for fold in folds if math.isnan(fold.auroc)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FoldScores:
+    """Scores of one fold of a corpus; fractions 0..1, NaN where its clips are of one class only.
+
+    Attributes:
+        fold: its number.
+        speakers: how many.
+        clips: how many.
+        ua: unweighted accuracy of the emotions.
+        auroc: of stress.
+        uar: unweighted accuracy of the stress decision.
+    """
+
+    fold: int
+    speakers: int
+    clips: int
+    ua: float
+    auroc: float
+    uar: float
+
+
+def fold_scores(columns: Columns, inside: Mask) -> list[FoldScores]:
+    """Scores of each fold of the clips inside, in the order of the folds."""
+    out = []
+    for fold in np.unique(columns.fold[inside]):
+        clips = inside & (columns.fold == fold)
+        judged = clips & columns.judged
+        stress = columns.stress[judged]
+        both = 0 < stress.sum() < stress.size
+        out.append(
+            FoldScores(
+                fold=int(fold),
+                speakers=len(set(columns.speaker[clips])),
+                clips=int(clips.sum()),
+                ua=unweighted_accuracy(columns.emotion[clips], columns.decided[clips]),
+                auroc=auroc(stress, columns.logits[judged]),
+                uar=unweighted_accuracy(stress, columns.stressed[judged]) if both else NAN,
+            )
+        )
+    return out
 
 
 def table(evaluations: Mapping[str, Evaluation]) -> str:
@@ -171,4 +211,13 @@ def table(evaluations: Mapping[str, Evaluation]) -> str:
                     f"| {scores.auroc:.3f} ({scores.auroc_worst:.3f}) | {scores.auroc_pooled:.3f} "
                     f"| {100 * scores.uar:.1f} | {scores.ece_raw:.3f} -> {scores.ece:.3f} |"
                 )
+    for corpus in names:
+        for system, evaluation in evaluations.items():
+            for scores in evaluation.corpora:
+                if scores.corpus == corpus and scores.one_class_folds:
+                    folds = ", ".join(map(str, scores.one_class_folds))
+                    lines.append(
+                        f"\n{corpus}, {system}: fold {folds} has clips of one stress class only, so AUROC and UAR are "
+                        "means without it"
+                    )
     return "\n".join(lines)

@@ -7,19 +7,22 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
 from edge_sser.features import log_mel
+from edge_sser.model import Model
 
 from .audio import read_audio
 from .corpora.table import Utterance
 from .dataset import windows
-from .labels import EMOTIONS
-from .students.student import Student
+from .labels import EMOTIONS, emotion_name
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _CLASSES = tuple(f"p_{name}" for name in EMOTIONS)
 COLUMNS = ("path", "corpus", "speaker", "sex", "fold", "emotion", "intensity", *_CLASSES, "stress")
@@ -47,16 +50,16 @@ class Prediction:
 
 
 def predict(
-    student: Student,
+    model: Model | nn.Module,
     utterances: Sequence[Utterance],
     *,
     gain_db: float = 0.0,
     progress: Callable[[Utterance], None] = lambda utterance: None,
 ) -> list[Prediction]:
-    """Runs a student over utterances: the mean of the logits of a clip's windows, then probabilities.
+    """Scores utterances: the mean of the logits of a clip's windows, then probabilities.
 
     Args:
-        student: in evaluation mode.
+        model: a model, or a student in evaluation mode.
         utterances: to be scored; their recordings are read.
         gain_db: applied to the audio first.
         progress: called after each utterance.
@@ -64,21 +67,34 @@ def predict(
     Raises:
         SourceError: a recording cannot be read.
     """
+    from .student_model import StudentModel
+
     gain = np.float32(10.0 ** (gain_db / 20.0))
+    heard = model if isinstance(model, Model) else StudentModel(model)
     out = []
     for utterance in utterances:
-        batch = torch.from_numpy(windows(log_mel(read_audio(utterance.path) * gain)))
-        with torch.inference_mode():
-            logits = student(batch)
-        out.append(
-            make_prediction(
-                utterance,
-                emotions=logits.emotions.mean(dim=0).softmax(dim=0).double().numpy(),
-                stress=float(logits.stress.mean().sigmoid()),
-            )
-        )
+        out.append(predict_samples(heard, utterance, read_audio(utterance.path) * gain))
         progress(utterance)
     return out
+
+
+def predict_samples(model: Model, utterance: Utterance, samples: NDArray[np.float32]) -> Prediction:
+    """What a model says of an utterance when it sounds like this.
+
+    Args:
+        model: gives the logits.
+        utterance: its labels stand beside what the model says.
+        samples: float32 [n], mono, 16 kHz.
+    """
+    stress, emotions = model.logits(windows(log_mel(samples)))
+    mean = emotions.mean(axis=0, dtype=np.float64)
+    likely = np.exp(mean - mean.max())
+    probabilities = np.zeros(len(EMOTIONS))
+    for name, value in zip(model.card.emotions, likely / likely.sum(), strict=True):
+        probabilities[EMOTIONS.index(emotion_name(name))] += value
+    return make_prediction(
+        utterance, emotions=probabilities, stress=float(1.0 / (1.0 + np.exp(-stress.mean(dtype=np.float64))))
+    )
 
 
 def make_prediction(utterance: Utterance, *, emotions: NDArray[np.float64], stress: float) -> Prediction:
@@ -137,6 +153,8 @@ def _prediction(row: dict[str, str]) -> Prediction:
     stress = float(row["stress"])
     if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in (*probabilities, stress)):
         raise ValueError(f"{row['path']}: a probability is not within 0..1")
+    if row["emotion"] not in EMOTIONS:
+        raise ValueError(f"{row['path']}: unknown emotion {row['emotion']!r}")
     return Prediction(
         path=row["path"],
         corpus=row["corpus"],

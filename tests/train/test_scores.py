@@ -1,18 +1,43 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+from sklearn.metrics import (
+    roc_curve as sklearn_roc_curve,
+)
 
-from edge_sser.errors import TrainingError
+from edge_sser.errors import TrainingError, UsageError
+from edge_sser.train.bootstrap import over_speakers
 from edge_sser.train.calibrate import calibrated, fit_calibration
 from edge_sser.train.evaluate import evaluate, table
 from edge_sser.train.labels import EMOTIONS
-from edge_sser.train.metrics import auroc, expected_calibration_error, unweighted_accuracy
+from edge_sser.train.metrics import (
+    auroc,
+    average_precision,
+    confusion,
+    expected_calibration_error,
+    precision_recall_curve,
+    precisions,
+    recalls,
+    reliability,
+    roc_curve,
+    threshold_at_recall,
+    unweighted_accuracy,
+    unweighted_precision,
+)
 from edge_sser.train.predictions import Prediction, read_predictions, write_predictions
 
 labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=4, max_size=40).filter(
@@ -20,6 +45,7 @@ labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=4,
 )
 
 
+@settings(deadline=None)
 @given(labelled)
 def test_auroc_and_ua_agree_with_a_second_implementation(pairs: list[tuple[int, int]]) -> None:
     labels = np.array([label for label, _ in pairs])
@@ -27,6 +53,76 @@ def test_auroc_and_ua_agree_with_a_second_implementation(pairs: list[tuple[int, 
     assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
     decisions = (scores > 0.5).astype(np.int64)
     assert unweighted_accuracy(labels, decisions) == pytest.approx(balanced_accuracy_score(labels, decisions))
+
+
+@settings(deadline=None)
+@given(labelled)
+def test_curves_and_the_areas_under_them_agree_with_a_second_implementation(pairs: list[tuple[int, int]]) -> None:
+    labels = np.array([label for label, _ in pairs])
+    scores = np.array([score / 5 for _, score in pairs])
+    assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores))
+    false, hits = roc_curve(labels, scores)
+    theirs = sklearn_roc_curve(labels, scores, drop_intermediate=False)
+    np.testing.assert_allclose(false, theirs[0])
+    np.testing.assert_allclose(hits, theirs[1])
+    assert np.trapezoid(hits, false) == pytest.approx(auroc(labels, scores))
+    recall, precision = precision_recall_curve(labels, scores)
+    assert recall[-1] == 1.0
+    assert precision[-1] == pytest.approx(labels.mean())
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_recall_and_precision_of_each_class_agree_with_a_second_implementation(pairs: list[tuple[int, int]]) -> None:
+    labels = np.array([label for label, _ in pairs])
+    decisions = np.array([decision for _, decision in pairs])
+    matrix = confusion(labels, decisions, 4)
+    np.testing.assert_array_equal(matrix, confusion_matrix(labels, decisions, labels=range(4)))
+    present = sorted(set(labels.tolist()))
+    theirs = {"labels": present, "average": None, "zero_division": 0}
+    np.testing.assert_allclose(recalls(matrix)[present], recall_score(labels, decisions, **theirs))
+    np.testing.assert_allclose(np.nan_to_num(precisions(matrix))[present], precision_score(labels, decisions, **theirs))
+    assert unweighted_precision(matrix) == pytest.approx(precision_score(labels, decisions, **theirs).mean())
+
+
+@given(labelled, st.sampled_from([0.1, 0.5, 0.7, 1.0]))
+def test_the_threshold_at_a_recall_reaches_it_and_none_higher_does(pairs: list[tuple[int, int]], recall: float) -> None:
+    labels = np.array([label for label, _ in pairs])
+    scores = np.array([float(score) for _, score in pairs])
+    threshold = threshold_at_recall(labels, scores, recall)
+    positive = scores[labels == 1]
+    assert np.mean(positive >= threshold) >= recall - 1e-9
+    assert np.mean(positive > threshold) < recall
+
+
+def test_reliability_counts_every_clip_once_and_says_what_was_so() -> None:
+    labels = np.array([0, 1, 1, 0])
+    said, found, clips = reliability(labels, np.array([0.05, 0.95, 1.0, 0.96]), bins=10)
+    assert clips.sum() == 4
+    assert (said[0], found[0], clips[0]) == (0.05, 0.0, 1)
+    assert found[9] == pytest.approx(2 / 3)
+    assert np.isnan(said[5])
+
+
+def test_intervals_cover_the_score_narrow_with_speakers_and_are_repeatable() -> None:
+    random = np.random.default_rng(1)
+    widths = []
+    for speakers in (8, 128):
+        values = np.repeat(random.normal(size=speakers), 5)
+        names = np.repeat(np.arange(speakers), 5).astype(str)
+        statistic = lambda places, values=values: (float(values[places].mean()),)  # noqa: E731
+        (first,) = over_speakers(statistic, names, draws=300)
+        assert over_speakers(statistic, names, draws=300) == (first,)
+        assert first.low < first.value < first.high
+        widths.append(first.high - first.low)
+    # By the law of large numbers the interval narrows with the root of the number of speakers, here to a quarter.
+    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.5)
+
+
+def test_one_speaker_says_nothing_of_others() -> None:
+    (found,) = over_speakers(lambda places: (0.5,), np.array(["a", "a"]), draws=10)
+    assert found.value == 0.5
+    assert np.isnan([found.low, found.high]).all()
 
 
 def test_calibration_error_is_the_distance_between_saying_and_being() -> None:
@@ -79,6 +175,23 @@ def test_a_system_that_knows_nothing_scores_chance() -> None:
     assert scores.uar == pytest.approx(0.5, abs=0.2)
 
 
+def test_a_fold_of_one_class_is_left_out_of_the_mean_and_told() -> None:
+    predictions = [
+        replace(item, emotion="calm") if (item.corpus, item.fold) == ("first", 2) else item for item in toy(good=True)
+    ]
+    evaluation = evaluate(predictions)
+    assert evaluation.corpora[0].one_class_folds == (2,)
+    assert evaluation.corpora[0].auroc == 1.0
+    assert evaluation.as_dict()["corpora"][0]["one_class_folds"] == (2,)
+    assert "one_class_folds" not in evaluation.as_dict()["corpora"][1]
+    assert "first, model: fold 2 has clips of one stress class only" in table({"model": evaluation})
+
+
+def test_a_preset_that_is_not_known_is_named() -> None:
+    with pytest.raises(UsageError, match="preset nonsense: expected one of quadrant"):
+        evaluate(toy(good=True), "nonsense")
+
+
 def test_predictions_survive_the_file_to_the_digit_that_scores_need(tmp_path: Path) -> None:
     path = tmp_path / "toy.csv"
     write_predictions(path, toy(good=True))
@@ -98,6 +211,7 @@ def test_predictions_survive_the_file_to_the_digit_that_scores_need(tmp_path: Pa
         (lambda text: text.replace("first/3.wav,first,s1,F,2", "first/3.wav,first,s1,F,3"), "stands in two folds"),
         (lambda text: text.replace(",calm,", ",calm,", 1).replace("0.930000", "1.930000", 1), "not within 0..1"),
         (lambda text: text.replace("0.930000", "x", 1), "could not convert"),
+        (lambda text: text.replace(",calm,", ",bored,", 1), "unknown emotion 'bored'"),
     ],
 )
 def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path, change: object, told: str) -> None:

@@ -37,7 +37,7 @@ def test_a_trained_model_goes_from_recordings_to_a_file_whose_card_has_its_score
         "--out", run / "toy.csv", "--json", run / "scores.json",
     )  # fmt: skip
     assert "| ravdess | 48 / 6 / 6 | toy |" in done.stdout
-    scores = json.loads((run / "scores.json").read_text("utf-8"))["toy"]
+    scores = json.loads((run / "scores.json").read_text("utf-8"))["systems"]["toy"]["seeds"][0]
     assert scores["corpora"][0]["auroc"] > 0.9
 
     edge_sser("train", "baseline", run / "table.csv", "--out", run / "level-only.csv")
@@ -65,8 +65,11 @@ def test_turning_the_level_changes_no_score(run: Path) -> None:
             "--json", run / f"gain{gain}.json",
         )  # fmt: skip
         assert "ravdess" in done.stdout
-    areas = [json.loads((run / f"gain{gain}.json").read_text("utf-8"))["toy"]["corpora"][0] for gain in ("-12", "12")]
-    assert abs(areas[0]["auroc_pooled"] - areas[1]["auroc_pooled"]) <= 0.01
+    first, second = (
+        json.loads((run / f"gain{gain}.json").read_text("utf-8"))["systems"]["toy"]["seeds"][0]
+        for gain in ("-12", "12")
+    )
+    assert abs(first["corpora"][0]["auroc_pooled"] - second["corpora"][0]["auroc_pooled"]) <= 0.01
 
 
 def test_a_finished_run_is_not_trained_again(run: Path, toy_recipe: Path) -> None:

@@ -1,0 +1,81 @@
+"""The model that ships on recordings of people: what no synthetic voice can show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from components import require
+
+from edge_sser.model import default_model_path
+from edge_sser.settings import Settings
+from edge_sser.train.audio import read_audio
+from edge_sser.train.battery.alarms import Point
+from edge_sser.train.battery.conditions import conditions
+from edge_sser.train.battery.listening import differing, listen
+from edge_sser.train.battery.robustness import try_all
+from edge_sser.train.battery.sounds import parse_sounds
+from edge_sser.train.battery.streaming import try_streams
+from edge_sser.train.corpora.index import index
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.evaluate import stress_preset
+from edge_sser.train.pitch import pitch_hz
+from edge_sser.train.run_models import open_file
+
+pytestmark = pytest.mark.shared_data
+
+
+@pytest.fixture(scope="module")
+def data() -> Path:
+    require("EDGE_SSER_DATA" in os.environ, "set EDGE_SSER_DATA to the folder of the development recordings")
+    return Path(os.environ["EDGE_SSER_DATA"])
+
+
+@pytest.fixture(scope="module")
+def clips(data: Path) -> Sequence[Utterance]:
+    """RAVDESS's first two actors, a man and a woman."""
+    return [clip for clip in index([("ravdess", data / "ravdess")]).utterances if clip.speaker in ("01", "02")]
+
+
+def test_the_gain_knob_changes_nothing_and_20_db_of_noise_little(clips: Sequence[Utterance], data: Path) -> None:
+    wanted = ("gain, +12 dB", "gain, -12 dB", "white noise, 20 dB", "babble of 4, 0 dB")
+    asked = [condition for condition in conditions(clips, {})[0] if condition.name in wanted]
+    found = try_all(open_file(default_model_path(), clips), clips, asked, preset="quadrant")
+    effects = {effect.condition: effect for effect in found.effects}
+    for name in wanted[:2]:
+        assert all(check.passed for check in effects[name].checks)
+    assert effects["white noise, 20 dB"].auroc_change > -0.05
+    assert effects["babble of 4, 0 dB"].auroc_change < effects["white noise, 20 dB"].auroc_change
+
+
+def test_streams_of_an_actor_are_scored_as_offline_and_their_events_found(
+    clips: Sequence[Utterance], data: Path
+) -> None:
+    sounds = parse_sounds([f"noise={data / 'background'}"])
+    models = open_file(default_model_path(), clips)
+    found = try_streams(models, clips, stress_preset("quadrant"), sounds, [Point("half", 0.5)])
+    assert found.left_out == 0
+    assert found.compared > 100
+    assert found.differing == 0
+    (detection,) = found.detections
+    assert detection.events >= 2
+    assert detection.event_share > detection.false.share  # the model has heard these actors
+
+
+def test_a_conversation_is_scored_as_offline_to_the_last_bit(data: Path) -> None:
+    model = open_file(default_model_path()).whole
+    samples = read_audio(data / "speech" / "conversation.flac")
+    windows, different = differing(samples, model, Settings(), listen(samples, model, Settings()))
+    assert windows > 300
+    assert different == 0
+
+
+def test_women_speak_higher_than_men(clips: Sequence[Utterance]) -> None:
+    def octave(speaker: str) -> float:
+        calm = [clip for clip in clips if clip.speaker == speaker and clip.emotion == "calm"]
+        voiced = [value for clip in calm for value in pitch_hz(read_audio(clip.path))]
+        return sorted(voiced)[len(voiced) // 2]
+
+    assert 80.0 < octave("01") < 150.0 < octave("02") < 300.0

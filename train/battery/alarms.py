@@ -1,0 +1,224 @@
+"""Alarms against what was so: false ones an hour, events found, and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.events import Phase, Reading
+from edge_sser.features import FEATURES
+from edge_sser.rolling import EpisodeReport, Episodes, Levels, Thresholds
+from edge_sser.settings import RollingSettings, Settings
+
+from ..metrics import NAN
+from .streams import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where the level becomes elevated.
+
+    Attributes:
+        name: for people.
+        elevated: rolling stress, 0..1.
+        high: likewise for high; half-way to 1 when None.
+        limited: whether the limit on false episodes is for this point.
+    """
+
+    name: str
+    elevated: float
+    high: float | None = None
+    limited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Alarms where there should be none.
+
+    Attributes:
+        alarms: how many.
+        hours: listened to.
+        an_hour: alarms by hours; NaN for no time at all.
+        low: of the 95 % interval of a Poisson rate (Garwood, 1936).
+        high: likewise.
+        share: of that time that an alarm was on, 0..1: few alarms that never end are no better.
+    """
+
+    alarms: int
+    hours: float
+    an_hour: float
+    low: float
+    high: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Alarms in streams with known stressed parts.
+
+    Attributes:
+        corpus: of the streams' clips.
+        point: of operation.
+        streams: how many, one a speaker.
+        events: stressed parts.
+        event_s: their mean length, seconds.
+        found: those in which an alarm began, up to a collar (window and hop) after their end.
+        at_onset: those in which it began within a collar of their start.
+        masked: those that began while an alarm was still on.
+        recall: found by events, 0..1.
+        precision: alarms that began in an event by all alarms, 0..1; NaN without alarms.
+        latency_median_s: from an event's start to the first alarm in it, of those found.
+        latency_p95_s: likewise.
+        event_share: of the events' time, a collar after each included, that an alarm was on, 0..1.
+        false: alarms outside events, over the time outside them.
+    """
+
+    corpus: str
+    point: str
+    streams: int
+    events: int
+    event_s: float
+    found: int
+    at_onset: int
+    masked: int
+    recall: float
+    precision: float
+    latency_median_s: float
+    latency_p95_s: float
+    event_share: float
+    false: Rate
+
+
+def alarms(
+    readings: Sequence[Reading], settings: Settings, *, elevated: float, high: float | None = None
+) -> list[Span]:
+    """The episodes that the readings of a stream make at a threshold, by the monitor's own levels and episodes.
+
+    Args:
+        readings: of one stream, in order.
+        settings: of rolling stress and episodes; their thresholds are not used.
+        elevated: rolling stress at which the level becomes elevated, 0..1.
+        high: likewise high; half-way to 1 when None.
+
+    Returns:
+        From the end of the window with which an episode began to that of its last one with speech.
+    """
+    rolling = RollingSettings(
+        time_constant_seconds=settings.rolling.time_constant_seconds,
+        dwell_seconds=settings.rolling.dwell_seconds,
+        hysteresis=min(settings.rolling.hysteresis, elevated / 2.0),
+    )
+    thresholds = Thresholds.of(rolling, elevated=elevated, high=(1.0 + elevated) / 2.0 if high is None else high)
+    levels = Levels(thresholds, dwell_seconds=rolling.dwell_seconds)
+    episodes = Episodes(settings.episode)
+    ended: list[EpisodeReport | None] = []
+    for reading in readings:
+        now = round(reading.end_s * SAMPLE_RATE)
+        if reading.stress is None or reading.stress_rolling is None:
+            ended.append(episodes.silence(now))
+        else:
+            level = levels.push(reading.stress_rolling, now)
+            ended.append(episodes.speech(reading.stress_rolling, level, now))
+    ended.append(episodes.finish())
+    return [Span(report.start, report.end) for report in ended if report is not None and report.phase is Phase.END]
+
+
+def rate(alarms: int, hours: float, alarm_hours: float) -> Rate:
+    """Alarms an hour with the exact 95 % interval of a Poisson rate.
+
+    Args:
+        alarms: how many.
+        hours: listened to.
+        alarm_hours: of them, with an alarm on.
+    """
+    from scipy.stats import chi2
+
+    if hours <= 0.0:
+        return Rate(alarms, 0.0, NAN, NAN, NAN, NAN)
+    low = chi2.ppf(0.025, 2 * alarms) / 2.0 if alarms else 0.0
+    high = chi2.ppf(0.975, 2 * alarms + 2) / 2.0
+    return Rate(alarms, hours, alarms / hours, float(low) / hours, float(high) / hours, alarm_hours / hours)
+
+
+def match(events: Sequence[Span], found: Sequence[Span], collar: int) -> tuple[list[int | None], list[bool], int]:
+    """Which alarms belong to which events.
+
+    Args:
+        events: in order, in samples.
+        found: alarms, in order.
+        collar: samples after an event's end in which an alarm may still begin for it.
+
+    Returns:
+        For each event samples from its start to the first alarm that began in it, None without one; for each alarm
+        whether it began in an event; and the number of events that began while an alarm was on.
+    """
+    latencies: list[int | None] = []
+    for event in events:
+        inside = [alarm.start - event.start for alarm in found if event.start <= alarm.start <= event.end + collar]
+        latencies.append(min(inside, default=None))
+    right = [any(event.start <= alarm.start <= event.end + collar for event in events) for alarm in found]
+    masked = sum(any(alarm.start < event.start < alarm.end for alarm in found) for event in events)
+    return latencies, right, masked
+
+
+def collar_samples(settings: Settings) -> int:
+    """Window and hop: an alarm cannot know of a change before a window that holds it has ended."""
+    return FEATURES.window_samples + round(settings.window.hop_seconds * SAMPLE_RATE)
+
+
+def detect(
+    corpus: str, played: Sequence[tuple[Sequence[Span], Sequence[Reading]]], point: Point, settings: Settings
+) -> Detection:
+    """Alarms against events.
+
+    Args:
+        corpus: of the streams.
+        played: events and readings of each stream.
+        point: of operation.
+        settings: of the monitor that read them.
+    """
+    collar = collar_samples(settings)
+    latencies: list[int | None] = []
+    right: list[bool] = []
+    masked = 0
+    calm = calm_alarmed = inside_events = event_alarmed = 0
+    for events, readings in played:
+        found = alarms(readings, settings, elevated=point.elevated, high=point.high)
+        of_stream, of_alarms, hidden = match(events, found, collar)
+        latencies += of_stream
+        right += of_alarms
+        masked += hidden
+        length = round(readings[-1].end_s * SAMPLE_RATE)
+        parts = [Span(event.start, min(event.end + collar, length)) for event in events]
+        inside = sum(part.end - part.start for part in parts)
+        both = sum(_overlap(alarm, part) for alarm in found for part in parts)
+        calm += length - inside
+        inside_events += inside
+        calm_alarmed += sum(alarm.end - alarm.start for alarm in found) - both
+        event_alarmed += both
+    known = [latency / SAMPLE_RATE for latency in latencies if latency is not None]
+    lengths = [event.end - event.start for events, _ in played for event in events]
+    hour = 3600.0 * SAMPLE_RATE
+    return Detection(
+        corpus=corpus,
+        point=point.name,
+        streams=len(played),
+        events=len(latencies),
+        event_s=float(np.mean(lengths)) / SAMPLE_RATE,
+        found=len(known),
+        at_onset=sum(latency <= collar / SAMPLE_RATE for latency in known),
+        masked=masked,
+        recall=len(known) / len(latencies),
+        precision=float(np.mean(right)) if right else NAN,
+        latency_median_s=float(np.median(known)) if known else NAN,
+        latency_p95_s=float(np.percentile(known, 95)) if known else NAN,
+        event_share=event_alarmed / inside_events,
+        false=rate(right.count(False), calm / hour, calm_alarmed / hour),
+    )
+
+
+def _overlap(first: Span, second: Span) -> int:
+    return max(0, min(first.end, second.end) - max(first.start, second.start))

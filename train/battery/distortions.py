@@ -1,0 +1,161 @@
+"""What can happen to speech on its way to the model. Each takes samples and a source of chance, and gives samples back.
+
+Samples are float32 [n], mono, 16 kHz, and stay as many as they were.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_sser.audio.block import SAMPLE_RATE
+
+from .sounds import Samples
+
+_FRAME = 320  # 20 ms
+_SPEECH_RANGE_DB = 30.0  # frames within this of the loudest are taken for speech
+
+
+def speech_power(samples: Samples) -> float:
+    """Mean power of the loud 20 ms frames: pauses must not make speech seem fainter than it is. At least 1e-12."""
+    count = max(1, samples.size // _FRAME)
+    frames = np.array_split(samples.astype(np.float64), count)
+    power = np.array([np.mean(frame**2) if frame.size else 0.0 for frame in frames])
+    loud = power[power >= power.max() * 10.0 ** (-_SPEECH_RANGE_DB / 10.0)]
+    return max(float(loud.mean()), 1e-12)
+
+
+def trimmed(samples: Samples) -> Samples:
+    """Speech from its first loud 20 ms frame to its last one; a recording without any is left as it is."""
+    count = samples.size // _FRAME
+    power = np.square(samples[: count * _FRAME], dtype=np.float64).reshape(count, _FRAME).mean(axis=1)
+    loud = np.flatnonzero(power > power.max(initial=0.0) * 10.0 ** (-_SPEECH_RANGE_DB / 10.0))
+    return samples[loud[0] * _FRAME : (loud[-1] + 1) * _FRAME] if loud.size else samples
+
+
+def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
+    """Speech with noise below it by `snr_db`; digital silence has no level and is left out."""
+    power = float(np.mean(noise.astype(np.float64) ** 2))
+    if power == 0.0:
+        return samples
+    gain = np.sqrt(speech_power(samples) / power * 10.0 ** (-snr_db / 10.0))
+    return np.asarray(samples + np.float32(gain) * noise, dtype=np.float32)
+
+
+def white(samples: Samples, random: np.random.Generator, *, snr_db: float) -> Samples:
+    """White noise."""
+    return add_noise(samples, random.standard_normal(samples.size).astype(np.float32), snr_db)
+
+
+def pink(count: int, random: np.random.Generator) -> Samples:
+    """Noise that falls by 3 dB an octave above 20 Hz, RMS 1."""
+    spectrum = np.fft.rfft(random.standard_normal(count))
+    hertz = np.fft.rfftfreq(count, 1.0 / SAMPLE_RATE)
+    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(hertz, 20.0)), count)
+    return np.asarray(noise / max(float(np.sqrt(np.mean(noise**2))), 1e-12), dtype=np.float32)
+
+
+def recorded(samples: Samples, random: np.random.Generator, *, sounds: Sequence[Samples], snr_db: float) -> Samples:
+    """A random piece of a random recording behind the whole clip; a short one is repeated."""
+    return add_noise(samples, piece(sounds, samples.size, random), snr_db)
+
+
+def babble(
+    samples: Samples, random: np.random.Generator, *, voices: Sequence[Samples], talkers: int, snr_db: float
+) -> Samples:
+    """Other people talking at once, each equally loud."""
+    noise = np.zeros(samples.size, dtype=np.float32)
+    for place in random.choice(len(voices), min(talkers, len(voices)), replace=False):
+        voice = piece([voices[place]], samples.size, random)
+        noise += voice / np.float32(np.sqrt(speech_power(voice)))
+    return add_noise(samples, noise, snr_db)
+
+
+def event(samples: Samples, random: np.random.Generator, *, sounds: Sequence[Samples], snr_db: float) -> Samples:
+    """One short sound (a cough) somewhere in the clip, as loud against the speech as `snr_db` says."""
+    sound = sounds[int(random.integers(len(sounds)))][: samples.size]
+    start = int(random.integers(samples.size - sound.size + 1))
+    gain = np.sqrt(speech_power(samples) / speech_power(sound) * 10.0 ** (-snr_db / 10.0))
+    out = samples.copy()
+    out[start : start + sound.size] += np.float32(gain) * sound
+    return np.asarray(out, dtype=np.float32)
+
+
+def codec(samples: Samples, random: np.random.Generator, *, subtype: str) -> Samples:
+    """A telephone: 300 to 3400 Hz, 8 kHz, and a codec of libsndfile (`ULAW` is G.711, `GSM610` GSM full rate).
+
+    The clip is brought to a peak of 0.5 for it, as a telephone's gain control would, and back.
+    """
+    import soundfile
+    import soxr
+
+    peak = max(float(np.abs(samples).max()), 1e-6)
+    narrow = soxr.resample(band(samples / np.float32(2.0 * peak), 300.0, 3400.0), SAMPLE_RATE, 8_000)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, narrow, 8_000, format="WAV", subtype=subtype)
+    buffer.seek(0)
+    coded, _ = soundfile.read(buffer, dtype="float32")
+    wide = soxr.resample(coded, 8_000, SAMPLE_RATE)[: samples.size]
+    return np.asarray(np.pad(wide, (0, samples.size - wide.size)) * np.float32(2.0 * peak), dtype=np.float32)
+
+
+def band(samples: Samples, low_hz: float, high_hz: float, order: int = 4) -> Samples:
+    """A Butterworth band-pass."""
+    from scipy.signal import butter, sosfilt
+
+    sections = butter(order, [low_hz, high_hz], "bandpass", fs=SAMPLE_RATE, output="sos")
+    return np.asarray(sosfilt(sections, samples), dtype=np.float32)
+
+
+def narrow(samples: Samples, random: np.random.Generator, *, low_hz: float, high_hz: float, order: int = 4) -> Samples:
+    """A microphone that hears a part of the spectrum."""
+    return band(samples, low_hz, high_hz, order)
+
+
+def tilt(samples: Samples, random: np.random.Generator, *, db_an_octave: float) -> Samples:
+    """A spectrum that rises or falls evenly from 100 Hz to 8 kHz, 0 dB at 1 kHz."""
+    hertz = np.fft.rfftfreq(samples.size, 1.0 / SAMPLE_RATE)
+    octaves = np.log2(np.clip(hertz, 100.0, 8_000.0) / 1_000.0)
+    spectrum = np.fft.rfft(samples) * 10.0 ** (db_an_octave * octaves / 20.0)
+    return np.asarray(np.fft.irfft(spectrum, samples.size), dtype=np.float32)
+
+
+def reverberate(samples: Samples, random: np.random.Generator, *, responses: Sequence[Samples]) -> Samples:
+    """A room, by one of its impulse responses; the direct sound stays where it was."""
+    from scipy.signal import fftconvolve
+
+    response = responses[int(random.integers(len(responses)))]
+    response = response[int(np.abs(response).argmax()) :]
+    wet = fftconvolve(samples, response)[: samples.size]
+    return np.asarray(wet / max(float(np.abs(response).max()), 1e-12), dtype=np.float32)
+
+
+def room(rt60_s: float, random: np.random.Generator) -> Samples:
+    """An impulse response made of noise that decays by 60 dB in `rt60_s`, as strong as the direct sound (0 dB)."""
+    time = np.arange(int(rt60_s * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = random.standard_normal(time.size) * 10.0 ** (-3.0 * time / rt60_s)
+    tail[: int(0.002 * SAMPLE_RATE)] = 0.0
+    tail /= np.sqrt(np.sum(tail**2))
+    tail[0] = 1.0
+    return np.asarray(tail, dtype=np.float32)
+
+
+def gain(samples: Samples, random: np.random.Generator, *, db: float) -> Samples:
+    """The gain knob; nothing is clipped."""
+    return np.asarray(samples * np.float32(10.0 ** (db / 20.0)), dtype=np.float32)
+
+
+def shift(samples: Samples, random: np.random.Generator, *, by: int) -> Samples:
+    """A stream that was joined some samples later; the start goes on at the end."""
+    return np.roll(samples, -by)
+
+
+def piece(sounds: Sequence[Samples], count: int, random: np.random.Generator) -> Samples:
+    """A random piece of a random recording, `count` samples; a shorter recording is repeated."""
+    sound = sounds[int(random.integers(len(sounds)))]
+    if sound.size < count:
+        return np.resize(sound, count)
+    start = int(random.integers(sound.size - count + 1))
+    return sound[start : start + count]

@@ -1,0 +1,181 @@
+"""What committed predictions alone can tell of a system, corpus by corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bootstrap import DRAWS, Interval, over_speakers
+from ..columns import Columns, Mask
+from ..evaluate import FoldScores, Scores, evaluate_columns, fold_scores
+from ..labels import EMOTIONS
+from ..metrics import (
+    Floats,
+    Labels,
+    auroc,
+    average_precision,
+    confusion,
+    precision_recall_curve,
+    precisions,
+    recalls,
+    reliability,
+    roc_curve,
+    unweighted_accuracy,
+    unweighted_precision,
+)
+from .groups import Gaps, by_sex, by_speaker
+from .ordinal import Rise, ordinal
+
+STRESS_CLASSES = ("not stressed", "stressed")
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What was taken for what. Rows of the matrix are the truth.
+
+    Attributes:
+        classes: their names.
+        matrix: clips, int64 [classes, classes].
+        recall: of each class, 0..1.
+        precision: of each class, 0..1; NaN for one that was never decided on.
+        ua: mean recall (UA, UAR).
+        uap: mean precision; a class that was never decided on counts 0.
+    """
+
+    classes: Sequence[str]
+    matrix: Labels
+    recall: Floats
+    precision: Floats
+    ua: float
+    uap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Of stress, over all thresholds; x and y of each curve, float64 [k]."""
+
+    roc: tuple[Floats, Floats]
+    precision_recall: tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Said and found in 15 bins of probability; see metrics.reliability.
+
+    Attributes:
+        raw: as the model gives it.
+        calibrated: after temperature and bias from the other folds.
+    """
+
+    raw: tuple[Floats, Floats, Labels]
+    calibrated: tuple[Floats, Floats, Labels]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Scores over all clips of a corpus with their 95 % bootstrap intervals over speakers."""
+
+    ua: Interval
+    auroc: Interval
+    auprc: Interval
+    uar: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Everything that predictions tell of a corpus.
+
+    Attributes:
+        scores: the headline.
+        folds: each by itself.
+        emotions: decisions among the corpus's emotions.
+        stress: decisions at calibrated probability 0.5.
+        prevalence: share of stressed clips, 0..1: what precision, and the area under its curve, are to be read against.
+        auprc: area under the precision-recall curve of stress, all clips on one scale.
+        intervals: over speakers.
+        curves: over thresholds.
+        reliability: of the probabilities.
+        speakers: each against all.
+        sexes: women against men; None when the corpus does not tell.
+        ordinal: stress by intensity; empty when the corpus has one only.
+    """
+
+    scores: Scores
+    folds: Sequence[FoldScores]
+    emotions: Decisions
+    stress: Decisions
+    prevalence: float
+    auprc: float
+    intervals: Intervals
+    curves: Curves
+    reliability: Reliability
+    speakers: Gaps
+    sexes: Gaps | None
+    ordinal: Sequence[Rise]
+
+
+def measure(columns: Columns, *, draws: int = DRAWS) -> dict[str, Measures]:
+    """Everything, by corpus.
+
+    Args:
+        columns: of one system's predictions.
+        draws: of the bootstrap.
+
+    Raises:
+        TrainingError: a corpus has clips of stress or of no stress only.
+    """
+    return {scores.corpus: _measure(columns, scores, draws) for scores in evaluate_columns(columns).corpora}
+
+
+def _measure(columns: Columns, scores: Scores, draws: int) -> Measures:
+    inside = columns.corpus == scores.corpus
+    judged = inside & columns.judged
+    labels, logits, probability = columns.stress[judged], columns.logits[judged], columns.probability[judged]
+    return Measures(
+        scores=scores,
+        folds=fold_scores(columns, inside),
+        emotions=_decisions(EMOTIONS, columns.emotion[inside], columns.decided[inside]),
+        stress=_decisions(STRESS_CLASSES, labels, columns.stressed[judged]),
+        prevalence=float(labels.mean()),
+        auprc=average_precision(labels, logits),
+        intervals=_intervals(columns, inside, draws),
+        curves=Curves(roc_curve(labels, logits), precision_recall_curve(labels, logits)),
+        reliability=Reliability(reliability(labels, columns.raw[judged]), reliability(labels, probability)),
+        speakers=by_speaker(columns, inside),
+        sexes=by_sex(columns, inside),
+        ordinal=ordinal(columns, inside),
+    )
+
+
+def _decisions(names: Sequence[str], labels: Labels, decided: Labels) -> Decisions:
+    whole = confusion(labels, decided, len(names))
+    present = np.flatnonzero(whole.sum(axis=1))  # no decision is made for a class that the corpus lacks
+    matrix = np.asarray(whole[np.ix_(present, present)])
+    return Decisions(
+        classes=[names[place] for place in present.tolist()],
+        matrix=matrix,
+        recall=recalls(matrix),
+        precision=precisions(matrix),
+        ua=float(np.mean(recalls(matrix))),
+        uap=unweighted_precision(matrix),
+    )
+
+
+def _intervals(columns: Columns, inside: Mask, draws: int) -> Intervals:
+    places = np.flatnonzero(inside)
+
+    def statistics(drawn: NDArray[np.intp]) -> tuple[float, ...]:
+        clips = places[drawn]
+        judged = clips[columns.judged[clips]]
+        stress, logits = columns.stress[judged], columns.logits[judged]
+        return (
+            unweighted_accuracy(columns.emotion[clips], columns.decided[clips]),
+            auroc(stress, logits),
+            average_precision(stress, logits),
+            unweighted_accuracy(stress, columns.stressed[judged]),
+        )
+
+    return Intervals(*over_speakers(statistics, columns.speaker[inside], draws=draws))

@@ -1,0 +1,204 @@
+"""What noise, telephones, rooms and knobs do to a system: change of the scores, and share of unchanged decisions."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sser.errors import TrainingError
+
+from ..audio import read_audio
+from ..calibrate import calibrated, logit
+from ..corpora.table import Utterance
+from ..evaluate import stress_preset
+from ..labels import EMOTIONS
+from ..metrics import auroc, unweighted_accuracy
+from ..predictions import predict_samples
+from ..run_models import Models
+from .conditions import Condition
+from .limits import Check, Sense
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Scores of the chosen clips as they are, all on one scale; fractions 0..1."""
+
+    corpus: str
+    clips: int
+    ua: float
+    auroc: float
+    uar: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a condition did to a corpus. Changes are distorted less clean; shares 0..1.
+
+    Attributes:
+        condition: its name.
+        corpus: the name.
+        clips: how many it could be done to.
+        ua_change: of the emotions' UA.
+        emotions_unchanged: share of clips decided as before.
+        auroc_change: of stress.
+        uar_change: of the stress decision's UAR.
+        stress_unchanged: share of clips decided as before.
+        checks: those with limits.
+    """
+
+    condition: str
+    corpus: str
+    clips: int
+    ua_change: float
+    emotions_unchanged: float
+    auroc_change: float
+    uar_change: float
+    stress_unchanged: float
+    checks: Sequence[Check]
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """All effects, and what could not be tried.
+
+    Attributes:
+        system: whose.
+        clean: what the changes are from.
+        effects: condition by condition.
+        missing: a line for each condition for which no recording was given.
+    """
+
+    system: str
+    clean: Sequence[Clean]
+    effects: Sequence[Effect]
+    missing: Sequence[str]
+
+
+def try_all(
+    models: Models,
+    utterances: Sequence[Utterance],
+    conditions: Sequence[Condition],
+    *,
+    preset: str,
+    missing: Sequence[str] = (),
+    progress: Callable[[], None] = lambda: None,
+) -> Robustness:
+    """Scores clips as they are and under every condition, each by the model that never heard its speaker.
+
+    Args:
+        models: calibrated.
+        utterances: clips to be distorted.
+        conditions: what is done to them.
+        preset: how emotions become stress.
+        missing: what else should have been done.
+        progress: called after each clip under each condition, the clean one included.
+
+    Raises:
+        SourceError: a recording cannot be read.
+        TrainingError: a corpus has clips of stress or of no stress only.
+    """
+    labels = _Labels(utterances, preset)
+    clean = _Answers(len(utterances))
+    distorted = [_Answers(len(utterances)) for _ in conditions]
+    for place, clip in enumerate(utterances):
+        samples = read_audio(clip.path)
+        clean.add(place, models, clip, samples, labels)
+        progress()
+        for condition, answers in zip(conditions, distorted, strict=True):
+            random = np.random.default_rng([zlib.crc32(clip.sha256.encode()), zlib.crc32(condition.name.encode())])
+            changed = condition.apply(samples, random, clip)
+            if changed is not None:
+                answers.add(place, models, clip, changed, labels)
+            progress()
+    corpora = sorted(set(labels.corpus.tolist()))
+    return Robustness(
+        system=models.origin.system,
+        clean=[Clean(corpus, *_scores(labels, clean, labels.corpus == corpus)) for corpus in corpora],
+        effects=[
+            _effect(condition, corpus, labels, clean, answers)
+            for condition, answers in zip(conditions, distorted, strict=True)
+            for corpus in corpora
+            if (answers.given & (labels.corpus == corpus)).any()
+        ],
+        missing=missing,
+    )
+
+
+class _Labels:
+    """What is so of each clip."""
+
+    def __init__(self, utterances: Sequence[Utterance], preset: str) -> None:
+        self.corpus = np.array([clip.corpus for clip in utterances])
+        self.emotion = np.array([EMOTIONS.index(clip.emotion) for clip in utterances])
+        mapped = [stress_preset(preset)[clip.emotion] for clip in utterances]
+        self.judged = np.array([value is not None for value in mapped])
+        self.stress = np.array([value or 0 for value in mapped])
+        self.classes: Mapping[str, np.ndarray] = {
+            str(corpus): np.unique(self.emotion[self.corpus == corpus]) for corpus in np.unique(self.corpus)
+        }
+        for corpus in self.classes:
+            if len(set(self.stress[self.judged & (self.corpus == corpus)].tolist())) < 2:
+                raise TrainingError(
+                    f"corpus {corpus}: the clips chosen are all stressed, or none is: choose more (--clips)"
+                )
+
+
+class _Answers:
+    """What was said of each clip under one condition."""
+
+    def __init__(self, clips: int) -> None:
+        self.given = np.zeros(clips, dtype=np.bool_)
+        self.emotion = np.zeros(clips, dtype=np.int64)
+        self.logit = np.zeros(clips)
+        self.stressed = np.zeros(clips, dtype=np.int64)
+
+    def add(self, place: int, models: Models, clip: Utterance, samples: np.ndarray, labels: _Labels) -> None:
+        model = models.judge(clip)
+        said = predict_samples(model, clip, samples)
+        classes = labels.classes[clip.corpus]
+        self.given[place] = True
+        self.emotion[place] = classes[np.array(said.emotions)[classes].argmax()]
+        self.logit[place] = logit(np.array([said.stress]))[0]
+        self.stressed[place] = calibrated(self.logit[place : place + 1], model.card.calibration)[0] >= 0.5
+
+
+def _scores(labels: _Labels, answers: _Answers, inside: np.ndarray) -> tuple[int, float, float, float]:
+    """Number of clips, UA, AUROC and UAR."""
+    judged = inside & labels.judged
+    return (
+        int(inside.sum()),
+        unweighted_accuracy(labels.emotion[inside], answers.emotion[inside]),
+        auroc(labels.stress[judged], answers.logit[judged]),
+        unweighted_accuracy(labels.stress[judged], answers.stressed[judged]),
+    )
+
+
+def _effect(condition: Condition, corpus: str, labels: _Labels, clean: _Answers, distorted: _Answers) -> Effect:
+    inside = distorted.given & (labels.corpus == corpus)
+    clips, *before = _scores(labels, clean, inside)
+    _, *after = _scores(labels, distorted, inside)
+    ua, area, uar = (now - then for now, then in zip(after, before, strict=True))
+    same_emotion = float(np.mean(clean.emotion[inside] == distorted.emotion[inside]))
+    same_stress = float(np.mean(clean.stressed[inside] == distorted.stressed[inside]))
+    asked = [
+        ("UA change", ua, Sense.AT_LEAST, condition.ua_change),
+        ("UAR change of stress", uar, Sense.AT_LEAST, condition.uar_change),
+        ("emotions unchanged", same_emotion, Sense.AT_LEAST, condition.unchanged),
+        ("stress unchanged", same_stress, Sense.AT_LEAST, condition.unchanged),
+        ("UA moved by", abs(ua), Sense.AT_MOST, condition.moved),
+        ("AUROC moved by", abs(area), Sense.AT_MOST, condition.moved),
+    ]
+    return Effect(
+        condition=condition.name,
+        corpus=corpus,
+        clips=clips,
+        ua_change=ua,
+        emotions_unchanged=same_emotion,
+        auroc_change=area,
+        uar_change=uar,
+        stress_unchanged=same_stress,
+        checks=[Check(name, value, sense, limit) for name, value, sense, limit in asked if limit is not None],
+    )

@@ -1,0 +1,166 @@
+"""How good a window's score is by the seconds of speech in it: where the gate's least share of speech should lie."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.features import FEATURES
+from edge_sser.settings import Settings
+from edge_sser.windows import Windower
+
+from ..audio import read_audio
+from ..corpora.table import Utterance
+from ..labels import EMOTIONS, emotion_name
+from ..metrics import NAN, auroc, expected_calibration_error, unweighted_accuracy
+from ..run_models import Models
+from .sounds import Samples
+from .streams import bed, levelled
+
+WINDOW_SECONDS = FEATURES.window_samples / SAMPLE_RATE
+CENTRES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # seconds of speech
+EDGES = (0.0, 0.375, 0.75, 1.25, 1.75, 2.25, 2.75, WINDOW_SECONDS + 0.01)
+MIN_WINDOWS = 20  # fewer say nothing
+_GAP_SECONDS = 0.1  # between the two clips
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Windows with about so much speech, by the gate's own count; fractions 0..1, NaN where there are too few.
+
+    Attributes:
+        corpus: of the clips.
+        seconds: of speech, centre of the bin.
+        windows: how many.
+        auroc: of stress.
+        uar: of the stress decision at calibrated probability 0.5.
+        ua: of the emotions.
+        confidence: mean, as readings report it: |2 stress - 1|.
+        ece: expected calibration error of stress.
+    """
+
+    corpus: str
+    seconds: float
+    windows: int
+    auroc: float
+    uar: float
+    ua: float
+    confidence: float
+    ece: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    speech: float
+    emotion: int
+    decided: int
+    stress: int | None
+    said: float
+
+
+def by_seconds(
+    models: Models,
+    utterances: Sequence[Utterance],
+    stress: Mapping[str, int | None],
+    noise: Sequence[Samples],
+    *,
+    settings: Settings | None = None,
+    progress: Callable[[int], None] = lambda clips: None,
+) -> list[Share]:
+    """Slides the device's window over utterances in noise, and scores every window that holds any speech.
+
+    Two clips of one speaker and emotion stand behind each other, so that windows from a first word to all speech occur.
+
+    Args:
+        models: calibrated; a window is scored by the model that never heard its speaker.
+        utterances: to be heard.
+        stress: what each emotion is.
+        noise: recordings behind them; pink noise when there are none.
+        settings: of gate and window; the device's defaults when None.
+        progress: called with the number of clips heard.
+
+    Raises:
+        SourceError: a recording cannot be read.
+    """
+    device = settings or Settings()
+    windows: dict[str, list[_Window]] = {}
+    known = {corpus: {clip.emotion for clip in utterances if clip.corpus == corpus} for corpus in _corpora(utterances)}
+    for pair in _pairs(utterances):
+        windows.setdefault(pair[0].corpus, []).extend(
+            _windows(models, pair, known[pair[0].corpus], stress, noise, device)
+        )
+        progress(len(pair))
+    return [
+        _share(corpus, centre, [window for window in each if low < window.speech <= high])
+        for corpus, each in sorted(windows.items())
+        for centre, low, high in zip(CENTRES, EDGES[:-1], EDGES[1:], strict=True)
+    ]
+
+
+def _corpora(utterances: Sequence[Utterance]) -> set[str]:
+    return {clip.corpus for clip in utterances}
+
+
+def _pairs(utterances: Sequence[Utterance]) -> Iterator[list[Utterance]]:
+    alike: dict[tuple[str, str, str], list[Utterance]] = {}
+    for clip in utterances:
+        alike.setdefault((clip.corpus, clip.speaker, clip.emotion), []).append(clip)
+    for clips in alike.values():
+        for start in range(0, len(clips), 2):
+            yield clips[start : start + 2]
+
+
+def _windows(
+    models: Models,
+    pair: Sequence[Utterance],
+    emotions: Set[str],
+    stress: Mapping[str, int | None],
+    noise: Sequence[Samples],
+    settings: Settings,
+) -> Iterator[_Window]:
+    around = np.zeros(FEATURES.window_samples, dtype=np.float32)
+    gap = np.zeros(round(_GAP_SECONDS * SAMPLE_RATE), dtype=np.float32)
+    parts = [around]
+    for clip in pair:
+        parts += [levelled(read_audio(clip.path)), gap]
+    samples = np.concatenate([*parts, around])
+    samples += bed(samples.size, noise, np.random.default_rng(zlib.crc32(pair[0].sha256.encode())))
+    model = models.judge(pair[0])
+    places = np.array([EMOTIONS.index(emotion_name(name)) for name in model.card.emotions])
+    asked = np.flatnonzero([EMOTIONS[place] in emotions for place in places])  # those that the corpus has
+    for window in Windower(window=settings.window, gate=settings.gate).push(samples):
+        if window.speech_ratio > 0.0:
+            score = model.score(window.log_mel)
+            yield _Window(
+                speech=window.speech_ratio * WINDOW_SECONDS,
+                emotion=EMOTIONS.index(pair[0].emotion),
+                decided=int(places[asked[score.emotions[asked].argmax()]]),
+                stress=stress[pair[0].emotion],
+                said=score.stress,
+            )
+
+
+def _share(corpus: str, centre: float, windows: Sequence[_Window]) -> Share:
+    judged = [window for window in windows if window.stress is not None]
+    labels = np.array([window.stress for window in judged], dtype=np.int64)
+    said = np.array([window.said for window in judged])
+    enough = labels.size >= MIN_WINDOWS
+    both = enough and 0 < labels.sum() < labels.size
+    return Share(
+        corpus=corpus,
+        seconds=centre,
+        windows=len(windows),
+        auroc=auroc(labels, said) if both else NAN,
+        uar=unweighted_accuracy(labels, (said >= 0.5).astype(np.int64)) if both else NAN,
+        ua=unweighted_accuracy(
+            np.array([window.emotion for window in windows]), np.array([window.decided for window in windows])
+        )
+        if len(windows) >= MIN_WINDOWS
+        else NAN,
+        confidence=float(np.mean(np.abs(2.0 * said - 1.0))) if enough else NAN,
+        ece=expected_calibration_error(labels, said) if both else NAN,
+    )

@@ -1,0 +1,67 @@
+"""Recordings that a battery is given beside the speech: noise, music, coughs, rooms, and speech known to be calm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sser.errors import SourceError, UsageError
+
+from ..audio import read_audio
+from ..corpora.entry import AUDIO_SUFFIXES
+
+Samples = NDArray[np.float32]
+
+
+class Sound(str, Enum):
+    """What recordings are for."""
+
+    NOISE = "noise"
+    MUSIC = "music"
+    COUGH = "cough"
+    ROOM = "room"
+    CALM = "calm"
+
+
+SoundFiles = Mapping[Sound, Mapping[str, Sequence[Path]]]
+"""By what they are for, then by the name of the file or folder that was given."""
+
+
+def parse_sounds(given: Sequence[str]) -> SoundFiles:
+    """Reads KIND=PATH, where PATH is a recording or a folder of them.
+
+    Raises:
+        UsageError: the kind is not known.
+        SourceError: there is no such file or folder, or the folder holds no recording.
+    """
+    out: dict[Sound, dict[str, list[Path]]] = {}
+    for text in given:
+        kind, equals, place = text.partition("=")
+        if not equals or kind not in list(Sound):
+            raise UsageError(f"--sound {text}: expected KIND=PATH with KIND {', '.join(Sound)}")
+        path = Path(place)
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+            if not files:
+                raise SourceError(
+                    f"--sound {text}: the folder holds no recording ({', '.join(sorted(AUDIO_SUFFIXES))})"
+                )
+        elif path.is_file():
+            files = [path]
+        else:
+            raise SourceError(f"--sound {text}: no such file or folder")
+        out.setdefault(Sound(kind), {}).setdefault(path.stem, []).extend(files)
+    return out
+
+
+def read_all(groups: Mapping[str, Sequence[Path]]) -> list[Samples]:
+    """All recordings of a kind, float32 [n] each, mono, 16 kHz.
+
+    Raises:
+        SourceError: one cannot be read.
+    """
+    return [read_audio(path) for paths in groups.values() for path in paths]

@@ -1,0 +1,169 @@
+"""How a system does as an alarm, on a device's own monitor: assembled streams, calm speech, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.events import Reading
+from edge_sser.settings import Settings
+
+from ..audio import read_audio
+from ..columns import Columns
+from ..corpora.table import Utterance
+from ..metrics import NAN
+from ..run_models import Models
+from .alarms import Detection, Point, Rate, alarms, detect, rate
+from .listening import differing, listen
+from .sounds import Samples, Sound, SoundFiles, read_all
+from .streams import Span, assemble
+
+CAUGHT = 0.7  # share of stressed clips that the operating point is chosen for
+SWEEP = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds of the curve
+FALSE_EPISODES_AN_HOUR = 2.0  # limit on calm speech
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """False episodes on recordings without stress: calm speech, or noise.
+
+    Attributes:
+        sound: what they are.
+        name: of the file or folder.
+        point: of operation.
+        rate: of episodes.
+        speech_share: share of windows with enough speech to be scored, 0..1.
+    """
+
+    sound: Sound
+    name: str
+    point: str
+    rate: Rate
+    speech_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Everything about alarms.
+
+    Attributes:
+        system: whose.
+        points: of operation.
+        detections: by corpus and point.
+        sweep: by corpus, at thresholds from 0.2 to 0.9.
+        quiet: by recordings and point, those of the sweep included.
+        compared: windows scored both streaming and offline.
+        differing: those whose two scores differ in any bit.
+        left_out: speakers with too few clips for a stream.
+    """
+
+    system: str
+    points: Sequence[Point]
+    detections: Sequence[Detection]
+    sweep: Sequence[Detection]
+    quiet: Sequence[Quiet]
+    compared: int
+    differing: int
+    left_out: int
+
+
+def catching(columns: Columns, share: float = CAUGHT) -> float:
+    """The calibrated probability that this share of the stressed clips reach, each corpus weighing the same, 0..1."""
+    chosen = columns.judged & (columns.stress == 1)
+    _, place, sizes = np.unique(columns.corpus[chosen], return_inverse=True, return_counts=True)
+    order = np.argsort(-columns.probability[chosen], kind="stable")
+    reached = np.cumsum((1.0 / sizes[place])[order]) / sizes.size
+    first = min(int(np.searchsorted(reached, share - 1e-9)), reached.size - 1)
+    return float(columns.probability[chosen][order][first])
+
+
+def try_streams(
+    models: Models,
+    utterances: Sequence[Utterance],
+    stress: Mapping[str, int | None],
+    sounds: SoundFiles,
+    points: Sequence[Point],
+    *,
+    settings: Settings | None = None,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Streaming:
+    """Plays assembled streams, calm speech and noise to the monitor.
+
+    Args:
+        models: calibrated; a stream is heard by the model that never heard its speaker.
+        utterances: that streams are made of; may be empty.
+        stress: what each emotion is.
+        sounds: noise to lie behind streams and to be played alone; calm speech to be played.
+        points: of operation.
+        settings: of the device; its defaults when None.
+        progress: called with the seconds that were played.
+
+    Raises:
+        SourceError: a recording cannot be read.
+    """
+    device = settings or Settings()
+    played: dict[str, list[tuple[Sequence[Span], Sequence[Reading]]]] = {}
+    compared = different = 0
+    noise = read_all(sounds.get(Sound.NOISE, {}))
+    for stream in assemble(utterances, stress, noise):
+        model = models.judge(stream.clip)
+        heard = listen(stream.samples, model, device)
+        if stream.corpus not in played:  # once a corpus is enough to see a difference
+            windows, differ = differing(stream.samples, model, device, heard)
+            compared, different = compared + windows, different + differ
+        played.setdefault(stream.corpus, []).append((stream.events, heard.readings))
+        progress(stream.samples.size / SAMPLE_RATE)
+    sweep = [Point(f"{threshold:.1f}", threshold) for threshold in SWEEP]
+    speakers = {(clip.corpus, clip.speaker) for clip in utterances}
+    return Streaming(
+        system=models.origin.system,
+        points=points,
+        detections=[detect(corpus, each, point, device) for corpus, each in played.items() for point in points],
+        sweep=[detect(corpus, each, point, device) for corpus, each in played.items() for point in sweep],
+        quiet=list(_quiet(models, sounds, [*points, *sweep], device, progress)),
+        compared=compared,
+        differing=different,
+        left_out=len(speakers) - sum(len(each) for each in played.values()),
+    )
+
+
+def _quiet(
+    models: Models,
+    sounds: SoundFiles,
+    points: Sequence[Point],
+    settings: Settings,
+    progress: Callable[[float], None],
+) -> Iterable[Quiet]:
+    for sound in (Sound.CALM, Sound.NOISE):
+        for group, paths in sounds.get(sound, {}).items():
+            for name, streams in _recordings(sound, group, paths):
+                heard = []
+                for samples in streams:
+                    readings = listen(samples, models.whole, settings).readings
+                    if readings:  # shorter than a window: nothing is said of it
+                        heard.append(readings)
+                    progress(samples.size / SAMPLE_RATE)
+                yield from (_quiet_at(sound, name, point, heard, settings) for point in points)
+
+
+def _quiet_at(sound: Sound, name: str, point: Point, heard: Sequence[Sequence[Reading]], settings: Settings) -> Quiet:
+    found = [
+        alarm for readings in heard for alarm in alarms(readings, settings, elevated=point.elevated, high=point.high)
+    ]
+    hours = sum(readings[-1].end_s for readings in heard) / 3600.0
+    alarmed = sum(alarm.end - alarm.start for alarm in found) / SAMPLE_RATE / 3600.0
+    scored = [reading.stress is not None for readings in heard for reading in readings]
+    return Quiet(sound, name, point.name, rate(len(found), hours, alarmed), float(np.mean(scored)) if scored else NAN)
+
+
+def _recordings(sound: Sound, name: str, paths: Sequence[Path]) -> Iterator[tuple[str, Iterable[Samples]]]:
+    """Calm recordings each by itself, as speakers differ, and end to end, as a device hears them; noise only so."""
+    if sound is Sound.CALM:
+        yield name, (read_audio(path) for path in paths)
+    if sound is Sound.NOISE or len(paths) > 1:
+        title = name if sound is Sound.NOISE else f"{name}, end to end"
+        yield title, [np.concatenate([read_audio(path) for path in paths])]

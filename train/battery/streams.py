@@ -1,0 +1,127 @@
+"""Streams with known change points: one speaker's clips, calm and stressed by turns, over background noise."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sser.audio.block import SAMPLE_RATE
+
+from ..audio import read_audio
+from ..corpora.table import Utterance
+from .distortions import piece, pink, speech_power, trimmed
+from .sounds import Samples
+
+EVENT_SECONDS = 15.0  # least length of a stressed part
+CALM_SECONDS = 30.0  # least length of a calm one
+LEAD_SECONDS = 3.0  # of noise alone, before and after
+PAUSE_SECONDS = (0.3, 0.8)  # between clips
+SPEECH_DBFS = -26.0  # all clips are brought to it: with their own levels, loudness would give the stress away
+SNR_DB = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a stream, in samples at 16 kHz."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One speaker, and when the speaker is stressed.
+
+    Attributes:
+        corpus: of the clips.
+        speaker: whose they are.
+        clip: one of them, by which the model is chosen.
+        samples: float32 [n], mono, 16 kHz.
+        events: the stressed parts, in order.
+    """
+
+    corpus: str
+    speaker: str
+    clip: Utterance
+    samples: Samples
+    events: Sequence[Span]
+
+
+def assemble(
+    utterances: Sequence[Utterance], stress: Mapping[str, int | None], noise: Sequence[Samples]
+) -> Iterator[Stream]:
+    """A stream of each speaker who has enough of both kinds; the others are left out.
+
+    Args:
+        utterances: of any corpora.
+        stress: what each emotion is: 1 stressed, 0 not, None left out.
+        noise: recordings behind the speech; pink noise when there are none.
+
+    Raises:
+        SourceError: a recording cannot be read.
+    """
+    of_speaker: dict[tuple[str, str], list[Utterance]] = {}
+    for clip in utterances:
+        of_speaker.setdefault((clip.corpus, clip.speaker), []).append(clip)
+    for (corpus, speaker), clips in sorted(of_speaker.items()):
+        random = np.random.default_rng(zlib.crc32(f"{corpus}/{speaker}".encode()))
+        kinds: tuple[list[Samples], list[Samples]] = ([], [])
+        for place in random.permutation(len(clips)):
+            kind = stress[clips[place].emotion]
+            if kind is not None:
+                # Cut to the speech: the silence at a clip's ends is the studio's, pauses come from here.
+                kinds[kind].append(levelled(trimmed(read_audio(clips[place].path))))
+        parts = _parts(*kinds)
+        if parts:
+            samples, events = _join(parts, random)
+            samples += bed(samples.size, noise, random)
+            yield Stream(corpus, speaker, clips[0], samples, events)
+
+
+def _parts(calm: Sequence[Samples], stressed: Sequence[Samples]) -> list[list[Samples]]:
+    """Calm, stressed, calm, ..., calm; empty when there is too little of either."""
+    calm_s, stressed_s = (
+        sum(samples.size / SAMPLE_RATE + PAUSE_SECONDS[0] for samples in kind) for kind in (calm, stressed)
+    )
+    events = int(min(stressed_s // EVENT_SECONDS, calm_s // CALM_SECONDS - 1))
+    if events < 1:
+        return []
+    parts: list[list[Samples]] = [[] for _ in range(2 * events + 1)]
+    for place, samples in enumerate(calm):
+        parts[2 * (place * (events + 1) // len(calm))].append(samples)
+    for place, samples in enumerate(stressed):
+        parts[2 * (place * events // len(stressed)) + 1].append(samples)
+    return parts
+
+
+def _join(parts: Sequence[Sequence[Samples]], random: np.random.Generator) -> tuple[Samples, list[Span]]:
+    """Clips with pauses between them, and where the stressed parts are."""
+    around = np.zeros(round(LEAD_SECONDS * SAMPLE_RATE), dtype=np.float32)
+    out, length = [around], around.size
+    events = []
+    for number, part in enumerate(parts):
+        start = end = length
+        for samples in part:
+            pause = np.zeros(round(random.uniform(*PAUSE_SECONDS) * SAMPLE_RATE), dtype=np.float32)
+            out += [samples, pause]
+            end = length + samples.size
+            length = end + pause.size
+        if number % 2:
+            events.append(Span(start, end))
+    return np.concatenate([*out, around]), events
+
+
+def levelled(samples: Samples) -> Samples:
+    """Speech at `SPEECH_DBFS`; digital silence stays what it is."""
+    gain = np.sqrt(10.0 ** (SPEECH_DBFS / 10.0) / speech_power(samples))
+    return np.asarray(samples * np.float32(min(gain, 1e4)), dtype=np.float32)
+
+
+def bed(count: int, noise: Sequence[Samples], random: np.random.Generator) -> Samples:
+    """Background noise `SNR_DB` below levelled speech: a piece of a recording, or pink noise."""
+    sound = piece(noise, count, random) if noise else pink(count, random)
+    rms = float(np.sqrt(np.mean(sound.astype(np.float64) ** 2)))
+    return np.asarray(sound * (10.0 ** ((SPEECH_DBFS - SNR_DB) / 20.0) / max(rms, 1e-9)), dtype=np.float32)

@@ -1,0 +1,205 @@
+"""Systems side by side: the seeds of one, the trivial ones, and what each was trained and tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sser.errors import TrainingError, UsageError
+
+from ..baseline import majority
+from ..bootstrap import DRAWS
+from ..columns import Columns
+from ..evaluate import Evaluation, evaluate_columns, fold_scores, stress_preset
+from ..metrics import NAN
+from ..origin import Baseline, Origin
+from ..predictions import Prediction
+from .offline import Measures, measure
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Predictions of one system with one seed.
+
+    Attributes:
+        origin: what made them.
+        columns: the predictions.
+        evaluation: their headline scores.
+    """
+
+    origin: Origin
+    columns: Columns
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """One system on one corpus over folds and seeds; fractions 0..1.
+
+    Attributes:
+        corpus: its name.
+        seeds: in rising order; a single None for a system without chance.
+        folds: their numbers.
+        ua: float64, one row a seed, one value a fold.
+        auroc: likewise; NaN where a fold is of one class.
+    """
+
+    corpus: str
+    seeds: Sequence[int | None]
+    folds: Sequence[int]
+    ua: Sequence[Sequence[float]]
+    auroc: Sequence[Sequence[float]]
+
+    def summary(self, values: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+        """Mean over folds and seeds, worst single fold, and standard deviation of the seeds' means (NaN for one)."""
+        table = np.array(values, dtype=np.float64)
+        means = np.nanmean(table, axis=1)
+        spread = float(means.std(ddof=1)) if means.size > 1 else NAN
+        return float(means.mean()), float(np.nanmin(table)), spread
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Everything that predictions tell of a system.
+
+    Attributes:
+        name: of the system.
+        origin: of its first seed.
+        measures: by corpus, of its first seed.
+        repeats: by corpus, over folds and seeds.
+        evaluations: headline scores of each seed, in the order of `repeats`.
+    """
+
+    name: str
+    origin: Origin
+    measures: Mapping[str, Measures]
+    repeats: Mapping[str, Repeats]
+    evaluations: Sequence[Evaluation]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One system on one corpus.
+
+    Attributes:
+        system: its name.
+        trained_on: corpora; None when not known.
+        tested_on: the corpus.
+        auroc: of stress, mean over folds and seeds.
+        worst: of the worst fold.
+        level: AUROC of the level meter on the same corpus; NaN when it was not given. It ranks clips by their level
+            whatever it was fitted on, so one figure serves every row.
+        stranger: whether the whole corpus was new to the system; None when not known.
+        heard: whether the system had heard these very speakers.
+    """
+
+    system: str
+    trained_on: Sequence[str] | None
+    tested_on: str
+    auroc: float
+    worst: float
+    level: float
+    stranger: bool | None
+    heard: bool
+
+
+def score(origin: Origin, predictions: Sequence[Prediction], preset: str | None = None) -> Scored:
+    """Scores predictions under a preset, or under their own when None.
+
+    Raises:
+        UsageError: there is no such preset.
+        TrainingError: the predictions cannot be scored.
+    """
+    columns = Columns(predictions, stress_preset(preset or origin.preset))
+    try:
+        return Scored(origin, columns, evaluate_columns(columns))
+    except TrainingError as error:
+        raise TrainingError(f"{origin.label}: {error}") from None
+
+
+def guess(predictions: Sequence[Prediction], preset: str) -> Scored:
+    """The majority baseline for the corpora of some predictions."""
+    origin = Origin(system=Baseline.MAJORITY.value, trained_on=None, preset=preset, baseline=True)
+    return score(origin, majority(predictions, preset))
+
+
+def labels(origins: Sequence[Origin]) -> list[str]:
+    """What to call each: the system's name, with the seed where there are several.
+
+    Raises:
+        UsageError: two of one name have the same seed.
+    """
+    names = [origin.system for origin in origins]
+    out = [origin.label if names.count(origin.system) > 1 else origin.system for origin in origins]
+    for label in out:
+        if out.count(label) > 1:
+            raise UsageError(f"two systems are called {label}: rename one of the files, or give another --name or seed")
+    return out
+
+
+def group(scored: Sequence[Scored], *, draws: int = DRAWS) -> list[System]:
+    """Sets the seeds of each system together.
+
+    Args:
+        scored: of any systems; two of one system differ in their seeds.
+        draws: of the bootstrap.
+
+    Raises:
+        UsageError: two of one name have the same seed, or were tested on different folds.
+    """
+    labels([one.origin for one in scored])
+    named: dict[str, dict[int | None, Scored]] = {}
+    for one in scored:
+        named.setdefault(one.origin.system, {})[one.origin.seed] = one
+    out = []
+    for name, seeds in named.items():
+        ordered = [seeds[seed] for seed in sorted(seeds, key=lambda seed: -1 if seed is None else seed)]
+        first = ordered[0]
+        measures = measure(first.columns, draws=draws)
+        repeats = {corpus: _repeats(name, corpus, ordered) for corpus in measures}
+        out.append(System(name, first.origin, measures, repeats, [one.evaluation for one in ordered]))
+    return out
+
+
+def matrix(systems: Sequence[System]) -> list[Cell]:
+    """What each system that is no baseline reaches on each corpus, with the level meter beside it."""
+    meters = [system for system in systems if system.name == Baseline.LEVEL]
+    cells = []
+    for system in systems:
+        if system.origin.baseline:
+            continue
+        for corpus, repeats in system.repeats.items():
+            mean, worst, _ = repeats.summary(repeats.auroc)
+            level = next((meter.measures[corpus].scores.auroc for meter in meters if corpus in meter.measures), NAN)
+            trained_on = system.origin.trained_on
+            cells.append(
+                Cell(
+                    system.name,
+                    trained_on,
+                    corpus,
+                    auroc=mean,
+                    worst=worst,
+                    level=level,
+                    stranger=None if trained_on is None else corpus not in trained_on,
+                    heard=corpus in system.origin.heard,
+                )
+            )
+    return cells
+
+
+def _repeats(name: str, corpus: str, ordered: Sequence[Scored]) -> Repeats:
+    rows = [fold_scores(one.columns, one.columns.corpus == corpus) for one in ordered]
+    folds = [fold.fold for fold in rows[0]]
+    if any([fold.fold for fold in row] != folds for row in rows):
+        raise UsageError(
+            f"the seeds of {name} were not tested on the same folds of {corpus}: give complete predictions"
+        )
+    return Repeats(
+        corpus,
+        [one.origin.seed for one in ordered],
+        folds,
+        ua=[[fold.ua for fold in row] for row in rows],
+        auroc=[[fold.auroc for fold in row] for row in rows],
+    )

@@ -1,0 +1,105 @@
+"""`edge-sser train evaluate`: its options, and which of them go together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_sser.errors import UsageError, missing_extra
+
+CLIPS = 400  # of a corpus that distortions are tried on
+
+
+def evaluate(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a run of `train fit` with all folds, an .onnx model file, or a checkpoint."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="The run's table of utterances; for a file, the table to score it on.")
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score the run on this table instead: speakers of its own table by the model of their fold, "
+            "strangers by the final one."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Predictions to write (CSV), with what made them beside (JSON).")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the system; the recipe's or file's name if not given.")
+    ] = None,
+    predictions: Annotated[
+        list[Path] | None, typer.Option(help="Score these predictions, too or alone; may be repeated.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="How emotions become stress; the predictions' own if not given.")
+    ] = None,
+    gain_db: Annotated[float, typer.Option(help="Turn the recordings' level by this before scoring, dB.")] = 0.0,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Try the model under noise, rooms, telephones.")
+    ] = False,
+    streaming: Annotated[bool, typer.Option("--streaming", help="Try the model as an alarm on streams.")] = False,
+    sound: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Recordings for these two, KIND=PATH, a file or folder: noise, music, cough, room (impulse "
+            "responses), calm (speech without stress); may be repeated."
+        ),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=0, help="Clips of a corpus to distort; 0 takes all.")] = CLIPS,
+    html: Annotated[Path | None, typer.Option(help="Page to write.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Figures to write as JSON.")] = None,
+) -> None:
+    """Scores a run on the speakers each fold left out, a model file, or committed predictions; writes a report."""
+    if model is None and not predictions:
+        raise UsageError("give the folder of a run with --table, a model file, or --predictions FILE")
+    if model is None and (table or test or out or robustness or streaming):
+        raise UsageError("--table, --test, --out, --robustness and --streaming need a run or a model file")
+    if model is not None and not model.exists():
+        raise UsageError(f"{model}: no such file or folder")
+    if (robustness or streaming) and not (html or as_json):
+        raise UsageError("--robustness and --streaming go into a report: give --html FILE or --json FILE")
+    if robustness and not (table or test):
+        raise UsageError("--robustness distorts labelled clips: give --table FILE")
+    if streaming and not (table or test or sound):
+        raise UsageError("--streaming needs something to listen to: give --table FILE, or --sound calm=PATH")
+    if not (predictions or table or test or streaming) and not (model is not None and model.is_dir()):
+        raise UsageError(
+            "nothing to do: give --table FILE to score the model on, or --streaming with --sound calm=PATH"
+        )
+    _need("scipy")
+    if model is not None:
+        _need("torch")
+    from .evaluation import Asked, run
+
+    run(
+        Asked(
+            model=model,
+            table=table,
+            test=test,
+            out=out,
+            name=name,
+            predictions=predictions or [],
+            preset=preset,
+            gain_db=gain_db,
+            robustness=robustness,
+            streaming=streaming,
+            sound=sound or [],
+            clips=clips,
+            html=html,
+            as_json=as_json,
+        ),
+        typer.echo,
+    )
+
+
+def _need(package: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise missing_extra(package, "train", "Training")

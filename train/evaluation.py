@@ -1,0 +1,182 @@
+"""An evaluation from beginning to end: what is given, is scored, tried, printed and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from edge_sser.errors import UsageError
+
+from .battery.alarms import Point
+from .battery.conditions import choose_clips, conditions
+from .battery.history import read_histories
+from .battery.robustness import Robustness, try_all
+from .battery.seconds import Share, by_seconds
+from .battery.sounds import Sound, SoundFiles, parse_sounds, read_all
+from .battery.streaming import CAUGHT, Streaming, catching, try_streams
+from .battery.systems import Scored, group, guess, labels, matrix, score
+from .columns import Columns
+from .corpora.table import Utterance, read_table
+from .evaluate import PROTOCOL, stress_preset, table
+from .origin import Baseline, Origin, read_origin, write_origin
+from .predictions import Prediction, read_predictions, write_predictions
+from .report.notes import heard_notes, notes
+from .report.page import page
+from .report.report import Report, check_place, write_json, write_text
+from .run_models import Models, open_models
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to be evaluated, and how: the options of the command."""
+
+    model: Path | None
+    table: Path | None
+    test: Path | None
+    out: Path | None
+    name: str | None
+    predictions: Sequence[Path]
+    preset: str | None
+    gain_db: float
+    robustness: bool
+    streaming: bool
+    sound: Sequence[str]
+    clips: int
+    html: Path | None
+    as_json: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Audio:
+    """A model and what it is to be scored on.
+
+    Attributes:
+        models: of a run, or a file.
+        tested: utterances; may be none for a file.
+    """
+
+    models: Models
+    tested: Sequence[Utterance]
+
+
+def run(asked: Asked, say: Callable[[str], None]) -> None:
+    """Evaluates.
+
+    Args:
+        asked: what, and how.
+        say: prints a line or a table.
+
+    Raises:
+        EdgeSserError: something that was given cannot be used, or a file cannot be written.
+    """
+    for place in (asked.html, asked.as_json, asked.out):  # not after an hour
+        if place is not None:
+            check_place(place)
+    sounds = parse_sounds(asked.sound)
+    given = [(read_origin(path), read_predictions(path)) for path in asked.predictions]
+    audio = None if asked.model is None else _open(asked, asked.model)
+    origins = [*([audio.models.origin] if audio else []), *(origin for origin, _ in given)]
+    labels(origins)
+    preset = asked.preset or _common_preset(origins)
+    stress_preset(preset)
+    if audio is not None and audio.tested:
+        own = _predict(audio, asked.gain_db)
+        if asked.out is not None:
+            write_predictions(asked.out, own)
+            write_origin(asked.out, replace(audio.models.origin, preset=preset))
+        given.insert(0, (audio.models.origin, own))
+    scored = [score(origin, predictions, preset) for origin, predictions in given]
+    if not any(one.origin.system == Baseline.MAJORITY for one in scored) and scored:
+        scored.append(guess(_first_of_each([predictions for _, predictions in given]), preset))
+    if scored:
+        names = labels([one.origin for one in scored])
+        say(table(dict(zip(names, (one.evaluation for one in scored), strict=True))))
+        say(f"\nProtocol: {PROTOCOL}.")
+        for line in heard_notes([one.origin for one in scored]):
+            say(line)
+    if asked.html is not None or asked.as_json is not None:
+        _write(asked, _report(asked, audio, scored, preset, sounds))
+
+
+def _open(asked: Asked, model: Path) -> _Audio:
+    fitted = read_table(asked.table) if asked.table is not None else []
+    tested = read_table(asked.test) if asked.test is not None else fitted
+    return _Audio(open_models(model, fitted, tested, asked.name), tested)
+
+
+def _predict(audio: _Audio, gain_db: float) -> list[Prediction]:
+    with tqdm(total=len(audio.tested), unit=" recordings", desc="predict") as bar:
+        return audio.models.predict(audio.tested, gain_db=gain_db, progress=lambda utterance: bar.update() and None)
+
+
+def _report(asked: Asked, audio: _Audio | None, scored: Sequence[Scored], preset: str, sounds: SoundFiles) -> Report:
+    systems = group(scored)
+    remarks = notes(scored, None if audio is None else audio.models.origin)
+    report = Report(preset, systems, matrix(systems), notes=remarks)
+    if audio is None:
+        return report
+    columns = next((one.columns for one in scored if not one.origin.baseline and not one.origin.heard), None)
+    if columns is not None:
+        audio.models.calibrate(columns)
+    if asked.robustness:
+        report = replace(report, robustness=_robustness(audio, preset, sounds, asked.clips))
+    if asked.streaming:
+        streaming, shares = _streaming(audio, preset, sounds, columns, asked.clips)
+        report = replace(report, streaming=streaming, seconds=shares)
+    if asked.model is not None and asked.model.is_dir():
+        report = replace(report, histories=read_histories(asked.model))
+    return report
+
+
+def _robustness(audio: _Audio, preset: str, sounds: SoundFiles, clips: int) -> Robustness:
+    chosen = choose_clips(audio.tested, clips)
+    tried, missing = conditions(audio.tested, sounds)
+    with tqdm(total=len(chosen) * (len(tried) + 1), unit=" clips", desc="robustness") as bar:
+        return try_all(
+            audio.models, chosen, tried, preset=preset, missing=missing, progress=lambda: bar.update() and None
+        )
+
+
+def _streaming(
+    audio: _Audio, preset: str, sounds: SoundFiles, columns: Columns | None, clips: int
+) -> tuple[Streaming, list[Share]]:
+    card = audio.models.whole.card
+    points = [Point("the card's levels", card.elevated, card.high)]
+    if columns is not None:
+        points.append(Point(f"{100 * CAUGHT:.0f} % of stressed clips", catching(columns), limited=True))
+    stress = stress_preset(preset)
+    with tqdm(unit=" s", desc="streams") as bar:
+        streaming = try_streams(
+            audio.models, audio.tested, stress, sounds, points, progress=lambda seconds: bar.update(seconds) and None
+        )
+    chosen = choose_clips(audio.tested, clips)
+    noise = read_all(sounds.get(Sound.NOISE, {}))
+    with tqdm(total=len(chosen), unit=" clips", desc="seconds of speech") as bar:
+        shares = by_seconds(audio.models, chosen, stress, noise, progress=lambda done: bar.update(done) and None)
+    return streaming, shares
+
+
+def _write(asked: Asked, report: Report) -> None:
+    if asked.as_json is not None:
+        write_json(asked.as_json, report)
+    if asked.html is not None:
+        write_text(asked.html, page(report))
+
+
+def _common_preset(origins: Sequence[Origin]) -> str:
+    presets = sorted({origin.preset for origin in origins})
+    if len(presets) > 1:
+        raise UsageError(f"the systems were made for different presets ({', '.join(presets)}): give --preset")
+    return presets[0]
+
+
+def _first_of_each(found: Sequence[Sequence[Prediction]]) -> list[Prediction]:
+    """Predictions of each corpus, from the first that has it."""
+    out: dict[str, list[Prediction]] = {}
+    for predictions in found:
+        for corpus in {item.corpus for item in predictions} - set(out):
+            out[corpus] = [item for item in predictions if item.corpus == corpus]
+    return [item for items in out.values() for item in items]

@@ -1,0 +1,129 @@
+"""The charts of what predictions tell; each overlays the systems of one corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..battery.history import History
+from ..battery.offline import Measures
+from ..metrics import Floats
+from .svg import Chart, Points, radar
+
+CURVE_POINTS = 120  # of a drawn curve; more cannot be seen
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A system in a chart.
+
+    Attributes:
+        name: in the legend.
+        style: its colour and dashes.
+        measures: on the chart's corpus.
+    """
+
+    name: str
+    style: str
+    measures: Measures
+
+
+def class_bars(series: Sequence[Series]) -> str:
+    """Recall of each emotion."""
+    classes = series[0].measures.emotions.classes
+    chart = Chart(
+        "Recall of each emotion",
+        x=(-0.5, len(classes) - 0.5),
+        y=(0.0, 1.0),
+        x_label="",
+        y_label="recall",
+        x_ticks=[(place, name[:5]) for place, name in enumerate(classes)],
+    )
+    width = 0.8 / len(series)
+    for number, each in enumerate(series):
+        for place, (name, recall) in enumerate(zip(classes, each.measures.emotions.recall, strict=True)):
+            x = place + (number - (len(series) - 1) / 2) * width
+            chart.bar(x, float(recall), width * 0.92, each.style, f"{each.name}: {name} {recall:.2f}")
+    return chart.svg()
+
+
+def recall_radar(series: Sequence[Series]) -> str:
+    """Recall of each emotion, as a radar."""
+    values = [(each.name, each.style, [float(value) for value in each.measures.emotions.recall]) for each in series]
+    return radar("Recall of each emotion", series[0].measures.emotions.classes, values)
+
+
+def roc(series: Sequence[Series]) -> str:
+    """ROC curves of stress."""
+    chart = Chart("ROC", x=(0.0, 1.0), y=(0.0, 1.0), x_label="false alarm rate", y_label="recall")
+    chart.line([(0.0, 0.0), (1.0, 1.0)], "chance")
+    for each in series:
+        chart.line(thinned(*each.measures.curves.roc), each.style, each.name)
+    return chart.svg()
+
+
+def precision_recall(series: Sequence[Series]) -> str:
+    """Precision-recall curves of stress; the share of stressed clips is what chance reaches."""
+    chart = Chart("Precision and recall", x=(0.0, 1.0), y=(0.0, 1.0), x_label="recall", y_label="precision")
+    chart.level(series[0].measures.prevalence, "chance", "share of stressed clips")
+    for each in series:
+        chart.line(thinned(*each.measures.curves.precision_recall), each.style, each.name)
+    return chart.svg()
+
+
+def reliability(measures: Measures) -> str:
+    """What was said against what was so, before and after calibration; the dots grow with the clips in a bin."""
+    chart = Chart("Reliability", x=(0.0, 1.0), y=(0.0, 1.0), x_label="said probability of stress", y_label="stressed")
+    chart.line([(0.0, 0.0), (1.0, 1.0)], "chance")
+    for (said, found, clips), style in ((measures.reliability.raw, "b0"), (measures.reliability.calibrated, "s0")):
+        points = list(zip(said.tolist(), found.tolist(), strict=True))
+        chart.line([point for point, count in zip(points, clips, strict=True) if count], style)
+        for point, count in zip(points, clips.tolist(), strict=True):
+            if count:
+                chart.dots([point], style, [f"{count} clips"], radius=2.0 + 5.0 * float(np.sqrt(count / clips.sum())))
+    return chart.svg()
+
+
+def speakers(measures: Measures) -> str:
+    """UA and AUROC of each speaker, in rising order of UA."""
+    ordered = sorted(measures.speakers.groups, key=lambda group: group.ua)
+    chart = Chart(
+        "Speakers",
+        x=(-0.5, len(ordered) - 0.5),
+        y=(0.0, 1.0),
+        x_label=f"{len(ordered)} speakers, by UA",
+        y_label="UA, AUROC",
+        x_ticks=[],
+    )
+    chart.level(0.5, "chance", "chance of AUROC")
+    chart.dots(
+        [(place, group.auroc) for place, group in enumerate(ordered)], "s1",
+        [f"{group.name}: AUROC {group.auroc:.2f}, {group.clips} clips" for group in ordered],
+    )  # fmt: skip
+    chart.dots(
+        [(place, group.ua) for place, group in enumerate(ordered)], "s0",
+        [f"{group.name}: UA {group.ua:.2f}, {group.clips} clips" for group in ordered],
+    )  # fmt: skip
+    return chart.svg()
+
+
+def history(histories: Sequence[History], name: str) -> str:
+    """One value of training over the epochs, a line for each part of a run."""
+    known = [value for each in histories for value in each.values.get(name, ()) if value is not None]
+    last = max(each.epochs[-1] for each in histories if each.epochs)
+    low, high = min(known), max(known)
+    margin = (high - low or abs(high) or 1.0) * 0.05
+    chart = Chart(name, x=(0, last), y=(low - margin, high + margin), x_label="epoch", y_label=name)
+    for place, each in enumerate(histories):
+        values = each.values.get(name, ())
+        points = [(float(epoch), value) for epoch, value in zip(each.epochs, values, strict=False) if value is not None]
+        chart.line(points, f"s{place % 6}", each.part)
+    return chart.svg()
+
+
+def thinned(x: Floats, y: Floats) -> Points:
+    """A curve with no more points than can be seen; the ends stay."""
+    places = np.unique(np.linspace(0, x.size - 1, min(CURVE_POINTS, x.size)).round().astype(int))
+    return [(float(x[place]), float(y[place])) for place in places]

@@ -1,0 +1,179 @@
+"""The part of the page that tells of one corpus in detail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..battery.groups import MIN_CLIPS, Gaps
+from ..battery.offline import Decisions, Measures
+from ..battery.systems import System
+from . import charts
+from .charts import Series
+from .markup import Cell, figure, grid, judged, legend, limit, number, part, percent, section, signed, table, verdict
+from .sections import styles
+
+
+def corpus(name: str, systems: Sequence[System]) -> str:
+    """One corpus in detail."""
+    chosen = [system for system in systems if name in system.measures]
+    colours = styles(systems)
+    series = [Series(system.name, colours[system.name], system.measures[name]) for system in chosen]
+    real = [
+        (each, name in system.origin.heard)
+        for each, system in zip(series, chosen, strict=True)
+        if not system.origin.baseline
+    ]
+    figures = [
+        figure("Recall of each emotion", charts.class_bars(series)),
+        *(
+            [figure("The same as a radar", charts.recall_radar(series))]
+            if len(series[0].measures.emotions.classes) > 2
+            else []
+        ),
+        figure("ROC of stress", charts.roc(series)),
+        figure(
+            "Precision and recall of stress", charts.precision_recall(series), "Dotted: the share of stressed clips."
+        ),
+    ]
+    for each, _ in real:
+        figures.append(
+            figure(
+                f"Reliability: {each.name}", charts.reliability(each.measures),
+                "Grey: as the model says it. Coloured: after temperature and bias from the other folds.",
+            )
+        )  # fmt: skip
+        figures.append(
+            figure(
+                f"Speakers: {each.name}", charts.speakers(each.measures), "UA in the first colour, AUROC in the second."
+            )
+        )
+    details = [_details(each, heard) for each, heard in real]
+    return section(
+        f"corpus-{name}",
+        name,
+        legend([(each.name, each.style) for each in series]),
+        grid(figures),
+        part("Folds and seeds", _folds(name, chosen)),
+        *details,
+    )
+
+
+def _details(series: Series, heard: bool) -> str:
+    measures = series.measures
+    blocks = [
+        figure(
+            "Emotions: what was taken for what", _confusion(measures.emotions), "Rows are the truth, in % of the row."
+        ),
+        figure(
+            "Stress at calibrated probability 0.5", _confusion(measures.stress), "Rows are the truth, in % of the row."
+        ),
+        figure("By class", _classes(measures)),
+        figure(
+            "Every speaker alike",
+            _gaps(measures.speakers),
+            f"{_within(measures)} Speakers with under {MIN_CLIPS} clips are not held to the limits.",
+        ),
+    ]
+    if measures.sexes is not None:
+        blocks.append(figure("Women and men alike", _groups(measures.sexes) + _gaps(measures.sexes)))
+    if measures.ordinal:
+        rows: list[list[Cell | str]] = [
+            [rise.emotion, number(rise.normal), number(rise.strong),
+             Cell(f"{signed(rise.strong - rise.normal)} {verdict(rise.passed)}", "kept" if rise.passed else "missed"),
+             percent(rise.speakers, 0)]
+            for rise in measures.ordinal
+        ]  # fmt: skip
+        blocks.append(
+            figure(
+                "Mean stress must rise with intensity",
+                table(["emotion", "normal", "strong", "rise", "% of speakers"], rows),
+                "All: the emotions that were acted at both intensities.",
+            )
+        )
+    title = f"{series.name} (known voices)" if heard else series.name
+    return part(title, f'<div class="figures wide">{"".join(blocks)}</div>')
+
+
+def _confusion(decisions: Decisions) -> str:
+    totals = decisions.matrix.sum(axis=1)
+    rows: list[list[Cell | str]] = []
+    for place, name in enumerate(decisions.classes):
+        shares = decisions.matrix[place] / max(int(totals[place]), 1)
+        row: list[Cell | str] = [name]
+        row += [
+            Cell(f"{100.0 * share:.0f}", heat=float(share), hint=f"{name} taken for {other}: {count} clips")
+            for share, other, count in zip(shares, decisions.classes, decisions.matrix[place], strict=True)
+        ]
+        rows.append(row)
+    return table(
+        ["", *[name[:4] if len(decisions.classes) > 2 else name for name in decisions.classes]], rows, style="confusion"
+    )
+
+
+def _classes(measures: Measures) -> str:
+    rows = [
+        [name, str(int(clips)), percent(float(recall)), percent(float(precision))]
+        for decisions in (measures.emotions, measures.stress)
+        for name, clips, recall, precision in zip(
+            decisions.classes, decisions.matrix.sum(axis=1), decisions.recall, decisions.precision, strict=True
+        )
+    ]
+    return table(["class", "clips", "recall %", "precision %"], rows)
+
+
+def _gaps(gaps: Gaps) -> str:
+    rows: list[list[Cell | str]] = [
+        [check.name, judged(number(check.value), check), limit(check)] for check in gaps.checks
+    ]
+    return table(["gap", "found", "limit"], rows)
+
+
+def _groups(gaps: Gaps) -> str:
+    names = {"F": "women", "M": "men"}
+    rows = [
+        [
+            names.get(group.name, group.name),
+            str(group.clips),
+            percent(group.ua),
+            number(group.auroc),
+            percent(group.uar),
+        ]
+        for group in gaps.groups
+    ]
+    return table(["", "clips", "UA %", "AUROC", "UAR %"], rows)
+
+
+def _within(measures: Measures) -> str:
+    scored = [group.ua for group in measures.speakers.groups]
+    low, middle, high = np.percentile(scored, [0, 50, 100])
+    return f"UA of speakers: {percent(low, 0)} to {percent(high, 0)} %, median {percent(middle, 0)} %."
+
+
+def _folds(name: str, systems: Sequence[System]) -> str:
+    folds = sorted({fold for system in systems for fold in system.repeats[name].folds})
+    rows: list[list[Cell | str]] = []
+    for system in systems:
+        repeats = system.repeats[name]
+        for title, values, show in (("UA %", repeats.ua, percent), ("AUROC", repeats.auroc, number)):
+            for seed, row in zip(repeats.seeds, values, strict=True):
+                by_fold = dict(zip(repeats.folds, row, strict=True))
+                worst = min((value for value in row if value == value), default=float("nan"))
+                label = f"{system.name}{f', seed {seed}' if len(repeats.seeds) > 1 else ''}: {title}"
+                cells: list[Cell | str] = [Cell(label, "baseline" if system.origin.baseline else "")]
+                cells += [
+                    Cell(show(by_fold[fold]), "worst" if by_fold[fold] == worst and not system.origin.baseline else "")
+                    if fold in by_fold
+                    else "\N{EN DASH}"
+                    for fold in folds
+                ]
+                cells.append(show(float(np.nanmean(row))))
+                rows.append(cells)
+            mean, _, spread = repeats.summary(values)
+            if len(repeats.seeds) > 1:
+                rows.append(
+                    [f"{system.name}, {len(repeats.seeds)} seeds: {title}", *[""] * len(folds),
+                     f"{show(mean)} \N{PLUS-MINUS SIGN} {show(spread)}"]
+                )  # fmt: skip
+    return table(["", *[f"fold {fold}" for fold in folds], "mean"], rows)

@@ -1,0 +1,141 @@
+"""The parts of the page that predictions alone give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..battery.history import History
+from ..battery.systems import Cell as MatrixCell
+from ..battery.systems import System
+from ..bootstrap import Interval
+from . import charts
+from .markup import (
+    Cell,
+    figure,
+    grid,
+    legend,
+    number,
+    paragraph,
+    part,
+    percent,
+    section,
+    table,
+)
+
+
+def corpora(systems: Sequence[System]) -> list[str]:
+    """The corpora that occur, in alphabetical order."""
+    return sorted({corpus for system in systems for corpus in system.measures})
+
+
+def styles(systems: Sequence[System]) -> dict[str, str]:
+    """A colour for each system, greys for the baselines."""
+    out: dict[str, str] = {}
+    colours = greys = 0
+    for system in systems:
+        if system.origin.baseline:
+            out[system.name] = f"b{greys % 3}"
+            greys += 1
+        else:
+            out[system.name] = f"s{colours % 6}"
+            colours += 1
+    return out
+
+
+def scores(systems: Sequence[System]) -> str:
+    """The headline: every system on every corpus, the baselines beside it."""
+    headers = (
+        "system", "UA %", "worst fold", "UAP %", "stress AUROC", "worst fold", "AUPRC", "UAR %", "ECE raw",
+        "ECE calibrated",
+    )  # fmt: skip
+    parts = []
+    for corpus in corpora(systems):
+        rows: list[list[Cell | str]] = []
+        for system in systems:
+            if corpus not in system.measures:
+                continue
+            measures, repeats = system.measures[corpus], system.repeats[corpus]
+            ua, ua_worst, _ = repeats.summary(repeats.ua)
+            area, area_worst, _ = repeats.summary(repeats.auroc)
+            pooled = measures.intervals
+            rows.append(
+                [
+                    Cell(_name(system, corpus), "baseline" if system.origin.baseline else ""),
+                    f"{percent(ua)}{_between(pooled.ua, 100.0, 0)}",
+                    percent(ua_worst),
+                    percent(measures.emotions.uap),
+                    f"{number(area)}{_between(pooled.auroc, 1.0, 2)}",
+                    number(area_worst),
+                    f"{number(measures.auprc)}{_between(pooled.auprc, 1.0, 2)}",
+                    f"{percent(measures.scores.uar)}{_between(pooled.uar, 100.0, 0)}",
+                    number(measures.scores.ece_raw),
+                    number(measures.scores.ece),
+                ]
+            )
+        first = next(system.measures[corpus] for system in systems if corpus in system.measures)
+        about = (
+            f"{first.scores.clips} clips, {first.scores.speakers} speakers, {first.scores.folds} folds, "
+            f"{first.scores.classes} emotions; {percent(first.prevalence)} % of the judged clips are stressed, "
+            "which is what AUPRC would be by chance"
+        )
+        parts.append(part(corpus, paragraph(about, "about"), table(headers, rows)))
+    explain = (
+        "Means over folds, and over seeds where a system has several; in brackets the 95 % bootstrap interval over "
+        "speakers of the same score on all clips together. Grey rows are the trivial baselines."
+    )
+    return section("scores", "Scores", paragraph(explain), *parts)
+
+
+def transfer(cells: Sequence[MatrixCell]) -> str:
+    """Trained on, tested on."""
+    tested = sorted({cell.tested_on for cell in cells})
+    rows: list[list[Cell | str]] = []
+    for system in dict.fromkeys(cell.system for cell in cells):
+        own = {cell.tested_on: cell for cell in cells if cell.system == system}
+        trained_on = next(iter(own.values())).trained_on
+        row: list[Cell | str] = [system, ", ".join(trained_on) if trained_on is not None else "not known"]
+        row += [_transfer_cell(own[corpus]) if corpus in own else "\N{EN DASH}" for corpus in tested]
+        rows.append(row)
+    explain = (
+        "Stress AUROC, mean over folds and seeds (worst fold), and that of the level meter on the same corpus after "
+        "the slash. Framed: nothing of the corpus was trained on. Struck out: these very speakers were heard in "
+        "training, so the figure says nothing of strangers."
+    )
+    return section(
+        "matrix",
+        "Trained on, tested on",
+        paragraph(explain),
+        table(["system", "trained on", *tested], rows, style="matrix"),
+    )
+
+
+def histories(found: Sequence[History]) -> str:
+    """How the run learned; nothing when it left no trace."""
+    names = sorted(
+        {name for each in found for name, values in each.values.items() if any(v is not None for v in values)}
+    )
+    if not names:
+        return ""
+    pictures = [figure(name, charts.history(found, name)) for name in names]
+    lines = legend([(each.part, f"s{place % 6}") for place, each in enumerate(found)])
+    return section("training", "Training", lines, grid(pictures))
+
+
+def _transfer_cell(cell: MatrixCell) -> Cell:
+    style = "heard" if cell.heard else "stranger" if cell.stranger else ""
+    beats = cell.auroc > cell.level
+    hint = "heard in training" if cell.heard else "new corpus" if cell.stranger else "new speakers"
+    text = f"{number(cell.auroc)} ({number(cell.worst)}) / {number(cell.level)}"
+    return Cell(text, style + (" missed" if cell.level == cell.level and not beats else ""), hint=hint)
+
+
+def _name(system: System, corpus: str) -> str:
+    seeds = f", {len(system.evaluations)} seeds" if len(system.evaluations) > 1 else ""
+    return f"{system.name}{seeds}{' (known voices)' if corpus in system.origin.heard else ''}"
+
+
+def _between(interval: Interval, scale: float, digits: int) -> str:
+    if interval.low != interval.low:
+        return ""
+    low, high = (number(value * scale, digits) for value in (interval.low, interval.high))
+    return f" [{low}, {high}]"

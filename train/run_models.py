@@ -1,0 +1,171 @@
+"""The models of a run or of a file, and which of them may judge whom: a voice is scored by one that never heard it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edge_sser.errors import TrainingError, UsageError
+from edge_sser.model import Model, load_model
+
+from .columns import Columns
+from .corpora.table import Utterance
+from .folds import check_disjoint, split
+from .labels import EMOTIONS
+from .origin import Origin
+from .predictions import Prediction, predict
+
+CHECKPOINT = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Models of one system.
+
+    Attributes:
+        origin: what they are.
+        whole: the model that strangers to the whole training get: the final one, or the only one.
+        by_fold: the model that never heard a fold's speakers; empty for a single file.
+        fold_of: fold of each (corpus, speaker) that training knew; empty for a single file.
+        calibrated: whether the models came with a calibration, which is then kept.
+    """
+
+    origin: Origin
+    whole: Model
+    by_fold: Mapping[int, Model] = field(default_factory=dict)
+    fold_of: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    calibrated: bool = False
+
+    def fold(self, utterance: Utterance) -> int | None:
+        """The fold whose model judges an utterance; None for the whole one."""
+        return self.fold_of.get((utterance.corpus, utterance.speaker))
+
+    def judge(self, utterance: Utterance) -> Model:
+        """The model that never heard this speaker, where there is one."""
+        fold = self.fold(utterance)
+        return self.whole if fold is None else self.by_fold[fold]
+
+    def predict(
+        self,
+        utterances: Sequence[Utterance],
+        *,
+        gain_db: float = 0.0,
+        progress: Callable[[Utterance], None] = lambda utterance: None,
+    ) -> list[Prediction]:
+        """Each utterance by its judge, in the order given; see `predictions.predict`."""
+        return [
+            prediction
+            for utterance in utterances
+            for prediction in predict(self.judge(utterance), [utterance], gain_db=gain_db, progress=progress)
+        ]
+
+    def calibrate(self, columns: Columns) -> None:
+        """Gives each model the calibration that the clips of other folds ask for, unless it came with one."""
+        if self.calibrated:
+            return
+        for fold, model in self.by_fold.items():
+            model.card = replace(model.card, calibration=columns.calibration_without(fold) or model.card.calibration)
+        if self.whole not in self.by_fold.values():
+            self.whole.card = replace(self.whole.card, calibration=columns.calibration(columns.judged))
+
+
+def run_folder(out: Path, fold: int | None) -> Path:
+    """Where the student of a fold, or of all speakers, stands below a run's folder."""
+    return out / ("final" if fold is None else f"fold-{fold}")
+
+
+def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utterance], name: str | None = None) -> Models:
+    """The models of a run of `train fit`.
+
+    Args:
+        folder: of the run.
+        fitted: the table that it was given.
+        tested: what will be scored; speakers that the run knows need all its folds, others its final model.
+        name: of the system; the recipe's when None.
+
+    Raises:
+        TrainingError: a fold is missing, comes from other recordings, or would be scored on what it heard.
+    """
+    from .checkpoint import load_student
+    from .fit import data_key
+    from .student_model import StudentModel
+
+    fold_of = {(clip.corpus, clip.speaker): clip.fold for clip in fitted}
+    known = [clip for clip in tested if (clip.corpus, clip.speaker) in fold_of]
+    final = run_folder(folder, None) / CHECKPOINT
+    wanted: list[int | None] = [*sorted({fold_of[clip.corpus, clip.speaker] for clip in known})]
+    if len(known) < len(tested) or final.exists():
+        wanted.append(None)
+    found: dict[int | None, Model] = {}
+    origin = None
+    for fold in wanted:
+        path = run_folder(folder, fold) / CHECKPOINT
+        if not path.is_file():
+            raise TrainingError(f"{folder} has no {path.parent.name}: {_remedy(fold)}")
+        training, _ = split(fitted, fold)
+        student, recipe, header = load_student(path)
+        if header["data"] != data_key(training):
+            raise TrainingError(
+                f"{path} was trained on other recordings than this table leaves for {path.parent.name}: give the table "
+                "that train fit was given"
+            )
+        check_disjoint(training, [clip for clip in tested if fold_of.get((clip.corpus, clip.speaker)) == fold])
+        found[fold] = StudentModel(student, name=recipe.name, emotions=header.get("emotions", EMOTIONS), path=path)
+        origin = Origin(
+            system=name or recipe.name,
+            seed=recipe.optimisation.seed,
+            trained_on=tuple(sorted({clip.corpus for clip in fitted})),
+            preset=recipe.preset,
+        )
+    assert origin is not None  # there is always something to be scored
+    by_fold = {fold: model for fold, model in found.items() if fold is not None}
+    return Models(origin, found.get(None) or next(iter(by_fold.values())), by_fold, fold_of)
+
+
+def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = None) -> Models:
+    """A model file (.onnx) or checkpoint (.safetensors), which judges everybody.
+
+    Corpora that it was trained on are marked as heard: scores on them are of known voices.
+
+    Raises:
+        EdgeSserError: the file cannot be used.
+    """
+    if path.suffix == ".safetensors":
+        from .checkpoint import load_student
+        from .student_model import StudentModel
+
+        student, recipe, header = load_student(path)
+        corpora = header.get("corpora", ())
+        model: Model = StudentModel(student, name=recipe.name, emotions=header.get("emotions", EMOTIONS), path=path)
+        preset: str = recipe.preset
+    else:
+        model = load_model(path)
+        corpora, preset = model.card.training, model.card.stress_preset
+    trained_on = tuple(sorted(str(corpus["name"]) for corpus in corpora))
+    heard = tuple(sorted({clip.corpus for clip in tested} & set(trained_on)))
+    origin = Origin(system=name or path.name, trained_on=trained_on, preset=preset, heard=heard)
+    return Models(origin, model, calibrated=path.suffix == ".onnx")
+
+
+def open_models(path: Path, fitted: Sequence[Utterance], tested: Sequence[Utterance], name: str | None) -> Models:
+    """A run's folder, a model file or a checkpoint; see `open_run` and `open_file`.
+
+    Raises:
+        UsageError: it is none of these, or a run comes without its table.
+    """
+    if path.is_dir():
+        if not fitted:
+            raise UsageError("give the run's table of utterances: --table FILE")
+        return open_run(path, fitted, tested, name)
+    if path.suffix not in (".onnx", ".safetensors"):
+        raise UsageError(
+            f"{path}: expected the folder of a run of train fit, an .onnx model file or a .safetensors one"
+        )
+    return open_file(path, tested, name)
+
+
+def _remedy(fold: int | None) -> str:
+    if fold is None:
+        return "train it with the same train fit command, without --no-final, to score speakers that are in no fold"
+    return "train it with the same train fit command, without --fold, to score every fold's speakers"
