@@ -172,6 +172,7 @@ class Capture:
     def pause(self) -> list[Event]:
         """Lets go of the source until `resume`; returns the last events."""
         self.paused = True
+        self.error = None
         return self.end()
 
     def resume(self) -> None:

@@ -17,7 +17,7 @@ from edge_sser.audio.block import EndOfAudio, Source
 from edge_sser.audio.portaudio import sound_cards
 from edge_sser.capture import Capture, Input
 from edge_sser.errors import SinkError, SourceError
-from edge_sser.events import Event, Status, StatusState, timestamp
+from edge_sser.events import Event, Health, HealthState, Status, StatusState, timestamp
 from edge_sser.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.node import node_name
@@ -140,13 +140,17 @@ def listen(
     listening = operator.listening
     notes = _Notes(clock)
     plugged = _Plugged(cards)
-    missing = _open(captures, listening)
+    lost = _open(captures, listening)
+    absent = bool(lost) and len(lost) == len(captures)
     outputs = _Outputs(sinks)
     outputs.emit([status_event(StatusState.ONLINE, node, model, wall_clock())])
     broken: SourceError | None = None
     try:
-        outputs.emit(missing)
-        while captures and not stop.is_set() and outputs.wanted:
+        if absent:  # those who wait for its audio hear why there is none
+            outputs.emit(event for each, error in lost for event in each.report_missing(error))
+        else:
+            outputs.emit(event for each, error in lost for event in each.lose(error))
+        while not absent and captures and not stop.is_set() and outputs.wanted:
             if operator.listening is not listening:
                 listening = not listening
                 outputs.emit(_switch(captures, listening))
@@ -186,17 +190,19 @@ def listen(
         for each in captures:
             outputs.emit(each.end())
         outputs.emit([status_event(StatusState.STOPPED, node, model, wall_clock())])
+    if absent:
+        raise lost[-1][1]
     if outputs.failure is not None:
         raise outputs.failure
     if broken is not None and all(each.hopeless for each in captures):
         raise broken
 
 
-def _open(captures: Sequence[Capture], listening: bool) -> list[Event]:
-    """Opens what is to be heard; returns the events of what is missing.
+def _open(captures: Sequence[Capture], listening: bool) -> list[tuple[Capture, SourceError]]:
+    """Opens what is to be heard; returns the microphones that are missing.
 
     Raises:
-        SourceError: a recording or pipe is, or every source.
+        SourceError: a recording or pipe is.
     """
     lost: list[tuple[Capture, SourceError]] = []
     try:
@@ -211,13 +217,11 @@ def _open(captures: Sequence[Capture], listening: bool) -> list[Event]:
                 if not each.reopens:
                     raise
                 lost.append((each, error))
-        if lost and len(lost) == len(captures):
-            raise lost[-1][1]
     except BaseException:
         for each in captures:
             each.end()
         raise
-    return [event for each, error in lost for event in each.lose(error)]
+    return lost
 
 
 def _switch(captures: Sequence[Capture], listening: bool) -> list[Event]:
@@ -300,6 +304,8 @@ class _Outputs:
 
     def emit(self, events: Iterable[Event]) -> None:
         for event in events:
+            if isinstance(event, Health):
+                _log_health(event)
             for sink in list(self._sinks):
                 try:
                     sink.emit(event)
@@ -315,6 +321,14 @@ class _Outputs:
             log.error("%s; the other outputs go on", error)
         elif self.wanted:
             self.wanted, self.failure = False, error
+
+
+def _log_health(health: Health) -> None:
+    """A line a change, for who reads the log alone. What is missing is logged where it is looked for."""
+    if health.state is HealthState.MISSING:
+        return
+    level = logging.WARNING if health.detail else logging.INFO
+    log.log(level, "%s is %s%s", health.source, health.state.value, f": {health.detail}" if health.detail else "")
 
 
 def _monitors(

@@ -163,8 +163,9 @@ class _StandardError(logging.Handler):
 @contextmanager
 def _log_to_stderr(level: str, output: Sink) -> Iterator[logging.Logger]:
     """The program's log on standard error; above the live view where both are the same terminal."""
-    handler: logging.Handler = _StandardError()
-    if isinstance(output, LiveView) and sys.stderr.isatty():
+    # Standard error may have been closed by whoever started this.
+    handler: logging.Handler = logging.NullHandler() if sys.stderr is None else _StandardError()
+    if isinstance(output, LiveView) and sys.stderr is not None and sys.stderr.isatty():
         handler = LiveLog(output)
     form = JournalFormatter if goes_to_journal(sys.stderr) else logging.Formatter
     handler.setFormatter(form("edge-sser: %(message)s"))

@@ -70,6 +70,7 @@ class Outputs:
         parts = [] if mqtt is None else [mqtt.report.storage_trouble]
         if file is not None and file.fault is not None:
             parts.append(f"the event file cannot be written: {file.fault}")
+        parts += [place.failure for place in self._places.values()]
         return "; ".join(filter(None, parts))
 
     def apply(self, settings: Settings) -> None:
@@ -101,17 +102,14 @@ class Outputs:
         try:
             self._exchange(table, settings)
         except EdgeSserError as error:
+            self._places[table].put(None)
             log.error("%s; the other outputs go on", error)
 
     def _exchange(self, table: str, settings: Settings) -> None:
         place = self._places[table]
         place.hold()
         self._close(table)
-        sink = None
-        try:
-            sink = self._open(table, settings)
-        finally:
-            place.put(sink)
+        place.put(self._open(table, settings))  # should it fail, events wait until what was before is restored
 
     def _open(self, table: str, settings: Settings) -> Sink | None:
         if table == "file" and settings.file is not None:

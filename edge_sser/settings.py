@@ -206,6 +206,13 @@ class FileSinkSettings(Section):
     keep: int = Field(default=4, ge=0, le=1000)
     """Older files kept; the oldest is deleted."""
 
+    @field_validator("path")
+    @classmethod
+    def _a_file(cls, value: Path) -> Path:
+        if not value.name:
+            raise ValueError("must name a file, not a folder")
+        return value
+
 
 class MetricsSettings(Section):
     """Figures for Prometheus over HTTP, on this machine only."""

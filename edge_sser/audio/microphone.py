@@ -6,7 +6,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -130,7 +131,7 @@ class MicrophoneSource(Source):
 
     def _open(self, microphone_id: str | None, channel: int | None, rate_hz: int | None, buffer_seconds: float) -> Any:
         """The recording stream, from a thread that may wait long for it."""
-        with _PORTAUDIO:
+        with _portaudio():
             if self._closed:
                 raise SourceError(f"{self._thing} was closed before it opened")
             self._audio = PortAudio()
@@ -161,7 +162,7 @@ class MicrophoneSource(Source):
 
     def _release(self, stream: Any) -> bool:
         stream.close()
-        with _PORTAUDIO:
+        with _portaudio():
             self._audio.close()
         return True
 
@@ -216,12 +217,27 @@ def list_microphones() -> list[Microphone]:
 
 
 def _list_microphones() -> list[Microphone]:
-    with _PORTAUDIO:
+    with _portaudio():
         audio = PortAudio()
         try:
             return audio.microphones()
         finally:
             audio.close()
+
+
+@contextmanager
+def _portaudio() -> Iterator[None]:
+    """PortAudio for oneself.
+
+    Raises:
+        SourceError: whoever has it hangs in it. Waiting for ever would leave a thread behind at every try.
+    """
+    if not _PORTAUDIO.acquire(timeout=ANSWER_SECONDS):
+        raise SourceError("the sound system does not answer: restart the sound server (PipeWire or PulseAudio)")
+    try:
+        yield
+    finally:
+        _PORTAUDIO.release()
 
 
 def measure_level(microphone_id: str | None, *, seconds: float = 1.0) -> float:

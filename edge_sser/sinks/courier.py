@@ -40,6 +40,7 @@ class MqttReport:
         outbox_bytes: what they take.
         stored: taken into the outbox by this process; from then on an event is safe.
         lost: dropped from the outbox for want of room or to damage, since its file was begun.
+        lost_now: of these, by this process.
         readings_dropped: readings that came while there was no broker, or faster than the network.
         storage_fault: why events are in memory only; None when they are safe on disk.
         damaged: damaged outbox files moved aside by this process.
@@ -53,6 +54,7 @@ class MqttReport:
     outbox_bytes: int = 0
     stored: int = 0
     lost: int = 0
+    lost_now: int = 0
     readings_dropped: int = 0
     storage_fault: str | None = None
     damaged: int = 0
@@ -74,8 +76,8 @@ class MqttReport:
             parts.append(f"episodes are in memory only: {self.storage_fault}")
         if self.refused:
             parts.append("the broker refuses " + ", ".join(topic for topic, _ in self.refused))
-        if self.lost:
-            parts.append(f"{self.lost} events were lost from the outbox")
+        if self.lost_now:
+            parts.append(f"{self.lost_now} events were lost from the outbox since the program started")
         return "; ".join(parts)
 
 
@@ -129,6 +131,7 @@ class Courier:
         self._records: deque[Record] = deque()
         self._records_lock = threading.Lock()
         self._overflow = 0
+        self._lost_before = 0
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -193,6 +196,7 @@ class Courier:
     def _run(self) -> None:
         try:
             outbox = Outbox(self._path, max_bytes=self._max_bytes)
+            self._lost_before = outbox.lost
             while not self._finished():
                 self._turn(outbox)
                 self._wake.wait(self._nap_seconds(outbox))
@@ -257,6 +261,7 @@ class Courier:
             outbox_bytes=outbox.size_bytes,
             stored=self.report.stored + stored,
             lost=outbox.lost + self._overflow,
+            lost_now=outbox.lost - self._lost_before + self._overflow,
             storage_fault=outbox.fault,
             damaged=outbox.damaged,
             refused=tuple((topic, refusal.reason) for topic, refusal in self._refused.items()),

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Final
 
 from edge_sser.errors import SinkError
-from edge_sser.events import Event
+from edge_sser.events import Event, Health
 from edge_sser.sinks.base import Sink
 
 log = logging.getLogger("edge_sser.output")
@@ -19,13 +19,19 @@ HELD_EVENTS: Final = 10_000  # while one sink closes and the next opens, before 
 class ExchangeableSink(Sink):
     """Hands events on to the sink in it, which may be none.
 
-    Between `hold` and `put` events wait here, so that none falls between two sinks. A sink that fails for good is
-    told of once and left out until another is put in.
+    Between `hold` and `put` events wait here, so that none falls between two sinks. What is put in hears first how each
+    source is: health is told when it changes, which may be long ago. A sink that fails for good is told of once and
+    left out until another is put in.
+
+    Attributes:
+        failure: why the sink in it was left out, for a person; empty when it was not.
     """
 
     def __init__(self) -> None:
         self._inner: Sink | None = None
         self._held: deque[Event] | None = None
+        self._health: dict[str, Health] = {}  # the latest of each source
+        self.failure = ""
         self._lock = threading.Lock()
 
     @property
@@ -38,21 +44,29 @@ class ExchangeableSink(Sink):
         with self._lock:
             if self._held is not None:
                 self._held.append(event)
-            else:
-                self._pass(event)
+                return
+            if isinstance(event, Health):
+                self._health[event.source] = event
+            self._pass(event)
 
     def hold(self) -> None:
-        """Takes the sink out. Events wait from now on; the sink may be closed."""
+        """Takes the sink out. Events wait from now on, or still; the sink may be closed."""
         with self._lock:
             self._inner = None
-            self._held = deque(maxlen=HELD_EVENTS)
+            if self._held is None:
+                self._held = deque(maxlen=HELD_EVENTS)
 
     def put(self, sink: Sink | None) -> None:
         """Puts a sink in, or none, and hands on what has waited."""
         with self._lock:
             self._inner = sink
+            self.failure = ""
+            for known in self._health.values():
+                self._pass(known)
             held, self._held = self._held or (), None
             for event in held:
+                if isinstance(event, Health):
+                    self._health[event.source] = event
                 self._pass(event)
 
     def _pass(self, event: Event) -> None:
@@ -62,4 +76,5 @@ class ExchangeableSink(Sink):
             self._inner.emit(event)
         except SinkError as error:
             self._inner = None
+            self.failure = str(error)
             log.error("%s; the other outputs go on", error)

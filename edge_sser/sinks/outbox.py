@@ -151,7 +151,14 @@ class Outbox:
             self._recover()
 
     def close(self) -> None:
-        """Releases the file. What is in it stays there."""
+        """Releases the file. What is in it stays there; what never got there is counted and told of."""
+        if self._memory:
+            self._retry_at = self._clock()
+            self.tend()
+        if self._memory:
+            self.lost += len(self._memory)
+            log.error("outbox %s: %s; %d events were lost with it", self._path, self.fault, len(self._memory))
+            self._memory = []
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -111,9 +112,15 @@ class LiveView(Sink):
         self._drawn_lines = 0
         self._notes: deque[str] = deque(maxlen=HELD_NOTES)
         self._closed = False
+        self._lock = threading.RLock()  # log lines come from threads of their own
 
     def emit(self, event: Event) -> None:
         """Draws the view with what the event says."""
+        with self._lock:
+            self._take(event)
+            self._draw()
+
+    def _take(self, event: Event) -> None:
         if isinstance(event, Status):
             self._title = f"edge-sser {event.version}  {event.model}  {event.provider}  {event.state.value}"
         else:
@@ -124,18 +131,18 @@ class LiveView(Sink):
                 shown.episode = event
             else:
                 shown.health = event
-        self._draw()
 
     def note(self, line: str) -> None:
         """Prints a line above the view, where it stays."""
-        self._notes.append(line)
-        self._draw()
+        with self._lock:
+            self._notes.append(line)
+            self._draw()
 
     def close(self) -> None:
         """Leaves the last view standing and gives the cursor back."""
-        if not self._closed:
-            self._closed = True
-            with suppress(SinkError):  # a terminal that has gone needs no cursor
+        with self._lock, suppress(SinkError):  # a terminal that has gone needs no cursor
+            if not self._closed:
+                self._closed = True
                 if self._drawn_lines:
                     self._outlet.say(_SHOW_CURSOR)
                 self._outlet.close()

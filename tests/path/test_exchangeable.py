@@ -41,7 +41,19 @@ def test_events_that_come_during_an_exchange_reach_the_next_sink_in_order() -> N
     place.emit(health("3"))
     place.put(second)
     place.emit(health("4"))
-    assert (first.events, second.events) == (["1"], ["2", "3", "4"])
+    assert first.events == ["before any", "1"]  # how the source is, though it was told before there was a sink
+    assert second.events == ["1", "2", "3", "4"]
+
+
+def test_events_wait_through_a_sink_that_cannot_be_opened() -> None:
+    place, first, second = ExchangeableSink(), Kept(), Kept()
+    place.put(first)
+    place.hold()
+    place.emit(health("1"))
+    place.hold()  # the next try, with the settings of before
+    place.emit(health("2"))
+    place.put(second)
+    assert (first.events, second.events) == ([], ["1", "2"])
 
 
 def test_a_place_without_a_sink_works_for_nobody() -> None:
@@ -62,6 +74,9 @@ def test_a_sink_that_fails_is_told_of_once_and_may_be_exchanged(caplog: pytest.L
             place.emit(health(text))
     assert [record.getMessage() for record in caplog.records] == ["the sink is full; the other outputs go on"]
     assert not place.works
+    assert place.failure == "the sink is full"
     place.put(next_one)
+    assert place.failure == ""
     place.emit(health("4"))
-    assert (full.events, next_one.events) == (["1"], ["4"])
+    assert full.events == ["1"]
+    assert next_one.events == ["3", "4"]
