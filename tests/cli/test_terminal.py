@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
@@ -103,6 +104,20 @@ def test_log_lines_stay_above_the_view():
     LiveLog(view).emit(logging.LogRecord("x", logging.WARNING, __file__, 1, "microphone %s is back", ("desk",), None))
     view.emit(reading())
     assert screen.rows == ["microphone desk is back", *shown]
+
+
+def test_log_lines_of_other_threads_do_not_tear_the_view():
+    screen = Screen()
+    view = LiveView(screen, columns=lambda: 100, colour=False)
+    threads = [threading.Thread(target=lambda: [view.note("a line") for _ in range(200)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        view.emit(reading())
+    for thread in threads:
+        thread.join()
+    view.emit(reading())
+    assert screen.rows == ["a line"] * 800 + view.lines()
 
 
 def test_a_terminal_that_was_stopped_shows_the_newest_when_it_goes_on():

@@ -119,6 +119,39 @@ def test_an_output_that_cannot_be_opened_takes_the_other_changes_back(hang_up, t
     assert all(each["level"] in (None, "low") for each in running.daemon.events("reading")[:-1])
 
 
+def test_a_broker_that_cannot_be_used_is_refused_and_no_episode_is_lost_meanwhile(
+    hang_up, broker, start_subscriber, tmp_path
+):
+    lively = "[rolling]\nelevated = 0.09\nhigh = 0.999\ndwell_seconds = 0.0\n[episode]\nupdate_seconds = 0.1\n"
+    mqtt = f'[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\ndiscovery = false\n'
+    subscriber = start_subscriber(broker.port)
+    running = hang_up(lively + mqtt)
+    eventually(lambda: len(running.daemon.events("episode")) >= 2, "episodes")
+    running.read_again(lively + mqtt + f'password_file = "{tmp_path}/none"\n', "cannot be read")
+    running.daemon.await_readings(3)
+    assert running.daemon.stop() == 0
+    said = [line for line in running.daemon.lines if b'"type":"episode"' in line]
+    eventually(lambda: said[-1] in [heard.payload for heard in subscriber.episodes()], "the last episode")
+    assert list(dict.fromkeys(heard.payload for heard in subscriber.episodes())) == said
+
+
+def test_an_output_that_is_added_hears_how_the_sources_are(hang_up, broker, start_subscriber):
+    subscriber = start_subscriber(broker.port)
+    running = hang_up("")
+    running.read_again(f'[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n', "settings read again")
+    eventually(lambda: subscriber.on("edge-sser/cab12/demo/health"), "health")
+    assert running.daemon.stop() == 0
+
+
+def test_a_microphone_that_is_not_there_at_the_start_is_told_to_the_bus(start, broker, start_subscriber):
+    subscriber = start_subscriber(broker.port)
+    daemon = start("--source", "mic:nothere", "--mqtt", f"mqtt://127.0.0.1:{broker.port}")
+    assert daemon.wait() == 1
+    (health,) = eventually(lambda: subscriber.on("edge-sser/cab12/nothere/health"), "health")
+    assert health.json["state"] == "missing"
+    assert daemon.log[-1].startswith("edge-sser: error: ")
+
+
 def test_what_needs_a_restart_is_named(hang_up):
     running = hang_up("")
     running.read_again("[window]\nhop_seconds = 1.0\n[gate]\nfloor_dbfs = -50.0\n", "changed only by a restart")
