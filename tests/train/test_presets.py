@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from edge_sser.errors import SettingsError
-from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.corpora.table import Utterance, read_table
+from edge_sser.train.dataset import FeatureStore
+from edge_sser.train.fit import fit
 from edge_sser.train.labels import EMOTIONS, LABELS, PRESETS
 from edge_sser.train.presets import read_preset
-from edge_sser.train.recipe import Losses
+from edge_sser.train.recipe import Losses, Recipe, read_recipe
 from edge_sser.train.students.cnn import Logits
 from edge_sser.train.targets import loss, make_targets
 
@@ -131,6 +133,27 @@ def test_what_is_not_known_is_not_asked() -> None:
     classes = [{name for name, asked in zip(EMOTIONS, row, strict=True) if asked} for row in found.allowed.tolist()]
     assert classes[0] == {"angry", "calm"}
     assert classes[4] == {"sad", "angry", "neutral"}
+
+
+def test_corpora_with_votes_levels_or_no_label_train_together(
+    toy_table: Path, toy_recipe: Path, tmp_path: Path
+) -> None:
+    rows = list(read_table(toy_table))
+    changes: list[dict[str, object]] = [
+        {},
+        {"corpus": "votes", "soft": {"angry": 0.5, "calm": 0.5}},
+        {"corpus": "levels", "emotion": "", "stress": 0.5},
+        {"corpus": "bored", "emotion": "bored"},
+        {"corpus": "nothing", "emotion": ""},
+    ]
+    mixed = [replace(row, **changes[place % 5]) for place, row in enumerate(rows)]  # type: ignore[arg-type]
+    values = read_recipe(str(toy_recipe)).model_dump(mode="json")
+    values["preset"] = table(tmp_path, "[emotions]\nangry = 1\ncalm = 0\nbored = 0\n")
+    values["optimisation"] |= {"epochs": 1}
+    losses: list[float] = []
+    store = FeatureStore(mixed, tmp_path)
+    fit(mixed, Recipe.model_validate(values), store, tmp_path / "run", lambda epoch, loss: losses.append(loss))
+    assert 0.1 < losses[0] < 5.0
 
 
 def test_the_loss_of_clips_without_an_emotion_is_that_of_the_others() -> None:
