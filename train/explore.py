@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WINDOW_S = FEATURES.window_samples / FEATURES.sample_rate
 UNLABELLED = "no emotion"
+MOST_NAMES = 100  # of speakers that can be read beside each other
 _STRESSED, _CALM, _LEFT_OUT = "#c8402f", "#4c9f70", "#999999"
 _ROW_INCHES, _WIDTH_INCHES = 3.2, 12.0
 
@@ -138,7 +139,8 @@ class _Colours:
                 axes.axvline(place - 0.5, color="black", linewidth=0.8)
         sex = {row.speaker: row.sex for row in rows}
         labels = [f"{name[:8]} {sex[name]}".strip() for name in speakers]
-        axes.set_xticks(places, labels, rotation=90, fontsize="x-small" if len(speakers) > 30 else "small")
+        if len(speakers) <= MOST_NAMES:
+            axes.set_xticks(places, labels, rotation=90, fontsize="x-small" if len(speakers) > 30 else "small")
         axes.set(ylabel="clips", xlabel="speaker and sex; lines part the folds")
         axes.margins(x=0.01)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

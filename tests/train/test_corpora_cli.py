@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from corpus_folders import savee, sounds, touch
 
-from edge_sser.train.corpora.table import read_table
+from edge_sser.model import default_model_path
+from edge_sser.train.corpora.table import read_table, write_table
 
 
 def train(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -81,6 +83,21 @@ def test_a_table_and_a_clip_are_drawn(toy_table: Path, speech: Path, tmp_path: P
     names = ["emotions.png", "durations.png", "levels.png", "speakers.png", "demo.png"]
     assert done.stdout.split() == [str(tmp_path / "pictures" / name) for name in names]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted(names)
+
+
+def test_clips_without_an_emotion_of_the_model_are_not_scored(toy_table: Path, tmp_path: Path) -> None:
+    rows = read_table(toy_table)
+    odd = [replace(rows[0], emotion=""), replace(rows[1], emotion="bored"), *rows[2:]]
+    write_table(tmp_path / "odd.parquet", odd)
+    done = train("evaluate", default_model_path(), "--table", tmp_path / "odd.parquet")
+    assert done.stdout.startswith("2 clips have no emotion that the model knows and are not scored\n")
+    assert "| ravdess | 46 / 6 / 6 |" in done.stdout
+    write_table(tmp_path / "none.csv", [replace(row, emotion="") for row in rows])
+    done = train("evaluate", default_model_path(), "--table", tmp_path / "none.csv", status=1)
+    assert "no clip has an emotion that the model knows" in done.stderr
+    baseline = tmp_path / "level.csv"
+    train("baseline", tmp_path / "odd.parquet", "--out", baseline)
+    assert len(baseline.read_text("utf-8").splitlines()) == 47
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from edge_sser.train.fit import fit
 from edge_sser.train.labels import EMOTIONS, LABELS, PRESETS
 from edge_sser.train.presets import read_preset
 from edge_sser.train.recipe import Losses, Recipe, read_recipe
-from edge_sser.train.students.cnn import Logits
-from edge_sser.train.targets import loss, make_targets
+from edge_sser.train.students.student import Logits
+from edge_sser.train.targets import label_losses, make_targets
 
 PLAIN = Utterance(
     path="", corpus="mine", speaker="1", sex="", emotion="", intensity="", fold=1, duration_s=1.0, sha256=""
@@ -164,7 +164,7 @@ def test_the_loss_of_clips_without_an_emotion_is_that_of_the_others() -> None:
     def emotion_loss(*places: int) -> float:
         chosen = torch.tensor(places)
         nothing = torch.zeros(len(places))
-        return float(loss(Logits(nothing, emotions[chosen], nothing), found[chosen], weights, 0.1))
+        return float(label_losses(Logits(nothing, emotions[chosen], nothing), found[chosen], weights, 0.1)["emotion"])
 
     assert emotion_loss(0, 1, 2, 3, 4, 5) == pytest.approx(emotion_loss(0, 1, 4))
     assert emotion_loss(2, 3, 5) == 0.0
