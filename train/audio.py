@@ -1,7 +1,8 @@
-"""Whole recordings for training, read through the device's own sources."""
+"""Whole recordings for training, or the part of one that a table names."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,70 @@ from numpy.typing import NDArray
 from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.errors import SourceError
 
+_PART = re.compile(r"(?P<path>.+)#t=(?P<start>[0-9.]+),(?P<end>[0-9.]+)")
+_LFS = b"version https://git-lfs"
+
 
 def read_audio(path: Path | str) -> NDArray[np.float32]:
-    """A whole recording.
+    """A whole recording, or with `#t=1.500,4.250` behind its path that part of it, seconds.
 
     Returns:
         float32 [n], mono (channels averaged), 16 kHz.
 
     Raises:
-        SourceError: the file is missing, is not audio, or holds NaN or infinite samples.
+        SourceError: the file is missing, is not audio, ends before the part does, or holds NaN or infinite samples.
     """
+    file, start, end = split_part(path)
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(file) as recording:
+            rate = recording.samplerate
+            count = -1
+            if end is not None:
+                first, last = round(start * rate), round(end * rate)
+                if last > recording.frames:
+                    raise SourceError(f"{path}: the recording ends at {recording.frames / rate:.2f} s: check its end")
+                recording.seek(first)
+                count = last - first
+            samples = recording.read(count, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
-        raise SourceError(f"{path}: cannot be read as audio ({error}): check the file") from None
+        raise SourceError(_unreadable(file, error)) from None
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     if not np.isfinite(mono).all():
         raise SourceError(f"{path}: holds samples that are not numbers: convert it again")
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def duration_s(path: Path | str) -> float:
+    """How long a recording, or the part of it, says it is: seconds, without decoding it.
+
+    Raises:
+        SourceError: the file is missing or is not audio.
+    """
+    file, start, end = split_part(path)
+    if end is not None:
+        return end - start
+    try:
+        info = soundfile.info(file)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise SourceError(_unreadable(file, error)) from None
+    return float(info.frames / info.samplerate)
+
+
+def split_part(path: Path | str) -> tuple[str, float, float | None]:
+    """The file of a table's path, and the start and end of the part, seconds; end None: all of it."""
+    match = _PART.fullmatch(str(path))
+    if match is None or Path(path).exists():
+        return str(path), 0.0, None
+    return match["path"], float(match["start"]), float(match["end"])
+
+
+def _unreadable(file: str, error: Exception) -> str:
+    try:
+        with open(file, "rb") as opened:
+            if opened.read(len(_LFS)) == _LFS:
+                return f"{file}: is a pointer of Git LFS, not audio: run git lfs pull in the clone"
+    except OSError:
+        pass
+    return f"{file}: cannot be read as audio ({error}): check the file"

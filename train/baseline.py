@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from .audio import read_audio
 from .corpora.table import Utterance
 from .folds import split
-from .labels import EMOTIONS, PRESETS
+from .labels import EMOTIONS
 from .metrics import Floats
 from .origin import Baseline
 from .pitch import pitch_hz
 from .predictions import Prediction, make_prediction
+from .presets import read_preset
 
 
 def fit_baseline(
@@ -43,7 +44,8 @@ def fit_baseline(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    stress = PRESETS[preset]
+    stress = read_preset(preset).stress
+    utterances = [clip for clip in utterances if clip.emotion in EMOTIONS]
     shown: dict[str, list[float]] = {}
     for clip in utterances:
         shown[clip.sha256] = _features(read_audio(clip.path), kind)
@@ -51,11 +53,11 @@ def fit_baseline(
     out = []
     for fold in sorted({clip.fold for clip in utterances}):
         training, test = split(utterances, fold)
-        judged = [clip for clip in training if stress[clip.emotion] is not None]
+        judged = [clip for clip in training if stress(clip) is not None]
         emotions = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
         emotions.fit([shown[clip.sha256] for clip in training], [EMOTIONS.index(clip.emotion) for clip in training])
         stressed = make_pipeline(StandardScaler(), LogisticRegression())
-        stressed.fit([shown[clip.sha256] for clip in judged], [stress[clip.emotion] for clip in judged])
+        stressed.fit([shown[clip.sha256] for clip in judged], [(stress(clip) or 0.0) >= 0.5 for clip in judged])
         for clip in test:
             probabilities = np.zeros(len(EMOTIONS))
             probabilities[emotions.classes_] = emotions.predict_proba([shown[clip.sha256]])[0]
@@ -71,11 +73,11 @@ def majority(predictions: Sequence[Prediction], preset: str) -> list[Prediction]
     """
     from dataclasses import replace
 
-    stress = PRESETS[preset]
+    stress = read_preset(preset).emotions
     shares: dict[str, tuple[tuple[float, ...], float]] = {}
     for corpus in {item.corpus for item in predictions}:
         emotions = [item.emotion for item in predictions if item.corpus == corpus]
-        judged = [stress[name] for name in emotions if stress[name] is not None]
+        judged = [stress.get(name) for name in emotions if stress.get(name) is not None]
         shares[corpus] = (
             tuple(emotions.count(name) / len(emotions) for name in EMOTIONS),
             float(np.mean([value or 0 for value in judged])) if judged else 0.0,

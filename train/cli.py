@@ -10,6 +10,7 @@ import typer
 
 from edge_sser.errors import UsageError, missing_extra
 
+from . import cli_corpora
 from .ablation import ablation
 from .evaluate_cli import evaluate
 from .runs import chosen_folds, run_folder
@@ -27,43 +28,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(cli_corpora.index)
+app.command()(cli_corpora.explore)
 app.command()(teacher)
 app.command()(ablation)
 
 TableArgument = Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")]
-
-
-@app.command()
-def index(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Corpora, each [NAME=]PATH: a folder with RAVDESS's file names, or a manifest (CSV: path, speaker, "
-            "emotion and, if known, sex, intensity, fold)."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Table to write (CSV).")],
-) -> None:
-    """Reads corpora into one table, leaving out doubles and recordings that cannot be used."""
-    need("soundfile")
-    from tqdm import tqdm
-
-    from .corpora.index import index as make_index
-    from .corpora.index import parse_source
-    from .corpora.table import write_table
-
-    with tqdm(unit=" recordings", desc="index") as bar:
-        found = make_index([parse_source(source) for source in sources], lambda entry: bar.update() and None)
-    for line in found.odd:
-        typer.echo(line, err=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_table(out, found.utterances)
-    for corpus in sorted({utterance.corpus for utterance in found.utterances}):
-        clips = [utterance for utterance in found.utterances if utterance.corpus == corpus]
-        typer.echo(
-            f"{corpus}: {len(clips)} utterances, {len({clip.speaker for clip in clips})} speakers, "
-            f"{len({clip.fold for clip in clips})} folds, {sum(clip.duration_s for clip in clips) / 3600:.2f} h"
-        )
 
 
 @app.command()

@@ -13,9 +13,9 @@ from edge_sser.errors import TrainingError, UsageError
 from edge_sser.model import Calibration
 
 from .columns import Columns, Mask
-from .labels import PRESETS
 from .metrics import NAN, auroc, expected_calibration_error, unweighted_accuracy
 from .predictions import Prediction
+from .presets import AROUSAL_VALENCE, read_preset
 
 DEFAULT_PRESET = "quadrant"
 
@@ -94,7 +94,7 @@ def evaluate(predictions: Sequence[Prediction], preset: str = DEFAULT_PRESET) ->
 
     Args:
         predictions: of any corpora.
-        preset: how emotions become stress: labels.PRESETS.
+        preset: how emotions become stress; see presets.py.
 
     Raises:
         UsageError: there is no such preset.
@@ -116,14 +116,14 @@ def evaluate_columns(columns: Columns) -> Evaluation:
 
 
 def stress_preset(name: str) -> Mapping[str, int | None]:
-    """The table of a preset.
+    """The table of a preset that maps emotions: one that ships, or a user's.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: there is none of this name, or it maps no emotions.
     """
-    if name not in PRESETS:
-        raise UsageError(f"preset {name}: expected one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if name == AROUSAL_VALENCE:
+        raise UsageError(f"preset {name}: scores are of emotions: give --preset quadrant, sssr or a .toml file")
+    return read_preset(name).emotions
 
 
 def _score(corpus: str, columns: Columns, inside: Mask) -> Scores:

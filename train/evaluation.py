@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from edge_sser.errors import UsageError
+from edge_sser.errors import TrainingError, UsageError
 
 from .battery.alarms import Point
 from .battery.conditions import choose_clips, conditions
@@ -21,6 +21,7 @@ from .battery.systems import Scored, group, guess, labels, matrix, score
 from .columns import Columns
 from .corpora.table import Utterance, read_table
 from .evaluate import PROTOCOL, stress_preset, table
+from .labels import EMOTIONS
 from .origin import Baseline, Origin, read_origin, write_origin
 from .predictions import Prediction, read_predictions, write_predictions
 from .report.notes import heard_notes, notes
@@ -77,7 +78,7 @@ def run(asked: Asked, say: Callable[[str], None]) -> None:
             check_place(place)
     sounds = parse_sounds(asked.sound)
     given = [(read_origin(path), read_predictions(path)) for path in asked.predictions]
-    audio = None if asked.model is None else _open(asked, asked.model)
+    audio = None if asked.model is None else _open(asked, asked.model, say)
     origins = [*([audio.models.origin] if audio else []), *(origin for origin, _ in given)]
     labels(origins)
     preset = asked.preset or _common_preset(origins)
@@ -101,9 +102,14 @@ def run(asked: Asked, say: Callable[[str], None]) -> None:
         _write(asked, _report(asked, audio, scored, preset, sounds))
 
 
-def _open(asked: Asked, model: Path) -> _Audio:
+def _open(asked: Asked, model: Path, say: Callable[[str], None]) -> _Audio:
     fitted = read_table(asked.table) if asked.table is not None else []
-    tested = read_table(asked.test) if asked.test is not None else fitted
+    given = read_table(asked.test) if asked.test is not None else fitted
+    tested = [clip for clip in given if clip.emotion in EMOTIONS]
+    if len(tested) < len(given):
+        say(f"{len(given) - len(tested)} clips have no emotion that the model knows and are not scored\n")
+    if given and not tested:
+        raise TrainingError(f"{asked.test or asked.table}: no clip has an emotion that the model knows: give another")
     return _Audio(open_models(model, fitted, tested, asked.name), tested)
 
 

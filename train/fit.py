@@ -187,6 +187,9 @@ def data_key(training: Sequence[Utterance]) -> str:
     """A name for what a run learns from: the same recordings and labels give the same."""
     key = hashlib.sha256()
     for utterance in training:
+        given = (utterance.stress, utterance.arousal, utterance.valence, sorted(utterance.soft.items()))
+        if given != (None, None, None, []):
+            key.update(repr(given).encode())
         key.update(f"{utterance.sha256} {utterance.corpus} {utterance.emotion} {utterance.intensity}\n".encode())
     return key.hexdigest()
 

@@ -1,9 +1,9 @@
-"""Folds that keep speakers apart, and the gate that stops a run when they do not."""
+"""Folds that keep people apart, and the gate that stops a run when they do not."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edge_sser.errors import TrainingError
@@ -13,40 +13,35 @@ from .corpora.table import Utterance
 FOLDS = 6
 
 
-def assign_folds(utterances: Sequence[Utterance], folds: int = FOLDS) -> Sequence[Utterance]:
-    """Gives a corpus without folds speaker-disjoint ones, of similar size; keeps the folds it came with.
+def assign_folds(
+    utterances: Sequence[Utterance], folds: int | None = None, taken: Mapping[str, int] | None = None
+) -> Sequence[Utterance]:
+    """Gives a corpus without folds ones that keep its speakers apart; keeps the folds it came with.
 
     Args:
         utterances: of one corpus.
-        folds: how many to make at most; fewer when there are fewer speakers.
+        folds: how many to make, fewer when there are fewer speakers; None: `FOLDS`, and those that the corpus came
+            with are kept.
+        taken: fold by voice of people who are in other corpora too; they get that fold here.
 
     Raises:
         TrainingError: some utterances come with a fold and others without.
     """
     with_fold = [utterance for utterance in utterances if utterance.fold]
-    if with_fold:
+    if with_fold and folds is None:
         if len(with_fold) < len(utterances):
             bare = next(utterance for utterance in utterances if not utterance.fold)
             raise TrainingError(f"{bare.path}: it has no fold, others of {bare.corpus} have: give all or none")
         return utterances
-    clips: dict[str, int] = defaultdict(int)
-    for utterance in utterances:
-        clips[utterance.speaker] += 1
-    sizes = [0] * min(folds, len(clips))
-    fold_of: dict[str, int] = {}
-    # The largest speakers first, each into the smallest fold so far.
-    for speaker in sorted(clips, key=lambda name: (-clips[name], name)):
-        smallest = sizes.index(min(sizes))
-        fold_of[speaker] = smallest + 1
-        sizes[smallest] += clips[speaker]
-    return [replace(utterance, fold=fold_of[utterance.speaker]) for utterance in utterances]
+    fold_of = _deal(utterances, folds or FOLDS, taken or {})
+    return [replace(utterance, fold=fold_of[utterance.voice]) for utterance in utterances]
 
 
 def split(utterances: Sequence[Utterance], fold: int | None) -> tuple[list[Utterance], list[Utterance]]:
     """Training and test utterances of a fold; all and none when fold is None.
 
     Raises:
-        TrainingError: a speaker or a recording would stand on both sides.
+        TrainingError: a person, a recording or an altered copy of one would stand on both sides.
     """
     training = [utterance for utterance in utterances if utterance.fold != fold]
     test = [utterance for utterance in utterances if utterance.fold == fold]
@@ -54,22 +49,80 @@ def split(utterances: Sequence[Utterance], fold: int | None) -> tuple[list[Utter
     return training, test
 
 
-def check_disjoint(training: Iterable[Utterance], test: Iterable[Utterance]) -> None:
+def check_disjoint(training: Sequence[Utterance], test: Sequence[Utterance]) -> None:
     """The leak gate.
 
     Raises:
-        TrainingError: a speaker or a recording stands on both sides; the message names it.
+        TrainingError: a person, a recording or an altered copy of one stands on both sides; the message names it.
     """
-    speakers = {(utterance.corpus, utterance.speaker) for utterance in training}
+    if not training or not test:
+        return
+    voices = {utterance.voice: utterance for utterance in training}
     recordings = {utterance.sha256: utterance.path for utterance in training}
     for utterance in test:
-        if (utterance.corpus, utterance.speaker) in speakers:
-            raise TrainingError(
-                f"speaker {utterance.speaker} of {utterance.corpus} stands in fold {utterance.fold} and in others: "
-                "the scores would be of known voices; give each speaker one fold"
-            )
+        if utterance.voice in voices:
+            raise TrainingError(_one_voice(voices[utterance.voice], utterance))
         if utterance.sha256 in recordings:
             raise TrainingError(
                 f"{utterance.path} is the same recording as {recordings[utterance.sha256]} on the training side: "
                 "remove one"
             )
+    for one, other in straddling_twins([*training, *test], [0] * len(training) + [1] * len(test)):
+        raise TrainingError(
+            f"{other.path} is an altered copy of {one.path}, whose speaker has another name and fold: the scores would "
+            "be of known recordings; make the table again with train index --drop-twins, or give both one speaker"
+        )
+
+
+def check_folds(utterances: Sequence[Utterance]) -> None:
+    """The leak gate for all folds of a table at once, but for altered copies: see `straddling_twins`.
+
+    Raises:
+        TrainingError: a person stands in two folds.
+    """
+    seen: dict[str, Utterance] = {}
+    for utterance in utterances:
+        first = seen.setdefault(utterance.voice, utterance)
+        if first.fold != utterance.fold:
+            raise TrainingError(_one_voice(first, utterance))
+
+
+def straddling_twins(utterances: Sequence[Utterance], sides: Sequence[int]) -> list[tuple[Utterance, Utterance]]:
+    """Recordings that are altered copies of each other, under different voices and on different sides.
+
+    Args:
+        utterances: to be compared, all with all.
+        sides: of each; a fold, or training and test.
+    """
+    from .fingerprint import twins
+
+    return [(utterances[a], utterances[b]) for a, b in twins(utterances) if sides[a] != sides[b]]
+
+
+def _deal(utterances: Sequence[Utterance], folds: int, taken: Mapping[str, int]) -> Mapping[str, int]:
+    clips: dict[str, int] = defaultdict(int)
+    sex: dict[str, str] = {}
+    for utterance in utterances:
+        clips[utterance.voice] += 1
+        sex[utterance.voice] = utterance.sex
+    numbers = range(1, min(folds, len(clips)) + 1)
+    size: dict[int, int] = defaultdict(int)
+    size_of_sex: dict[tuple[int, str], int] = defaultdict(int)
+    fold_of: dict[str, int] = {}
+    # Those whose fold is taken first, then the largest speakers, each into the fold with the least of that sex so far.
+    for voice in sorted(clips, key=lambda name: (name not in taken, -clips[name], name)):
+        fold = taken.get(voice) or min(numbers, key=lambda number: (size_of_sex[number, sex[voice]], size[number]))
+        fold_of[voice] = fold
+        size[fold] += clips[voice]
+        size_of_sex[fold, sex[voice]] += clips[voice]
+    return fold_of
+
+
+def _one_voice(one: Utterance, other: Utterance) -> str:
+    who = f"speaker {other.speaker} of {other.corpus}"
+    if (one.corpus, one.speaker) != (other.corpus, other.speaker):
+        who = f"speaker {other.speaker} of {other.corpus}, who is {one.speaker} of {one.corpus},"
+    return (
+        f"{who} stands in fold {other.fold} and in fold {one.fold}: the scores would be of known voices; give each "
+        "speaker one fold, or deal them anew with train index --folds"
+    )

@@ -1,4 +1,4 @@
-"""Emotion labels, and how they are mapped to stress."""
+"""Emotion labels: what corpora say, and what the model answers with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Emotion(str, Enum):
-    """The emotions of the labelled corpora, in the order of the model's output."""
+    """The emotions that a table may name; all but the last are the model's, in the order of its output."""
 
     NEUTRAL = "neutral"
     CALM = "calm"
@@ -17,9 +17,11 @@ class Emotion(str, Enum):
     FEARFUL = "fearful"
     DISGUST = "disgust"
     SURPRISED = "surprised"
+    BORED = "bored"
 
 
-EMOTIONS = tuple(emotion.value for emotion in Emotion)
+LABELS = tuple(emotion.value for emotion in Emotion)
+EMOTIONS = tuple(label for label in LABELS if label != Emotion.BORED.value)  # one German corpus has boredom: no class
 
 # What other corpora call the same.
 SYNONYMS: Mapping[str, str] = {
@@ -27,6 +29,7 @@ SYNONYMS: Mapping[str, str] = {
     "ang": "angry",
     "fear": "fearful",
     "fea": "fearful",
+    "anxiety": "fearful",
     "happiness": "happy",
     "hap": "happy",
     "joy": "happy",
@@ -35,7 +38,9 @@ SYNONYMS: Mapping[str, str] = {
     "dis": "disgust",
     "disgusted": "disgust",
     "surprise": "surprised",
+    "pleasant surprise": "surprised",
     "ps": "surprised",
+    "boredom": "bored",
 }
 
 # Stress is high arousal with negative valence (Russell's circumplex, 1980): anger and fear. Disgust is neither, so
@@ -49,9 +54,24 @@ QUADRANT: Mapping[str, int | None] = {
     "fearful": 1,
     "disgust": None,
     "surprised": 0,
+    "bored": 0,
 }
 
-PRESETS: Mapping[str, Mapping[str, int | None]] = {"quadrant": QUADRANT}
+# Every negative emotion against the rest, as the speech-stress-from-emotion studies map them; it mixes high and low
+# arousal.
+SSSR: Mapping[str, int | None] = {
+    "neutral": 0,
+    "calm": 0,
+    "happy": 0,
+    "sad": 1,
+    "angry": 1,
+    "fearful": 1,
+    "disgust": 1,
+    "surprised": 0,
+    "bored": 0,
+}
+
+PRESETS: Mapping[str, Mapping[str, int | None]] = {"quadrant": QUADRANT, "sssr": SSSR}
 
 
 def emotion_name(label: str) -> str:
@@ -62,6 +82,6 @@ def emotion_name(label: str) -> str:
     """
     word = label.strip().lower()
     word = SYNONYMS.get(word, word)
-    if word not in EMOTIONS:
-        raise ValueError(f"unknown emotion {label!r}, expected one of {', '.join(EMOTIONS)}")
+    if word not in LABELS:
+        raise ValueError(f"unknown emotion {label!r}, expected one of {', '.join(LABELS)}")
     return word

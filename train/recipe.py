@@ -197,8 +197,8 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     version: str
-    preset: Literal["quadrant"]
-    """How emotions become stress: labels.PRESETS."""
+    preset: str
+    """How labels become stress: quadrant, sssr, arousal_valence, or a .toml file; see presets.py."""
     student: Student
     optimisation: Optimisation
     sampling: Sampling

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .corpora.table import Utterance
-from .labels import EMOTIONS, PRESETS
+from .labels import EMOTIONS
+from .presets import read_preset
 from .recipe import Losses
 from .students.student import Logits
 
@@ -20,10 +21,11 @@ class Targets:
     """Labels of utterances.
 
     Attributes:
-        emotion: int64 [n], place in EMOTIONS.
+        emotion: float32 [n, classes], share of each of EMOTIONS: 1 for the one that is named, or the raters' shares;
+            all 0 where unknown.
         allowed: bool [n, classes], the classes that the utterance's corpus has: the others are not wrong answers,
             they were never asked.
-        stress: float32 [n], 0 or 1; NaN where the preset leaves the emotion out.
+        stress: float32 [n], 0..1; NaN where the labels do not say under the preset.
         intensity: float32 [n], 0 normal, 1 strong; NaN where unknown.
     """
 
@@ -43,30 +45,43 @@ class Targets:
 
 
 def make_targets(utterances: Sequence[Utterance], preset: str) -> Targets:
-    """Labels of a table's utterances under a stress preset."""
+    """Labels of a table's utterances under a stress preset.
+
+    Raises:
+        SettingsError: there is no such preset.
+    """
     classes: dict[str, set[str]] = {}
     for utterance in utterances:
-        classes.setdefault(utterance.corpus, set()).add(utterance.emotion)
-    stress = PRESETS[preset]
+        classes.setdefault(utterance.corpus, set()).update({utterance.emotion, *utterance.soft})
+    stress = read_preset(preset)
     intensity = {"normal": 0.0, "strong": 1.0}
 
-    def known(value: int | None) -> float:
+    def known(value: float | None) -> float:
         return float("nan") if value is None else float(value)
 
     return Targets(
-        emotion=torch.tensor([EMOTIONS.index(utterance.emotion) for utterance in utterances]),
+        emotion=torch.tensor([_shares(utterance) for utterance in utterances]),
         allowed=torch.tensor([[name in classes[utterance.corpus] for name in EMOTIONS] for utterance in utterances]),
-        stress=torch.tensor([known(stress[utterance.emotion]) for utterance in utterances]),
+        stress=torch.tensor([known(stress.stress(utterance)) for utterance in utterances]),
         intensity=torch.tensor([intensity.get(utterance.intensity, float("nan")) for utterance in utterances]),
     )
+
+
+def _shares(utterance: Utterance) -> list[float]:
+    """The emotion as shares of EMOTIONS; those of raters come before what the speaker was asked to act."""
+    shares = [utterance.soft.get(name, 0.0) for name in EMOTIONS]
+    if not any(shares):
+        return [float(name == utterance.emotion) for name in EMOTIONS]
+    return [share / sum(shares) for share in shares]
 
 
 def label_losses(logits: Logits, targets: Targets, weights: Losses, label_smoothing: float) -> dict[str, Tensor]:
     """The weighted parts of the loss, each averaged over the clips whose label is known."""
     log_probability = logits.emotions.masked_fill(~targets.allowed, -1e4).log_softmax(dim=1)
-    even = targets.allowed / targets.allowed.sum(dim=1, keepdim=True)
-    goal = torch.lerp(F.one_hot(targets.emotion, len(EMOTIONS)).float(), even, label_smoothing)
-    emotion = -(goal * log_probability).sum(dim=1).mean()
+    even = targets.allowed / targets.allowed.sum(dim=1, keepdim=True).clamp(min=1)
+    goal = torch.lerp(targets.emotion, even, label_smoothing)
+    known = targets.emotion.any(dim=1)
+    emotion = -(goal * log_probability).sum(dim=1)[known].mean() if known.any() else logits.emotions.sum() * 0.0
     stress = _binary(logits.stress, targets.stress, label_smoothing)
     intensity = _binary(logits.intensity, targets.intensity, label_smoothing)
     return {

@@ -13,8 +13,9 @@ from edge_sser.errors import TrainingError
 
 from .corpora.table import Utterance
 from .dataset import FeatureStore, windows
-from .labels import EMOTIONS, PRESETS
+from .labels import EMOTIONS
 from .metrics import auroc, unweighted_accuracy
+from .presets import read_preset
 from .students.student import Student
 
 _BATCH = 256
@@ -52,14 +53,17 @@ class Validator:
     """Scores a student on the clips of the speakers kept aside, with the windows that evaluation takes."""
 
     def __init__(self, utterances: Sequence[Utterance], preset: str, store: FeatureStore) -> None:
+        utterances = [utterance for utterance in utterances if utterance.emotion in EMOTIONS]
+        if not utterances:
+            raise TrainingError("recipe: validation: no clip kept aside has an emotion: leave it out")
         parts = [windows(store[utterance]) for utterance in utterances]
         self._windows = torch.from_numpy(np.concatenate(parts))
         self._clip = torch.from_numpy(np.repeat(np.arange(len(parts)), [part.shape[0] for part in parts]))
         self._corpus = np.array([utterance.corpus for utterance in utterances])
         self._emotion = np.array([EMOTIONS.index(utterance.emotion) for utterance in utterances])
-        stress = [PRESETS[preset][utterance.emotion] for utterance in utterances]
+        stress = [read_preset(preset).stress(utterance) for utterance in utterances]
         self._judged = np.array([value is not None for value in stress])
-        self._stress = np.array([value or 0 for value in stress])
+        self._stress = np.array([int((value or 0.0) >= 0.5) for value in stress])
 
     def __call__(self, student: Student, device: torch.device) -> dict[str, float]:
         """Mean over the corpora of `ua`, the emotions' unweighted accuracy, and `auroc`, of stress; 0..1."""

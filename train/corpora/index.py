@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_sser.errors import SourceError, TrainingError
+import numpy as np
 
-from ..audio import read_audio
-from ..folds import assign_folds
+from edge_sser.errors import SourceError, TrainingError
+from edge_sser.features import log_mel
+from edge_sser.level import dbfs
+
+from ..audio import duration_s, read_audio
+from ..fingerprint import fingerprint
+from ..folds import assign_folds, check_folds, straddling_twins
+from . import besst, manifest
 from .entry import Entry
-from .manifest import read_manifest
-from .ravdess import read_ravdess
+from .known import recognise
+from .report import Finding, Kind
 from .table import Utterance
 
 SHORTEST_S = 0.25  # shorter than this is no utterance
 LONGEST_S = 60.0  # longer than this is a recording to cut, not an utterance
+SILENT_DBFS = -80.0  # below this is nothing but a converter's own noise; the faintest clip of RAVDESS is at -64
+
+_LABELS = ("emotion", "soft", "intensity", "stress", "arousal", "valence", "sex")
+_UNKNOWN: Sequence[object] = ("", None, {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How the table is put together.
+
+    Attributes:
+        folds: to be dealt anew; None keeps those of the corpora.
+        same: pairs of speakers, each CORPUS/SPEAKER, that are one person.
+        drop_twins: leave out altered copies of another fold's recordings, instead of stopping.
+    """
+
+    folds: int | None = None
+    same: Sequence[tuple[str, str]] = ()
+    drop_twins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +52,17 @@ class Index:
 
     Attributes:
         utterances: the table.
-        odd: one line for each recording left out, saying why.
+        findings: what is missing, left out or contradictory.
+        clips: how many clips each corpus has, and how many a published one should have.
     """
 
     utterances: Sequence[Utterance]
-    odd: Sequence[str]
+    findings: Sequence[Finding]
+    clips: Mapping[str, tuple[int, int | None]]
 
 
 def parse_source(text: str) -> tuple[str, Path]:
-    """Splits NAME=PATH; without a name, the corpus is called like the folder or the manifest.
+    """Splits NAME=PATH; the name is empty when none is given: the corpus is called as it is known, or by its manifest.
 
     Raises:
         TrainingError: nothing stands at the path.
@@ -42,69 +70,177 @@ def parse_source(text: str) -> tuple[str, Path]:
     name, separator, rest = text.partition("=")
     path = Path(rest if separator else text)
     if not path.exists():
-        raise TrainingError(f"corpus {path}: no such folder or manifest: give a RAVDESS folder or a .csv file")
-    return (name if separator else path.stem).lower(), path
+        raise TrainingError(f"corpus {path}: no such folder or manifest: give a corpus's folder, .csv or .parquet")
+    return (name.lower() if separator else ""), path
 
 
-def index(sources: Iterable[tuple[str, Path]], progress: Callable[[Entry], None] = lambda entry: None) -> Index:
+def index(
+    sources: Iterable[tuple[str, Path]],
+    progress: Callable[[Entry], None] = lambda entry: None,
+    plan: Plan | None = None,
+) -> Index:
     """Reads corpora, measures and hashes each recording, leaves out the odd ones, and assigns folds.
 
     Args:
-        sources: name and place of each corpus: a folder with RAVDESS's names, or a manifest.
+        sources: name (see `parse_source`) and place of each corpus: a folder as it is unpacked, or a manifest.
         progress: called before each recording is read.
+        plan: how the table is put together.
 
     Raises:
-        TrainingError: a corpus cannot be used, or two have the same name.
+        TrainingError: a corpus cannot be used, two have the same name, a person stands in two folds, or an altered
+            copy of a recording does.
     """
+    plan = plan or Plan()
     table: list[Utterance] = []
-    odd: list[str] = []
-    names: set[str] = set()
-    seen: dict[str, Path] = {}
-    for corpus, place in sources:
-        if corpus in names:
+    findings: list[Finding] = []
+    clips: dict[str, tuple[int, int | None]] = {}
+    for name, place in sources:
+        corpus, entries, published = _read(name, place, findings)
+        if corpus in clips:
             raise TrainingError(f"corpus {corpus} is given twice: name them NAME=PATH")
-        names.add(corpus)
-        found: list[Utterance] = []
-        for entry in read_ravdess(place) if place.is_dir() else read_manifest(place):
+        clips[corpus] = len(entries), published
+        found = []
+        for entry in entries:
             progress(entry)
-            utterance = _measure(corpus, entry, seen, odd)
-            if utterance is not None:
-                found.append(utterance)
+            measured = _measure(corpus, entry)
+            if isinstance(measured, Finding):
+                findings.append(measured)
+            else:
+                found.append(measured)
         if not found:
-            raise TrainingError(
-                f"corpus {place}: none of its recordings can be used: {odd[-1] if odd else 'it is empty'}"
-            )
-        table.extend(assign_folds(found))
-    return Index(table, odd)
+            last = findings[-1].text if findings else "it is empty"
+            raise TrainingError(f"corpus {place}: none of its recordings can be used: {last}")
+        table += found
+    table = _without_doubles(table, findings)
+    table = _with_folds(_with_persons(table, plan.same), plan.folds)
+    check_folds(table)
+    return Index(_without_twins(table, findings, plan.drop_twins), findings, clips)
 
 
-def _measure(corpus: str, entry: Entry, seen: dict[str, Path], odd: list[str]) -> Utterance | None:
+def _read(name: str, place: Path, findings: list[Finding]) -> tuple[str, Sequence[Entry], int | None]:
+    """Name, clips, and the published number of clips."""
+    place = place.absolute()  # the table is read from other folders
+    if not place.is_dir():
+        if place.suffix.lower() not in manifest.SUFFIXES:
+            raise TrainingError(f"corpus {place}: expected a folder, or a manifest that ends in .csv or .parquet")
+        return name or place.stem.lower(), list(manifest.read_manifest(place)), None
+    if besst.lists(place):
+        return name or besst.NAME, list(besst.read_besst(place)), None
+    corpus = recognise(name, place)
+    own: list[Finding] = []
+    entries = corpus.read(place, own)
+    findings += [replace(finding, corpus=name or corpus.name) for finding in own]
+    return name or corpus.name, entries, corpus.clips
+
+
+def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
+    place = entry.place
+
+    def odd(text: str) -> Finding:
+        return Finding(Kind.ODD, corpus, text)
+
     try:
-        samples = read_audio(entry.path)
+        # What a file says of itself is asked first: an hour of audio is not decoded to be refused.
+        seconds = duration_s(place)
+        if seconds <= LONGEST_S:
+            samples = read_audio(place)
+            seconds = samples.size / 16_000
     except SourceError as error:
-        odd.append(str(error))
-        return None
-    duration = samples.size / 16_000
-    if not SHORTEST_S <= duration <= LONGEST_S:
-        odd.append(f"{entry.path}: {duration:.2f} s long, expected {SHORTEST_S} to {LONGEST_S} s: left out")
-        return None
+        return odd(str(error))
+    if not SHORTEST_S <= seconds <= LONGEST_S:
+        return odd(f"{place}: {seconds:.2f} s long, expected {SHORTEST_S:g} to {LONGEST_S:g} s")
+    level = dbfs(float(np.mean(samples.astype(np.float64) ** 2)))
     coded = (samples.clip(-1.0, 1.0) * 32767.0).round().astype("<i2")
-    if not coded.any():
-        odd.append(f"{entry.path}: nothing but digital silence: left out")
-        return None
-    digest = hashlib.sha256(coded.tobytes()).hexdigest()
-    if digest in seen:
-        odd.append(f"{entry.path}: the same recording as {seen[digest]}: left out")
-        return None
-    seen[digest] = entry.path
+    if level < SILENT_DBFS or not coded.any():
+        return odd(f"{place}: silent ({level:.0f} dBFS)")
     return Utterance(
-        path=str(entry.path),
+        path=place,
         corpus=corpus,
         speaker=entry.speaker,
         sex=entry.sex,
         emotion=entry.emotion,
+        soft=entry.soft,
         intensity=entry.intensity,
+        stress=entry.stress,
+        arousal=entry.arousal,
+        valence=entry.valence,
         fold=entry.fold,
-        duration_s=round(duration, 4),
-        sha256=digest,
+        duration_s=round(seconds, 4),
+        level_dbfs=round(level, 2),
+        sha256=hashlib.sha256(coded.tobytes()).hexdigest(),
+        fingerprint=fingerprint(log_mel(samples)),
     )
+
+
+def _without_doubles(table: Sequence[Utterance], findings: list[Finding]) -> list[Utterance]:
+    """Keeps the first of recordings that are the same, and none when their labels differ."""
+    groups: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in table:
+        groups[utterance.sha256].append(utterance)
+    kept = []
+    for group in groups.values():
+        first, *others = group
+        odd_one = next((other for other in others if _contradict(first, other)), None)
+        if odd_one is not None:
+            text = f"{odd_one.path} is the same recording as {first.path}, with other labels: neither is used"
+            findings.append(Finding(Kind.CONTRADICTORY, odd_one.corpus, text))
+            continue
+        kept.append(first)
+        for other in others:
+            text = f"{other.path}: the same recording as {first.path}"
+            if other.corpus != first.corpus:
+                pair = f"{first.corpus}/{first.speaker}={other.corpus}/{other.speaker}"
+                text += f"; if the speaker is one person, say so: --same-person {pair}"
+            findings.append(Finding(Kind.DOUBLE, other.corpus, text))
+    order = {utterance.path: place for place, utterance in enumerate(table)}
+    return sorted(kept, key=lambda utterance: order[utterance.path])
+
+
+def _contradict(one: Utterance, other: Utterance) -> bool:
+    """Whether two descriptions of one recording cannot both be true; what one does not say is no contradiction."""
+    if one.corpus == other.corpus and one.speaker != other.speaker:
+        return True
+    pairs = [(getattr(one, name), getattr(other, name)) for name in _LABELS]
+    return any(a not in _UNKNOWN and b not in _UNKNOWN and a != b for a, b in pairs)
+
+
+def _with_persons(table: Sequence[Utterance], same: Sequence[tuple[str, str]]) -> list[Utterance]:
+    person: dict[str, str] = {}
+    voices = {utterance.voice for utterance in table}
+    for pair in same:
+        for voice in pair:
+            if voice not in voices:
+                raise TrainingError(f"--same-person {'='.join(pair)}: no clip is by {voice}, expected CORPUS/SPEAKER")
+        one, other = (person.get(voice, voice) for voice in pair)
+        person |= {voice: one for voice, name in person.items() if name == other}
+        person |= {pair[0]: one, pair[1]: one}
+    return [replace(utterance, person=person.get(utterance.voice, "")) for utterance in table]
+
+
+def _with_folds(table: Sequence[Utterance], folds: int | None) -> list[Utterance]:
+    out: list[Utterance] = []
+    taken: dict[str, int] = {}
+    for corpus in dict.fromkeys(utterance.corpus for utterance in table):
+        own = assign_folds([utterance for utterance in table if utterance.corpus == corpus], folds, taken)
+        taken |= {utterance.person: utterance.fold for utterance in own if utterance.person}
+        out += own
+    return out
+
+
+def _without_twins(table: Sequence[Utterance], findings: list[Finding], drop: bool) -> Sequence[Utterance]:
+    pairs = straddling_twins(table, [utterance.fold for utterance in table])
+    if not pairs:
+        return table
+    if not drop:
+        one, other = pairs[0]
+        more = f", and {len(pairs) - 1} more pairs" if len(pairs) > 1 else ""
+        raise TrainingError(
+            f"{other.path} is an altered copy of {one.path} under another speaker and fold{more}: give both the same "
+            "speaker, or leave such copies out with --drop-twins"
+        )
+    dropped = {}
+    for one, other in pairs:
+        if one.path not in dropped:
+            dropped[other.path] = Finding(Kind.TWIN, other.corpus, f"{other.path} is an altered copy of {one.path}")
+    findings += dropped.values()
+    return [utterance for utterance in table if utterance.path not in dropped]

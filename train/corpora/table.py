@@ -1,76 +1,176 @@
-"""The table of utterances that every reader fills and everything else reads."""
+"""The table of utterances that every reader fills and everything else reads: Parquet, or CSV by its name."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge_sser.errors import TrainingError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """One labelled recording.
+    """One recording and what is known of it.
 
     Attributes:
-        path: of the audio file.
+        path: of the audio file; `#t=1.500,4.250` behind it means that part of it, seconds (W3C media fragment).
         corpus: where it comes from.
         speaker: who speaks; unique within the corpus.
+        person: who that is across corpora; empty where nobody said that two speakers are one person.
         sex: F, M or empty when unknown.
-        emotion: one of labels.EMOTIONS.
-        intensity: normal, strong, or empty when unknown.
-        fold: from 1; speakers never stand in two folds of a corpus. 0 until assigned.
+        emotion: one of labels.LABELS, or empty when unknown.
+        soft: share of raters by emotion, summing to 1; empty when nobody was asked.
+        intensity: low, normal, strong, or empty when unknown.
+        stress: 0..1, where the corpus gives it.
+        arousal: 0..1, where the corpus gives it.
+        valence: 0 (negative) to 1 (positive), where the corpus gives it.
+        fold: from 1; persons never stand in two folds. 0 until assigned.
         duration_s: seconds.
+        level_dbfs: of the whole clip, dB re full scale as edge_sser.level has it.
         sha256: of the decoded samples as 16-bit PCM, so that a copy in another container is found.
+        fingerprint: that an altered copy shares, see fingerprint.py; empty in tables of older versions.
     """
 
     path: str
     corpus: str
     speaker: str
+    person: str = ""
     sex: str
     emotion: str
+    soft: Mapping[str, float] = field(default_factory=dict)
     intensity: str
+    stress: float | None = None
+    arousal: float | None = None
+    valence: float | None = None
     fold: int
     duration_s: float
+    level_dbfs: float | None = None
     sha256: str
+    fingerprint: bytes = b""
+
+    @property
+    def voice(self) -> str:
+        """Who speaks, across corpora: the person, or the speaker of this corpus."""
+        return self.person or f"{self.corpus}/{self.speaker}"
 
 
-COLUMNS = tuple(field.name for field in fields(Utterance))
+COLUMNS = tuple(column.name for column in fields(Utterance))
+_REQUIRED = tuple(
+    column.name for column in fields(Utterance) if column.default is MISSING and column.default_factory is MISSING
+)
+_NUMBERS = ("stress", "arousal", "valence", "level_dbfs", "duration_s")
+_HOW = "make it with edge-sser train index"
 
 
 def write_table(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Writes the table as CSV, aside and then in place."""
+    """Writes the table, aside and then in place: as CSV when the name ends in .csv, else as Parquet.
+
+    Raises:
+        TrainingError: the file cannot be written.
+    """
     aside = path.with_name(path.name + ".part")
-    with aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(utterance) for utterance in utterances)
-    aside.replace(path)
+    rows = [asdict(utterance) for utterance in utterances]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".csv":
+            _write_csv(aside, rows)
+        else:
+            import pyarrow
+            from pyarrow import parquet
+
+            parquet.write_table(pyarrow.Table.from_pylist(rows, _schema()), aside, compression="zstd")
+        aside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise TrainingError(f"table {path}: cannot be written ({error.strerror or error}): choose another") from None
 
 
 def read_table(path: Path) -> Sequence[Utterance]:
-    """Reads a table written by `write_table`.
+    """Reads a table written by `write_table`, also one of an older version that had fewer columns.
 
     Raises:
         TrainingError: the file is missing, or not such a table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise TrainingError(
-                    f"table {path}: expected the columns {', '.join(COLUMNS)}: make it with train index"
-                )
-            rows = [
-                Utterance(
-                    **{**row, "fold": int(row["fold"]), "duration_s": float(row["duration_s"])}  # type: ignore[arg-type]
-                )
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise TrainingError(f"table {path}: {error}: make it with edge-sser train index") from None
-    if not rows:
-        raise TrainingError(f"table {path}: it holds no utterance: make it with edge-sser train index")
+        rows = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+        utterances = [_utterance(path, row) for row in rows]
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrainingError(f"table {path}: {reason}: {_HOW}") from None
+    if not utterances:
+        raise TrainingError(f"table {path}: it holds no utterance: {_HOW}")
+    return utterances
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow
+
+    types = {name: pyarrow.float64() for name in _NUMBERS}
+    types |= {"fold": pyarrow.int32(), "fingerprint": pyarrow.binary()}
+    types["soft"] = pyarrow.map_(pyarrow.string(), pyarrow.float64())
+    return pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in COLUMNS])
+
+
+def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            soft = json.dumps(row["soft"]) if row["soft"] else ""
+            writer.writerow({**row, "soft": soft, "fingerprint": row["fingerprint"].hex()})
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        _check_columns(path, reader.fieldnames or ())
+        rows: list[dict[str, Any]] = []
+        for row in reader:
+            values: dict[str, Any] = dict(row)
+            for name in _NUMBERS:
+                values[name] = float(row[name]) if row.get(name) else None
+            values["fold"] = int(row["fold"])
+            values["soft"] = json.loads(row["soft"]) if row.get("soft") else {}
+            values["fingerprint"] = bytes.fromhex(row.get("fingerprint") or "")
+            rows.append(values)
     return rows
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    # A file object of ours, so that a missing file and a damaged one raise what they do elsewhere.
+    with path.open("rb") as file:
+        try:
+            table = parquet.read_table(file)
+        except pyarrow.ArrowException as error:
+            raise ValueError(f"not Parquet ({str(error).splitlines()[0]})") from None
+    _check_columns(path, table.column_names)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows:
+        row["soft"] = dict(row.get("soft") or {})
+    return rows
+
+
+def _check_columns(path: Path, found: Sequence[str]) -> None:
+    if set(_REQUIRED) - set(found) or set(found) - set(COLUMNS):
+        raise TrainingError(f"table {path}: expected the columns {', '.join(COLUMNS)}: {_HOW}")
+
+
+def _utterance(path: Path, row: dict[str, Any]) -> Utterance:
+    utterance = Utterance(**row)
+    shares = (utterance.stress, utterance.arousal, utterance.valence, *utterance.soft.values())
+    if any(share is not None and not (math.isfinite(share) and 0.0 <= share <= 1.0) for share in shares):
+        raise TrainingError(f"table {path}: {utterance.path}: a label is not within 0..1: {_HOW}")
+    return utterance

@@ -1,0 +1,121 @@
+"""`edge-sser train index` and `explore`: from recordings to a table, and what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_sser.errors import TrainingError, UsageError, missing_extra
+
+if TYPE_CHECKING:
+    from .corpora.index import Index
+
+
+def index(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Corpora, each [NAME=]PATH: a folder with RAVDESS, CREMA-D, TESS, SAVEE, EMO-DB or BESST as it is "
+            "unpacked, or a manifest (.csv or .parquet)."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Table to write: .parquet or .csv. What is odd goes beside it: .report.txt.")
+    ],
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Deal every corpus's speakers into so many folds, not its own."),
+    ] = None,
+    same_person: Annotated[
+        list[str] | None,
+        typer.Option(help="CORPUS/SPEAKER=CORPUS/SPEAKER: two speakers who are one person; may be repeated."),
+    ] = None,
+    drop_twins: Annotated[
+        bool, typer.Option("--drop-twins", help="Leave out altered copies of another fold's recordings, do not stop.")
+    ] = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Stop when a published corpus is not all there.")
+    ] = False,
+) -> None:
+    """Reads corpora into one table, and says what is missing, odd, double or contradictory."""
+    for package in ("soundfile", "scipy", "tqdm", *(() if out.suffix.lower() == ".csv" else ("pyarrow",))):
+        _need(package, "train", "Training")
+    from tqdm import tqdm
+
+    from .corpora.index import Plan, parse_source
+    from .corpora.index import index as make_index
+    from .corpora.report import Kind, shown
+    from .corpora.table import write_table
+
+    plan = Plan(folds=folds, same=[_pair(text) for text in same_person or ()], drop_twins=drop_twins)
+    with tqdm(unit=" recordings", desc="index") as bar:
+        found = make_index([parse_source(source) for source in sources], lambda entry: bar.update() and None, plan)
+    for line in shown(found.findings):
+        typer.echo(line, err=True)
+    missing = [finding for finding in found.findings if finding.kind is Kind.MISSING]
+    if complete and missing:
+        raise TrainingError(f"{missing[0].corpus}: {missing[0].text}: fetch the rest, or leave out --complete")
+    write_table(out, found.utterances)
+    summary = list(_summary(found))
+    report = out.with_suffix(".report.txt")
+    report.write_text("\n".join([*summary, *map(str, found.findings)]) + "\n", encoding="utf-8")
+    if found.findings:
+        typer.echo(f"{len(found.findings)} findings in full: {report}", err=True)
+    typer.echo("\n".join(summary))
+
+
+def explore(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures (PNG).")],
+    table: Annotated[Path | None, typer.Argument(help="Table of utterances, from `train index`.")] = None,
+    clip: Annotated[Path | None, typer.Option(help="Also draw this recording.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="How labels become stress: quadrant, sssr, arousal_valence or a .toml file.")
+    ] = "quadrant",
+) -> None:
+    """Draws a table: emotions, durations, levels, speakers; and for a recording its spectrograms."""
+    if table is None and clip is None:
+        raise UsageError("give a table of utterances, --clip RECORDING, or both")
+    for package, extra in (("scipy", "train"), ("matplotlib", "plot")):
+        _need(package, extra, "train explore")
+    from .corpora.table import read_table
+    from .explore import draw_table
+    from .explore_clip import draw_clip
+    from .presets import read_preset
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be made ({error.strerror or error}): choose another folder") from None
+    if table is not None:
+        for path in draw_table(read_table(table), read_preset(preset), out):
+            typer.echo(path)
+    if clip is not None:
+        typer.echo(draw_clip(clip, out))
+
+
+def _summary(found: Index) -> Sequence[str]:
+    lines = []
+    for corpus, (clips, published) in found.clips.items():
+        rows = [utterance for utterance in found.utterances if utterance.corpus == corpus]
+        of_published = f" of {published}" if published else ""
+        lines.append(
+            f"{corpus}: {clips}{of_published} clips; {len(rows)} utterances, {len({row.speaker for row in rows})} "
+            f"speakers, {len({row.fold for row in rows})} folds, {sum(row.duration_s for row in rows) / 3600:.2f} h"
+        )
+    return lines
+
+
+def _pair(text: str) -> tuple[str, str]:
+    one, _, other = text.partition("=")
+    if "/" not in one or "/" not in other:
+        raise UsageError(f"--same-person {text}: expected CORPUS/SPEAKER=CORPUS/SPEAKER")
+    return one, other
+
+
+def _need(package: str, extra: str, purpose: str) -> None:
+    if find_spec(package) is None:
+        raise missing_extra(package, extra, purpose)

@@ -1,0 +1,100 @@
+"""A published corpus: how it names its files, and what of it there should be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .entry import AUDIO_SUFFIXES, Entry
+from .report import Finding, Kind
+
+NAMED = 8  # of a long list, the first so many are written out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """What is known of a corpus before anything is read.
+
+    Attributes:
+        name: as in NAME=PATH, and in the table.
+        title: as its makers write it.
+        example: of a file name.
+        obtain: what to unpack, for the message to someone who has something else.
+        entry: what a file's name says; None when it is not named as this corpus names its clips.
+        emotions: number of clips by emotion, as published.
+        speakers: as published.
+        clip_names: all clips, where the names follow from a rule; given those found.
+        tables: adds what tables beside the audio say; returns the entries, and a line for each table that is not there.
+    """
+
+    name: str
+    title: str
+    example: str
+    obtain: str
+    entry: Callable[[Path], Entry | None]
+    emotions: Mapping[str, int]
+    speakers: Sequence[str]
+    clip_names: Callable[[Sequence[str]], Sequence[str]] | None = None
+    tables: Callable[[Path, Sequence[Entry]], tuple[Sequence[Entry], Sequence[str]]] | None = None
+
+    @property
+    def clips(self) -> int:
+        """How many there are, as published."""
+        return sum(self.emotions.values())
+
+    def read(self, folder: Path, findings: list[Finding]) -> Sequence[Entry]:
+        """The clips below a folder, each once, and what is missing, double or beyond the published counts."""
+        by_clip: dict[str, Entry] = {}
+        copies = []
+        for path in audio_files(folder):
+            entry = self.entry(path)
+            if entry is None:
+                continue
+            first = by_clip.setdefault(entry.clip, replace(entry, path=path))
+            if first.path != path:
+                copies.append((path, first.path))
+        if copies:
+            copy, first_path = copies[0]
+            text = f"{len(copies)} further files have the name of a clip already read, the first {copy} as {first_path}"
+            findings.append(Finding(Kind.DOUBLE, self.name, text))
+        entries: Sequence[Entry] = [by_clip[clip] for clip in sorted(by_clip)]
+        findings += [Finding(Kind.MISSING, self.name, text) for text in self._missing(entries)]
+        if len(entries) > self.clips:
+            text = f"{len(entries)} clips, more than the published {self.clips}: is there another corpus in the folder?"
+            findings.append(Finding(Kind.ODD, self.name, text))
+        if self.tables is not None and entries:
+            entries, absent = self.tables(folder, entries)
+            findings += [Finding(Kind.MISSING, self.name, text) for text in absent]
+        return entries
+
+    def _missing(self, entries: Sequence[Entry]) -> list[str]:
+        found = Counter(entry.emotion for entry in entries)
+        lines = []
+        absent = sorted(set(self.speakers) - {entry.speaker for entry in entries})
+        if absent:
+            lines.append(f"no clip of {len(absent)} of {len(self.speakers)} speakers: {_some(absent)}")
+        if self.clip_names is not None:
+            names = {entry.clip for entry in entries}
+            lost = sorted(set(self.clip_names(sorted(names))) - names)
+            if lost:
+                lines.append(f"{len(lost)} clips are not there: {_some(lost)}")
+        else:
+            short = [f"{count - found[name]} of {count} {name}" for name, count in self.emotions.items()]
+            short = [text for text, name in zip(short, self.emotions, strict=True) if found[name] < self.emotions[name]]
+            if short:
+                lines.append(f"clips are not there: {', '.join(short)}")
+        return lines
+
+
+def audio_files(folder: Path) -> Sequence[Path]:
+    """Audio files below a folder, those of the better containers first, hidden ones left out."""
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
+    visible = [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts[-4:])]
+    return sorted(visible, key=lambda path: (AUDIO_SUFFIXES.index(path.suffix.lower()), path))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,59 @@
+"""The published corpora that can be read as they are unpacked, and how a folder is told to be one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_sser.errors import TrainingError
+
+from .corpus import Corpus, audio_files
+from .crema_d import CREMA_D
+from .emo_db import EMO_DB
+from .ravdess import RAVDESS
+from .savee import SAVEE
+from .tess import TESS
+
+KNOWN: Sequence[Corpus] = (RAVDESS, CREMA_D, TESS, SAVEE, EMO_DB)
+
+_ARCHIVES = (".zip", ".gz", ".tgz", ".7z", ".rar")
+
+
+def recognise(name: str, folder: Path) -> Corpus:
+    """The corpus that a folder holds.
+
+    Args:
+        name: given by the user; when it is a known corpus's, the folder must hold that one.
+        folder: searched with all that is below it.
+
+    Raises:
+        TrainingError: the folder holds no corpus that is known, or another one.
+    """
+    paths = audio_files(folder)
+    matches = {corpus.name: sum(corpus.entry(path) is not None for path in paths) for corpus in KNOWN}
+    likeliest = max(KNOWN, key=lambda corpus: matches[corpus.name])
+    named = next((corpus for corpus in KNOWN if _plain(corpus.name) == _plain(name)), None)
+    wanted = named or likeliest
+    if matches[wanted.name]:
+        return wanted
+    if not paths:
+        archives = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ARCHIVES)
+        what = f"only {archives[0].name}: unpack it there" if archives else f"no audio file: {_obtain(wanted, named)}"
+        raise TrainingError(f"corpus {folder}: it holds {what}")
+    if matches[likeliest.name]:
+        raise TrainingError(
+            f"corpus {folder}: no file is named like {wanted.title} ({wanted.example}), but {matches[likeliest.name]} "
+            f"like {likeliest.title}: give it as {likeliest.name}={folder}"
+        )
+    examples = wanted.example if named else ", ".join(corpus.example for corpus in KNOWN)
+    raise TrainingError(
+        f"corpus {folder}: none of its {len(paths)} audio files is named like {examples}: {_obtain(wanted, named)}"
+    )
+
+
+def _obtain(wanted: Corpus, named: Corpus | None) -> str:
+    return f"{wanted.obtain} there" if named else "give a folder of a known corpus, or a manifest"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
