@@ -45,13 +45,13 @@ def test_a_sound_server_that_dies_is_missing_and_heard_again_when_it_is_back(sta
 
 
 @pytest.mark.mic
-def test_without_its_microphone_it_does_not_start(start, virtual_microphone):
+def test_without_its_microphone_it_says_so_and_does_not_start(start, virtual_microphone):
     virtual_microphone.kill()
     daemon = start()
     assert daemon.wait() == 1
     (line,) = daemon.log
     assert line.startswith("edge-sser: error: no microphone was found")
-    assert daemon.lines == []
+    assert [event.get("state") for event in daemon.all_events] == ["online", "missing", "stopped"]
 
 
 @pytest.mark.mic
