@@ -100,7 +100,6 @@ class MqttSink(Sink):
         self._commands_lock = threading.Lock()
         self._greet_again_at = 0.0  # monotonic seconds
         self._readings_dropped = 0
-        self._latest_health: dict[str, Message] = {}  # retained, for a broker that has forgotten it
         self._failure: Exception | None = None
         self._closed = False
         self._announcement = f"{settings.discovery_prefix}/status"  # where Home Assistant says that it has started
@@ -143,9 +142,7 @@ class MqttSink(Sink):
         elif isinstance(event, Episode):
             self._courier.keep(Record(self._topics.episode(event.source), payload, retain=False))
         elif isinstance(event, Health):
-            topic = self._topics.health(event.source)
-            self._latest_health[topic] = Message(topic=topic, payload=payload, qos=1, retain=True)
-            self._courier.keep(Record(topic, payload, retain=True))
+            self._courier.keep(Record(self._topics.health(event.source), payload, retain=True))
         else:
             self._status = event
             self._link.send(Message(topic=self._topics.status, payload=payload, qos=1, retain=True))
@@ -190,8 +187,6 @@ class MqttSink(Sink):
 
     def _greeting(self) -> list[Message]:
         messages = [self._status_message(self._status.state), self._listen_message()]
-        if self._courier.report.outbox_depth == 0:  # else the newest is on its way, behind older ones
-            messages += self._latest_health.copy().values()
         if self._settings.discovery:
             prefix = self._settings.discovery_prefix
             messages.append(discovery_message(self._topics, self._sources, self._status, prefix=prefix))

@@ -159,6 +159,9 @@ class Outbox:
             self.lost += len(self._memory)
             log.error("outbox %s: %s; %d events were lost with it", self._path, self.fault, len(self._memory))
             self._memory = []
+        self._release()
+
+    def _release(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -207,7 +210,7 @@ class Outbox:
 
     def _open(self) -> None:
         depth = self._file.depth if self._file is not None else 0
-        self.close()
+        self._release()
         if self._damage is not None:
             self._set_aside(self._damage, depth)
         try:
