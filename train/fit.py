@@ -120,7 +120,8 @@ class StudentTask(Task):
     ) -> None:
         super().__init__()
         self.device = device
-        self.net = make_student(recipe, len(EMOTIONS))
+        # Channels last: in bfloat16 a step takes two thirds of the time, on one thread.
+        self.net = make_student(recipe, len(EMOTIONS)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._recipe = recipe
         self._world = world
         share_batch_norm(self.net, world)

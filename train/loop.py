@@ -285,8 +285,9 @@ def low_precision(settings: Optimisation, device: torch.device) -> bool:
     """Whether to multiply in bfloat16."""
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
-    # Without matrix units for it, bfloat16 is slower than float32.
-    return device.type == "cuda" or "amx_bf16" in Path("/proc/cpuinfo").read_text("utf-8")
+    # A processor that must take bfloat16 apart first is slower with it than with float32.
+    flags = Path("/proc/cpuinfo").read_text("utf-8").split()
+    return device.type == "cuda" or "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 def _diverged(what: str, value: float, where: str) -> TrainingError:

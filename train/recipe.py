@@ -70,7 +70,7 @@ class Optimisation(Section):
     clip_gradient: Positive
     """Largest norm of a step's gradient."""
     precision: Literal["auto", "float32", "bfloat16"]
-    """auto: bfloat16 where the processor multiplies it in hardware (AMX, CUDA), else float32."""
+    """auto: bfloat16 where the processor multiplies it in hardware (AMX, AVX-512 BF16, CUDA), else float32."""
 
 
 class Sampling(Section):
