@@ -18,6 +18,7 @@ from edge_sser.features import FEATURES, LogMel, hertz_to_mel, mel_to_hertz
 from .recipe import Augmentation
 
 _SILENT_DB = -120.0
+_LOUD_DB = 20.0  # below a window's loudest value: hardly anything but speech in a clip of speech
 
 
 class Augmenter:
@@ -55,7 +56,7 @@ class Augmenter:
         settings = self.settings
         draw = _Draw(len(clips), generator, rows)
         clips = clips if rows is None else [clips[row] for row in rows.tolist()]
-        power = _power(self._crop(clips, draw))
+        power = _power(self._piece(self._crop(clips, draw), draw))
         power = self._reverberate(power, draw)
         power = power * _power(self._equaliser(draw))
         power = self._add_noise(power, draw)
@@ -88,6 +89,21 @@ class Augmenter:
         outside = (place < 0) | (place > lengths[:, None] - 1)
         window[outside & ~loop[:, None]] = _SILENT_DB
         return self._shift_bands(window, speed)
+
+    def _piece(self, window: Tensor, draw: _Draw) -> Tensor:
+        """Of some windows only a piece is left, with something loud in its middle half; the rest is for the noise."""
+        settings = self.settings
+        if not settings.piece:
+            return window
+        level = window.amax(dim=2)
+        loud = (level > level.amax(dim=1, keepdim=True) - _LOUD_DB).cumsum(dim=1)
+        middle = (loud <= (draw.uniform() * loud[:, -1]).floor()[:, None]).sum(dim=1)  # a loud frame, each as likely
+        length = draw.uniform(*settings.piece_s) * (FEATURES.sample_rate / FEATURES.hop_samples)
+        first = middle - (0.25 + 0.5 * draw.uniform()) * length
+        frame = torch.arange(self.frames)
+        inside = (frame >= first[:, None]) & (frame < (first + length)[:, None])
+        hidden = draw.chance(settings.piece)[:, None] & ~inside
+        return window.masked_fill(hidden[:, :, None], _SILENT_DB)
 
     def _shift_bands(self, window: Tensor, speed: Tensor) -> Tensor:
         """Band b of a clip played `speed` times as fast holds what stood at its frequency divided by speed."""

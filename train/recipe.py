@@ -133,6 +133,10 @@ class Augmentation(Section):
     """A crop may reach this far beyond its clip's ends."""
     loop: Share
     """How often a clip shorter than a window is repeated; otherwise it is placed in noise."""
+    piece: Share = 0.0
+    """How often only a piece of the window's speech is heard, and noise in place of the rest."""
+    piece_s: tuple[Positive, Positive] = (0.5, 3.0)
+    """Length of such a piece."""
     warp: Share
     """How often speed and time are changed; the other windows keep their frames as they were."""
     speed: Share

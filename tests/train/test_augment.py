@@ -104,3 +104,15 @@ def test_digital_silence_in_a_clip_reaches_the_net_as_faint_noise() -> None:
     for seed in range(20):
         deviation = make(whole, generator(seed)).std(dim=2)
         assert float(deviation.min()) > 0.2  # dB over the bands of any frame; the floor would give 0
+
+
+def test_a_piece_of_speech_is_as_long_as_asked_for_and_holds_something_loud() -> None:
+    whole = clips(32)
+    out = augmenter(piece=1.0, piece_s=(0.5, 1.5))(whole, generator())
+    for window, clip in zip(out, whole, strict=True):
+        left = (window > -100).any(dim=1).nonzero().squeeze(1)
+        assert left.numel() == left[-1] - left[0] + 1, "it is in one piece"
+        assert 0.25 * 100 - 1 <= left.numel() <= 1.5 * 100, "what lies outside the window is cut off"
+        assert window.max() > clip.max() - 20.5
+    lengths = [(window > -100).any(dim=1).sum().item() for window in out]
+    assert max(lengths) - min(lengths) > 50
