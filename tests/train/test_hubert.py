@@ -155,6 +155,22 @@ def test_a_tiny_hubert_learns_and_a_student_taught_by_it_alone_agrees_about_stra
     assert auroc(angry(test), np.array([item.stress for item in found])) > 0.95
 
 
+def test_a_head_learns_from_kept_hidden_states_in_either_precision(
+    weights: Path, rows: Sequence[Utterance], tmp_path: Path
+) -> None:
+    training = split(rows, 1)[0]
+    encoder = load_encoder(str(weights))
+    store = HiddenStore(encoder, training, tmp_path / "states", torch.device("cpu"))
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        epochs: list[Epoch] = []
+        plan = recipe(weights, "head", epochs=2, clips_per_epoch=64, precision=precision)
+        fit_hubert(training, plan, encoder, store, tmp_path / precision, epochs.append)
+        losses.append([epoch.loss for epoch in epochs])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] != losses[1]
+
+
 def test_an_interrupted_teacher_ends_with_the_same_bits(
     weights: Path, rows: Sequence[Utterance], tmp_path: Path
 ) -> None:

@@ -184,7 +184,8 @@ class _HubertTask(Task):
         if self._store is None:
             return _piece(self._sound[place], chance)
         states = self._store[self._training[place]]
-        return torch.from_numpy(np.array(states[int(chance * states.shape[0])]))
+        # On a CPU, autocast to bfloat16 refuses the float16 that they are kept as.
+        return torch.from_numpy(states[int(chance * states.shape[0])].astype(np.float32))
 
     def rate(self, name: str) -> float:
         return self._recipe.encoder.rate_share if name.startswith("net.encoder.") else 1.0
