@@ -58,7 +58,8 @@ def same_weights(one: Path, two: Path) -> bool:
 
 
 def command(*arguments: str | Path, processes: int = 0) -> list[str]:
-    start = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes else []
+    # Standalone: they meet at a port that is free, not at the one that every such run on a machine would take.
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes else []
     return [sys.executable, *start, "-m", "edge_sser.cli", "train", "fit", *map(str, arguments)]
 
 
@@ -206,7 +207,9 @@ def test_two_processes_give_what_one_gives(
 ) -> None:
     """With batch norm, dropout, mixup, a teacher and validation, so that each of them is shared out rightly.
 
-    Up to rounding, which Adam makes large where a gradient is all but zero: so what the students say is compared.
+    Up to rounding: in one process torch's batch norm sums channels-last images one after another, to 5e-6, and Adam
+    makes that large where a gradient is all but zero. So what the students say is compared closely, and the losses,
+    which differ by far more when something is not shared out, less so.
     """
     training, test = split(rows, 1)
     member = fit(training, changed(toy_recipe, optimisation={"epochs": 1}), store, tmp_path / "member")
@@ -230,7 +233,7 @@ def test_two_processes_give_what_one_gives(
         said = [item.stress for item in predict(student, test)]
         found.append((said, [epoch["parts"] for epoch in header["history"]]))
     (one, one_history), (two, two_history) = found
-    assert one == pytest.approx(two, abs=1e-3)
+    assert one == pytest.approx(two, abs=2e-4)
     assert set(one_history[0]) == {"emotion", "stress", "intensity", "taught emotion", "similarity"}
     for first, second in zip(one_history, two_history, strict=True):
-        assert first == pytest.approx(second, rel=5e-3)
+        assert first == pytest.approx(second, rel=5e-3, abs=5e-4)
