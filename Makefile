@@ -5,7 +5,7 @@
 #
 # PYTHON=python3.12        the Python to make the virtual environments with
 # TORCH_INDEX=URL          where to take torch from: https://download.pytorch.org/whl/cpu spares gigabytes of CUDA
-# PYTEST="-k monitor"      arguments for pytest
+# PYTEST="-k monitor"      arguments for pytest; "-n 0" runs the tests one after another, as a debugger wants them
 
 export PYTHON ?= python3
 TORCH = torch==2.13.0
@@ -18,6 +18,10 @@ TEST_PACKAGES = gcc python3-dev portaudio19-dev pulseaudio pulseaudio-utils liba
 	systemd
 # Tests that need recordings of people run only when asked for. EDGE_SSER_SOAK=1 lets those marked soak run for hours.
 SELECT = $(if $(EDGE_SSER_DATA),,-m "not shared_data")
+# Most tests wait: for audio to be spoken, a broker to come back, a watchdog to bark. Two cores hold four at once. Each
+# process begins with a stretch of its own, so that a corpus or a network is made in one or two of them, not in all; and
+# computes on one thread, since threads of several wait for each other.
+PARALLEL = -n 4 --dist worksteal
 
 .PHONY: demo test lint bench clean
 
@@ -25,7 +29,7 @@ demo: .venv/installed
 	@.venv/bin/edge-sser listen --source edge_sser/samples/demo.flac
 
 test: .venv-test/installed
-	.venv-test/bin/pytest $(SELECT) $(PYTEST)
+	OMP_NUM_THREADS=1 .venv-test/bin/pytest $(PARALLEL) $(SELECT) $(PYTEST)
 
 lint: .venv-test/installed
 	.venv-test/bin/ruff check .

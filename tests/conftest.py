@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 from components import require_programs, require_pyaudio
+from hypothesis import HealthCheck, settings
 from virtual_microphone import VirtualMicrophone
 
 import edge_sser
 
+# How long an example takes is no law: machines are shared.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 MICROPHONE_PACKAGES = "pulseaudio pulseaudio-utils libasound2-plugins"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -26,6 +27,11 @@ from edge_sser.events import Episode, Health, HealthState, Level, Phase, Reading
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 MOSQUITTO = shutil.which("mosquitto", path=SEARCH)
 LIMIT_SECONDS = 60.0  # for anything that must happen; reached only by a failing test
+# Below the ports that Linux gives to connections, so that none of them sits on the port of a broker that is away for a
+# moment; and a stretch for each process of pytest-xdist, so that no two choose the same.
+_PORTS_EACH = 500
+_FIRST_PORT = 20_000 + _PORTS_EACH * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = itertools.cycle(range(_FIRST_PORT, _FIRST_PORT + _PORTS_EACH))
 NODE = "cab12"
 STATUS = Status(
     node=NODE,
@@ -49,9 +55,12 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody has, nor is given while the test runs."""
+    for port in itertools.islice(_PORTS, _PORTS_EACH):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port is free from {_FIRST_PORT} on")
 
 
 class Broker:
