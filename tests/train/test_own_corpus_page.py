@@ -38,7 +38,10 @@ def calls(tmp_path: Path) -> Path:
         for place in range(6):
             pitch, syllables = (120.0, 2.0) if place % 2 == 0 else (240.0, 5.0)
             samples = voice(
-                pitch_hz=pitch * random.uniform(0.9, 1.1), syllables_hz=syllables, seconds=3.2, seed=10 * seed + place
+                pitch_hz=pitch * random.uniform(0.9, 1.1),
+                syllables_hz=syllables * random.uniform(0.9, 1.1),
+                seconds=random.uniform(3.1, 3.6),
+                seed=int(random.integers(1 << 30)),
             )
             soundfile.write(folder / f"{speaker}-{place + 1}.wav", samples, RATE)
             rows.append((f"{speaker}-{place + 1}.wav", speaker, "FM"[seed % 2], ("low", "1")[place % 2]))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pitch_model import write_pitch_model
 from voices import RATE, voice
 
-from edge_sser.errors import EdgeSserError, TrainingError
+from edge_sser.errors import EdgeSserError
 from edge_sser.train.battery import distortions
 from edge_sser.train.battery.conditions import Condition, choose_clips, conditions
 from edge_sser.train.battery.distortions import speech_power
