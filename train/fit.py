@@ -19,11 +19,11 @@ from .checkpoint import load_checkpoint, make_student
 from .corpora.table import Utterance
 from .dataset import FeatureStore
 from .distill import Distiller, blend
-from .labels import EMOTIONS
+from .labels import EMOTIONS, PRESETS
 from .loop import MODEL_FILE, Epoch, Task, check_same, run, seed
 from .mixing import NOTHING_MIXED, Mixed
 from .parallel import World, share_batch_norm
-from .presets import read_preset
+from .presets import AROUSAL_VALENCE, read_preset
 from .recipe import Recipe
 from .sampling import Sampler
 from .students.student import Logits, Student
@@ -72,6 +72,7 @@ def fit(
         "emotions": list(EMOTIONS),
         "corpora": describe(training),
         "data": data_key(training),
+        **own_preset(recipe.preset),
         **mixed.describe(recipe),
     }
     if lesson is not None:
@@ -221,6 +222,12 @@ def data_key(training: Sequence[Utterance]) -> str:
             key.update(repr(given).encode())
         key.update(f"{utterance.sha256} {utterance.corpus} {utterance.emotion} {utterance.intensity}\n".encode())
     return key.hexdigest()
+
+
+def own_preset(name: str) -> dict[str, Any]:
+    """For a checkpoint's header, what a user's table makes of emotions: the file may be changed after the run."""
+    shipped = name in (*PRESETS, AROUSAL_VALENCE)
+    return {} if shipped else {"preset": dict(read_preset(name).emotions)}
 
 
 def describe(training: Sequence[Utterance]) -> list[dict[str, Any]]:

@@ -89,6 +89,21 @@ def test_a_folder_of_another_run_is_refused(
         fit(split(rows, 2)[0], recipe, store, whole.parent)
 
 
+def test_a_users_preset_that_was_changed_is_another_run(
+    rows: Sequence[Utterance], recipe: Recipe, store: FeatureStore, tmp_path: Path
+) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text("[emotions]\nangry = 1\ncalm = 0\n", encoding="utf-8")
+    values = recipe.model_dump(mode="json") | {"preset": str(table)}
+    values["optimisation"] |= {"epochs": 1, "clips_per_epoch": 16}
+    plan = Recipe.model_validate(values)
+    path = fit(split(rows, 1)[0], plan, store, tmp_path / "run")
+    assert fit(split(rows, 1)[0], plan, store, tmp_path / "run") == path
+    table.write_text("[emotions]\nangry = 0\ncalm = 1\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match="another recipe or other data"):
+        fit(split(rows, 1)[0], plan, store, tmp_path / "run")
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
     rows: Sequence[Utterance], recipe: Recipe, store: FeatureStore, tmp_path: Path
 ) -> None:

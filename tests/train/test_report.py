@@ -317,6 +317,16 @@ def test_only_strangers_need_the_final_model(run: Path, rows: Sequence[Utterance
     assert not models.judges(strangers[0])
 
 
+def test_an_actor_says_the_unseen_sentence_to_the_model_of_the_actors_fold(
+    rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path
+) -> None:
+    heard, unheard = ([row for row in rows if row.statement == said] for said in ("01", "02"))
+    assert len(heard) == len(unheard) == 24
+    models = open_models(write_run(tmp_path, heard, toy_recipe, final=False), heard, unheard, None)
+    assert not models.missing
+    assert all(models.judge(row) is models.by_fold[row.fold] for row in unheard)
+
+
 def test_calm_speech_that_the_run_was_trained_on_is_refused(
     run: Path, rows: Sequence[Utterance], toy_table: Path, tmp_path: Path
 ) -> None:
