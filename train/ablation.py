@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .metrics import worst_known
 
 if TYPE_CHECKING:
     from .corpora.table import Utterance
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from .mixing import Mixed
     from .predictions import Prediction
     from .recipe import Recipe
+    from .students.student import Student
 
 # What is changed in the recipe, by table and key; None takes the table out.
 _QUIET: Mapping[str, Mapping[str, Any] | None] = {"augmentation": {"noise": 0.0, "room": 0.0}, "twins": None}
@@ -54,15 +58,18 @@ def ablation(
 
     from .corpora.table import read_table
     from .dataset import FeatureStore
-    from .evaluate import evaluate
+    from .evaluate import evaluate, stress_preset
     from .fit import check_teacher
     from .mixing import open_mixed
+    from .predictions import predict, scorable
     from .recipe import read_recipe
     from .runs import chosen_folds
 
     plan = read_recipe(recipe, change or ())
     check_teacher(plan, True)
+    stress_preset(plan.preset)  # not after a day of training
     utterances = read_table(table)
+    scored = {clip.sha256 for clip in scorable(utterances, plan.preset)}
     folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]
     torch.set_num_threads(threads)
     store = FeatureStore(utterances, out / "cache")
@@ -76,9 +83,10 @@ def ablation(
                 for number in folds:
                     row = changed(plan, {**changes, "optimisation": {"seed": seed}})
                     folder = out / name.replace(" + ", "-") / f"seed-{seed}"
-                    found += _predictions(utterances, number, row, store, mixed, teacher, folder)
+                    model, test = _trained(utterances, number, row, store, mixed, teacher, folder)
+                    found += predict(model, [clip for clip in test if clip.sha256 in scored])
                     bar.update()
-                scores.setdefault(name, []).append(evaluate(found).corpora)
+                scores.setdefault(name, []).append(evaluate(found, plan.preset).corpora)
     text = render(scores)
     (out / "ablation.md").write_text(text + "\n", encoding="utf-8")
     values = {name: [[_plain(item) for item in seed] for seed in found_seeds] for name, found_seeds in scores.items()}
@@ -112,22 +120,35 @@ def render(scores: Mapping[str, Sequence[Sequence[Scores]]]) -> str:
             one = [found[place] for found in seeds]
             lines.append(
                 f"| {corpus} | {name} | {len(one)} | {_spread([100 * item.ua for item in one], 1)} "
-                f"| {100 * min(item.ua_worst for item in one):.1f} | {_spread([item.auroc for item in one], 3)} "
-                f"| {min(item.auroc_worst for item in one):.3f} |"
+                f"| {_spread([100 * worst_known(item.ua_worst for item in one)], 1)} "
+                f"| {_spread([item.auroc for item in one], 3)} "
+                f"| {_spread([worst_known(item.auroc_worst for item in one)], 3)} |"
             )
+    for place, corpus in enumerate(corpora):
+        for name, seeds in scores.items():
+            remarks = [remark for number, found in enumerate(seeds, 1) for remark in _remarks(number, found[place])]
+            lines += [f"\n{corpus}, {name}, {remark}" for remark in remarks]
     return "\n".join(lines)
 
 
+def _remarks(seed: int, scores: Scores) -> list[str]:
+    return [f"seed {seed}: {remark}" for remark in scores.remarks()]
+
+
 def _spread(values: Sequence[float], digits: int) -> str:
+    if any(math.isnan(value) for value in values):
+        return "-"
     middle = f"{mean(values):.{digits}f}"
     return f"{middle} +- {stdev(values):.{digits}f}" if len(values) > 1 else middle
 
 
 def _plain(scores: Scores) -> dict[str, Any]:
-    return {name: getattr(scores, name) for name in ("corpus", "ua", "ua_worst", "auroc", "auroc_worst")}
+    values = scores.as_dict()
+    names = ("corpus", "ua", "ua_worst", "auroc", "auroc_worst", "judged", "false_alarms", "missed")
+    return {name: values[name] for name in names if name in values}
 
 
-def _predictions(
+def _trained(
     utterances: Sequence[Utterance],
     fold: int,
     recipe: Recipe,
@@ -135,11 +156,11 @@ def _predictions(
     mixed: Mixed,
     teacher: Path,
     folder: Path,
-) -> list[Prediction]:
+) -> tuple[Student, Sequence[Utterance]]:
+    """The student that heard all but a fold, and the fold."""
     from .checkpoint import load_student
     from .fit import data_key, fit
     from .folds import split
-    from .predictions import predict
     from .runs import run_folder
     from .teachers.lesson import open_lesson
 
@@ -149,4 +170,4 @@ def _predictions(
         hears = recipe.distillation.teacher_hears
         lesson = open_lesson(run_folder(teacher, fold), training, data_key(training), hears)
     path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson, mixed=mixed)
-    return predict(load_student(path)[0], test)
+    return load_student(path)[0], test

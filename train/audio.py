@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def content_hash(samples: NDArray[np.float32]) -> str:
+    """A name for what is heard, SHA-256 of its samples as 16-bit PCM: a copy in another container has the same."""
+    return hashlib.sha256(as_pcm(samples).tobytes()).hexdigest()
+
+
+def as_pcm(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Samples of -1 to 1 as 16-bit integers, little-endian."""
+    return np.asarray((samples.clip(-1.0, 1.0) * 32767.0).round(), dtype="<i2")
 
 
 def duration_s(path: Path | str) -> float:

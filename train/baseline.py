@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sser.errors import TrainingError
+
 from .audio import read_audio
 from .corpora.table import Utterance
 from .folds import split
@@ -19,8 +21,8 @@ from .labels import EMOTIONS
 from .metrics import Floats
 from .origin import Baseline
 from .pitch import pitch_hz
-from .predictions import Prediction, make_prediction
-from .presets import read_preset
+from .predictions import Prediction, make_prediction, scorable
+from .presets import decided, read_preset
 
 
 def fit_baseline(
@@ -39,13 +41,14 @@ def fit_baseline(
 
     Raises:
         SourceError: a recording cannot be read.
+        TrainingError: no clip has a label, or a fold's training side has nothing to tell stress from.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    stress = read_preset(preset).stress
-    utterances = [clip for clip in utterances if clip.emotion in EMOTIONS]
+    decision = read_preset(preset).decision
+    utterances = scorable(utterances, preset)
     shown: dict[str, list[float]] = {}
     for clip in utterances:
         shown[clip.sha256] = _features(read_audio(clip.path), kind)
@@ -53,14 +56,22 @@ def fit_baseline(
     out = []
     for fold in sorted({clip.fold for clip in utterances}):
         training, test = split(utterances, fold)
-        judged = [clip for clip in training if stress(clip) is not None]
+        named = [clip for clip in training if clip.emotion in EMOTIONS]
+        judged = [(clip, decision(clip)) for clip in training if decision(clip) is not None]
+        if {label for _, label in judged} != {0, 1}:
+            raise TrainingError(
+                f"{kind.value}: outside fold {fold} all clips are stressed, or none is: there is nothing to tell apart"
+            )
         emotions = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
-        emotions.fit([shown[clip.sha256] for clip in training], [EMOTIONS.index(clip.emotion) for clip in training])
+        several = len({clip.emotion for clip in named}) > 1
+        if several:
+            emotions.fit([shown[clip.sha256] for clip in named], [EMOTIONS.index(clip.emotion) for clip in named])
         stressed = make_pipeline(StandardScaler(), LogisticRegression())
-        stressed.fit([shown[clip.sha256] for clip in judged], [(stress(clip) or 0.0) >= 0.5 for clip in judged])
+        stressed.fit([shown[clip.sha256] for clip, _ in judged], [label for _, label in judged])
         for clip in test:
             probabilities = np.zeros(len(EMOTIONS))
-            probabilities[emotions.classes_] = emotions.predict_proba([shown[clip.sha256]])[0]
+            if several:
+                probabilities[emotions.classes_] = emotions.predict_proba([shown[clip.sha256]])[0]
             positive = float(stressed.predict_proba([shown[clip.sha256]])[0, 1])
             out.append(make_prediction(clip, emotions=probabilities, stress=positive))
     return out
@@ -73,14 +84,16 @@ def majority(predictions: Sequence[Prediction], preset: str) -> list[Prediction]
     """
     from dataclasses import replace
 
-    stress = read_preset(preset).emotions
+    meaning = read_preset(preset).meaning
     shares: dict[str, tuple[tuple[float, ...], float]] = {}
     for corpus in {item.corpus for item in predictions}:
-        emotions = [item.emotion for item in predictions if item.corpus == corpus]
-        judged = [stress.get(name) for name in emotions if stress.get(name) is not None]
+        own = [item for item in predictions if item.corpus == corpus]
+        emotions = [item.emotion for item in own]
+        known = [decided(meaning(item.emotion, item.soft, item.given)) for item in own]
+        judged = [value for value in known if value is not None]
         shares[corpus] = (
             tuple(emotions.count(name) / len(emotions) for name in EMOTIONS),
-            float(np.mean([value or 0 for value in judged])) if judged else 0.0,
+            float(np.mean(judged)) if judged else 0.0,
         )
     return [replace(item, emotions=shares[item.corpus][0], stress=shares[item.corpus][1]) for item in predictions]
 

@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 app.command()(cli_corpora.index)
+app.command()(cli_corpora.select)
 app.command()(cli_corpora.explore)
 app.command()(teacher)
 app.command()(ablation)

@@ -68,6 +68,36 @@ def index(
     typer.echo("\n".join(summary))
 
 
+def select(
+    table: Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")],
+    out: Annotated[Path, typer.Option(help="Table to write: .parquet or .csv.")],
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=PATTERN",
+            help="What to keep, as corpus=nemo, statement=01 or speaker=ann*; of one field any, of several all; may be "
+            "repeated.",
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=PATTERN", help="What to leave out; may be repeated.")
+    ] = None,
+) -> None:
+    """Takes a part of a table, folds as they are: to leave a corpus out, or a statement, and to test on it."""
+    from .corpora.select import select as choose
+    from .corpora.table import read_table, write_table
+
+    if not (keep or drop):
+        raise UsageError("give what to keep or to drop, for example --keep corpus=ravdess or --drop statement=01")
+    given = read_table(table)
+    found = choose(given, keep or (), drop or ())
+    write_table(out, found)
+    typer.echo(
+        f"{len(found)} of {len(given)} utterances, {len({row.voice for row in found})} speakers, "
+        f"{len({row.fold for row in found})} folds"
+    )
+
+
 def explore(
     out: Annotated[Path, typer.Option(help="Folder for the pictures (PNG).")],
     table: Annotated[Path | None, typer.Argument(help="Table of utterances, from `train index`.")] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,13 @@ from edge_sser.model import Calibration
 
 from .calibrate import calibrated, fit_calibration, logit
 from .labels import EMOTIONS
-from .metrics import Floats, Labels
+from .metrics import Floats, Labels, both_kinds
 from .predictions import Prediction
+from .presets import Preset, decided
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+_PLACES = {name: place for place, name in enumerate(EMOTIONS)}
 
 
 class Columns:
@@ -23,32 +26,37 @@ class Columns:
     Attributes:
         corpus, speaker, sex, intensity: str [n].
         fold: int64 [n].
-        emotion: int64 [n], place in EMOTIONS.
+        named: bool [n], whether the emotion is scored: the model has it, and the corpus has another one too.
+        emotion: int64 [n], place in EMOTIONS; -1 where it is not scored.
         emotions: float64 [n, len(EMOTIONS)], probabilities.
-        decided: int64 [n], the likeliest of the emotions that the clip's corpus has, as a place in EMOTIONS.
+        decided: int64 [n], the likeliest of the emotions that the clip's corpus has, as a place in EMOTIONS; or -1.
         logits: float64 [n], of stress.
-        judged: bool [n], whether the preset says if the clip is stressed.
+        judged: bool [n], whether the clip's labels say, under the preset, if it is stressed.
         stress: int64 [n], 1 stressed; 0 also where it is not judged.
         raw: float64 [n], probability of stress as the model gives it.
         probability: float64 [n], after temperature and bias from the other folds; raw where these cannot give any.
         stressed: int64 [n], 1 where that probability is 0.5 or more.
     """
 
-    def __init__(self, predictions: Sequence[Prediction], preset: Mapping[str, int | None]) -> None:
+    def __init__(self, predictions: Sequence[Prediction], preset: Preset) -> None:
         self.corpus = np.array([item.corpus for item in predictions])
         self.speaker = np.array([item.speaker for item in predictions])
         self.sex = np.array([item.sex for item in predictions])
         self.intensity = np.array([item.intensity for item in predictions])
         self.fold: Labels = np.array([item.fold for item in predictions])
-        self.emotion: Labels = np.array([EMOTIONS.index(item.emotion) for item in predictions])
+        self.emotion: Labels = np.array([_PLACES.get(item.emotion, -1) for item in predictions], dtype=np.int64)
         self.emotions: Floats = np.array([item.emotions for item in predictions])
-        self.decided: Labels = np.empty(len(predictions), dtype=np.int64)
+        self.decided: Labels = np.full(len(predictions), -1, dtype=np.int64)
         for corpus in np.unique(self.corpus):
-            inside = self.corpus == corpus
+            inside = (self.corpus == corpus) & (self.emotion >= 0)
             classes = np.unique(self.emotion[inside])
-            self.decided[inside] = classes[self.emotions[inside][:, classes].argmax(axis=1)]
+            if classes.size > 1:
+                self.decided[inside] = classes[self.emotions[inside][:, classes].argmax(axis=1)]
+            else:  # a choice of one is no decision
+                self.emotion[inside] = -1
+        self.named: Mask = self.emotion >= 0
         self.logits = logit(np.array([item.stress for item in predictions]))
-        mapped = [preset[item.emotion] for item in predictions]
+        mapped = [decided(preset.meaning(item.emotion, item.soft, item.given)) for item in predictions]
         self.judged: Mask = np.array([value is not None for value in mapped])
         self.stress: Labels = np.array([value or 0 for value in mapped])
         self.raw = calibrated(self.logits, Calibration(temperature=1.0, bias=0.0))
@@ -60,12 +68,22 @@ class Columns:
                 self.probability[inside] = calibrated(self.logits[inside], calibration)
         self.stressed: Labels = (self.probability >= 0.5).astype(np.int64)
 
-    def calibration(self, chosen: Mask) -> Calibration:
-        """Temperature and bias from some clips; each corpus weighs the same, whatever its size."""
+    def calibration(self, chosen: Mask) -> Calibration | None:
+        """Temperature and bias from some clips; None when no corpus has judged clips of both kinds among them.
+
+        Each corpus with both kinds weighs the same, whatever its size. One of a single kind has no say: it would move
+        the bias by nothing but how much of it there is.
+        """
+        chosen = chosen & self.judged
+        for corpus in np.unique(self.corpus[chosen]):
+            inside = chosen & (self.corpus == corpus)
+            if not both_kinds(self.stress[inside]):
+                chosen = chosen & ~inside
+        if not chosen.any():
+            return None
         _, place, sizes = np.unique(self.corpus[chosen], return_inverse=True, return_counts=True)
         return fit_calibration(self.logits[chosen], self.stress[chosen].astype(float), 1.0 / sizes[place])
 
     def calibration_without(self, fold: int) -> Calibration | None:
-        """Temperature and bias from the other folds; None when these do not hold clips of both kinds."""
-        others = self.judged & (self.fold != fold)
-        return self.calibration(others) if len(set(self.stress[others].tolist())) == 2 else None
+        """Temperature and bias from the other folds; None when these have no corpus with clips of both kinds."""
+        return self.calibration(self.fold != fold)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from edge_sser.errors import TrainingError, UsageError
+from edge_sser.errors import UsageError
 from edge_sser.model import Calibration
 
 from .columns import Columns, Mask
-from .metrics import NAN, auroc, expected_calibration_error, unweighted_accuracy
+from .metrics import (
+    NAN,
+    auroc,
+    expected_calibration_error,
+    mean_known,
+    uar,
+    unweighted_accuracy,
+    worst_known,
+)
 from .predictions import Prediction
-from .presets import AROUSAL_VALENCE, read_preset
+from .presets import AROUSAL_VALENCE, Preset, read_preset
 
 DEFAULT_PRESET = "quadrant"
+DASH = "-"
 
 PROTOCOL = (
     "speaker-disjoint folds; each clip scored by the model that heard no clip of its fold; mean of the logits of the "
@@ -27,14 +36,14 @@ PROTOCOL = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Scores of one corpus; fractions 0..1.
+    """Scores of one corpus; fractions 0..1, NaN where its labels do not allow a score: see `remarks`.
 
     Attributes:
         corpus: its name.
         clips: how many.
         speakers: how many.
         folds: how many.
-        classes: emotions that occur.
+        classes: emotions that are scored; 0 when its clips have none, or all the same one.
         ua: unweighted accuracy over the corpus's own emotions, mean over folds.
         ua_worst: of the worst fold.
         auroc: of stress, mean over folds.
@@ -45,6 +54,9 @@ class Scores:
         ece: after it; temperature and bias of a fold come from the other folds.
         one_class_folds: folds whose clips are all stressed or all not: they have no AUROC and no UAR, and are left out
             of those means.
+        judged: clips whose labels say if they are stressed.
+        false_alarms: share of the clips that are not stressed and are called so at calibrated probability 0.5.
+        missed: share of the stressed clips that are not called so.
     """
 
     corpus: str
@@ -61,21 +73,53 @@ class Scores:
     ece_raw: float
     ece: float
     one_class_folds: tuple[int, ...] = ()
+    judged: int = 0
+    false_alarms: float = NAN
+    missed: float = NAN
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values; `one_class_folds` only where there are any."""
-        values = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        """As plain values, None for what cannot be computed; the last ones only where they tell what others do not."""
+        values = {name: _plain(value) for name, value in asdict(self).items()}
         if not self.one_class_folds:
             del values["one_class_folds"]
+        if not math.isnan(self.auroc):
+            for name in ("judged", "false_alarms", "missed"):
+                del values[name]
         return values
+
+    def remarks(self) -> Iterator[str]:
+        """What cannot be computed of the corpus and why, a sentence each, and what can be instead."""
+        if not self.classes:
+            yield "its clips have no emotion that the model knows, or all the same one: there is no UA"
+        if not self.judged:
+            yield "no label of its clips says under this preset if they are stressed: no score of stress"
+        elif not math.isnan(self.missed) and math.isnan(self.false_alarms):
+            yield f"all its judged clips are stressed: there is no AUROC and no UAR; {100 * self.missed:.1f} % missed"
+        elif not math.isnan(self.false_alarms) and math.isnan(self.missed):
+            yield (
+                "none of its judged clips is stressed: there is no AUROC and no UAR; "
+                f"{100 * self.false_alarms:.1f} % of them are called stressed (false alarms)"
+            )
+        elif math.isnan(self.auroc):
+            yield "each fold has stressed clips only, or none: AUROC stands over all its clips alone"
+        elif self.one_class_folds:
+            folds = ", ".join(map(str, self.one_class_folds))
+            yield f"fold {folds} has clips of one stress class only, so AUROC and UAR are means without it"
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores of all corpora, and the calibration that all out-of-fold predictions together give."""
+    """Scores of all corpora, and the calibration that all out-of-fold predictions together give.
+
+    Attributes:
+        corpora: in alphabetical order.
+        calibration: temperature 1 and bias 0 where no corpus has stressed and other clips.
+        calibrated: whether one has.
+    """
 
     corpora: Sequence[Scores]
     calibration: Calibration
+    calibrated: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, for JSON and the model card."""
@@ -98,61 +142,63 @@ def evaluate(predictions: Sequence[Prediction], preset: str = DEFAULT_PRESET) ->
 
     Raises:
         UsageError: there is no such preset.
-        TrainingError: a corpus has clips of stress or of no stress only.
     """
     return evaluate_columns(Columns(predictions, stress_preset(preset)))
 
 
 def evaluate_columns(columns: Columns) -> Evaluation:
     """Scores predictions that are columns already; see `evaluate`."""
-    corpora = []
-    for corpus in sorted(set(columns.corpus.tolist())):
-        inside = columns.corpus == corpus
-        labels = columns.stress[inside & columns.judged]
-        if labels.min(initial=1) == labels.max(initial=0):
-            raise TrainingError(f"corpus {corpus}: all its clips are stressed, or none is: no score can be computed")
-        corpora.append(_score(corpus, columns, inside))
-    return Evaluation(corpora, columns.calibration(columns.judged))
+    names = sorted(set(columns.corpus.tolist()))
+    corpora = [_score(corpus, columns, columns.corpus == corpus) for corpus in names]
+    found = columns.calibration(columns.judged)
+    return Evaluation(corpora, found or Calibration(temperature=1.0, bias=0.0), found is not None)
 
 
-def stress_preset(name: str) -> Mapping[str, int | None]:
-    """The table of a preset that maps emotions: one that ships, or a user's.
+def stress_preset(name: str) -> Preset:
+    """A preset that maps emotions: one that ships, or a user's.
 
     Raises:
         UsageError: there is none of this name, or it maps no emotions.
     """
     if name == AROUSAL_VALENCE:
         raise UsageError(f"preset {name}: scores are of emotions: give --preset quadrant, sssr or a .toml file")
-    return read_preset(name).emotions
+    return read_preset(name)
 
 
 def _score(corpus: str, columns: Columns, inside: Mask) -> Scores:
     folds = fold_scores(columns, inside)
-    areas = [fold.auroc for fold in folds if not math.isnan(fold.auroc)]
     judged = inside & columns.judged
-    if not areas:
-        raise TrainingError(f"corpus {corpus}: each fold has stressed clips only, or none: no score can be computed")
+    stressed, calm = (columns.stressed[judged & (columns.stress == kind)] for kind in (1, 0))
     return Scores(
         corpus=corpus,
         clips=int(inside.sum()),
         speakers=len(set(columns.speaker[inside])),
         folds=len(folds),
-        classes=len(set(columns.emotion[inside].tolist())),
-        ua=float(np.mean([fold.ua for fold in folds])),
-        ua_worst=min(fold.ua for fold in folds),
-        auroc=float(np.mean(areas)),
-        auroc_worst=min(areas),
+        classes=len(set(columns.emotion[inside & columns.named].tolist())),
+        ua=mean_known(fold.ua for fold in folds),
+        ua_worst=worst_known(fold.ua for fold in folds),
+        auroc=mean_known(fold.auroc for fold in folds),
+        auroc_worst=worst_known(fold.auroc for fold in folds),
         auroc_pooled=auroc(columns.stress[judged], columns.logits[judged]),
-        uar=float(np.nanmean([fold.uar for fold in folds])),
+        uar=mean_known(fold.uar for fold in folds),
         ece_raw=expected_calibration_error(columns.stress[judged], columns.raw[judged]),
         ece=expected_calibration_error(columns.stress[judged], columns.probability[judged]),
         one_class_folds=tuple(fold.fold for fold in folds if math.isnan(fold.auroc)),
+        judged=int(judged.sum()),
+        false_alarms=mean_known(calm.tolist()),
+        missed=mean_known((1 - stressed).tolist()),
     )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 4)
+    return value
 
 
 @dataclass(frozen=True, slots=True)
 class FoldScores:
-    """Scores of one fold of a corpus; fractions 0..1, NaN where its clips are of one class only.
+    """Scores of one fold of a corpus; fractions 0..1, NaN where its clips are of one class only or of none.
 
     Attributes:
         fold: its number.
@@ -177,16 +223,16 @@ def fold_scores(columns: Columns, inside: Mask) -> list[FoldScores]:
     for fold in np.unique(columns.fold[inside]):
         clips = inside & (columns.fold == fold)
         judged = clips & columns.judged
+        named = clips & columns.named
         stress = columns.stress[judged]
-        both = 0 < stress.sum() < stress.size
         out.append(
             FoldScores(
                 fold=int(fold),
                 speakers=len(set(columns.speaker[clips])),
                 clips=int(clips.sum()),
-                ua=unweighted_accuracy(columns.emotion[clips], columns.decided[clips]),
+                ua=unweighted_accuracy(columns.emotion[named], columns.decided[named]),
                 auroc=auroc(stress, columns.logits[judged]),
-                uar=unweighted_accuracy(stress, columns.stressed[judged]) if both else NAN,
+                uar=uar(stress, columns.stressed[judged]),
             )
         )
     return out
@@ -207,17 +253,39 @@ def table(evaluations: Mapping[str, Evaluation]) -> str:
                     continue
                 lines.append(
                     f"| {corpus} | {scores.clips} / {scores.speakers} / {scores.folds} | {system} "
-                    f"| {100 * scores.ua:.1f} ({100 * scores.ua_worst:.1f}), {scores.classes} classes "
-                    f"| {scores.auroc:.3f} ({scores.auroc_worst:.3f}) | {scores.auroc_pooled:.3f} "
-                    f"| {100 * scores.uar:.1f} | {scores.ece_raw:.3f} -> {scores.ece:.3f} |"
+                    f"| {_emotions(scores)} | {_figure(scores.auroc)}{_worst(scores.auroc_worst)} "
+                    f"| {_figure(scores.auroc_pooled)} | {_percent(scores.uar)} "
+                    f"| {_figure(scores.ece_raw)} -> {_figure(scores.ece)} |"
                 )
+    told: dict[tuple[str, str], list[str]] = {}
     for corpus in names:
         for system, evaluation in evaluations.items():
             for scores in evaluation.corpora:
-                if scores.corpus == corpus and scores.one_class_folds:
-                    folds = ", ".join(map(str, scores.one_class_folds))
-                    lines.append(
-                        f"\n{corpus}, {system}: fold {folds} has clips of one stress class only, so AUROC and UAR are "
-                        "means without it"
-                    )
+                if scores.corpus == corpus:
+                    for remark in scores.remarks():
+                        told.setdefault((corpus, remark), []).append(system)
+    lines += [f"\n{corpus}, {', '.join(systems)}: {remark}" for (corpus, remark), systems in told.items()]
+    lines += [
+        f"\n{system}: its probabilities are not calibrated: no corpus has stressed and other clips"
+        for system, evaluation in evaluations.items()
+        if not evaluation.calibrated
+    ]
     return "\n".join(lines)
+
+
+def _emotions(scores: Scores) -> str:
+    if not scores.classes:
+        return DASH
+    return f"{_percent(scores.ua)} ({_percent(scores.ua_worst)}), {scores.classes} classes"
+
+
+def _figure(value: float) -> str:
+    return DASH if math.isnan(value) else f"{value:.3f}"
+
+
+def _worst(value: float) -> str:
+    return "" if math.isnan(value) else f" ({value:.3f})"
+
+
+def _percent(value: float) -> str:
+    return DASH if math.isnan(value) else f"{100 * value:.1f}"

@@ -52,6 +52,12 @@ def evaluate(
         ),
     ] = None,
     clips: Annotated[int, typer.Option(min=0, help="Clips of a corpus to distort; 0 takes all.")] = CLIPS,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1, help="CPU threads; more than one hardly help so small a model, and wait on a busy machine."
+        ),
+    ] = 1,
     html: Annotated[Path | None, typer.Option(help="Page to write.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Figures to write as JSON.")] = None,
 ) -> None:
@@ -91,6 +97,7 @@ def evaluate(
             streaming=streaming,
             sound=sound or [],
             clips=clips,
+            threads=threads,
             html=html,
             as_json=as_json,
         ),

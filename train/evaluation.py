@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +17,18 @@ from .battery.conditions import choose_clips, conditions
 from .battery.history import read_histories
 from .battery.robustness import Robustness, try_all
 from .battery.seconds import Share, by_seconds
-from .battery.sounds import Sound, SoundFiles, parse_sounds, read_all
+from .battery.sounds import Sound, SoundFiles, check_unheard, parse_sounds, read_all
 from .battery.streaming import CAUGHT, Streaming, catching, try_streams
-from .battery.systems import Scored, group, guess, labels, matrix, score
+from .battery.systems import Scored, group, guess, labels, matrix, matrix_table, score
 from .columns import Columns
 from .corpora.table import Utterance, read_table
 from .evaluate import PROTOCOL, stress_preset, table
-from .labels import EMOTIONS
 from .origin import Baseline, Origin, read_origin, write_origin
-from .predictions import Prediction, read_predictions, write_predictions
+from .predictions import Prediction, read_predictions, scorable, write_predictions
 from .report.notes import heard_notes, notes
 from .report.page import page
 from .report.report import Report, check_place, write_json, write_text
-from .run_models import Models, open_models
+from .run_models import Models, missing_line, open_models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Asked:
     streaming: bool
     sound: Sequence[str]
     clips: int
+    threads: int
     html: Path | None
     as_json: Path | None
 
@@ -57,10 +59,12 @@ class _Audio:
     Attributes:
         models: of a run, or a file.
         tested: utterances; may be none for a file.
+        remarks: what was given and is not scored, a line each.
     """
 
     models: Models
     tested: Sequence[Utterance]
+    remarks: Sequence[str]
 
 
 def run(asked: Asked, say: Callable[[str], None]) -> None:
@@ -78,7 +82,9 @@ def run(asked: Asked, say: Callable[[str], None]) -> None:
             check_place(place)
     sounds = parse_sounds(asked.sound)
     given = [(read_origin(path), read_predictions(path)) for path in asked.predictions]
-    audio = None if asked.model is None else _open(asked, asked.model, say)
+    audio = None if asked.model is None else _open(asked, asked.model)
+    for line in audio.remarks if audio else ():
+        say(f"{line}\n")
     origins = [*([audio.models.origin] if audio else []), *(origin for origin, _ in given)]
     labels(origins)
     preset = asked.preset or _common_preset(origins)
@@ -96,21 +102,45 @@ def run(asked: Asked, say: Callable[[str], None]) -> None:
         names = labels([one.origin for one in scored])
         say(table(dict(zip(names, (one.evaluation for one in scored), strict=True))))
         say(f"\nProtocol: {PROTOCOL}.")
+        cells = matrix(group(scored, draws=1))
+        if len({cell.trained_on for cell in cells}) > 1 or any(cell.stranger for cell in cells):
+            say(f"\nStress AUROC (worst fold) / the level meter's:\n\n{matrix_table(cells)}\n")
         for line in heard_notes([one.origin for one in scored]):
             say(line)
     if asked.html is not None or asked.as_json is not None:
         _write(asked, _report(asked, audio, scored, preset, sounds))
 
 
-def _open(asked: Asked, model: Path, say: Callable[[str], None]) -> _Audio:
+def _open(asked: Asked, model: Path) -> _Audio:
+    import torch
+
+    torch.set_num_threads(asked.threads)
     fitted = read_table(asked.table) if asked.table is not None else []
+    if model.is_dir() and asked.streaming:
+        check_unheard(parse_sounds(asked.sound), fitted)
     given = read_table(asked.test) if asked.test is not None else fitted
-    tested = [clip for clip in given if clip.emotion in EMOTIONS]
-    if len(tested) < len(given):
-        say(f"{len(given) - len(tested)} clips have no emotion that the model knows and are not scored\n")
-    if given and not tested:
-        raise TrainingError(f"{asked.test or asked.table}: no clip has an emotion that the model knows: give another")
-    return _Audio(open_models(model, fitted, tested, asked.name), tested)
+    models = open_models(model, fitted, given, asked.name)
+    judged = [clip for clip in given if models.judges(clip)]
+    remarks = []
+    if models.missing:
+        line = missing_line(model, models.missing)
+        remarks.append(f"{len(given) - len(judged)} clips are not scored: {line}")
+    if not judged:
+        return _Audio(models, [], remarks)
+    preset = asked.preset or models.origin.preset
+    stress_preset(preset)
+    try:
+        tested = scorable(judged, preset)
+    except TrainingError as error:
+        raise TrainingError(f"{asked.test or asked.table}: {error}") from None
+    kept = Counter(clip.corpus for clip in tested)
+    for corpus, count in sorted(Counter(clip.corpus for clip in judged).items()):
+        if kept[corpus] < count:
+            remarks.append(
+                f"{count - kept[corpus]} of {count} clips of {corpus} have no emotion that the model knows and no "
+                "stress label: they are not scored"
+            )
+    return _Audio(models, tested, remarks)
 
 
 def _predict(audio: _Audio, gain_db: float) -> list[Prediction]:
@@ -120,7 +150,10 @@ def _predict(audio: _Audio, gain_db: float) -> list[Prediction]:
 
 def _report(asked: Asked, audio: _Audio | None, scored: Sequence[Scored], preset: str, sounds: SoundFiles) -> Report:
     systems = group(scored)
-    remarks = notes(scored, None if audio is None else audio.models.origin)
+    remarks = [
+        *(audio.remarks if audio else ()),
+        *notes(scored, None if audio is None else audio.models.origin),
+    ]
     report = Report(preset, systems, matrix(systems), notes=remarks)
     if audio is None:
         return report
@@ -151,17 +184,17 @@ def _streaming(
 ) -> tuple[Streaming, list[Share]]:
     card = audio.models.whole.card
     points = [Point("the card's levels", card.elevated, card.high)]
-    if columns is not None:
+    if columns is not None and not math.isnan(catching(columns)):
         points.append(Point(f"{100 * CAUGHT:.0f} % of stressed clips", catching(columns), limited=True))
-    stress = stress_preset(preset)
+    meaning = stress_preset(preset)
     with tqdm(unit=" s", desc="streams") as bar:
         streaming = try_streams(
-            audio.models, audio.tested, stress, sounds, points, progress=lambda seconds: bar.update(seconds) and None
+            audio.models, audio.tested, meaning, sounds, points, progress=lambda seconds: bar.update(seconds) and None
         )
     chosen = choose_clips(audio.tested, clips)
     noise = read_all(sounds.get(Sound.NOISE, {}))
     with tqdm(total=len(chosen), unit=" clips", desc="seconds of speech") as bar:
-        shares = by_seconds(audio.models, chosen, stress, noise, progress=lambda done: bar.update(done) and None)
+        shares = by_seconds(audio.models, chosen, meaning, noise, progress=lambda done: bar.update(done) and None)
     return streaming, shares
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WINDOW_S = FEATURES.window_samples / FEATURES.sample_rate
 UNLABELLED = "no emotion"
+BY_STRESS = ("not stressed", "stressed")  # in the place of an emotion where a clip has none
 MOST_NAMES = 100  # of speakers that can be read beside each other
 _STRESSED, _CALM, _LEFT_OUT = "#c8402f", "#4c9f70", "#999999"
 _ROW_INCHES, _WIDTH_INCHES = 3.2, 12.0
@@ -49,7 +50,7 @@ def draw_table(utterances: Sequence[Utterance], preset: Preset, folder: Path) ->
         ("durations.png", f"Durations; the window of the model is {WINDOW_S:g} s (dashed)", _draw_durations),
         (
             "levels.png",
-            "Level by emotion: where the boxes differ, a level meter can tell them apart",
+            "Level by emotion, else by stress: where the boxes differ, a level meter can tell them apart",
             colours.draw_levels,
         ),
         ("speakers.png", "Clips by speaker, and how many of them are stress", colours.draw_speakers),
@@ -103,7 +104,7 @@ class _Colours:
         self._preset = preset
 
     def draw_emotions(self, axes: Axes, rows: Sequence[Utterance]) -> None:
-        count = Counter(row.emotion or UNLABELLED for row in rows)
+        count = Counter(self._name(row) for row in rows)
         names = _ordered(count)
         bars = axes.bar(names, [count[name] for name in names], color=[self._colour(name, rows) for name in names])
         axes.bar_label(bars)
@@ -116,10 +117,8 @@ class _Colours:
         known = [row for row in rows if row.level_dbfs is not None]
         if not known:
             raise TrainingError("the table has no levels, an older version wrote it: make it again with train index")
-        names = _ordered(Counter(row.emotion or UNLABELLED for row in known))
-        levels = [
-            [float(row.level_dbfs or 0.0) for row in known if (row.emotion or UNLABELLED) == name] for name in names
-        ]
+        names = _ordered(Counter(self._name(row) for row in known))
+        levels = [[float(row.level_dbfs or 0.0) for row in known if self._name(row) == name] for name in names]
         boxes = axes.boxplot(levels, patch_artist=True, flierprops={"markersize": 2}, medianprops={"color": "black"})
         for box, name in zip(boxes["boxes"], names, strict=True):
             box.set_facecolor(self._colour(name, known))
@@ -145,9 +144,14 @@ class _Colours:
         axes.margins(x=0.01)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
+    def _name(self, row: Utterance) -> str:
+        """The clip's emotion, or where there is none whether it is stressed."""
+        decision = self._preset.decision(row)
+        return row.emotion or (UNLABELLED if decision is None else BY_STRESS[decision])
+
     def _colour(self, emotion: str, rows: Sequence[Utterance]) -> str:
         """By the mean stress of the clips of an emotion, since soft labels and given stress count before its name."""
-        values = [self._preset.stress(row) for row in rows if (row.emotion or UNLABELLED) == emotion]
+        values = [self._preset.stress(row) for row in rows if self._name(row) == emotion]
         known = [value for value in values if value is not None]
         if not known:
             return _LEFT_OUT
@@ -155,7 +159,7 @@ class _Colours:
 
 
 def _ordered(names: Counter[str]) -> list[str]:
-    return [name for name in (*LABELS, UNLABELLED) if name in names]
+    return [name for name in (*LABELS, *BY_STRESS, UNLABELLED) if name in names]
 
 
 def _fold(rows: Sequence[Utterance], speaker: str) -> int:

@@ -12,17 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_sser.errors import UsageError
+from edge_sser.errors import TrainingError, UsageError
 
 from .augment import Augmenter
 from .checkpoint import load_checkpoint, make_student
 from .corpora.table import Utterance
 from .dataset import FeatureStore
 from .distill import Distiller, blend
-from .labels import EMOTIONS
+from .labels import EMOTIONS, PRESETS
 from .loop import MODEL_FILE, Epoch, Task, check_same, run, seed
 from .mixing import NOTHING_MIXED, Mixed
 from .parallel import World, share_batch_norm
+from .presets import AROUSAL_VALENCE, read_preset
 from .recipe import Recipe
 from .sampling import Sampler
 from .students.student import Logits, Student
@@ -61,15 +62,17 @@ def fit(
 
     Raises:
         UsageError: the recipe distils and there is no teacher, or the other way round.
-        TrainingError: the folder holds a run of another recipe or data, the loss is no number any more, or a
-            checkpoint cannot be written.
+        TrainingError: there is nothing to learn from, the folder holds a run of another recipe or data, the loss is no
+            number any more, or a checkpoint cannot be written.
     """
     check_teacher(recipe, lesson is not None)
+    check_labels(training, recipe, taught=lesson is not None)
     header: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "emotions": list(EMOTIONS),
         "corpora": describe(training),
         "data": data_key(training),
+        **own_preset(recipe.preset),
         **mixed.describe(recipe),
     }
     if lesson is not None:
@@ -101,6 +104,32 @@ def check_teacher(recipe: Recipe, given: bool) -> None:
         raise UsageError(f"recipe {recipe.name} distils: give --teacher FOLDER, made with edge-sser train teacher")
     if given and not recipe.distillation:
         raise UsageError(f"recipe {recipe.name} has no [distillation], so a teacher is of no use: leave --teacher out")
+
+
+def check_labels(training: Sequence[Utterance], recipe: Recipe, *, taught: bool) -> None:
+    """Refuses a training side from which stress cannot be learnt: a student of it would say the same of everybody.
+
+    Args:
+        training: the training side.
+        recipe: its preset says what the labels mean.
+        taught: whether a teacher says more than the labels do.
+
+    Raises:
+        TrainingError: nobody is there, or all labels mean the same.
+    """
+    if not training:
+        raise TrainingError(
+            "all speakers stand in one fold, so that nobody is left to train on: record at least two "
+            "speakers, and let train index deal them into folds"
+        )
+    stress = read_preset(recipe.preset).stress
+    values = {stress(utterance) for utterance in training} - {None}
+    if len(values) < 2 and not taught:
+        said = f"is {values.pop():g} for all clips that say" if values else "is not known for any clip"
+        raise TrainingError(
+            f"under the preset {recipe.preset} stress {said}, so that there is nothing to tell apart: add recordings "
+            "with another label, or give another preset (--set preset=NAME)"
+        )
 
 
 class StudentTask(Task):
@@ -193,6 +222,12 @@ def data_key(training: Sequence[Utterance]) -> str:
             key.update(repr(given).encode())
         key.update(f"{utterance.sha256} {utterance.corpus} {utterance.emotion} {utterance.intensity}\n".encode())
     return key.hexdigest()
+
+
+def own_preset(name: str) -> dict[str, Any]:
+    """For a checkpoint's header, what a user's table makes of emotions: the file may be changed after the run."""
+    shipped = name in (*PRESETS, AROUSAL_VALENCE)
+    return {} if shipped else {"preset": dict(read_preset(name).emotions)}
 
 
 def describe(training: Sequence[Utterance]) -> list[dict[str, Any]]:

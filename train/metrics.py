@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,8 +14,31 @@ NAN = float("nan")
 
 
 def unweighted_accuracy(labels: Labels, decisions: Labels) -> float:
-    """Mean of the classes' recalls (UA, also called UAR), 0..1, over the classes that occur in `labels`."""
+    """Mean of the classes' recalls (UA, also called UAR), 0..1, over the classes that occur; NaN without clips."""
+    if labels.size == 0:
+        return NAN
     return float(np.mean([np.mean(decisions[labels == label] == label) for label in np.unique(labels)]))
+
+
+def both_kinds(labels: Labels) -> bool:
+    """Whether there are positives and negatives: without both nothing can be told apart."""
+    return bool(0 < labels.sum() < labels.size)
+
+
+def uar(labels: Labels, decisions: Labels) -> float:
+    """Unweighted accuracy of yes or no, 0..1; NaN when only one of the two occurs in `labels`."""
+    return unweighted_accuracy(labels, decisions) if both_kinds(labels) else NAN
+
+
+def mean_known(values: Iterable[float]) -> float:
+    """Mean of those that are not NaN; NaN when there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else NAN
+
+
+def worst_known(values: Iterable[float]) -> float:
+    """The least of those that are not NaN; NaN when there are none."""
+    return min((value for value in values if not math.isnan(value)), default=NAN)
 
 
 def confusion(labels: Labels, decisions: Labels, classes: int) -> Labels:
@@ -32,8 +58,9 @@ def precisions(matrix: Labels) -> Floats:
 
 
 def unweighted_precision(matrix: Labels) -> float:
-    """Mean precision (UAP) of the classes that occur, 0..1; a class that was never decided on counts 0."""
-    return float(np.nan_to_num(precisions(matrix))[matrix.sum(axis=1) > 0].mean())
+    """Mean precision (UAP) of the classes that occur, 0..1; one that was never decided on counts 0; NaN without any."""
+    present = matrix.sum(axis=1) > 0
+    return float(np.nan_to_num(precisions(matrix))[present].mean()) if present.any() else NAN
 
 
 def auroc(labels: Labels, scores: Floats) -> float:
@@ -43,41 +70,45 @@ def auroc(labels: Labels, scores: Floats) -> float:
     """
     from scipy.stats import rankdata
 
+    if not both_kinds(labels):
+        return NAN
     positives = int(labels.sum())
     negatives = labels.size - positives
-    if positives == 0 or negatives == 0:
-        return NAN
     ranks = rankdata(scores)[labels == 1].sum()
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def roc_curve(labels: Labels, scores: Floats) -> tuple[Floats, Floats]:
-    """False alarm rate and recall at every threshold, from (0, 0) to (1, 1).
+    """False alarm rate and recall at every threshold, from (0, 0) to (1, 1); empty unless both classes occur.
 
     Returns:
         float64 [k] and [k], both rising.
     """
+    if not both_kinds(labels):
+        return np.empty(0), np.empty(0)
     hits, alarms = _counts_above(labels, scores)
     false = alarms - hits
     return _share(false, np.full_like(false, false[-1])), _share(hits, np.full_like(hits, hits[-1]))
 
 
 def precision_recall_curve(labels: Labels, scores: Floats) -> tuple[Floats, Floats]:
-    """Recall and precision at every threshold, from the highest score down.
+    """Recall and precision at every threshold, from the highest score down; empty unless both classes occur.
 
     Returns:
         float64 [k] and [k]; recall rises.
     """
+    if not both_kinds(labels):
+        return np.empty(0), np.empty(0)
     hits, alarms = (counts[1:] for counts in _counts_above(labels, scores))
     return _share(hits, np.full_like(hits, hits[-1])), _share(hits, alarms)
 
 
 def average_precision(labels: Labels, scores: Floats) -> float:
-    """Area under the precision-recall curve as a sum of steps (AUPRC), 0..1; NaN without positives.
+    """Area under the precision-recall curve as a sum of steps (AUPRC), 0..1; NaN unless both classes occur.
 
     A score that says nothing reaches the share of positives.
     """
-    if not labels.any():
+    if not both_kinds(labels):
         return NAN
     recall, precision = precision_recall_curve(labels, scores)
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
@@ -110,7 +141,12 @@ def reliability(labels: Labels, probabilities: Floats, bins: int = 15) -> tuple[
 
 
 def expected_calibration_error(labels: Labels, probabilities: Floats, bins: int = 15) -> float:
-    """Mean distance between probability and frequency, 0..1, over equal bins of probability (Guo et al., 2017)."""
+    """Mean distance between probability and frequency, 0..1, over equal bins of probability (Guo et al., 2017).
+
+    NaN without clips.
+    """
+    if labels.size == 0:
+        return NAN
     said, found, clips = reliability(labels, probabilities, bins)
     return float(np.nansum(np.abs(said - found) * clips) / labels.size)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,15 @@ from edge_sser.model import Model
 from .audio import read_audio
 from .corpora.table import Utterance
 from .dataset import windows
-from .labels import EMOTIONS, emotion_name
+from .labels import EMOTIONS, LABELS, emotion_name
+from .presets import read_preset
 
 if TYPE_CHECKING:
     from torch import nn
 
 _CLASSES = tuple(f"p_{name}" for name in EMOTIONS)
-COLUMNS = ("path", "corpus", "speaker", "sex", "fold", "emotion", "intensity", *_CLASSES, "stress")
+_FIRST_COLUMNS = ("path", "corpus", "speaker", "sex", "fold", "emotion", "intensity", *_CLASSES, "stress")
+COLUMNS = (*_FIRST_COLUMNS, "given_stress", "votes")  # the last two are labels; older files have none of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +37,11 @@ class Prediction:
 
     Attributes:
         path: of the recording: its last two parts, so that the file says the same on every machine.
+        emotion: one of labels.LABELS, or empty when unknown.
         emotions: probability of each of labels.EMOTIONS, 0..1.
         stress: probability of stress before calibration, 0..1.
+        given: label: stress as the corpus gives it, 0..1; None when it gives none.
+        soft: label: share of raters by emotion; empty when nobody was asked.
     """
 
     path: str
@@ -47,6 +53,25 @@ class Prediction:
     intensity: str
     emotions: tuple[float, ...]
     stress: float
+    given: float | None = None
+    soft: Mapping[str, float] = field(default_factory=dict)
+
+
+def scorable(utterances: Sequence[Utterance], preset: str) -> list[Utterance]:
+    """Those whose labels say something that scores are computed from: an emotion that the model knows, or stress.
+
+    Raises:
+        SettingsError: there is no such preset.
+        TrainingError: there is none.
+    """
+    decision = read_preset(preset).decision
+    found = [clip for clip in utterances if clip.emotion in EMOTIONS or decision(clip) is not None]
+    if not found:
+        raise TrainingError(
+            f"no clip has an emotion that the model knows, nor a label that is stress under the preset {preset}: label "
+            "some, or give another table"
+        )
+    return found
 
 
 def predict(
@@ -109,6 +134,8 @@ def make_prediction(utterance: Utterance, *, emotions: NDArray[np.float64], stre
         intensity=utterance.intensity,
         emotions=tuple(float(value) for value in emotions),
         stress=stress,
+        given=utterance.stress,
+        soft=utterance.soft,
     )
 
 
@@ -121,7 +148,9 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
         writer.writerow(COLUMNS)
         for item in predictions:
             labels = (item.path, item.corpus, item.speaker, item.sex, item.fold, item.emotion, item.intensity)
-            writer.writerow((*labels, *(f"{value:.6f}" for value in (*item.emotions, item.stress))))
+            given = "" if item.given is None else f"{item.given:g}"
+            votes = json.dumps(dict(item.soft)) if item.soft else ""
+            writer.writerow((*labels, *(f"{value:.6f}" for value in (*item.emotions, item.stress)), given, votes))
     aside.replace(path)
 
 
@@ -134,10 +163,10 @@ def read_predictions(path: Path) -> list[Prediction]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, _FIRST_COLUMNS):
                 raise TrainingError(f"predictions {path}: expected the columns {', '.join(COLUMNS)}")
             out = [_prediction(row) for row in reader]
-    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, TypeError, AttributeError) as error:
         raise TrainingError(f"predictions {path}: {error}: make them with edge-sser train evaluate") from None
     folds: dict[tuple[str, str], int] = {}
     for item in out:
@@ -151,9 +180,12 @@ def read_predictions(path: Path) -> list[Prediction]:
 def _prediction(row: dict[str, str]) -> Prediction:
     probabilities = tuple(float(row[name]) for name in _CLASSES)
     stress = float(row["stress"])
-    if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in (*probabilities, stress)):
+    given = float(row["given_stress"]) if row.get("given_stress") else None
+    soft = {str(name): float(share) for name, share in json.loads(row["votes"]).items()} if row.get("votes") else {}
+    shares = (*probabilities, stress, 0.0 if given is None else given, *soft.values())
+    if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in shares):
         raise ValueError(f"{row['path']}: a probability is not within 0..1")
-    if row["emotion"] not in EMOTIONS:
+    if row["emotion"] not in (*LABELS, ""):
         raise ValueError(f"{row['path']}: unknown emotion {row['emotion']!r}")
     return Prediction(
         path=row["path"],
@@ -165,4 +197,6 @@ def _prediction(row: dict[str, str]) -> Prediction:
         intensity=row["intensity"],
         emotions=probabilities,
         stress=stress,
+        given=given,
+        soft=soft,
     )

@@ -43,20 +43,39 @@ class Preset:
         label is the share of its mapped votes that mean stress; when more than half of the votes are for
         emotions that are left out, it says nothing.
         """
-        if utterance.stress is not None:
-            return utterance.stress
-        if self.name == AROUSAL_VALENCE:
+        if utterance.stress is None and self.name == AROUSAL_VALENCE:
             if utterance.arousal is None or utterance.valence is None:
                 return None
             return utterance.arousal * (1.0 - utterance.valence)
-        if utterance.soft:
-            mapped = [(share, self.emotions.get(emotion)) for emotion, share in utterance.soft.items()]
+        return self.meaning(utterance.emotion, utterance.soft, utterance.stress)
+
+    def decision(self, utterance: Utterance) -> int | None:
+        """1 for an utterance that is stressed by half or more, 0 for another, None when its labels do not say."""
+        return decided(self.stress(utterance))
+
+    def meaning(self, emotion: str, soft: Mapping[str, float], given: float | None) -> float | None:
+        """The stress of labels, 0..1; see `stress`.
+
+        Args:
+            emotion: its name, or empty.
+            soft: share of raters by emotion; may be empty.
+            given: stress as the corpus gives it.
+        """
+        if given is not None:
+            return given
+        if soft:
+            mapped = [(share, self.emotions.get(name)) for name, share in soft.items()]
             known = sum(share for share, value in mapped if value is not None)
             if known < LEAST_SHARE:
                 return None
             return sum(share for share, value in mapped if value) / known
-        value = self.emotions.get(utterance.emotion)
+        value = self.emotions.get(emotion)
         return None if value is None else float(value)
+
+
+def decided(stress: float | None) -> int | None:
+    """A continuous label as what scores are computed from: 1 from a half on, else 0; None when it is not known."""
+    return None if stress is None else int(stress >= 0.5)
 
 
 def read_preset(name: str) -> Preset:

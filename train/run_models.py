@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from .folds import check_disjoint, split
 from .labels import EMOTIONS
 from .origin import Origin
 from .predictions import Prediction, predict
+from .runs import run_folder
 
 CHECKPOINT = "model.safetensors"
 
@@ -29,6 +30,7 @@ class Models:
         by_fold: the model that never heard a fold's speakers; empty for a single file.
         fold_of: fold of each (corpus, speaker) that training knew; empty for a single file.
         calibrated: whether the models came with a calibration, which is then kept.
+        missing: what the run does not have of what was to be scored; their speakers are judged by nobody.
     """
 
     origin: Origin
@@ -36,6 +38,11 @@ class Models:
     by_fold: Mapping[int, Model] = field(default_factory=dict)
     fold_of: Mapping[tuple[str, str], int] = field(default_factory=dict)
     calibrated: bool = False
+    missing: frozenset[int | None] = frozenset()
+
+    def judges(self, utterance: Utterance) -> bool:
+        """Whether there is a model that never heard this speaker."""
+        return self.fold(utterance) not in self.missing
 
     def fold(self, utterance: Utterance) -> int | None:
         """The fold whose model judges an utterance; None for the whole one."""
@@ -67,12 +74,8 @@ class Models:
         for fold, model in self.by_fold.items():
             model.card = replace(model.card, calibration=columns.calibration_without(fold) or model.card.calibration)
         if self.whole not in self.by_fold.values():
-            self.whole.card = replace(self.whole.card, calibration=columns.calibration(columns.judged))
-
-
-def run_folder(out: Path, fold: int | None) -> Path:
-    """Where the student of a fold, or of all speakers, stands below a run's folder."""
-    return out / ("final" if fold is None else f"fold-{fold}")
+            found = columns.calibration(columns.judged)
+            self.whole.card = replace(self.whole.card, calibration=found or self.whole.card.calibration)
 
 
 def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utterance], name: str | None = None) -> Models:
@@ -81,11 +84,12 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
     Args:
         folder: of the run.
         fitted: the table that it was given.
-        tested: what will be scored; speakers that the run knows need all its folds, others its final model.
+        tested: what will be scored; speakers that the run knows need the model of their fold, others its final one.
         name: of the system; the recipe's when None.
 
     Raises:
-        TrainingError: a fold is missing, comes from other recordings, or would be scored on what it heard.
+        TrainingError: all that is needed is missing, or a fold comes from other recordings, or would be scored on
+            what it heard.
     """
     from .checkpoint import load_student
     from .fit import data_key
@@ -94,15 +98,19 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
     fold_of = {(clip.corpus, clip.speaker): clip.fold for clip in fitted}
     known = [clip for clip in tested if (clip.corpus, clip.speaker) in fold_of]
     final = run_folder(folder, None) / CHECKPOINT
-    wanted: list[int | None] = [*sorted({fold_of[clip.corpus, clip.speaker] for clip in known})]
-    if len(known) < len(tested) or final.exists():
+    needed: list[int | None] = [*sorted({fold_of[clip.corpus, clip.speaker] for clip in known})]
+    if len(known) < len(tested):
+        needed.append(None)
+    missing = frozenset(fold for fold in needed if not (run_folder(folder, fold) / CHECKPOINT).is_file())
+    if len(missing) == len(needed):
+        raise TrainingError(missing_line(folder, missing))
+    wanted = [fold for fold in needed if fold not in missing]
+    if None not in wanted and final.exists():
         wanted.append(None)
     found: dict[int | None, Model] = {}
     origin = None
     for fold in wanted:
         path = run_folder(folder, fold) / CHECKPOINT
-        if not path.is_file():
-            raise TrainingError(f"{folder} has no {path.parent.name}: {_remedy(fold)}")
         training, _ = split(fitted, fold)
         student, recipe, header = load_student(path)
         if header["data"] != data_key(training):
@@ -120,7 +128,7 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
         )
     assert origin is not None  # there is always something to be scored
     by_fold = {fold: model for fold, model in found.items() if fold is not None}
-    return Models(origin, found.get(None) or next(iter(by_fold.values())), by_fold, fold_of)
+    return Models(origin, found.get(None) or next(iter(by_fold.values())), by_fold, fold_of, missing=missing)
 
 
 def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = None) -> Models:
@@ -165,7 +173,15 @@ def open_models(path: Path, fitted: Sequence[Utterance], tested: Sequence[Uttera
     return open_file(path, tested, name)
 
 
-def _remedy(fold: int | None) -> str:
-    if fold is None:
-        return "train it with the same train fit command, without --no-final, to score speakers that are in no fold"
-    return "train it with the same train fit command, without --fold, to score every fold's speakers"
+def missing_line(run: Path, missing: Collection[int | None]) -> str:
+    """What a run does not have, and how to get it."""
+    folds = sorted(fold for fold in missing if fold is not None)
+    remedies = {
+        **({"--fold": "every fold's speakers"} if folds else {}),
+        **({"--no-final": "speakers that are in no fold"} if None in missing else {}),
+    }
+    names = [run_folder(run, fold).name for fold in [*folds, *([None] if None in missing else [])]]
+    return (
+        f"{run} has no {', '.join(names)}: train it with the same train fit command, "
+        f"without {' and '.join(remedies)}, to score {' and '.join(remedies.values())}"
+    )

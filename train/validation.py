@@ -53,34 +53,44 @@ class Validator:
     """Scores a student on the clips of the speakers kept aside, with the windows that evaluation takes."""
 
     def __init__(self, utterances: Sequence[Utterance], preset: str, store: FeatureStore) -> None:
-        utterances = [utterance for utterance in utterances if utterance.emotion in EMOTIONS]
+        decision = read_preset(preset).decision
+        utterances = [clip for clip in utterances if clip.emotion in EMOTIONS or decision(clip) is not None]
         if not utterances:
-            raise TrainingError("recipe: validation: no clip kept aside has an emotion: leave it out")
+            raise TrainingError("recipe: validation: no clip kept aside has an emotion or stress: leave it out")
         parts = [windows(store[utterance]) for utterance in utterances]
         self._windows = torch.from_numpy(np.concatenate(parts))
         self._clip = torch.from_numpy(np.repeat(np.arange(len(parts)), [part.shape[0] for part in parts]))
         self._corpus = np.array([utterance.corpus for utterance in utterances])
-        self._emotion = np.array([EMOTIONS.index(utterance.emotion) for utterance in utterances])
-        stress = [read_preset(preset).stress(utterance) for utterance in utterances]
+        self._named = np.array([utterance.emotion in EMOTIONS for utterance in utterances])
+        self._emotion = np.array(
+            [EMOTIONS.index(clip.emotion) if clip.emotion in EMOTIONS else -1 for clip in utterances]
+        )
+        stress = [decision(utterance) for utterance in utterances]
         self._judged = np.array([value is not None for value in stress])
-        self._stress = np.array([int((value or 0.0) >= 0.5) for value in stress])
+        self._stress = np.array([value or 0 for value in stress])
 
     def __call__(self, student: Student, device: torch.device) -> dict[str, float]:
-        """Mean over the corpora of `ua`, the emotions' unweighted accuracy, and `auroc`, of stress; 0..1."""
+        """Mean over the corpora of `ua`, the emotions' unweighted accuracy, and `auroc`, of stress; 0..1.
+
+        A corpus that has no emotions, or one alone, has no part in the first; without any such corpus it is left out.
+        """
         logits = [student(part.to(device)) for part in torch.split(self._windows, _BATCH)]
         emotions = self._by_clip(torch.cat([part.emotions for part in logits]).cpu())
         stress = self._by_clip(torch.cat([part.stress for part in logits]).cpu()[:, None])[:, 0]
         accuracies, areas = [], []
         for corpus in np.unique(self._corpus):
             inside = self._corpus == corpus
-            classes = np.unique(self._emotion[inside])
-            decisions = classes[emotions[:, classes].argmax(axis=1)]
-            accuracies.append(unweighted_accuracy(self._emotion[inside], decisions[inside]))
+            named = inside & self._named
+            classes = np.unique(self._emotion[named])
+            if classes.size > 1:
+                decisions = classes[emotions[:, classes].argmax(axis=1)]
+                accuracies.append(unweighted_accuracy(self._emotion[named], decisions[named]))
             inside &= self._judged
             area = auroc(self._stress[inside], stress[inside])
             if not math.isnan(area):
                 areas.append(area)
-        return {"ua": float(np.mean(accuracies)), "auroc": float(np.mean(areas)) if areas else 0.5}
+        ua = {"ua": float(np.mean(accuracies))} if accuracies else {}
+        return {**ua, "auroc": float(np.mean(areas)) if areas else 0.5}
 
     def _by_clip(self, values: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         clips = self._corpus.size

@@ -17,7 +17,7 @@ from edge_sser.train.battery.groups import by_sex, by_speaker
 from edge_sser.train.battery.history import read_histories
 from edge_sser.train.battery.offline import measure
 from edge_sser.train.battery.ordinal import ordinal
-from edge_sser.train.battery.systems import group, guess, labels, matrix, score
+from edge_sser.train.battery.systems import group, guess, labels, matrix, matrix_rows, matrix_table, score
 from edge_sser.train.checkpoint import Checkpoint, save_checkpoint
 from edge_sser.train.columns import Columns
 from edge_sser.train.corpora.table import read_table
@@ -117,6 +117,9 @@ def test_the_details_add_up_to_the_headline() -> None:
     assert found.emotions.ua == pytest.approx(found.intervals.ua.value) == pytest.approx((1 + 35 / 40) / 2)
     assert np.mean([fold.ua for fold in found.folds]) == pytest.approx(scores.ua)
     assert found.prevalence == 0.5
+    half = next(each for each in found.operating if each.threshold == 0.5)
+    assert (1.0 - half.found, half.false) == pytest.approx((scores.missed, scores.false_alarms))
+    assert [each.found for each in found.operating] == sorted((each.found for each in found.operating), reverse=True)
     assert found.intervals.auroc.value == scores.auroc_pooled
     assert found.intervals.ua.low < found.intervals.ua.value < found.intervals.ua.high
 
@@ -156,6 +159,26 @@ def test_the_matrix_tells_strangers_from_acquaintances_and_has_the_level_meter_b
     assert (cells["toy"].stranger, cells["toy"].heard) == (False, True)
     assert (cells["elsewhere"].stranger, cells["elsewhere"].heard, cells["elsewhere"].auroc) == (True, False, 1.0)
     assert {cell.level for cell in cells.values()} == {0.5}
+
+
+def test_the_matrix_sets_what_was_trained_on_the_same_corpora_in_one_row() -> None:
+    elsewhere = [replace(item, corpus="elsewhere") for item in crowd()]
+    scored = [
+        score(Origin(system="net", trained_on=("toy",)), crowd()),
+        score(Origin(system="net-on-elsewhere", trained_on=("toy",)), elsewhere),
+        score(Origin(system="both", trained_on=("elsewhere", "toy")), [*crowd({"1": 4}), *elsewhere]),
+        score(Origin(system="found", trained_on=None), crowd()),
+    ]
+    rows = matrix_rows(matrix(group(scored, draws=2)))
+    assert [(row.systems, sorted(row.cells)) for row in rows] == [
+        (["net", "net-on-elsewhere"], ["elsewhere", "toy"]),
+        (["both"], ["elsewhere", "toy"]),
+        (["found"], ["toy"]),
+    ]
+    lines = matrix_table(matrix(group(scored, draws=2))).splitlines()
+    assert lines[0] == "| trained on | elsewhere | toy |"
+    assert lines[2] == "| toy | 1.000 (1.000) / - new corpus | 1.000 (1.000) / - |"
+    assert lines[4] == "| found: not known | - | 1.000 (1.000) / - |"
 
 
 def test_who_hears_nothing_scores_chance_however_the_folds_differ() -> None:

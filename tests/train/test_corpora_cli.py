@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -85,19 +86,75 @@ def test_a_table_and_a_clip_are_drawn(toy_table: Path, speech: Path, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted(names)
 
 
-def test_clips_without_an_emotion_of_the_model_are_not_scored(toy_table: Path, tmp_path: Path) -> None:
+def test_clips_without_a_label_are_not_scored_and_those_with_another_emotion_are_for_stress(
+    toy_table: Path, tmp_path: Path
+) -> None:
     rows = read_table(toy_table)
     odd = [replace(rows[0], emotion=""), replace(rows[1], emotion="bored"), *rows[2:]]
     write_table(tmp_path / "odd.parquet", odd)
     done = train("evaluate", default_model_path(), "--table", tmp_path / "odd.parquet")
-    assert done.stdout.startswith("2 clips have no emotion that the model knows and are not scored\n")
-    assert "| ravdess | 46 / 6 / 6 |" in done.stdout
+    assert done.stdout.startswith("1 of 48 clips of ravdess have no emotion that the model knows and no stress label: ")
+    assert "| ravdess | 47 / 6 / 6 |" in done.stdout
     write_table(tmp_path / "none.csv", [replace(row, emotion="") for row in rows])
     done = train("evaluate", default_model_path(), "--table", tmp_path / "none.csv", status=1)
-    assert "no clip has an emotion that the model knows" in done.stderr
+    assert "none.csv: no clip has an emotion that the model knows" in done.stderr
     baseline = tmp_path / "level.csv"
     train("baseline", tmp_path / "odd.parquet", "--out", baseline)
-    assert len(baseline.read_text("utf-8").splitlines()) == 47
+    assert len(baseline.read_text("utf-8").splitlines()) == 48
+    done = train("baseline", tmp_path / "none.csv", "--out", tmp_path / "nothing.csv", status=1)
+    assert "no clip has an emotion that the model knows" in done.stderr
+    assert not (tmp_path / "nothing.csv").exists()
+
+
+def test_a_corpus_labelled_by_stress_alone_goes_through_evaluation_and_its_page(
+    toy_table: Path, tmp_path: Path
+) -> None:
+    rows = [replace(row, emotion="", stress=float(row.emotion == "angry")) for row in read_table(toy_table)]
+    calm = [
+        replace(row, corpus="readers", emotion="", stress=0.0, sha256=f"{row.sha256}x", fingerprint=b"")
+        for row in rows
+        if row.stress == 0.0
+    ]
+    write_table(tmp_path / "t.parquet", [*rows, *calm])
+    train("baseline", tmp_path / "t.parquet", "--out", tmp_path / "level-only.csv")
+    done = train(
+        "evaluate", default_model_path(), "--table", tmp_path / "t.parquet",
+        "--predictions", tmp_path / "level-only.csv", "--robustness", "--streaming", "--clips", "8",
+        "--html", tmp_path / "r.html", "--json", tmp_path / "r.json",
+    )  # fmt: skip
+    assert "Warning" not in done.stderr
+    assert "ravdess, sser-cnn.onnx, level-only, majority: its clips have no emotion" in done.stdout
+    assert "none of its judged clips is stressed" in done.stdout
+    assert "nan" not in done.stdout
+    assert ">nan" not in (tmp_path / "r.html").read_text("utf-8")
+    report = json.loads((tmp_path / "r.json").read_text("utf-8"), parse_constant=pytest.fail)
+    own, readers = report["systems"]["sser-cnn.onnx"]["seeds"][0]["corpora"]
+    assert (own["ua"], own["clips"]) == (None, 48)
+    assert 0.0 <= own["auroc"] <= 1.0
+    assert (readers["auroc"], readers["judged"]) == (None, 24)
+    assert 0.0 <= readers["false_alarms"] <= 1.0
+    quiet = {each["name"]: each["rate"]["hours"] for each in report["streaming"]["quiet"]}
+    assert quiet["readers, each speaker alone"] > 0.0
+    assert any("AUROC and UAR of stress on readers" in line for line in report["robustness"]["missing"])
+    assert report["seconds_of_speech"]
+
+
+def test_a_part_of_a_table_is_taken_by_statement_and_corpus(toy_table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one.parquet"
+    done = train("select", toy_table, "--out", out, "--keep", "statement=01", "--drop", "speaker=0[16]")
+    assert done.stdout == "16 of 48 utterances, 4 speakers, 4 folds\n"
+    rows = {row.path: row for row in read_table(toy_table)}
+    for row in read_table(out):
+        assert row == rows[row.path]
+        assert Path(row.path).name.split("-")[4] == row.statement == "01"
+    for arguments, status, told in (
+        ((), 2, "give what to keep or to drop"),
+        (("--keep", "mood=x"), 2, "expected FIELD=PATTERN with FIELD corpus, speaker"),
+        (("--keep", "statement=03"), 2, "no utterance of the table has such a statement: it has 01, 02"),
+        (("--drop", "corpus=*"), 1, "no utterance is left"),
+    ):
+        assert told in train("select", toy_table, "--out", tmp_path / "no.csv", *arguments, status=status).stderr
+    assert not (tmp_path / "no.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from voices import RATE
 from edge_sser.errors import SinkError, SourceError, TrainingError
 from edge_sser.features import log_mel
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.explore import draw_table
+from edge_sser.train.explore import _Colours, draw_table
 from edge_sser.train.explore_clip import PITCH_CLASSES, chroma, draw_clip, mfcc, spectrogram_db
 from edge_sser.train.presets import read_preset
 
@@ -73,6 +73,16 @@ def test_a_table_is_drawn_whatever_its_labels(toy_table: Path, tmp_path: Path, p
     paths = draw_table([*rows, *votes, *levels, *nothing], read_preset(preset), tmp_path)
     assert [path.name for path in paths] == ["emotions.png", "durations.png", "levels.png", "speakers.png"]
     assert all(path.read_bytes().startswith(PNG) for path in paths)
+
+
+def test_levels_of_a_corpus_without_emotions_are_drawn_by_stress(toy_table: Path) -> None:
+    from matplotlib.figure import Figure
+
+    rows = [replace(row, emotion="", stress=float(row.emotion == "angry")) for row in read_table(toy_table)]
+    rows += [replace(row, stress=None) for row in rows[:2]]
+    axes = Figure().subplots()
+    _Colours(read_preset("quadrant")).draw_levels(axes, rows)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["not stressed", "stressed", "no emotion"]
 
 
 def test_a_table_without_levels_is_named(toy_table: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,21 @@ def test_a_folder_of_another_run_is_refused(
         fit(split(rows, 2)[0], recipe, store, whole.parent)
 
 
+def test_a_users_preset_that_was_changed_is_another_run(
+    rows: Sequence[Utterance], recipe: Recipe, store: FeatureStore, tmp_path: Path
+) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text("[emotions]\nangry = 1\ncalm = 0\n", encoding="utf-8")
+    values = recipe.model_dump(mode="json") | {"preset": str(table)}
+    values["optimisation"] |= {"epochs": 1, "clips_per_epoch": 16}
+    plan = Recipe.model_validate(values)
+    path = fit(split(rows, 1)[0], plan, store, tmp_path / "run")
+    assert fit(split(rows, 1)[0], plan, store, tmp_path / "run") == path
+    table.write_text("[emotions]\nangry = 0\ncalm = 1\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match="another recipe or other data"):
+        fit(split(rows, 1)[0], plan, store, tmp_path / "run")
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
     rows: Sequence[Utterance], recipe: Recipe, store: FeatureStore, tmp_path: Path
 ) -> None:
@@ -139,6 +155,23 @@ def test_a_checkpoint_that_cannot_be_used_is_named_in_one_line(whole: Path, tmp_
     with pytest.raises(TrainingError, match=r"bad\.safetensors") as caught:
         load_student(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stress", "told"),
+    [
+        (None, "stress is not known for any clip, so that there is nothing to tell apart"),
+        (0.0, "stress is 0 for all clips that say"),
+    ],
+)
+def test_labels_that_tell_nothing_apart_stop_before_training(
+    rows: Sequence[Utterance], recipe: Recipe, store: FeatureStore, tmp_path: Path, stress: float | None, told: str
+) -> None:
+    with pytest.raises(TrainingError, match=told):
+        fit([replace(row, emotion="", stress=stress) for row in rows], recipe, store, tmp_path)
+    with pytest.raises(TrainingError, match="all speakers stand in one fold"):
+        fit([], recipe, store, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_key_in_a_recipe_is_named(toy_recipe: Path, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def full() -> Utterance:
     return Utterance(
         path="/x/a, b.wav#t=1.000,2.000", corpus="mine", speaker="ann", person="one/ann", sex="F", emotion="angry",
         soft={"angry": 0.75, "neutral": 0.25}, intensity="low", stress=0.5, arousal=0.25, valence=1.0, fold=3,
-        duration_s=1.0, level_dbfs=-20.5, sha256="ab", fingerprint=b"\x00\xff\n,",
+        duration_s=1.0, level_dbfs=-20.5, sha256="ab", fingerprint=b"\x00\xff\n,", statement="Kids, \"too\"",
     )  # fmt: skip
 
 
@@ -228,8 +228,8 @@ def test_a_table_of_an_older_version_is_read(tmp_path: Path) -> None:
         ("missing.parquet", None),
         ("torn.parquet", b"PAR1"),
         ("empty.csv", ",".join(COLUMNS).encode() + b"\n"),
-        ("bad.csv", ",".join(COLUMNS).encode() + b"\na,c,s,,F,calm,,,7,,,1,1.0,,x,\n"),
-        ("worse.csv", ",".join(COLUMNS).encode() + b"\na,c,s,,F,calm,,,,,,one,1.0,,x,\n"),
+        ("bad.csv", ",".join(COLUMNS).encode() + b"\na,c,s,,F,calm,,,7,,,1,1.0,,x,,\n"),
+        ("worse.csv", ",".join(COLUMNS).encode() + b"\na,c,s,,F,calm,,,,,,one,1.0,,x,,\n"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: bytes | None) -> None:

@@ -283,23 +283,59 @@ def test_a_run_goes_through_the_battery_with_its_training_curves_on_the_page(
     assert "mine" in json.loads((tmp_path / "r.json").read_text("utf-8"))["systems"]
 
 
-@pytest.mark.parametrize(
-    ("missing", "told"), [("fold-3", "has no fold-3: train it with the same train fit command"), ("final", None)]
-)
-def test_a_run_without_all_its_folds_says_which(
-    run: Path, rows: Sequence[Utterance], tmp_path: Path, missing: str, told: str | None
+def test_a_run_without_all_its_folds_scores_those_it_has_and_says_which_it_has_not(
+    run: Path, toy_table: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "run"
+    shutil.copytree(run / "fold-1", copy / "fold-1")
+    done = edge_sser(
+        copy, "--table", toy_table, "--out", tmp_path / "o.csv", "--robustness", "--streaming", "--clips", "4",
+        "--html", tmp_path / "r.html",
+    )  # fmt: skip
+    assert done.stdout.startswith(
+        f"40 clips are not scored: {copy} has no fold-2, fold-3, fold-4, fold-5, fold-6: train"
+    )
+    assert "| ravdess | 8 / 1 / 1 | toy |" in done.stdout
+    assert "Warning" not in done.stderr
+    assert {item.fold for item in read_predictions(tmp_path / "o.csv")} == {1}
+    assert any("40 clips are not scored" in line for line in Page((tmp_path / "r.html").read_text("utf-8")).words["li"])
+    shutil.rmtree(copy / "fold-1")
+    done = edge_sser(copy, "--table", toy_table, status=1)
+    assert f"{copy} has no fold-1, fold-2, fold-3, fold-4, fold-5, fold-6: train it with" in done.stderr
+
+
+def test_only_strangers_need_the_final_model(run: Path, rows: Sequence[Utterance], tmp_path: Path) -> None:
+    copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    shutil.rmtree(copy / missing)
-    if told is None:  # only strangers need it
-        assert open_models(copy, rows, rows, None).by_fold.keys() == {row.fold for row in rows}
-        told = "has no final: .*without --no-final"
-        rows_tested = [replace(row, corpus="elsewhere", sha256="x") for row in rows[:1]]
-    else:
-        rows_tested = list(rows)
-    with pytest.raises(TrainingError, match=told):
-        open_models(copy, rows, rows_tested, None)
+    shutil.rmtree(copy / "final")
+    assert open_models(copy, rows, rows, None).by_fold.keys() == {row.fold for row in rows}
+    strangers = [replace(row, corpus="elsewhere", sha256="x") for row in rows[:1]]
+    with pytest.raises(TrainingError, match=r"has no final: .*without --no-final"):
+        open_models(copy, rows, strangers, None)
+    models = open_models(copy, rows, [*rows[:1], *strangers], None)
+    assert models.judges(rows[0])
+    assert not models.judges(strangers[0])
+
+
+def test_an_actor_says_the_unseen_sentence_to_the_model_of_the_actors_fold(
+    rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path
+) -> None:
+    heard, unheard = ([row for row in rows if row.statement == said] for said in ("01", "02"))
+    assert len(heard) == len(unheard) == 24
+    models = open_models(write_run(tmp_path, heard, toy_recipe, final=False), heard, unheard, None)
+    assert not models.missing
+    assert all(models.judge(row) is models.by_fold[row.fold] for row in unheard)
+
+
+def test_calm_speech_that_the_run_was_trained_on_is_refused(
+    run: Path, rows: Sequence[Utterance], toy_table: Path, tmp_path: Path
+) -> None:
+    shutil.copy(rows[0].path, tmp_path / "reader.flac")
+    done = edge_sser(
+        run, "--table", toy_table, "--streaming", "--sound", f"calm={tmp_path / 'reader.flac'}",
+        "--html", tmp_path / "r.html", status=1,
+    )  # fmt: skip
+    assert "reader.flac is a recording of ravdess in the run's table, so the model has heard it" in done.stderr
 
 
 def test_a_checkpoint_alone_takes_the_calibration_that_predictions_give(run: Path, rows: Sequence[Utterance]) -> None:

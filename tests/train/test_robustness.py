@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pitch_model import write_pitch_model
 from voices import RATE, voice
 
-from edge_sser.errors import EdgeSserError, TrainingError
+from edge_sser.errors import EdgeSserError
 from edge_sser.train.battery import distortions
 from edge_sser.train.battery.conditions import Condition, choose_clips, conditions
 from edge_sser.train.battery.distortions import speech_power
@@ -186,10 +186,29 @@ def test_clips_are_chosen_evenly_over_speakers_and_the_same_each_time(rows: Sequ
     assert len(choose_clips(many, 0)) == len(many)
 
 
-def test_a_choice_of_one_kind_of_clips_is_refused(rows: Sequence[Utterance], tmp_path: Path) -> None:
-    calm = [row for row in rows if row.emotion == "calm"]
-    with pytest.raises(TrainingError, match="ravdess: the clips chosen are all stressed, or none is"):
-        tried(calm, write_pitch_model(tmp_path / "m.onnx"))
+def test_a_choice_of_one_kind_of_clips_still_tells_which_decisions_changed(
+    rows: Sequence[Utterance], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    calm = [row for row in rows if row.emotion == "calm"][:4]
+    model = write_pitch_model(tmp_path / "pitch.onnx")
+    knob = [
+        Condition(name="gain, +12 dB", apply=lambda samples, random, clip: samples * 4.0, moved=0.002, unchanged=0.9)
+    ]
+    found = try_all(open_file(model, calm), calm, knob, preset="quadrant")
+    assert [line.split(":")[0] for line in found.missing] == [
+        "AUROC and UAR of stress on ravdess",
+        "emotions on ravdess",
+    ]
+    (effect,) = found.effects
+    assert np.isnan([effect.ua_change, effect.auroc_change, effect.uar_change, effect.emotions_unchanged]).all()
+    assert effect.stress_unchanged == 1.0
+    assert {check.name: check.passed for check in effect.checks} == {
+        "UA moved by": None,
+        "AUROC moved by": None,
+        "emotions unchanged": None,
+        "stress unchanged": True,
+    }
+    assert not [warning for warning in recwarn.list if issubclass(warning.category, RuntimeWarning)]
 
 
 @pytest.mark.parametrize(

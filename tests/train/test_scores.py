@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from sklearn.metrics import (
 )
 
 from edge_sser.errors import TrainingError, UsageError
+from edge_sser.model import Calibration
 from edge_sser.train.bootstrap import over_speakers
 from edge_sser.train.calibrate import calibrated, fit_calibration
 from edge_sser.train.evaluate import evaluate, table
@@ -187,6 +189,55 @@ def test_a_fold_of_one_class_is_left_out_of_the_mean_and_told() -> None:
     assert "first, model: fold 2 has clips of one stress class only" in table({"model": evaluation})
 
 
+def with_calm_readers(predictions: list[Prediction]) -> list[Prediction]:
+    """Adds a corpus of calm speech: stress 0 is all that is known of it. Three in ten sound stressed."""
+    calm = [
+        replace(item, corpus="readers", emotion="", given=0.0, stress=0.9 if place % 10 < 3 else 0.1)
+        for place, item in enumerate(item for item in predictions if item.corpus == "first")
+    ]
+    return [*predictions, *calm]
+
+
+def test_a_corpus_without_stress_and_emotions_tells_its_false_alarms_and_what_it_cannot_tell() -> None:
+    alone, beside = evaluate(toy(good=True)), evaluate(with_calm_readers(toy(good=True)))
+    assert beside.calibration == alone.calibration  # it would move the bias by how much of it there is
+    assert [scores.as_dict() for scores in beside.corpora[::2]] == [scores.as_dict() for scores in alone.corpora]
+    readers = beside.corpora[1]
+    assert np.isnan([readers.ua, readers.ua_worst, readers.auroc, readers.auroc_worst, readers.uar]).all()
+    assert readers.false_alarms == pytest.approx(0.3)
+    values = json.loads(json.dumps(readers.as_dict(), allow_nan=False))
+    assert (values["auroc"], values["false_alarms"], values["missed"]) == (None, 0.3, None)
+    text = table({"model": beside})
+    assert "| readers | 90 / 6 / 3 | model | - | - | - | - |" in text
+    assert "readers, model: its clips have no emotion that the model knows, or all the same one: there is no UA" in text
+    assert (
+        "none of its judged clips is stressed: there is no AUROC and no UAR; 30.0 % of them are called stress" in text
+    )
+    assert "nan" not in text
+
+
+def test_corpora_that_tell_nothing_apart_are_told_and_calibrate_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    one_kind = [replace(item, emotion="angry", given=1.0) for item in toy(good=True) if item.corpus == "first"]
+    unknown = [replace(item, emotion="disgust", corpus="unknown") for item in toy(good=True) if item.corpus == "first"]
+    found = evaluate([*one_kind, *unknown])
+    assert not found.calibrated
+    assert found.calibration == Calibration(temperature=1.0, bias=0.0)
+    assert found.corpora[0].missed == pytest.approx(1 / 3)  # calm ones said 0.3
+    assert found.corpora[0].classes == 0  # a choice of one is no decision
+    text = table({"model": found})
+    assert "first, model: all its judged clips are stressed" in text
+    assert "unknown, model: no label of its clips says under this preset if they are stressed" in text
+    assert "model: its probabilities are not calibrated" in text
+    assert not recwarn.list
+
+
+def test_calibration_stays_finite_where_few_clips_are_parted_without_a_fault_or_backwards() -> None:
+    logits, labels = np.array([-1.0, -0.5, 0.5, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])
+    for found in (fit_calibration(logits, labels, np.ones(4)), fit_calibration(-logits, labels, np.ones(4))):
+        assert 0.099 <= found.temperature <= 10.01
+        assert abs(found.bias) <= 10.01
+
+
 def test_a_preset_that_is_not_known_is_named() -> None:
     with pytest.raises(UsageError, match=r"preset nonsense: .* one of quadrant"):
         evaluate(toy(good=True), "nonsense")
@@ -197,10 +248,32 @@ def test_predictions_survive_the_file_to_the_digit_that_scores_need(tmp_path: Pa
     write_predictions(path, toy(good=True))
     header = path.read_text("utf-8").splitlines()[0]
     assert (
-        header == "path,corpus,speaker,sex,fold,emotion,intensity," + ",".join(f"p_{e}" for e in EMOTIONS) + ",stress"
+        header
+        == "path,corpus,speaker,sex,fold,emotion,intensity,"
+        + ",".join(f"p_{e}" for e in EMOTIONS)
+        + ",stress,given_stress,votes"
     )
-    read = evaluate(read_predictions(path)).as_dict()
-    assert read == evaluate(toy(good=True)).as_dict()
+    read, kept = evaluate(read_predictions(path)), evaluate(toy(good=True))
+    assert [scores.as_dict() for scores in read.corpora] == [scores.as_dict() for scores in kept.corpora]
+    assert read.calibration.bias == pytest.approx(kept.calibration.bias, rel=1e-3)
+
+
+def test_given_stress_and_votes_survive_the_file_and_come_before_the_emotion(tmp_path: Path) -> None:
+    labelled = [
+        replace(item, emotion="", given=float(item.emotion == "angry"))
+        if item.corpus == "first"
+        else replace(item, emotion="calm", soft={"angry": 0.75, "sad": 0.25} if item.emotion == "angry" else {})
+        for item in toy(good=True)
+        if item.emotion != "disgust"
+    ]
+    write_predictions(tmp_path / "toy.csv", labelled)
+    read = read_predictions(tmp_path / "toy.csv")
+    assert [(item.given, item.soft, item.emotion) for item in read] == [
+        (item.given, item.soft, item.emotion) for item in labelled
+    ]
+    first, second = evaluate(read).corpora
+    assert (first.auroc, first.judged, first.classes) == (1.0, 60, 0)
+    assert second.auroc == 1.0
 
 
 @pytest.mark.parametrize(
@@ -211,7 +284,9 @@ def test_predictions_survive_the_file_to_the_digit_that_scores_need(tmp_path: Pa
         (lambda text: text.replace("first/3.wav,first,s1,F,2", "first/3.wav,first,s1,F,3"), "stands in two folds"),
         (lambda text: text.replace(",calm,", ",calm,", 1).replace("0.930000", "1.930000", 1), "not within 0..1"),
         (lambda text: text.replace("0.930000", "x", 1), "could not convert"),
-        (lambda text: text.replace(",calm,", ",bored,", 1), "unknown emotion 'bored'"),
+        (lambda text: text.replace(",calm,", ",cross,", 1), "unknown emotion 'cross'"),
+        (lambda text: text.replace(",,\n", ",2,\n", 1), "not within 0..1"),
+        (lambda text: text.replace(",,\n", ",,[1]\n", 1), "make them with edge-sser train evaluate"),
     ],
 )
 def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path, change: object, told: str) -> None:

@@ -26,7 +26,7 @@ from edge_sser.train.battery.listening import differing, listen
 from edge_sser.train.battery.seconds import by_seconds
 from edge_sser.train.battery.sounds import Sound, parse_sounds
 from edge_sser.train.battery.streaming import catching, try_streams
-from edge_sser.train.battery.streams import SNR_DB, SPEECH_DBFS, Span, Stream, assemble, bed, levelled
+from edge_sser.train.battery.streams import SNR_DB, SPEECH_DBFS, Span, Stream, assemble, bed, calm_speakers, levelled
 from edge_sser.train.columns import Columns
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.evaluate import stress_preset
@@ -78,6 +78,26 @@ def test_a_stream_is_made_of_those_with_enough_and_its_events_are_where_it_says(
         assert _has_calm_pitch(stream.samples[before + 3 * RATE : event.start])
         assert not _has_calm_pitch(stream.samples[event.start : event.end])
     assert _has_calm_pitch(stream.samples[stream.events[-1].end :])
+
+
+def test_clips_longer_than_a_part_leave_no_event_empty(clips: Sequence[Utterance], tmp_path: Path) -> None:
+    few = []
+    for number, emotion in enumerate(("calm", "angry", "calm", "angry", "calm")):
+        path = tmp_path / f"{number}.flac"
+        pitch = 120.0 if emotion == "calm" else 240.0
+        soundfile.write(path, voice(pitch_hz=pitch, syllables_hz=4.0, seconds=50.0, seed=number), RATE)
+        few.append(replace(clips[0], path=str(path), emotion=emotion, sha256=str(number)))
+    (found,) = assemble(few, STRESS, [])
+    assert len(found.events) == 2
+    assert all(event.end - event.start > 45 * RATE for event in found.events)
+
+
+def test_speakers_of_a_corpus_without_stress_are_played_as_calm_speech(clips: Sequence[Utterance]) -> None:
+    calm = [replace(clip, corpus="readers", emotion="", stress=0.0) for clip in clips if clip.emotion == "calm"]
+    long, short = calm_speakers([*clips, *calm], STRESS, [])
+    assert (long.corpus, long.speaker, short.speaker) == ("readers", "long", "short")
+    assert not long.events
+    assert _has_calm_pitch(short.samples[3 * RATE : 5 * RATE])
 
 
 def _has_calm_pitch(samples: np.ndarray) -> bool:

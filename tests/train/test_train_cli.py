@@ -100,6 +100,42 @@ def test_what_cannot_be_used_is_named_in_one_line(
     assert len([line for line in done.stderr.splitlines() if line.startswith("edge-sser: error:")]) == 1
 
 
+def test_what_goes_wrong_in_training_is_named_in_one_line(
+    run: Path, toy_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = toy_recipe.read_text("utf-8")
+    (tmp_path / "key.toml").write_text(text.replace("dropout", "dropuot"), encoding="utf-8")
+    lines = (run / "table.csv").read_text("utf-8").splitlines()
+    header = lines[0].split(",")
+    values = dict(zip(header, lines[1].split(","), strict=True)) | {"fold": "6", "sha256": "other"}
+    (tmp_path / "overlap.csv").write_text(
+        "\n".join([*lines, ",".join(values[name] for name in header)]), encoding="utf-8"
+    )
+    model = (run / "toy" / "fold-1" / "model.safetensors").read_bytes()
+    for name in ("cut/fold-1/last.safetensors", "cut/fold-2/model.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(model[: len(model) // 2])
+    fit = ("train", "fit", run / "table.csv", "--cache", run / "toy" / "cache", "--no-final", "--threads", "1")
+    for arguments, status, told in (
+        ((*fit, "--recipe", "key.toml", "--out", "x"), 2, "recipe key.toml: student.dropout"),
+        ((*fit, "--recipe", toy_recipe, "--set", "student.mood=1", "--out", "x"), 2, "student.mood"),
+        (("train", "fit", "overlap.csv", "--recipe", toy_recipe, "--out", "x"), 1, "stands in fold"),
+        ((*fit, "--recipe", toy_recipe, "--fold", "1", "--out", "cut"), 1, "last.safetensors: damaged"),
+        ((*fit, "--recipe", toy_recipe, "--fold", "2", "--out", "cut"), 1, "model.safetensors: damaged"),
+        (("train", "evaluate", "cut", "--table", run / "table.csv"), 1, "model.safetensors: damaged"),
+        (
+            (*fit, "--recipe", toy_recipe, "--fold", "1", "--out", "nan", "--set", "optimisation.learning_rate=1e30",
+             "--set", "optimisation.warmup=0.0", "--set", "optimisation.clip_gradient=1e30"),
+            1, "batch",
+        ),
+    ):  # fmt: skip
+        done = edge_sser(*arguments, status=status)
+        errors = [line for line in done.stderr.splitlines() if "edge-sser: error:" in line]
+        assert len(errors) == 1, done.stderr
+        assert told in errors[0]
+
+
 def test_a_checkpoint_of_other_recordings_is_not_scored(run: Path, tmp_path: Path) -> None:
     lines = (run / "table.csv").read_text("utf-8").splitlines()
     (tmp_path / "fewer.csv").write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")

@@ -13,7 +13,8 @@ from edge_sser.train.fit import data_key
 from edge_sser.train.folds import split
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.recipe import read_recipe
-from edge_sser.train.run_models import CHECKPOINT, run_folder
+from edge_sser.train.run_models import CHECKPOINT
+from edge_sser.train.runs import run_folder
 
 
 def write_run(folder: Path, fitted: Sequence[Utterance], recipe: Path, *, final: bool = True) -> Path:

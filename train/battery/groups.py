@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..columns import Columns, Mask
-from ..metrics import NAN, Floats, Labels, auroc, confusion, precisions, recalls, unweighted_accuracy
+from ..metrics import NAN, Floats, Labels, auroc, confusion, precisions, recalls, uar, unweighted_accuracy
 from .limits import PRECISION_GAP, RECALL_GAP, UAR_GAP, Check, Sense
 
 MIN_CLIPS = 10  # of a speaker whose figures are held to a limit: one clip is 0 or 1
@@ -102,21 +102,21 @@ def by_speaker(columns: Columns, inside: Mask) -> Gaps:
 
 
 def _group(name: str, columns: Columns, mask: Mask) -> Group:
-    judged = mask & columns.judged
+    judged, named = mask & columns.judged, mask & columns.named
     stress = columns.stress[judged]
-    both = 0 < stress.sum() < stress.size
     return Group(
         name=name,
         clips=int(mask.sum()),
-        ua=unweighted_accuracy(columns.emotion[mask], columns.decided[mask]),
+        ua=unweighted_accuracy(columns.emotion[named], columns.decided[named]),
         auroc=auroc(stress, columns.logits[judged]),
-        uar=unweighted_accuracy(stress, columns.stressed[judged]) if both else NAN,
+        uar=uar(stress, columns.stressed[judged]),
     )
 
 
 def _matrix(columns: Columns, mask: Mask) -> Labels:
     """Confusion over all of EMOTIONS; those that the corpus lacks are empty."""
-    return confusion(columns.emotion[mask], columns.decided[mask], columns.emotions.shape[1])
+    named = mask & columns.named
+    return confusion(columns.emotion[named], columns.decided[named], columns.emotions.shape[1])
 
 
 def _stress_matrix(columns: Columns, mask: Mask) -> Labels:

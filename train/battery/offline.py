@@ -13,16 +13,19 @@ from ..columns import Columns, Mask
 from ..evaluate import FoldScores, Scores, evaluate_columns, fold_scores
 from ..labels import EMOTIONS
 from ..metrics import (
+    NAN,
     Floats,
     Labels,
     auroc,
     average_precision,
     confusion,
+    mean_known,
     precision_recall_curve,
     precisions,
     recalls,
     reliability,
     roc_curve,
+    uar,
     unweighted_accuracy,
     unweighted_precision,
 )
@@ -30,6 +33,7 @@ from .groups import Gaps, by_sex, by_speaker
 from .ordinal import Rise, ordinal
 
 STRESS_CLASSES = ("not stressed", "stressed")
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of calibrated probability, for the table of operating points
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Decisions:
     Attributes:
         classes: their names.
         matrix: clips, int64 [classes, classes].
-        recall: of each class, 0..1.
+        recall: of each class, 0..1; NaN for one that does not occur.
         precision: of each class, 0..1; NaN for one that was never decided on.
         ua: mean recall (UA, UAR).
         uap: mean precision; a class that was never decided on counts 0.
@@ -59,6 +63,21 @@ class Curves:
 
     roc: tuple[Floats, Floats]
     precision_recall: tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """What a threshold of calibrated probability catches of whole clips; shares 0..1, NaN without such clips.
+
+    Attributes:
+        threshold: 0..1.
+        found: of the stressed clips, those that reach it.
+        false: of the others, those that do.
+    """
+
+    threshold: float
+    found: float
+    false: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +105,7 @@ class Intervals:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Everything that predictions tell of a corpus.
+    """Everything that predictions tell of a corpus; NaN and empty where its labels do not allow it.
 
     Attributes:
         scores: the headline.
@@ -97,6 +116,7 @@ class Measures:
         auprc: area under the precision-recall curve of stress, all clips on one scale.
         intervals: over speakers.
         curves: over thresholds.
+        operating: shares at some thresholds.
         reliability: of the probabilities.
         speakers: each against all.
         sexes: women against men; None when the corpus does not tell.
@@ -111,6 +131,7 @@ class Measures:
     auprc: float
     intervals: Intervals
     curves: Curves
+    operating: Sequence[Operating]
     reliability: Reliability
     speakers: Gaps
     sexes: Gaps | None
@@ -123,9 +144,6 @@ def measure(columns: Columns, *, draws: int = DRAWS) -> dict[str, Measures]:
     Args:
         columns: of one system's predictions.
         draws: of the bootstrap.
-
-    Raises:
-        TrainingError: a corpus has clips of stress or of no stress only.
     """
     return {scores.corpus: _measure(columns, scores, draws) for scores in evaluate_columns(columns).corpora}
 
@@ -137,12 +155,20 @@ def _measure(columns: Columns, scores: Scores, draws: int) -> Measures:
     return Measures(
         scores=scores,
         folds=fold_scores(columns, inside),
-        emotions=_decisions(EMOTIONS, columns.emotion[inside], columns.decided[inside]),
-        stress=_decisions(STRESS_CLASSES, labels, columns.stressed[judged]),
-        prevalence=float(labels.mean()),
+        emotions=_emotions(columns, inside & columns.named),
+        stress=_decisions(STRESS_CLASSES, confusion(labels, columns.stressed[judged], len(STRESS_CLASSES))),
+        prevalence=mean_known(labels.tolist()),
         auprc=average_precision(labels, logits),
         intervals=_intervals(columns, inside, draws),
         curves=Curves(roc_curve(labels, logits), precision_recall_curve(labels, logits)),
+        operating=[
+            Operating(
+                threshold,
+                found=mean_known((probability[labels == 1] >= threshold).astype(float).tolist()),
+                false=mean_known((probability[labels == 0] >= threshold).astype(float).tolist()),
+            )
+            for threshold in THRESHOLDS
+        ],
         reliability=Reliability(reliability(labels, columns.raw[judged]), reliability(labels, probability)),
         speakers=by_speaker(columns, inside),
         sexes=by_sex(columns, inside),
@@ -150,17 +176,21 @@ def _measure(columns: Columns, scores: Scores, draws: int) -> Measures:
     )
 
 
-def _decisions(names: Sequence[str], labels: Labels, decided: Labels) -> Decisions:
-    whole = confusion(labels, decided, len(names))
+def _emotions(columns: Columns, named: Mask) -> Decisions:
+    whole = confusion(columns.emotion[named], columns.decided[named], len(EMOTIONS))
     present = np.flatnonzero(whole.sum(axis=1))  # no decision is made for a class that the corpus lacks
-    matrix = np.asarray(whole[np.ix_(present, present)])
+    return _decisions([EMOTIONS[place] for place in present.tolist()], np.asarray(whole[np.ix_(present, present)]))
+
+
+def _decisions(classes: Sequence[str], matrix: Labels) -> Decisions:
+    complete = matrix.size > 0 and bool(matrix.sum(axis=1).all())  # else there is a class that nothing is known of
     return Decisions(
-        classes=[names[place] for place in present.tolist()],
+        classes=classes,
         matrix=matrix,
         recall=recalls(matrix),
         precision=precisions(matrix),
-        ua=float(np.mean(recalls(matrix))),
-        uap=unweighted_precision(matrix),
+        ua=float(np.mean(recalls(matrix))) if complete else NAN,
+        uap=unweighted_precision(matrix) if complete else NAN,
     )
 
 
@@ -169,13 +199,13 @@ def _intervals(columns: Columns, inside: Mask, draws: int) -> Intervals:
 
     def statistics(drawn: NDArray[np.intp]) -> tuple[float, ...]:
         clips = places[drawn]
-        judged = clips[columns.judged[clips]]
+        judged, named = clips[columns.judged[clips]], clips[columns.named[clips]]
         stress, logits = columns.stress[judged], columns.logits[judged]
         return (
-            unweighted_accuracy(columns.emotion[clips], columns.decided[clips]),
+            unweighted_accuracy(columns.emotion[named], columns.decided[named]),
             auroc(stress, logits),
             average_precision(stress, logits),
-            unweighted_accuracy(stress, columns.stressed[judged]),
+            uar(stress, columns.stressed[judged]),
         )
 
     return Intervals(*over_speakers(statistics, columns.speaker[inside], draws=draws))

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sser.errors import TrainingError
-
 from ..audio import read_audio
 from ..calibrate import calibrated, logit
 from ..corpora.table import Utterance
 from ..evaluate import stress_preset
 from ..labels import EMOTIONS
-from ..metrics import auroc, unweighted_accuracy
+from ..metrics import NAN, auroc, both_kinds, uar, unweighted_accuracy
 from ..predictions import predict_samples
 from ..run_models import Models
 from .conditions import Condition
@@ -24,7 +22,7 @@ from .limits import Check, Sense
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Scores of the chosen clips as they are, all on one scale; fractions 0..1."""
+    """Scores of the chosen clips as they are, all on one scale; fractions 0..1, NaN where labels do not allow one."""
 
     corpus: str
     clips: int
@@ -35,7 +33,7 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a condition did to a corpus. Changes are distorted less clean; shares 0..1.
+    """What a condition did to a corpus. Changes are distorted less clean; shares 0..1; NaN as in `Clean`.
 
     Attributes:
         condition: its name.
@@ -98,7 +96,6 @@ def try_all(
 
     Raises:
         SourceError: a recording cannot be read.
-        TrainingError: a corpus has clips of stress or of no stress only.
     """
     labels = _Labels(utterances, preset)
     clean = _Answers(len(utterances))
@@ -123,7 +120,7 @@ def try_all(
             for corpus in corpora
             if (answers.given & (labels.corpus == corpus)).any()
         ],
-        missing=missing,
+        missing=[*missing, *labels.missing],
     )
 
 
@@ -132,18 +129,28 @@ class _Labels:
 
     def __init__(self, utterances: Sequence[Utterance], preset: str) -> None:
         self.corpus = np.array([clip.corpus for clip in utterances])
-        self.emotion = np.array([EMOTIONS.index(clip.emotion) for clip in utterances])
-        mapped = [stress_preset(preset)[clip.emotion] for clip in utterances]
+        self.named = np.array([clip.emotion in EMOTIONS for clip in utterances])
+        self.emotion = np.array(
+            [EMOTIONS.index(clip.emotion) if clip.emotion in EMOTIONS else -1 for clip in utterances]
+        )
+        decision = stress_preset(preset).decision
+        mapped = [decision(clip) for clip in utterances]
         self.judged = np.array([value is not None for value in mapped])
         self.stress = np.array([value or 0 for value in mapped])
         self.classes: Mapping[str, np.ndarray] = {
-            str(corpus): np.unique(self.emotion[self.corpus == corpus]) for corpus in np.unique(self.corpus)
+            str(corpus): np.unique(self.emotion[self.named & (self.corpus == corpus)])
+            for corpus in np.unique(self.corpus)
         }
-        for corpus in self.classes:
-            if len(set(self.stress[self.judged & (self.corpus == corpus)].tolist())) < 2:
-                raise TrainingError(
-                    f"corpus {corpus}: the clips chosen are all stressed, or none is: choose more (--clips)"
-                )
+        self.missing = [
+            f"AUROC and UAR of stress on {corpus}: the clips chosen are all stressed, or none is (--clips chooses more)"
+            for corpus in self.classes
+            if not both_kinds(self.stress[self.judged & (self.corpus == corpus)])
+        ]
+        self.missing += [
+            f"emotions on {corpus}: the clips chosen have none, or all the same one"
+            for corpus, classes in self.classes.items()
+            if classes.size < 2
+        ]
 
 
 class _Answers:
@@ -160,19 +167,21 @@ class _Answers:
         said = predict_samples(model, clip, samples)
         classes = labels.classes[clip.corpus]
         self.given[place] = True
-        self.emotion[place] = classes[np.array(said.emotions)[classes].argmax()]
+        if classes.size:
+            self.emotion[place] = classes[np.array(said.emotions)[classes].argmax()]
         self.logit[place] = logit(np.array([said.stress]))[0]
         self.stressed[place] = calibrated(self.logit[place : place + 1], model.card.calibration)[0] >= 0.5
 
 
 def _scores(labels: _Labels, answers: _Answers, inside: np.ndarray) -> tuple[int, float, float, float]:
     """Number of clips, UA, AUROC and UAR."""
-    judged = inside & labels.judged
+    judged, named = inside & labels.judged, inside & labels.named
+    several = np.unique(labels.emotion[named]).size > 1
     return (
         int(inside.sum()),
-        unweighted_accuracy(labels.emotion[inside], answers.emotion[inside]),
+        unweighted_accuracy(labels.emotion[named], answers.emotion[named]) if several else NAN,
         auroc(labels.stress[judged], answers.logit[judged]),
-        unweighted_accuracy(labels.stress[judged], answers.stressed[judged]),
+        uar(labels.stress[judged], answers.stressed[judged]),
     )
 
 
@@ -181,7 +190,7 @@ def _effect(condition: Condition, corpus: str, labels: _Labels, clean: _Answers,
     clips, *before = _scores(labels, clean, inside)
     _, *after = _scores(labels, distorted, inside)
     ua, area, uar = (now - then for now, then in zip(after, before, strict=True))
-    same_emotion = float(np.mean(clean.emotion[inside] == distorted.emotion[inside]))
+    same_emotion = float(np.mean(clean.emotion[inside] == distorted.emotion[inside])) if not np.isnan(ua) else NAN
     same_stress = float(np.mean(clean.stressed[inside] == distorted.stressed[inside]))
     asked = [
         ("UA change", ua, Sense.AT_LEAST, condition.ua_change),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from edge_sser.windows import Windower
 from ..audio import read_audio
 from ..corpora.table import Utterance
 from ..labels import EMOTIONS, emotion_name
-from ..metrics import NAN, auroc, expected_calibration_error, unweighted_accuracy
+from ..metrics import NAN, auroc, expected_calibration_error, uar, unweighted_accuracy
+from ..presets import Preset
 from ..run_models import Models
 from .sounds import Samples
 from .streams import bed, levelled
@@ -56,7 +57,7 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class _Window:
     speech: float
-    emotion: int
+    emotion: int | None  # None where it is not scored
     decided: int
     stress: int | None
     said: float
@@ -65,7 +66,7 @@ class _Window:
 def by_seconds(
     models: Models,
     utterances: Sequence[Utterance],
-    stress: Mapping[str, int | None],
+    preset: Preset,
     noise: Sequence[Samples],
     *,
     settings: Settings | None = None,
@@ -78,7 +79,7 @@ def by_seconds(
     Args:
         models: calibrated; a window is scored by the model that never heard its speaker.
         utterances: to be heard.
-        stress: what each emotion is.
+        preset: says who is stressed.
         noise: recordings behind them; pink noise when there are none.
         settings: of gate and window; the device's defaults when None.
         progress: called with the number of clips heard.
@@ -88,10 +89,13 @@ def by_seconds(
     """
     device = settings or Settings()
     windows: dict[str, list[_Window]] = {}
-    known = {corpus: {clip.emotion for clip in utterances if clip.corpus == corpus} for corpus in _corpora(utterances)}
-    for pair in _pairs(utterances):
+    known = {
+        corpus: {clip.emotion for clip in utterances if clip.corpus == corpus and clip.emotion in EMOTIONS}
+        for corpus in {clip.corpus for clip in utterances}
+    }
+    for pair in _pairs(utterances, preset):
         windows.setdefault(pair[0].corpus, []).extend(
-            _windows(models, pair, known[pair[0].corpus], stress, noise, device)
+            _windows(models, pair, known[pair[0].corpus], preset, noise, device)
         )
         progress(len(pair))
     return [
@@ -101,14 +105,10 @@ def by_seconds(
     ]
 
 
-def _corpora(utterances: Sequence[Utterance]) -> set[str]:
-    return {clip.corpus for clip in utterances}
-
-
-def _pairs(utterances: Sequence[Utterance]) -> Iterator[list[Utterance]]:
-    alike: dict[tuple[str, str, str], list[Utterance]] = {}
+def _pairs(utterances: Sequence[Utterance], preset: Preset) -> Iterator[list[Utterance]]:
+    alike: dict[tuple[str, str, str, int | None], list[Utterance]] = {}
     for clip in utterances:
-        alike.setdefault((clip.corpus, clip.speaker, clip.emotion), []).append(clip)
+        alike.setdefault((clip.corpus, clip.speaker, clip.emotion, preset.decision(clip)), []).append(clip)
     for clips in alike.values():
         for start in range(0, len(clips), 2):
             yield clips[start : start + 2]
@@ -118,7 +118,7 @@ def _windows(
     models: Models,
     pair: Sequence[Utterance],
     emotions: Set[str],
-    stress: Mapping[str, int | None],
+    preset: Preset,
     noise: Sequence[Samples],
     settings: Settings,
 ) -> Iterator[_Window]:
@@ -135,17 +135,19 @@ def _windows(
     for window in Windower(window=settings.window, gate=settings.gate).push(samples):
         if window.speech_ratio > 0.0:
             score = model.score(window.log_mel)
+            named = pair[0].emotion in emotions and asked.size > 1
             yield _Window(
                 speech=window.speech_ratio * WINDOW_SECONDS,
-                emotion=EMOTIONS.index(pair[0].emotion),
-                decided=int(places[asked[score.emotions[asked].argmax()]]),
-                stress=stress[pair[0].emotion],
+                emotion=EMOTIONS.index(pair[0].emotion) if named else None,
+                decided=int(places[asked[score.emotions[asked].argmax()]]) if named else -1,
+                stress=preset.decision(pair[0]),
                 said=score.stress,
             )
 
 
 def _share(corpus: str, centre: float, windows: Sequence[_Window]) -> Share:
     judged = [window for window in windows if window.stress is not None]
+    named = [(window.emotion, window.decided) for window in windows if window.emotion is not None]
     labels = np.array([window.stress for window in judged], dtype=np.int64)
     said = np.array([window.said for window in judged])
     enough = labels.size >= MIN_WINDOWS
@@ -155,12 +157,8 @@ def _share(corpus: str, centre: float, windows: Sequence[_Window]) -> Share:
         seconds=centre,
         windows=len(windows),
         auroc=auroc(labels, said) if both else NAN,
-        uar=unweighted_accuracy(labels, (said >= 0.5).astype(np.int64)) if both else NAN,
-        ua=unweighted_accuracy(
-            np.array([window.emotion for window in windows]), np.array([window.decided for window in windows])
-        )
-        if len(windows) >= MIN_WINDOWS
-        else NAN,
+        uar=uar(labels, (said >= 0.5).astype(np.int64)) if both else NAN,
+        ua=unweighted_accuracy(*np.array(named).T) if len(named) >= MIN_WINDOWS else NAN,
         confidence=float(np.mean(np.abs(2.0 * said - 1.0))) if enough else NAN,
         ece=expected_calibration_error(labels, said) if both else NAN,
     )

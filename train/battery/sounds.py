@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.errors import SourceError, UsageError
+from edge_sser.errors import SourceError, TrainingError, UsageError
 
-from ..audio import read_audio
+from ..audio import content_hash, read_audio
 from ..corpora.entry import AUDIO_SUFFIXES
+from ..corpora.table import Utterance
 
 Samples = NDArray[np.float32]
 
@@ -56,6 +57,28 @@ def parse_sounds(given: Sequence[str]) -> SoundFiles:
             raise SourceError(f"--sound {text}: no such file or folder")
         out.setdefault(Sound(kind), {}).setdefault(path.stem, []).extend(files)
     return out
+
+
+def check_unheard(sounds: SoundFiles, fitted: Sequence[Utterance]) -> None:
+    """Refuses calm speech that a run's table holds: it would be judged by a model that heard it in training.
+
+    Args:
+        sounds: those given.
+        fitted: the table that the run was trained on.
+
+    Raises:
+        TrainingError: a recording stands in the table; the message names it.
+        SourceError: one cannot be read.
+    """
+    known = {utterance.sha256: utterance for utterance in fitted}
+    for paths in sounds.get(Sound.CALM, {}).values():
+        for path in paths:
+            twin = known.get(content_hash(read_audio(path)))
+            if twin is not None:
+                raise TrainingError(
+                    f"--sound calm: {path} is a recording of {twin.corpus} in the run's table, so the model has heard "
+                    "it: leave the option out; calm speakers of the table are played to the model of their fold"
+                )
 
 
 def read_all(groups: Mapping[str, Sequence[Path]]) -> list[Samples]:

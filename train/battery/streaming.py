@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from ..audio import read_audio
 from ..columns import Columns
 from ..corpora.table import Utterance
 from ..metrics import NAN
+from ..presets import Preset
 from ..run_models import Models
 from .alarms import Detection, Point, Rate, alarms, detect, rate
 from .listening import differing, listen
 from .sounds import Samples, Sound, SoundFiles, read_all
-from .streams import Span, assemble
+from .streams import Span, assemble, calm_speakers
 
 CAUGHT = 0.7  # share of stressed clips that the operating point is chosen for
 SWEEP = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds of the curve
@@ -55,7 +56,7 @@ class Streaming:
         points: of operation.
         detections: by corpus and point.
         sweep: by corpus, at thresholds from 0.2 to 0.9.
-        quiet: by recordings and point, those of the sweep included.
+        quiet: by recordings and point, those of the sweep included; first the corpora in which nobody is stressed.
         compared: windows scored both streaming and offline.
         differing: those whose two scores differ in any bit.
         left_out: speakers with too few clips for a stream.
@@ -72,8 +73,13 @@ class Streaming:
 
 
 def catching(columns: Columns, share: float = CAUGHT) -> float:
-    """The calibrated probability that this share of the stressed clips reach, each corpus weighing the same, 0..1."""
+    """The calibrated probability that this share of the stressed clips reach, each corpus weighing the same, 0..1.
+
+    NaN when no clip is stressed.
+    """
     chosen = columns.judged & (columns.stress == 1)
+    if not chosen.any():
+        return NAN
     _, place, sizes = np.unique(columns.corpus[chosen], return_inverse=True, return_counts=True)
     order = np.argsort(-columns.probability[chosen], kind="stable")
     reached = np.cumsum((1.0 / sizes[place])[order]) / sizes.size
@@ -84,7 +90,7 @@ def catching(columns: Columns, share: float = CAUGHT) -> float:
 def try_streams(
     models: Models,
     utterances: Sequence[Utterance],
-    stress: Mapping[str, int | None],
+    preset: Preset,
     sounds: SoundFiles,
     points: Sequence[Point],
     *,
@@ -96,7 +102,7 @@ def try_streams(
     Args:
         models: calibrated; a stream is heard by the model that never heard its speaker.
         utterances: that streams are made of; may be empty.
-        stress: what each emotion is.
+        preset: says which clips are stressed.
         sounds: noise to lie behind streams and to be played alone; calm speech to be played.
         points: of operation.
         settings: of the device; its defaults when None.
@@ -109,7 +115,7 @@ def try_streams(
     played: dict[str, list[tuple[Sequence[Span], Sequence[Reading]]]] = {}
     compared = different = 0
     noise = read_all(sounds.get(Sound.NOISE, {}))
-    for stream in assemble(utterances, stress, noise):
+    for stream in assemble(utterances, preset, noise):
         model = models.judge(stream.clip)
         heard = listen(stream.samples, model, device)
         if stream.corpus not in played:  # once a corpus is enough to see a difference
@@ -118,13 +124,26 @@ def try_streams(
         played.setdefault(stream.corpus, []).append((stream.events, heard.readings))
         progress(stream.samples.size / SAMPLE_RATE)
     sweep = [Point(f"{threshold:.1f}", threshold) for threshold in SWEEP]
-    speakers = {(clip.corpus, clip.speaker) for clip in utterances}
+    calm: dict[str, list[Sequence[Reading]]] = {}
+    for stream in calm_speakers(utterances, preset, noise):
+        readings = listen(stream.samples, models.judge(stream.clip), device).readings
+        if readings:
+            calm.setdefault(stream.corpus, []).append(readings)
+        progress(stream.samples.size / SAMPLE_RATE)
+    speakers = {(clip.corpus, clip.speaker) for clip in utterances if clip.corpus not in calm}
     return Streaming(
         system=models.origin.system,
         points=points,
         detections=[detect(corpus, each, point, device) for corpus, each in played.items() for point in points],
         sweep=[detect(corpus, each, point, device) for corpus, each in played.items() for point in sweep],
-        quiet=list(_quiet(models, sounds, [*points, *sweep], device, progress)),
+        quiet=[
+            *(
+                _quiet_at(Sound.CALM, f"{corpus}, each speaker alone", point, heard, device)
+                for corpus, heard in calm.items()
+                for point in [*points, *sweep]
+            ),
+            *_quiet(models, sounds, [*points, *sweep], device, progress),
+        ],
         compared=compared,
         differing=different,
         left_out=len(speakers) - sum(len(each) for each in played.values()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from edge_sser.audio.block import SAMPLE_RATE
 
 from ..audio import read_audio
 from ..corpora.table import Utterance
+from ..presets import Preset
 from .distortions import piece, pink, speech_power, trimmed
 from .sounds import Samples
 
@@ -50,14 +51,12 @@ class Stream:
     events: Sequence[Span]
 
 
-def assemble(
-    utterances: Sequence[Utterance], stress: Mapping[str, int | None], noise: Sequence[Samples]
-) -> Iterator[Stream]:
+def assemble(utterances: Sequence[Utterance], preset: Preset, noise: Sequence[Samples]) -> Iterator[Stream]:
     """A stream of each speaker who has enough of both kinds; the others are left out.
 
     Args:
         utterances: of any corpora.
-        stress: what each emotion is: 1 stressed, 0 not, None left out.
+        preset: says which clips are stressed, which are not, and which are left out.
         noise: recordings behind the speech; pink noise when there are none.
 
     Raises:
@@ -70,7 +69,7 @@ def assemble(
         random = np.random.default_rng(zlib.crc32(f"{corpus}/{speaker}".encode()))
         kinds: tuple[list[Samples], list[Samples]] = ([], [])
         for place in random.permutation(len(clips)):
-            kind = stress[clips[place].emotion]
+            kind = preset.decision(clips[place])
             if kind is not None:
                 # Cut to the speech: the silence at a clip's ends is the studio's, pauses come from here.
                 kinds[kind].append(levelled(trimmed(read_audio(clips[place].path))))
@@ -81,12 +80,38 @@ def assemble(
             yield Stream(corpus, speaker, clips[0], samples, events)
 
 
+def calm_speakers(utterances: Sequence[Utterance], preset: Preset, noise: Sequence[Samples]) -> Iterator[Stream]:
+    """A stream of each speaker of the corpora in which nobody is stressed: what is heard in it is false.
+
+    Args:
+        utterances: of any corpora; those with stressed clips are left to `assemble`.
+        preset: says which clips are stressed.
+        noise: as for `assemble`.
+
+    Raises:
+        SourceError: a recording cannot be read.
+    """
+    kinds: dict[str, set[int | None]] = {}
+    for clip in utterances:
+        kinds.setdefault(clip.corpus, set()).add(preset.decision(clip))
+    of_speaker: dict[tuple[str, str], list[Utterance]] = {}
+    for clip in utterances:
+        if preset.decision(clip) == 0 and 1 not in kinds[clip.corpus]:
+            of_speaker.setdefault((clip.corpus, clip.speaker), []).append(clip)
+    for (corpus, speaker), clips in sorted(of_speaker.items()):
+        random = np.random.default_rng(zlib.crc32(f"{corpus}/{speaker}".encode()))
+        samples, _ = _join([[levelled(trimmed(read_audio(clip.path))) for clip in clips]], random)
+        samples += bed(samples.size, noise, random)
+        yield Stream(corpus, speaker, clips[0], samples, [])
+
+
 def _parts(calm: Sequence[Samples], stressed: Sequence[Samples]) -> list[list[Samples]]:
     """Calm, stressed, calm, ..., calm; empty when there is too little of either."""
     calm_s, stressed_s = (
         sum(samples.size / SAMPLE_RATE + PAUSE_SECONDS[0] for samples in kind) for kind in (calm, stressed)
     )
     events = int(min(stressed_s // EVENT_SECONDS, calm_s // CALM_SECONDS - 1))
+    events = min(events, len(stressed), len(calm) - 1)  # clips may be longer than a part
     if events < 1:
         return []
     parts: list[list[Samples]] = [[] for _ in range(2 * events + 1)]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sser.errors import TrainingError, UsageError
+from edge_sser.errors import UsageError
 
 from ..baseline import majority
 from ..bootstrap import DRAWS
 from ..columns import Columns
-from ..evaluate import Evaluation, evaluate_columns, fold_scores, stress_preset
-from ..metrics import NAN
+from ..evaluate import DASH, Evaluation, evaluate_columns, fold_scores, stress_preset
+from ..metrics import NAN, mean_known, worst_known
 from ..origin import Baseline, Origin
 from ..predictions import Prediction
 from .offline import Measures, measure
@@ -53,11 +54,13 @@ class Repeats:
     auroc: Sequence[Sequence[float]]
 
     def summary(self, values: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-        """Mean over folds and seeds, worst single fold, and standard deviation of the seeds' means (NaN for one)."""
-        table = np.array(values, dtype=np.float64)
-        means = np.nanmean(table, axis=1)
-        spread = float(means.std(ddof=1)) if means.size > 1 else NAN
-        return float(means.mean()), float(np.nanmin(table)), spread
+        """Mean over folds and seeds, worst single fold, and standard deviation of the seeds' means (NaN for one).
+
+        What no fold can give is NaN.
+        """
+        means = [mean_known(row) for row in values]
+        spread = float(np.std(means, ddof=1)) if len(means) > 1 else NAN
+        return mean_known(means), worst_known(value for row in values for value in row), spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,9 @@ def score(origin: Origin, predictions: Sequence[Prediction], preset: str | None 
 
     Raises:
         UsageError: there is no such preset.
-        TrainingError: the predictions cannot be scored.
     """
     columns = Columns(predictions, stress_preset(preset or origin.preset))
-    try:
-        return Scored(origin, columns, evaluate_columns(columns))
-    except TrainingError as error:
-        raise TrainingError(f"{origin.label}: {error}") from None
+    return Scored(origin, columns, evaluate_columns(columns))
 
 
 def guess(predictions: Sequence[Prediction], preset: str) -> Scored:
@@ -187,6 +186,54 @@ def matrix(systems: Sequence[System]) -> list[Cell]:
                 )
             )
     return cells
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the matrix: what was trained on the same corpora.
+
+    Attributes:
+        systems: their names; several where a system's scores on strange corpora came in files of other names.
+        trained_on: corpora; None when not known.
+        cells: by the corpus tested on.
+    """
+
+    systems: list[str]
+    trained_on: Sequence[str] | None
+    cells: dict[str, Cell]
+
+
+def matrix_rows(cells: Sequence[Cell]) -> list[Row]:
+    """The cells in rows; two systems that were trained on the same and tested on different corpora share one."""
+    rows: list[Row] = []
+    for cell in cells:
+        own = [row for row in rows if row.trained_on == cell.trained_on and cell.tested_on not in row.cells]
+        alike = [row for row in own if cell.system in row.systems] or ([] if cell.trained_on is None else own)
+        row = alike[0] if alike else Row([], cell.trained_on, {})
+        if not alike:
+            rows.append(row)
+        if cell.system not in row.systems:
+            row.systems.append(cell.system)
+        row.cells[cell.tested_on] = cell
+    return rows
+
+
+def matrix_table(cells: Sequence[Cell]) -> str:
+    """Trained on, tested on, as a Markdown table: stress AUROC (worst fold) / the level meter's."""
+
+    def text(cell: Cell | None) -> str:
+        if cell is None or math.isnan(cell.auroc):
+            return DASH
+        level = DASH if math.isnan(cell.level) else f"{cell.level:.3f}"
+        mark = " known voices" if cell.heard else " new corpus" if cell.stranger else ""
+        return f"{cell.auroc:.3f} ({cell.worst:.3f}) / {level}{mark}"
+
+    tested = sorted({cell.tested_on for cell in cells})
+    lines = [f"| trained on | {' | '.join(tested)} |", "|---" * (len(tested) + 1) + "|"]
+    for row in matrix_rows(cells):
+        known = ", ".join(row.trained_on) if row.trained_on is not None else f"{row.systems[0]}: not known"
+        lines.append(f"| {known} | {' | '.join(text(row.cells.get(corpus)) for corpus in tested)} |")
+    return "\n".join(lines)
 
 
 def _repeats(name: str, corpus: str, ordered: Sequence[Scored]) -> Repeats:

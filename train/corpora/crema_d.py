@@ -50,6 +50,7 @@ def _entry(path: Path) -> Entry | None:
         speaker=match["actor"],
         emotion=_EMOTIONS[match["emotion"]].value,
         intensity=_INTENSITIES.get(match["level"], ""),
+        statement=match["sentence"],
         fold=next(fold for fold, last in enumerate(_LAST_OF_FOLD, start=1) if int(match["actor"]) <= last),
     )
 

@@ -48,6 +48,7 @@ def _entry(path: Path) -> Entry | None:
         speaker=match["speaker"],
         emotion=_EMOTIONS[match["emotion"]].value,
         sex=_SEX[match["speaker"]],
+        statement=match["text"],
         fold=_SPEAKERS.index(match["speaker"]) + 1,  # one speaker is left out at a time
     )
 

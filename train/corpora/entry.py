@@ -33,6 +33,7 @@ class Entry:
     arousal: float | None = None
     valence: float | None = None
     fold: int = 0
+    statement: str = ""
 
     @property
     def place(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from edge_sser.errors import SourceError, TrainingError
 from edge_sser.features import log_mel
 from edge_sser.level import dbfs
 
-from ..audio import duration_s, read_audio
+from ..audio import as_pcm, content_hash, duration_s, read_audio
 from ..fingerprint import fingerprint
 from ..folds import assign_folds, check_folds, straddling_twins
 from . import besst, manifest
@@ -150,8 +149,7 @@ def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
     if not SHORTEST_S <= seconds <= LONGEST_S:
         return odd(f"{place}: {seconds:.2f} s long, expected {SHORTEST_S:g} to {LONGEST_S:g} s")
     level = dbfs(float(np.mean(samples.astype(np.float64) ** 2)))
-    coded = (samples.clip(-1.0, 1.0) * 32767.0).round().astype("<i2")
-    if level < SILENT_DBFS or not coded.any():
+    if level < SILENT_DBFS or not as_pcm(samples).any():
         return odd(f"{place}: silent ({level:.0f} dBFS)")
     return Utterance(
         path=place,
@@ -167,8 +165,9 @@ def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
         fold=entry.fold,
         duration_s=round(seconds, 4),
         level_dbfs=round(level, 2),
-        sha256=hashlib.sha256(coded.tobytes()).hexdigest(),
+        sha256=content_hash(samples),
         fingerprint=fingerprint(log_mel(samples)),
+        statement=entry.statement,
     )
 
 

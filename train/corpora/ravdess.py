@@ -14,7 +14,9 @@ from ..labels import Emotion
 from .corpus import Corpus
 from .entry import Entry
 
-_NAME = re.compile(r"03-01-(?P<emotion>0[1-8])-(?P<intensity>0[12])-0[12]-0[12]-(?P<actor>[01]\d|2[0-4])")
+_NAME = re.compile(
+    r"03-01-(?P<emotion>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])-0[12]-(?P<actor>[01]\d|2[0-4])"
+)
 _EMOTIONS = (
     Emotion.NEUTRAL,
     Emotion.CALM,
@@ -45,6 +47,7 @@ def _entry(path: Path) -> Entry | None:
         sex="M" if actor % 2 else "F",
         intensity="normal" if match["intensity"] == "01" else "strong",
         fold=_FOLD_OF_ACTOR[actor],
+        statement=match["statement"],
     )
 
 

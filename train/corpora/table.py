@@ -38,6 +38,7 @@ class Utterance:
         level_dbfs: of the whole clip, dB re full scale as edge_sser.level has it.
         sha256: of the decoded samples as 16-bit PCM, so that a copy in another container is found.
         fingerprint: that an altered copy shares, see fingerprint.py; empty in tables of older versions.
+        statement: what is said, in the corpus's own words or numbers; empty when unknown.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Utterance:
     level_dbfs: float | None = None
     sha256: str
     fingerprint: bytes = b""
+    statement: str = ""
 
     @property
     def voice(self) -> str:

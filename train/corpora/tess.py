@@ -35,6 +35,7 @@ def _entry(path: Path) -> Entry | None:
         emotion=emotion_name(code),
         sex="F",
         fold=_SPEAKERS.index(speaker) + 1,
+        statement=match["word"].lower(),
     )
 
 

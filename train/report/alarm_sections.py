@@ -153,7 +153,8 @@ def _quiet(quiet: Sequence[Quiet], points: set[str], limited: set[str]) -> str:
         chart.dots(line, f"s{place % 6}", [f"{name}: {x}: {y:.2f}" for x, y in line])
     explain = (
         "Recordings that hold no acted stress. Each calm recording is a stream of its own, and a folder of them is "
-        "played end to end too, as noise is: smoothing over speakers hides short peaks. "
+        "played end to end too, as noise is: smoothing over speakers hides short peaks. Each "
+        "speaker of a corpus without stress is a stream, assembled as above and heard by the model of that fold. "
         f"Limit on calm speech: {FALSE_EPISODES_AN_HOUR:.0f} episodes an hour at the point that catches 70 % of the "
         "stressed clips."
     )

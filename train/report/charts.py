@@ -88,7 +88,7 @@ def reliability(measures: Measures) -> str:
 
 def speakers(measures: Measures) -> str:
     """UA and AUROC of each speaker, in rising order of UA."""
-    ordered = sorted(measures.speakers.groups, key=lambda group: group.ua)
+    ordered = sorted(measures.speakers.groups, key=lambda group: (group.ua == group.ua, group.ua))
     chart = Chart(
         "Speakers",
         x=(-0.5, len(ordered) - 0.5),

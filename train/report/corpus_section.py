@@ -9,6 +9,7 @@ import numpy as np
 from ..battery.groups import MIN_CLIPS, Gaps
 from ..battery.offline import Decisions, Measures
 from ..battery.systems import System
+from ..metrics import mean_known
 from . import charts
 from .charts import Series
 from .markup import Cell, figure, grid, judged, legend, limit, number, part, percent, section, signed, table, verdict
@@ -26,7 +27,7 @@ def corpus(name: str, systems: Sequence[System]) -> str:
         if not system.origin.baseline
     ]
     figures = [
-        figure("Recall of each emotion", charts.class_bars(series)),
+        *([figure("Recall of each emotion", charts.class_bars(series))] if series[0].measures.emotions.classes else []),
         *(
             [figure("The same as a radar", charts.recall_radar(series))]
             if len(series[0].measures.emotions.classes) > 2
@@ -70,6 +71,7 @@ def _details(series: Series, heard: bool) -> str:
             "Stress at calibrated probability 0.5", _confusion(measures.stress), "Rows are the truth, in % of the row."
         ),
         figure("By class", _classes(measures)),
+        figure("Whole clips by threshold", _operating(measures), "Thresholds of the calibrated probability."),
         figure(
             "Every speaker alike",
             _gaps(measures.speakers),
@@ -123,6 +125,11 @@ def _classes(measures: Measures) -> str:
     return table(["class", "clips", "recall %", "precision %"], rows)
 
 
+def _operating(measures: Measures) -> str:
+    rows = [[f"{each.threshold:.1f}", percent(each.found), percent(each.false)] for each in measures.operating]
+    return table(["at least", "stressed clips found %", "others called so %"], rows)
+
+
 def _gaps(gaps: Gaps) -> str:
     rows: list[list[Cell | str]] = [
         [check.name, judged(number(check.value), check), limit(check)] for check in gaps.checks
@@ -146,7 +153,9 @@ def _groups(gaps: Gaps) -> str:
 
 
 def _within(measures: Measures) -> str:
-    scored = [group.ua for group in measures.speakers.groups]
+    scored = [group.ua for group in measures.speakers.groups if group.ua == group.ua]
+    if not scored:
+        return "No emotion is scored."
     low, middle, high = np.percentile(scored, [0, 50, 100])
     return f"UA of speakers: {percent(low, 0)} to {percent(high, 0)} %, median {percent(middle, 0)} %."
 
@@ -168,7 +177,7 @@ def _folds(name: str, systems: Sequence[System]) -> str:
                     else "\N{EN DASH}"
                     for fold in folds
                 ]
-                cells.append(show(float(np.nanmean(row))))
+                cells.append(show(mean_known(row)))
                 rows.append(cells)
             mean, _, spread = repeats.summary(values)
             if len(repeats.seeds) > 1:

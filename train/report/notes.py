@@ -28,12 +28,11 @@ def notes(scored: Sequence[Scored], audio: Origin | None) -> list[str]:
     out = heard_notes([*(one.origin for one in scored), *([audio] if audio else [])])
     for one in scored:
         for scores in one.evaluation.corpora:
-            if scores.one_class_folds:
-                folds = ", ".join(map(str, scores.one_class_folds))
-                out.append(
-                    f"{one.origin.label} on {scores.corpus}: fold {folds} has clips of one stress class only, so AUROC "
-                    "and UAR are means without it."
-                )
+            out += [f"{one.origin.label} on {scores.corpus}: {remark}." for remark in scores.remarks()]
+        if not one.evaluation.calibrated:
+            out.append(
+                f"{one.origin.label}: its probabilities are not calibrated: no corpus has stressed and other clips."
+            )
     corpora = sorted({scores.corpus for one in scored for scores in one.evaluation.corpora})
     for baseline in (Baseline.LEVEL, Baseline.LEVEL_PITCH):
         has = {s.corpus for one in scored if one.origin.system == baseline for s in one.evaluation.corpora}

@@ -96,7 +96,8 @@ def _limits_section(limits: Sequence[tuple[str, Sequence[Check]]]) -> str:
         known = [check for check in checks if check.passed is not None]
         kept = sum(bool(check.passed) for check in known)
         missed = [check.name for check in known if not check.passed]
-        style = "kept" if kept == len(known) else "missed"
-        rows.append([name, Cell(f"{kept} of {len(known)}", style), "; ".join(dict.fromkeys(missed))])
+        style = "" if not known else "kept" if kept == len(known) else "missed"
+        text = f"{kept} of {len(known)}" if known else "not measured"
+        rows.append([name, Cell(text, style), "; ".join(dict.fromkeys(missed))])
     explain = "How many of the battery's limits are kept; each stands beside its figure further down."
     return section("limits", "Limits", paragraph(explain), table(["what", "kept", "missed"], rows, style="limits"))

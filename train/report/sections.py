@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..battery.history import History
 from ..battery.systems import Cell as MatrixCell
-from ..battery.systems import System
+from ..battery.systems import System, matrix_rows
 from ..bootstrap import Interval
 from . import charts
 from .markup import (
@@ -75,8 +75,8 @@ def scores(systems: Sequence[System]) -> str:
         first = next(system.measures[corpus] for system in systems if corpus in system.measures)
         about = (
             f"{first.scores.clips} clips, {first.scores.speakers} speakers, {first.scores.folds} folds, "
-            f"{first.scores.classes} emotions; {percent(first.prevalence)} % of the judged clips are stressed, "
-            "which is what AUPRC would be by chance"
+            f"{first.scores.classes} emotions; {percent(first.prevalence)} % of the {first.scores.judged} judged clips "
+            "are stressed, which is what AUPRC would be by chance"
         )
         parts.append(part(corpus, paragraph(about, "about"), table(headers, rows)))
     explain = (
@@ -90,11 +90,10 @@ def transfer(cells: Sequence[MatrixCell]) -> str:
     """Trained on, tested on."""
     tested = sorted({cell.tested_on for cell in cells})
     rows: list[list[Cell | str]] = []
-    for system in dict.fromkeys(cell.system for cell in cells):
-        own = {cell.tested_on: cell for cell in cells if cell.system == system}
-        trained_on = next(iter(own.values())).trained_on
-        row: list[Cell | str] = [system, ", ".join(trained_on) if trained_on is not None else "not known"]
-        row += [_transfer_cell(own[corpus]) if corpus in own else "\N{EN DASH}" for corpus in tested]
+    for found in matrix_rows(cells):
+        trained_on = ", ".join(found.trained_on) if found.trained_on is not None else "not known"
+        row: list[Cell | str] = [", ".join(found.systems), trained_on]
+        row += [_transfer_cell(found.cells[corpus]) if corpus in found.cells else "\N{EN DASH}" for corpus in tested]
         rows.append(row)
     explain = (
         "Stress AUROC, mean over folds and seeds (worst fold), and that of the level meter on the same corpus after "
