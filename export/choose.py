@@ -31,6 +31,7 @@ class Choice:
         error_by_node: the same, that node alone quantised.
         error: of the graph as chosen.
         agreement: share of windows with the same level, 0..1.
+        ranges: least and greatest value of each tensor that 8 bits cover.
     """
 
     target: Target
@@ -40,6 +41,7 @@ class Choice:
     error_by_node: Mapping[str, float]
     error: float
     agreement: float
+    ranges: Mapping[str, tuple[float, float]]
 
 
 def choose(model: onnx.ModelProto, card: Card, target: Target, drawn: Drawn) -> tuple[onnx.ModelProto, Choice]:
@@ -81,7 +83,15 @@ def choose(model: onnx.ModelProto, card: Card, target: Target, drawn: Drawn) -> 
             made, error, agreement = better
             floats.append(node)
     errors = {each.value: attempts[each][1] for each in Method}
-    return made, Choice(target, method, tuple(floats), errors, by_node, error, agreement)
+    return made, Choice(target, method, tuple(floats), errors, by_node, error, agreement, ranges[method])
+
+
+def judge(
+    fp32: onnx.ModelProto, quantised: onnx.ModelProto, card: Card, windows: NDArray[np.float32]
+) -> tuple[float, float]:
+    """Root mean square difference of the logits from FP32, and the share of windows with the same level, 0..1."""
+    truth, found = (_logits(model, card, windows) for model in (fp32, quantised))
+    return _rms(truth, found), _agreement(card, truth, found)
 
 
 def levels(card: Card, stress: NDArray[np.floating]) -> NDArray[np.int64]:
