@@ -190,7 +190,8 @@ def _reshape(given: list[Any], how: dict[str, Any]) -> Tensor:
 
 
 def _slice(given: list[Any], how: dict[str, Any]) -> Tensor:
-    x, starts, ends, axes, steps = given
+    x, starts, ends, axes = given[:4]
+    steps = given[4] if len(given) > 4 else np.ones_like(starts)
     place: list[slice] = [slice(None)] * x.dim()
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         place[int(axis)] = slice(int(start), int(end), int(step))
@@ -201,7 +202,7 @@ def _slice(given: list[Any], how: dict[str, Any]) -> Tensor:
 def _gather(given: list[Any], how: dict[str, Any]) -> Tensor:
     x, index = given
     axis = int(how.get("axis", 0))
-    chosen: Tensor = x.index_select(axis, torch.as_tensor(np.atleast_1d(index), device=x.device))
+    chosen: Tensor = x.index_select(axis, torch.tensor(np.atleast_1d(index), device=x.device))
     return chosen.squeeze(axis) if not np.ndim(index) else chosen
 
 
