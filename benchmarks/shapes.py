@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import export_onnx, write_model
-from edge_sser.export.quantize import Target, activations, quantise
+from edge_sser.export.quantize import Target, activations, quantise, slow_nodes
 from edge_sser.export.ranges import Method, find_range, observe
 from edge_sser.export.report import machine
 from edge_sser.features import FEATURES
@@ -126,7 +126,7 @@ def make(shape: Shape, folder: Path) -> tuple[Path, Path, int, int]:
     model = onnx.load(fp32)
     seen = observe(model, activations(model), sound)
     ranges = {name: find_range(tensor, Method.MINMAX, symmetric=False) for name, tensor in seen.items()}
-    made = quantise(model, Target.CPU, ranges)
+    made = quantise(model, Target.CPU, ranges, slow_nodes(model, Target.CPU))
     write_model(int8, made)
     return fp32, int8, parameters, multiplications
 

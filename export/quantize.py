@@ -41,9 +41,7 @@ def slow_nodes(model: onnx.ModelProto, target: Target) -> list[str]:
     if target is not Target.CPU:
         return []
     channels = {tensor.name: tensor.dims[1] for tensor in model.graph.initializer if len(tensor.dims) > 2}
-    return [
-        node.name for node in model.graph.node if node.op_type == "Conv" and channels.get(node.input[1], FEW) < FEW
-    ]
+    return [node.name for node in model.graph.node if node.op_type == "Conv" and channels.get(node.input[1], FEW) < FEW]
 
 
 def activations(model: onnx.ModelProto) -> set[str]:
