@@ -26,7 +26,7 @@ _SCALE = "_scale"
 _LEAST_RANGE = 1e-8
 
 
-class GraphNet(Student):
+class GraphNet(Student):  # type: ignore[misc] # mypy knows it as train.students.student
     """What a quantised student computes, in float and with gradients."""
 
     def __init__(

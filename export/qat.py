@@ -144,7 +144,7 @@ def open_qat(
         yield Qat(student, recipe, sides.training, store, epochs)
 
 
-class _Task(StudentTask):
+class _Task(StudentTask):  # type: ignore[misc] # mypy knows it as train.fit
     """The student's own task, computed in 8 bits, with the student as a teacher."""
 
     def __init__(

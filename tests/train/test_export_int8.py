@@ -160,7 +160,7 @@ def test_training_on_in_8_bits_mends_what_quantising_broke(
     run: Run, export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = choose.find_range
-    narrow = 0.5  # of each range: the rest is cut off
+    narrow = 0.35  # of each range: the rest is cut off
 
     def cut(seen, method, symmetric: bool) -> tuple[float, float]:
         low, high = found(seen, method, symmetric=symmetric)
