@@ -14,7 +14,6 @@ from edge_sser.features import FEATURES
 from edge_sser.model import load_model
 
 THREADS = (1, 2)
-BATCHES = (1, 8, 32)
 INFERENCES = {1: 200, 8: 60, 32: 30}  # timed of each batch size, in turn with the other files
 _WARM_UP = 5
 
@@ -36,16 +35,25 @@ class Latency:
     p95_ms: float
 
 
-def measure_latencies(paths: Sequence[Path]) -> dict[Path, list[Latency]]:
-    """Times files on the CPU, in turn, so that what else the machine does falls on all of them alike."""
+def measure_latencies(
+    paths: Sequence[Path], *, threads: Sequence[int] = THREADS, inferences: Mapping[int, int] | None = None
+) -> dict[Path, list[Latency]]:
+    """Times files on the CPU, in turn, so that what else the machine does falls on all of them alike.
+
+    Args:
+        paths: of model files.
+        threads: numbers of them to time with.
+        inferences: how many of each batch size; INFERENCES.
+    """
+    wanted = INFERENCES if inferences is None else inferences
     out: dict[Path, list[Latency]] = {path: [] for path in paths}
     random = np.random.default_rng(0)
-    for threads in THREADS:
-        models = {path: load_model(path, provider="cpu", threads=threads) for path in paths}
-        for batch in BATCHES:
+    for count in threads:
+        models = {path: load_model(path, provider="cpu", threads=count) for path in paths}
+        for batch, repetitions in wanted.items():
             windows = random.normal(-60.0, 20.0, (batch, FEATURES.frames, FEATURES.bands)).astype(np.float32)
             taken: dict[Path, list[float]] = {path: [] for path in paths}
-            for _ in range(_WARM_UP + INFERENCES[batch]):
+            for _ in range(_WARM_UP + repetitions):
                 for path, model in models.items():
                     begun = time.perf_counter()
                     model.logits(windows)
@@ -54,7 +62,7 @@ def measure_latencies(paths: Sequence[Path]) -> dict[Path, list[Latency]]:
                 kept = times[_WARM_UP:]
                 out[path].append(
                     Latency(
-                        threads=threads,
+                        threads=count,
                         batch=batch,
                         median_ms=round(statistics.median(kept), 4),
                         p95_ms=round(statistics.quantiles(kept, n=20)[-1], 4),

@@ -13,7 +13,7 @@ from edge_sser.model import Card
 from edge_sser.runtime import onnx_runtime
 
 from .calibration import Drawn
-from .quantize import Target, activations, quantise, weighted_nodes
+from .quantize import Target, activations, quantise, slow_nodes, weighted_nodes
 from .ranges import Method, find_range, observe
 
 ENOUGH = 0.985  # share of tuning windows whose level must agree: half way between the gate's 97 % and all
@@ -27,10 +27,11 @@ class Choice:
         target: what for.
         method: how ranges were found.
         float_nodes: nodes left in float, by name.
-        error_by_method: root mean square difference of the logits from FP32, everything quantised.
+        error_by_method: root mean square difference of the logits from FP32, everything quantised that gains from it.
         error_by_node: the same, that node alone quantised.
         error: of the graph as chosen.
         agreement: share of windows with the same level, 0..1.
+        ranges: least and greatest value of each tensor that 8 bits cover.
     """
 
     target: Target
@@ -40,13 +41,14 @@ class Choice:
     error_by_node: Mapping[str, float]
     error: float
     agreement: float
+    ranges: Mapping[str, tuple[float, float]]
 
 
 def choose(model: onnx.ModelProto, card: Card, target: Target, drawn: Drawn) -> tuple[onnx.ModelProto, Choice]:
     """Quantises a graph the way that changes its logits least.
 
-    The method is the one with the least error. Then nodes go back to float, the most harmful first, for as long as
-    fewer than `ENOUGH` of the windows keep their level, and each helps.
+    Nodes that are faster in float stay there. The method is the one with the least error. Then other nodes go back to
+    float, the most harmful first, for as long as fewer than `ENOUGH` of the windows keep their level, and each helps.
 
     Args:
         model: FP32.
@@ -68,12 +70,12 @@ def choose(model: onnx.ModelProto, card: Card, target: Target, drawn: Drawn) -> 
         found = _logits(made, card, drawn.tuning)
         return made, _rms(truth, found), _agreement(card, truth, found)
 
-    attempts = {method: tried(method, ()) for method in Method}
+    floats = slow_nodes(model, target)
+    attempts = {method: tried(method, floats) for method in Method}
     method = min(Method, key=lambda each: attempts[each][1])
     by_node = {node: tried(method, [other for other in nodes if other != node])[1] for node in nodes}
     made, error, agreement = attempts[method]
-    floats: list[str] = []
-    for node in sorted(nodes, key=lambda name: -by_node[name]):
+    for node in sorted(set(nodes) - set(floats), key=lambda name: -by_node[name]):
         if agreement >= ENOUGH:
             break
         better = tried(method, [*floats, node])
@@ -81,7 +83,15 @@ def choose(model: onnx.ModelProto, card: Card, target: Target, drawn: Drawn) -> 
             made, error, agreement = better
             floats.append(node)
     errors = {each.value: attempts[each][1] for each in Method}
-    return made, Choice(target, method, tuple(floats), errors, by_node, error, agreement)
+    return made, Choice(target, method, tuple(floats), errors, by_node, error, agreement, ranges[method])
+
+
+def judge(
+    fp32: onnx.ModelProto, quantised: onnx.ModelProto, card: Card, windows: NDArray[np.float32]
+) -> tuple[float, float]:
+    """Root mean square difference of the logits from FP32, and the share of windows with the same level, 0..1."""
+    truth, found = (_logits(model, card, windows) for model in (fp32, quantised))
+    return _rms(truth, found), _agreement(card, truth, found)
 
 
 def levels(card: Card, stress: NDArray[np.floating]) -> NDArray[np.int64]:

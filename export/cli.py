@@ -47,6 +47,17 @@ def export(
     held_out: Annotated[
         int | None, typer.Option(help="Fold to judge INT8 by where the checkpoint was trained on all speakers.")
     ] = None,
+    qat: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="EPOCHS",
+            help="Train on for this many epochs as INT8 computes: for INT8 that loses too much.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="For --qat: the features that `train fit` kept, mostly RUN/cache.")
+    ] = None,
     allow_loss: Annotated[
         float, typer.Option(min=0.0, help="Allow this many times the loss that INT8 may have.")
     ] = 1.0,
@@ -56,9 +67,12 @@ def export(
     With --int8, quantised files are made beside it, and refused if on held-out speakers stress AUROC falls by more than
     0.005, the emotions' accuracy by more than 1 point, or more than 3 % of the levels differ.
     """
-    if not int8 and (target, calibration, test, held_out, allow_loss) != (None, None, None, None, 1.0):
-        raise UsageError("--target, --calibration, --test, --held-out and --allow-loss belong to --int8: add it")
-    for package in ("torch", "onnx", "onnxscript", "safetensors", "scipy"):
+    others = (target, calibration, test, held_out, qat)
+    if not int8 and (allow_loss != 1.0 or any(value is not None for value in others)):
+        raise UsageError("--target, --calibration, --test, --held-out, --qat and --allow-loss belong to --int8: add it")
+    if cache is not None and qat is None:
+        raise UsageError("--cache belongs to --qat: add it")
+    for package in ("torch", "onnx", "onnxscript", "safetensors", "scipy", "tqdm"):
         if find_spec(package) is None:
             raise missing_extra(package, "export", "Export")
     from edge_sser.model import load_model
@@ -81,25 +95,27 @@ def export(
 
         from .calibration import find_sides
         from .int8 import RefusedError, export_int8
+        from .qat import open_qat
         from .quantize import Target
         from .verify import Limits
 
         if calibration is None:
             raise UsageError("--int8 needs recordings: give --calibration the table that train fit was given")
-        sides = find_sides(
-            header, read_table(calibration), held_out=held_out, test=None if test is None else read_table(test)
-        )
+        table = read_table(calibration)
+        sides = find_sides(header, table, held_out=held_out, test=None if test is None else read_table(test))
         try:
-            text = export_int8(
-                partial(export_onnx, student, card),
-                recipe.name,
-                out,
-                checkpoint=checkpoint,
-                targets=list(Target) if target is TargetChoice.ALL else [Target((target or TargetChoice.CPU).value)],
-                sides=sides,
-                limits=Limits(allow_loss),
-                say=partial(typer.echo, err=True),
-            )
+            with open_qat(qat, student, recipe, table, sides, cache) as trained_on:
+                text = export_int8(
+                    partial(export_onnx, student, card),
+                    recipe.name,
+                    out,
+                    checkpoint=checkpoint,
+                    targets=[*Target] if target is TargetChoice.ALL else [Target((target or TargetChoice.CPU).value)],
+                    sides=sides,
+                    limits=Limits(allow_loss),
+                    say=partial(typer.echo, err=True),
+                    qat=trained_on,
+                )
         except RefusedError as refused:
             typer.echo(refused.report)
             raise

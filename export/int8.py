@@ -20,12 +20,14 @@ from .calibration import Drawn, Sides, draw
 from .choose import Choice, choose
 from .folder import whole_folder
 from .onnx import write_model
+from .qat import Qat
 from .quantize import Target
 from .report import Artefact, make_artefact, table, write_report
 from .tensorrt_graph import check_tensorrt_graph
 from .verify import Limits, Scores, score
 
 SUFFIXES = {Target.CPU: ".int8.onnx", Target.TENSORRT: ".int8-tensorrt.onnx"}
+QAT_EPOCHS = 5  # recommended where INT8 loses too much
 KNOWN_VOICES = (
     "The checkpoint was trained on these speakers too: only the differences between the files mean something, the "
     "scores are not those of strangers."
@@ -63,6 +65,7 @@ def export_int8(
     sides: Sides,
     limits: Limits,
     say: Callable[[str], None],
+    qat: Qat | None = None,
 ) -> str:
     """Writes the FP32 file, an INT8 file for each target, and the report into a new folder.
 
@@ -75,6 +78,7 @@ def export_int8(
         sides: whom to calibrate on, and whom to judge by.
         limits: what INT8 may lose.
         say: told what is being done.
+        qat: trains each INT8 file on, where it is asked for.
 
     Returns:
         The table and its remarks.
@@ -91,7 +95,7 @@ def export_int8(
         made = []
         for target in targets:
             say(f"quantising for {target.value}: methods, then a sweep over the nodes")
-            made.append(_quantise(fp32, folder / f"{name}{SUFFIXES[target]}", target, drawn))
+            made.append(_quantise(fp32, folder / f"{name}{SUFFIXES[target]}", target, drawn, qat))
         say(f"scoring {len(sides.test)} recordings of {_speakers(sides)} held-out speakers")
         paths = [fp32, *(item.path for item in made)]
         models = {path.name: load_model(path, provider="cpu") for path in paths}
@@ -107,16 +111,17 @@ def export_int8(
                 )
             )
         broken = _broken(artefacts, limits)
-        remarks = _remarks(sides, drawn, made)
+        remarks = _remarks(sides, drawn, made, qat)
         text = "\n\n".join([table(artefacts), *remarks])
         if broken:
-            raise RefusedError(text, broken)
+            raise RefusedError(text, broken, qat)
         facts: dict[str, Any] = {
             "checkpoint": {"file": checkpoint.name, "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()},
             "calibration": _calibration(drawn),
             "quantisation": [asdict(item.choice) for item in made],
             "test": {"clips": len(sides.test), "speakers": _speakers(sides), "strangers": sides.strangers},
             "allowance": limits.allowance,
+            "qat": qat.describe() if qat else None,
         }
         write_report(folder, artefacts, facts, remarks)
     return text
@@ -129,18 +134,21 @@ class RefusedError(ModelError):
         report: the table, for standard output.
     """
 
-    def __init__(self, report: str, broken: Sequence[str]) -> None:
+    def __init__(self, report: str, broken: Sequence[str], qat: Qat | None) -> None:
+        remedy = f"train longer than --qat {qat.epochs}" if qat else f"train it on in 8 bits with --qat {QAT_EPOCHS}"
         super().__init__(
             f"INT8 is not what FP32 is: {'; '.join(broken)}: nothing was written; "
-            "calibrate on more recordings, or allow the loss with --allow-loss"
+            f"{remedy}, calibrate on more recordings, or allow the loss with --allow-loss"
         )
         self.report = report
 
 
-def _quantise(fp32: Path, path: Path, target: Target, drawn: Drawn) -> Made:
+def _quantise(fp32: Path, path: Path, target: Target, drawn: Drawn, qat: Qat | None) -> Made:
     model = onnx.load(fp32)
     card = load_model(fp32, provider="cpu").card
     made, choice = choose(model, card, target, drawn)
+    if qat:
+        made, choice = qat(model, card, made, choice, drawn)
     if target is Target.TENSORRT:
         check_tensorrt_graph(made)
     del made.metadata_props[:]
@@ -149,20 +157,21 @@ def _quantise(fp32: Path, path: Path, target: Target, drawn: Drawn) -> Made:
         precision="int8",
         parent_sha256=hashlib.sha256(fp32.read_bytes()).hexdigest(),
         parity=None,
-        quantisation=_for_card(choice, drawn),
+        quantisation=_for_card(choice, drawn, qat),
     )
     made.metadata_props.add(key=CARD_KEY, value=own.to_json())
     write_model(path, made)
     return Made(path, choice)
 
 
-def _for_card(choice: Choice, drawn: Drawn) -> dict[str, Any]:
-    return {
+def _for_card(choice: Choice, drawn: Drawn, qat: Qat | None) -> dict[str, Any]:
+    values = {
         "target": choice.target.value,
         "method": choice.method.value,
         "calibration": _calibration(drawn),
         "float_nodes": list(choice.float_nodes),
     }
+    return {**values, "qat": qat.describe()} if qat else values
 
 
 def _calibration(drawn: Drawn) -> dict[str, Any]:
@@ -185,7 +194,7 @@ def _broken(artefacts: Sequence[Artefact], limits: Limits) -> list[str]:
     return [f"{file}: {reason}" for file, scores in found for reason in limits.broken(fp32, scores)]
 
 
-def _remarks(sides: Sides, drawn: Drawn, made: Sequence[Made]) -> list[str]:
+def _remarks(sides: Sides, drawn: Drawn, made: Sequence[Made], qat: Qat | None) -> list[str]:
     speakers = _speakers(sides)
     lines = [
         f"Scored on {len(sides.test)} clips of {speakers} speakers, means over their corpora; levels agree window "
@@ -201,6 +210,11 @@ def _remarks(sides: Sides, drawn: Drawn, made: Sequence[Made]) -> list[str]:
             f"{item.path.name}: {item.choice.method.value} (logits differ, root mean square, by {errors}); {kept} "
             "stays in float."
         )
+        if qat:
+            lines[-1] += (
+                f" Then trained on in 8 bits for {qat.epochs} epochs (seed {qat.recipe.optimisation.seed}): logits "
+                f"differ by {item.choice.error:.3f}."
+            )
         if item.choice.target is Target.TENSORRT:
             lines.append("The file for TensorRT was scored on ONNX Runtime; no engine was built.")
     return lines

@@ -13,6 +13,7 @@ import onnx
 from edge_sser.runtime import onnx_runtime
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+FEW = 4  # input channels
 PASSING = ("Relu", "Reshape")  # stay in 8 bits between two weighted nodes
 
 
@@ -29,6 +30,18 @@ def weighted_nodes(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes that can be quantised: those that multiply by constant weights."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [node.name for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in constants]
+
+
+def slow_nodes(model: onnx.ModelProto, target: Target) -> list[str]:
+    """Names of the nodes that are faster in float: on a CPU, convolutions of a few input channels.
+
+    ONNX Runtime's 8-bit convolution walks over channels: a 5 x 5 stem of one channel took 0.16 ms in 8 bits and 0.04 in
+    float, and another 0.07 for bringing its input into that order.
+    """
+    if target is not Target.CPU:
+        return []
+    channels = {tensor.name: tensor.dims[1] for tensor in model.graph.initializer if len(tensor.dims) > 2}
+    return [node.name for node in model.graph.node if node.op_type == "Conv" and channels.get(node.input[1], FEW) < FEW]
 
 
 def activations(model: onnx.ModelProto) -> set[str]:

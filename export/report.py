@@ -66,7 +66,12 @@ def table(artefacts: Sequence[Artefact]) -> str:
     for item in artefacts:
         scores = item.scores
         cells = (
-            (f"{100 * scores.ua:.2f}", f"{scores.auroc:.4f}", f"{scores.ece:.4f}", f"{100 * scores.agreement:.2f}")
+            (
+                "-" if scores.ua is None else f"{100 * scores.ua:.2f}",
+                f"{scores.auroc:.4f}",
+                f"{scores.ece:.4f}",
+                f"{100 * scores.agreement:.2f}",
+            )
             if scores
             else ("-", "-", "-", "-")
         )

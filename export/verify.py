@@ -14,8 +14,9 @@ from edge_sser.model import Model
 from edge_sser.train.audio import read_audio
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.dataset import windows
-from edge_sser.train.labels import EMOTIONS, PRESETS
+from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.metrics import auroc, expected_calibration_error, unweighted_accuracy
+from edge_sser.train.presets import read_preset
 
 from .choose import levels
 
@@ -26,16 +27,16 @@ LARGEST_DISAGREEMENT = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What a file scores on the test side; fractions 0..1, means over the corpora.
+    """What a file scores on the test side; fractions 0..1, means over the corpora that can tell.
 
     Attributes:
-        ua: unweighted accuracy of emotions, clip by clip, over each corpus's own emotions.
-        auroc: of stress, clip by clip.
+        ua: unweighted accuracy of emotions, clip by clip, over each corpus's own emotions; None where no clip has one.
+        auroc: of stress, clip by clip, over the corpora that have both stressed clips and others.
         ece: expected calibration error of stress with the card's calibration.
         agreement: share of windows whose level is that of the FP32 file.
     """
 
-    ua: float
+    ua: float | None
     auroc: float
     ece: float
     agreement: float
@@ -55,7 +56,7 @@ class Limits:
         """What is over its limit, in words; empty when INT8 may pass."""
         losses = {
             "AUROC falls by {:.4f}, at most {:.4f}": (fp32.auroc - int8.auroc, LARGEST_AUROC_FALL),
-            "UA falls by {:.4f}, at most {:.4f}": (fp32.ua - int8.ua, LARGEST_UA_FALL),
+            "UA falls by {:.4f}, at most {:.4f}": (_fall(fp32.ua, int8.ua), LARGEST_UA_FALL),
             "a share of {:.4f} of the level decisions differs, at most {:.4f}": (
                 1.0 - int8.agreement,
                 LARGEST_DISAGREEMENT,
@@ -107,20 +108,27 @@ def score(
     return out
 
 
+def _fall(before: float | None, after: float | None) -> float:
+    return 0.0 if before is None or after is None else before - after
+
+
 def _clip_scores(
     model: Model, utterances: Sequence[Utterance], stress: NDArray[np.float64], emotions: NDArray[np.float32]
-) -> tuple[float, float, float]:
-    preset = PRESETS[model.card.stress_preset]
-    mapped = [preset[utterance.emotion] for utterance in utterances]
+) -> tuple[float | None, float, float]:
+    preset = read_preset(model.card.stress_preset)
+    mapped = [preset.stress(utterance) for utterance in utterances]
     judged = np.array([value is not None for value in mapped])
-    labels = np.array([value or 0 for value in mapped], dtype=np.int64)
-    classes = np.array([EMOTIONS.index(utterance.emotion) for utterance in utterances], dtype=np.int64)
+    labels = np.array([int((value or 0.0) >= 0.5) for value in mapped], dtype=np.int64)
+    named = np.array([utterance.emotion in EMOTIONS for utterance in utterances])
+    classes = np.array([EMOTIONS.index(each.emotion) if each.emotion in EMOTIONS else -1 for each in utterances])
     corpora = np.array([utterance.corpus for utterance in utterances])
     accuracies, areas = [], []
     for corpus in np.unique(corpora):
         inside = corpora == corpus
-        own = np.unique(classes[inside])
-        accuracies.append(unweighted_accuracy(classes[inside], own[emotions[inside][:, own].argmax(axis=1)]))
+        known = inside & named
+        if known.any():
+            own = np.unique(classes[known])
+            accuracies.append(unweighted_accuracy(classes[known], own[emotions[known][:, own].argmax(axis=1)]))
         if len(set(labels[inside & judged])) == 2:
             areas.append(auroc(labels[inside & judged], stress[inside & judged]))
     if not areas:
@@ -130,4 +138,4 @@ def _clip_scores(
         )
     probabilities = np.array([model.card.calibration.probability(float(value)) for value in stress])
     ece = expected_calibration_error(labels[judged], probabilities[judged])
-    return float(np.mean(accuracies)), float(np.mean(areas)), ece
+    return float(np.mean(accuracies)) if accuracies else None, float(np.mean(areas)), ece

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edge_sser import latency
 from edge_sser.cli import main
+from edge_sser.errors import TrainingError
 from edge_sser.export import choose, tensorrt_graph
 from edge_sser.export.calibration import draw, find_sides
-from edge_sser.export.verify import Limits, Scores
+from edge_sser.export.verify import Limits, Scores, score
 from edge_sser.model import load_model
 from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_sser.train.corpora.table import read_table, write_table
@@ -154,6 +156,62 @@ def test_what_int8_may_lose_is_exact() -> None:
     assert Limits(0.0).broken(fp32, Scores(ua=0.6999, auroc=0.9, ece=0.1, agreement=1.0)) != []
 
 
+def test_training_on_in_8_bits_mends_what_quantising_broke(
+    run: Run, export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = choose.find_range
+    narrow = 0.35  # of each range: the rest is cut off
+
+    def cut(seen, method, symmetric: bool) -> tuple[float, float]:
+        low, high = found(seen, method, symmetric=symmetric)
+        return narrow * low, narrow * high
+
+    monkeypatch.setattr(choose, "find_range", cut)
+    monkeypatch.setattr(choose, "ENOUGH", 0.0)  # nothing goes back to float
+    arguments = (run.left_out, "--int8", "--calibration", run.table)
+    _, error = export(*arguments, "--out", tmp_path / "refused", status=1)
+    assert "--qat" in error
+    trained = ("--qat", "10", "--cache", run.left_out.parent.parent / "cache")
+    printed, _ = export(*arguments, *trained, "--out", tmp_path / "mended")
+    assert "trained on in 8 bits for 10 epochs (seed 1)" in printed
+    report = json.loads((tmp_path / "mended" / "export-report.json").read_text("utf-8"))
+    (quantisation,) = report["quantisation"]
+    assert quantisation["error"] < 0.3 * min(quantisation["error_by_method"].values())
+    card = load_model(tmp_path / "mended" / "toy.int8.onnx").card
+    assert card.quantisation is not None
+    assert card.quantisation["qat"] == report["qat"] == {"epochs": 10, "seed": 1}
+
+
+def test_training_on_gives_the_same_file_twice_and_shows_how_long_it_takes(run: Run, tmp_path: Path, capfd) -> None:
+    made = []
+    for name in ("one", "two"):
+        out = tmp_path / name
+        arguments = ["--int8", "--qat", "1", "--calibration", str(run.table), "--out", str(out)]
+        assert main(["export", str(run.left_out), *arguments]) == 0
+        model = onnx.load(out / "toy.int8.onnx")
+        del model.metadata_props[:]  # the card has the time of its making
+        made.append(model.SerializeToString())
+    assert made[0] == made[1]
+    said = capfd.readouterr()
+    assert "in 8 bits: 100%" in said.err
+    assert "in 8 bits:" not in said.out
+
+
+def test_a_corpus_without_emotions_or_of_one_stress_class_is_judged_by_what_it_has(run: Run, tmp_path: Path) -> None:
+    models = {"model": load_model()}
+    known = [utterance for utterance in read_table(run.table) if utterance.fold == 1]
+    calm = [replace(utterance, corpus="calm", emotion="", stress=0.0) for utterance in known[:3]]
+    both = [replace(each, corpus="stress only", emotion="", stress=float(each.emotion == "angry")) for each in known]
+    alone, beside = score(models, known)["model"], score(models, [*known, *calm])["model"]
+    assert (alone.ua, alone.auroc) == (beside.ua, beside.auroc)
+    assert score(models, both)["model"].ua is None
+    assert score(models, both)["model"].auroc == alone.auroc
+    nothing = Scores(ua=None, auroc=0.9, ece=0.1, agreement=1.0)
+    assert Limits().broken(nothing, nothing) == []
+    with pytest.raises(TrainingError, match="no AUROC can be computed"):
+        score(models, calm)
+
+
 def test_calibration_data_that_overlaps_the_test_speakers_is_refused(run: Run, export, tmp_path: Path) -> None:
     arguments = ("--int8", "--calibration", run.table, "--out", tmp_path / "out", "--test")
     _, error = export(run.left_out, *arguments, run.table, status=1)
@@ -195,6 +253,8 @@ def test_test_speakers_without_any_stress_cannot_judge(run: Run, export, tmp_pat
         (("--int8",), "--calibration"),
         (("--target", "cpu"), "belong to --int8"),
         (("--allow-loss", "2"), "belong to --int8"),
+        (("--qat", "2"), "belong to --int8"),
+        (("--int8", "--cache", "x"), "--cache belongs to --qat"),
         (("--int8", "--held-out", "9"), "the folds 1, 2, 3, 4, 5, 6"),
         (("--int8", "--held-out", "3"), "the checkpoint left out fold 1"),
     ],

@@ -12,7 +12,7 @@ from quantised import drawn, exported, fp32, int8, logits, spoken
 
 from edge_sser.export import choose as choosing
 from edge_sser.export.choose import choose, levels
-from edge_sser.export.quantize import Target, weighted_nodes
+from edge_sser.export.quantize import Target, slow_nodes, weighted_nodes
 from edge_sser.export.ranges import Method
 from edge_sser.export.tensorrt_graph import check_tensorrt_graph
 from edge_sser.train.students.vit import ColumnVit
@@ -71,6 +71,16 @@ def test_for_tensorrt_all_zero_points_are_0_the_bias_is_float_and_nothing_parts_
             assert known[node.input[2]].data_type == TensorProto.FLOAT
         if node.op_type == "Relu":
             assert made_by[node.input[0]].op_type == "Conv"
+
+
+def test_on_a_cpu_a_stem_of_one_channel_stays_in_float_since_8_bits_are_slower_there(tmp_path: Path) -> None:
+    model, card = fp32(tmp_path)
+    stem = weighted_nodes(model)[0]
+    assert slow_nodes(model, Target.CPU) == [stem]
+    assert slow_nodes(model, Target.TENSORRT) == []
+    made, choice = choose(model, card, Target.CPU, drawn())
+    assert choice.float_nodes == (stem,)
+    assert weights_of(made, stem).data_type == TensorProto.FLOAT
 
 
 @pytest.mark.parametrize("target", Target)

@@ -1,0 +1,194 @@
+"""How fast students of different shapes are in FP32 and in INT8: what gains from 8 bits, and what loses.
+
+Each shape gets untrained weights, is exported and quantised as `edge-sser export` does it, and all are timed in turn on
+one thread. Accuracy is not measured here.
+usage: python benchmarks/shapes.py [--quick] [--json FILE]   -> a Markdown table; docs/results/shapes.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from shapes_student import Head, Pool, Shape, Shaped
+from torch import Tensor, nn
+
+from edge_sser.export.card import make_card
+from edge_sser.export.onnx import export_onnx, write_model
+from edge_sser.export.quantize import Target, activations, quantise, slow_nodes
+from edge_sser.export.ranges import Method, find_range, observe
+from edge_sser.export.report import machine
+from edge_sser.features import FEATURES
+from edge_sser.latency import measure_latencies
+from edge_sser.train.labels import EMOTIONS
+from edge_sser.train.recipe import read_recipe
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "shapes.json"
+CALIBRATION_WINDOWS = 8
+INFERENCES = 400  # of each file, in turn
+
+
+SHIPPED = Shape()
+SHAPES: dict[str, Shape] = {
+    "as shipped": SHIPPED,
+    "channels 16, 32, 48, 64": replace(SHIPPED, channels=(16, 32, 48, 64)),
+    "channels 8, 32, 48, 64": replace(SHIPPED, channels=(8, 32, 48, 64)),
+    "channels 16, 16, 48, 80": replace(SHIPPED, channels=(16, 16, 48, 80)),
+    "channels 16, 32, 32, 96": replace(SHIPPED, channels=(16, 32, 32, 96)),
+    "stem 3 x 3": replace(SHIPPED, stem=3),
+    "stem 7 x 7, stride 4, 2": replace(SHIPPED, stem=7, stem_stride=(4, 2)),
+    "stem stride 2, 4": replace(SHIPPED, stem_stride=(2, 4)),
+    "stem stride 4, 4, channels 16, 48, 80, 96": replace(SHIPPED, stem_stride=(4, 4), channels=(16, 48, 80, 96)),
+    "groups of 12": replace(SHIPPED, group=12),
+    "groups of 4": replace(SHIPPED, group=4),
+    "depthwise": replace(SHIPPED, group=1),
+    "average pools": replace(SHIPPED, pool=Pool.AVERAGE),
+    "max pools": replace(SHIPPED, pool=Pool.MAX),
+    "ReLU6": replace(SHIPPED, activation="ReLU6"),
+    "SiLU": replace(SHIPPED, activation="SiLU"),
+    "hard-swish": replace(SHIPPED, activation="hard-swish"),
+    "mean pool": replace(SHIPPED, head=Head.MEAN),
+    "flatten": replace(SHIPPED, head=Head.FLATTEN),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What was measured of a shape.
+
+    Attributes:
+        name: of the shape.
+        shape: its settings.
+        parameters: how many.
+        multiplications: of the convolutions and the head, for one window.
+        fp32_kb: size of the file, kilobytes.
+        int8_kb: likewise.
+        fp32_ms: median wall time of one window on one thread.
+        int8_ms: likewise.
+    """
+
+    name: str
+    shape: Shape
+    parameters: int
+    multiplications: int
+    fp32_kb: float
+    int8_kb: float
+    fp32_ms: float
+    int8_ms: float
+
+
+def windows(count: int, seed: int) -> NDArray[np.float32]:
+    """Made-up windows, float32 [count, frames, bands] in dB: noise that swells and fades as syllables do."""
+    random = np.random.default_rng(seed)
+    time_s = np.arange(FEATURES.frames)[:, None] / 100.0
+    swell = 12.0 * np.sin(2.0 * np.pi * random.uniform(2.0, 6.0, (count, 1, 1)) * time_s)
+    tilt = np.linspace(0.0, -20.0, FEATURES.bands)
+    noise = 6.0 * random.standard_normal((count, FEATURES.frames, FEATURES.bands))
+    return (-50.0 + swell + tilt + noise).astype(np.float32)
+
+
+def make(shape: Shape, folder: Path) -> tuple[Path, Path, int, int]:
+    """Writes the FP32 and the INT8 file of a shape.
+
+    Returns:
+        Both paths, parameters and multiplications.
+    """
+    torch.manual_seed(0)
+    net = Shaped(shape, len(EMOTIONS))
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.momentum = 1.0  # one look is enough
+    counted: list[int] = []
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(lambda layer, given, out: counted.append(_multiplications(layer, out)))
+    sound = windows(CALIBRATION_WINDOWS, seed=1)
+    with torch.no_grad():
+        net(torch.from_numpy(sound))
+        counted.clear()
+        net.eval()(torch.from_numpy(sound[:1]))
+    for layer in net.modules():
+        layer._forward_hooks.clear()
+    recipe = read_recipe("sser-cnn")
+    parameters = sum(value.numel() for value in net.parameters())
+    card = make_card(recipe, {"emotions": list(EMOTIONS), "corpora": []}, {}, parameters)
+    fp32, int8 = folder / "shape.onnx", folder / "shape.int8.onnx"
+    multiplications = sum(counted)
+    export_onnx(net, card, fp32)
+    model = onnx.load(fp32)
+    seen = observe(model, activations(model), sound)
+    ranges = {name: find_range(tensor, Method.MINMAX, symmetric=False) for name, tensor in seen.items()}
+    made = quantise(model, Target.CPU, ranges, slow_nodes(model, Target.CPU))
+    write_model(int8, made)
+    return fp32, int8, parameters, multiplications
+
+
+def _multiplications(layer: nn.Module, out: Tensor) -> int:
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear)
+    places = 1 if isinstance(layer, nn.Linear) else out[0, 0].numel()
+    return layer.weight.numel() * places
+
+
+def measure(names: Sequence[str], inferences: int) -> list[Result]:
+    """Makes the shapes and times their files, all in turn, so that what else the machine does falls on all alike."""
+    with tempfile.TemporaryDirectory() as root:
+        made = {}
+        for place, name in enumerate(names):
+            folder = Path(root) / str(place)
+            folder.mkdir()
+            made[name] = make(SHAPES[name], folder)
+        files = [path for fp32, int8, _, _ in made.values() for path in (fp32, int8)]
+        timed = measure_latencies(files, threads=(1,), inferences={1: inferences})
+        return [
+            Result(
+                name=name,
+                shape=SHAPES[name],
+                parameters=parameters,
+                multiplications=multiplications,
+                fp32_kb=fp32.stat().st_size / 1000,
+                int8_kb=int8.stat().st_size / 1000,
+                fp32_ms=timed[fp32][0].median_ms,
+                int8_ms=timed[int8][0].median_ms,
+            )
+            for name, (fp32, int8, parameters, multiplications) in made.items()
+        ]
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| shape | parameters, k | multiplications, M | FP32, kB | INT8, kB | FP32, ms | INT8, ms | FP32 / INT8 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for each in results:
+        lines.append(
+            f"| {each.name} | {each.parameters / 1e3:.0f} | {each.multiplications / 1e6:.1f} | {each.fp32_kb:.0f} "
+            f"| {each.int8_kb:.0f} | {each.fp32_ms:.3f} | {each.int8_ms:.3f} | {each.fp32_ms / each.int8_ms:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two inferences of each file: a test that all of it runs")
+    parser.add_argument("--only", action="append", choices=list(SHAPES), metavar="SHAPE", help="may be repeated")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="file to write")
+    given = parser.parse_args()
+    inferences = 2 if given.quick else INFERENCES
+    results = measure(given.only or list(SHAPES), inferences)
+    print(table(results))
+    values = {"machine": machine(), "inferences": inferences, "shapes": [asdict(each) for each in results]}
+    given.json.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
