@@ -27,6 +27,7 @@ LICENCES: Mapping[str, str] = {
     "ravdess": "CC BY-NC-SA 4.0",
     "nemo": "CC BY-NC-SA 4.0",
     "indian-emospeech": "CC BY-NC-SA 4.0",
+    "librispeech": "CC BY 4.0",
 }
 
 
