@@ -251,8 +251,11 @@ def read_toml(kind: type[AnySection], name: str, shipped: Traversable, changes: 
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"recipe {name}: not TOML: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SettingsError(f"recipe {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        faults = error.errors()
+        # A key that is misspelt is unknown and missing at once: what was written says more.
+        first = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
+        reason = "unknown key, mend it or leave it out" if first["type"] == "extra_forbidden" else first["msg"]
+        raise SettingsError(f"recipe {name}: {'.'.join(map(str, first['loc']))}: {reason}") from None
 
 
 def _change(values: dict[str, Any], change: str) -> None:

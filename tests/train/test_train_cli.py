@@ -118,7 +118,7 @@ def test_what_goes_wrong_in_training_is_named_in_one_line(
         (tmp_path / name).write_bytes(model[: len(model) // 2])
     fit = ("train", "fit", run / "table.csv", "--cache", run / "toy" / "cache", "--no-final", "--threads", "1")
     for arguments, status, told in (
-        ((*fit, "--recipe", "key.toml", "--out", "x"), 2, "recipe key.toml: student.dropout"),
+        ((*fit, "--recipe", "key.toml", "--out", "x"), 2, "recipe key.toml: student.dropuot: unknown key"),
         ((*fit, "--recipe", toy_recipe, "--set", "student.mood=1", "--out", "x"), 2, "student.mood"),
         (("train", "fit", "overlap.csv", "--recipe", toy_recipe, "--out", "x"), 1, "stands in fold"),
         ((*fit, "--recipe", toy_recipe, "--fold", "1", "--out", "cut"), 1, "last.safetensors: damaged"),
