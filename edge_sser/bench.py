@@ -71,7 +71,7 @@ def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool) -> None:
         as_json: one JSON object instead of a table.
     """
     samples = _demo()
-    loaded = [load_model(path, provider="cpu") for path in models] or [load_model(provider="cpu")]
+    loaded = [load_model(path, runtime="cpu") for path in models] or [load_model(runtime="cpu")]
     hubert = _hubert()
     figures = [figure for model in loaded for figure in _model_figures(model, samples, hubert.value)]
     figures += [hubert, *_process_figures(loaded[0].path, samples, quick=quick)]

@@ -49,7 +49,7 @@ def measure_latencies(
     out: dict[Path, list[Latency]] = {path: [] for path in paths}
     random = np.random.default_rng(0)
     for count in threads:
-        models = {path: load_model(path, provider="cpu", threads=count) for path in paths}
+        models = {path: load_model(path, runtime="cpu", threads=count) for path in paths}
         for batch, repetitions in wanted.items():
             windows = random.normal(-60.0, 20.0, (batch, FEATURES.frames, FEATURES.bands)).astype(np.float32)
             taken: dict[Path, list[float]] = {path: [] for path in paths}

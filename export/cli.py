@@ -123,7 +123,7 @@ def export(
     else:
         path = out / f"{recipe.name}.onnx"
         difference = export_onnx(student, card, path)
-        model = load_model(path, provider="cpu")
+        model = load_model(path, runtime="cpu")
         size = path.stat().st_size
         typer.echo(f"{path}: {size / 1000:.0f} kB, {model.label}, logits within {difference:.1e} of the checkpoint's")
     if recipe.name not in evaluations:

@@ -98,7 +98,7 @@ def export_int8(
             made.append(_quantise(fp32, folder / f"{name}{SUFFIXES[target]}", target, drawn, qat))
         say(f"scoring {len(sides.test)} recordings of {_speakers(sides)} held-out speakers")
         paths = [fp32, *(item.path for item in made)]
-        models = {path.name: load_model(path, provider="cpu") for path in paths}
+        models = {path.name: load_model(path, runtime="cpu") for path in paths}
         scores = score(models, sides.test)
         say("timing")
         timed = measure_latencies([fp32, *(item.path for item in made if item.choice.target is Target.CPU)])
@@ -145,7 +145,7 @@ class RefusedError(ModelError):
 
 def _quantise(fp32: Path, path: Path, target: Target, drawn: Drawn, qat: Qat | None) -> Made:
     model = onnx.load(fp32)
-    card = load_model(fp32, provider="cpu").card
+    card = load_model(fp32, runtime="cpu").card
     made, choice = choose(model, card, target, drawn)
     if qat:
         made, choice = qat(model, card, made, choice, drawn)
@@ -179,7 +179,7 @@ def _calibration(drawn: Drawn) -> dict[str, Any]:
 
 
 def _largest_difference(fp32: Path, int8: Path, drawn: Drawn) -> float:
-    one, other = (load_model(path, provider="cpu") for path in (fp32, int8))
+    one, other = (load_model(path, runtime="cpu") for path in (fp32, int8))
     largest = 0.0
     for window in drawn.tuning:
         pairs = zip(one.logits(window[np.newaxis]), other.logits(window[np.newaxis]), strict=True)
