@@ -212,11 +212,12 @@ def bench(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    runtime: RuntimeOption = None,
 ) -> None:
     """Measures what a model costs on this machine."""
     from edge_sser.bench import print_bench
 
-    print_bench(models or [], quick=quick, as_json=as_json)
+    print_bench(models or [], quick=quick, as_json=as_json, runtime=runtime or "auto")
 
 
 @app.command()

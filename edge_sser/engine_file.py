@@ -1,7 +1,7 @@
 """TensorRT engines on disk: a cache, keyed by everything that an engine depends on.
 
-An engine is machine code for one GPU and one version of TensorRT. Its file begins with a line of JSON, which holds the key,
-the model's card and the sha256 of the rest. `edge-sser export` writes it; what runs a model only reads it.
+An engine is machine code for one GPU and one version of TensorRT. Its file begins with a line of JSON, which holds the
+key, the model's card and the sha256 of the rest. `edge-sser export` writes it; what runs a model only reads it.
 """
 
 from __future__ import annotations

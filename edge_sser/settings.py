@@ -132,7 +132,7 @@ class ModelSettings(Section):
     path: Path | None = None
     """An .onnx file with a card; the one that ships when not given."""
     runtime: Runtime = Runtime.AUTO
-    """What computes it: an engine, one of ONNX Runtime's providers (tensorrt, cuda, cpu), or auto. The log says which."""
+    """What computes it: an engine, a provider of ONNX Runtime (tensorrt, cuda, cpu), or auto. The log says which."""
     engines: Path | None = None
     """Folder of engines; the cache of the service or of the user when not given."""
     threads: int = Field(default=1, ge=1, le=64)

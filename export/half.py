@@ -1,7 +1,7 @@
-"""Which tensors of a quantised graph are half precision: said by the graph itself, as a strongly typed network wants it.
+"""Which tensors of a quantised graph are half precision: said by the graph itself, as strongly typed networks want it.
 
-TensorRT takes every type of a strongly typed network from the graph. So this pass writes them down: what is worth it and
-can stand it computes in FP16, everything else stays in FP32, and a Cast stands where one meets the other.
+TensorRT takes every type of such a network from the graph. So this pass writes them down: what is worth it and can
+stand it computes in FP16, everything else stays in FP32, and a Cast stands where one meets the other.
 """
 
 from __future__ import annotations

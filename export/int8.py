@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from edge_sser.errors import MissingComponentError, ModelError
+from edge_sser.errors import ModelError
 from edge_sser.latency import measure_latencies
 from edge_sser.model import CARD_KEY, load_model
 
 from .calibration import Drawn, Sides, draw
 from .choose import Choice, choose
 from .folder import whole_folder
+from .half import with_half_precision
 from .onnx import write_model
 from .qat import Qat
 from .quantize import Target
@@ -40,19 +40,6 @@ class Made:
 
     path: Path
     choice: Choice
-
-
-def need_tensorrt() -> None:
-    """Refuses to go on where TensorRT is asked for and is not there.
-
-    Raises:
-        MissingComponentError: with what to install.
-    """
-    if find_spec("tensorrt") is None:
-        raise MissingComponentError(
-            "--target tensorrt needs TensorRT 10.3 or newer: install it with JetPack 6 or newer, or "
-            'pip install "edge-sser[tensorrt]"; --target all writes the graph for TensorRT without it'
-        )
 
 
 def export_int8(
@@ -151,6 +138,8 @@ def _quantise(fp32: Path, path: Path, target: Target, drawn: Drawn, qat: Qat | N
         made, choice = qat(model, card, made, choice, drawn)
     if target is Target.TENSORRT:
         check_tensorrt_graph(made)
+        made = with_half_precision(made)
+        check_tensorrt_graph(made)
     del made.metadata_props[:]
     own = replace(
         card,
@@ -216,7 +205,7 @@ def _remarks(sides: Sides, drawn: Drawn, made: Sequence[Made], qat: Qat | None) 
                 f"differ by {item.choice.error:.3f}."
             )
         if item.choice.target is Target.TENSORRT:
-            lines.append("The file for TensorRT was scored on ONNX Runtime; no engine was built.")
+            lines.append("The file for TensorRT was scored on ONNX Runtime, not as an engine.")
     return lines
 
 

@@ -1,12 +1,12 @@
 """The few functions of the CUDA driver that running an engine takes.
 
-Through ctypes and the driver's own library, because that is what every machine with a working GPU has, a Jetson as it comes
-included: one name (libcuda.so.1) and functions that have kept their form since CUDA 4. The package cuda-python is not part
-of JetPack, moved its modules between versions and wants the version of the toolkit; libcudart changes its name with each
-major version and need not be on the loader's path.
+Through ctypes and the driver's own library, because that is what every machine with a working GPU has, a Jetson as it
+comes included: one name (libcuda.so.1) and functions that have kept their form since CUDA 4. The package cuda-python is
+not part of JetPack, moved its modules between versions and wants the version of the toolkit; libcudart changes its name
+with each major version and need not be on the loader's path.
 
-TensorRT uses CUDA's runtime, which works in the device's primary context. So does this module, and they share addresses and
-streams.
+TensorRT uses CUDA's runtime, which works in the device's primary context. So does this module, and they share addresses
+and streams.
 """
 
 from __future__ import annotations

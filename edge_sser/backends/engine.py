@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,6 @@ def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str) -> Engine:
             raise EngineMissError(f"{difference}: build it again with edge-sser export")
         return Engine(trt, cuda, file.data, card, FEATURES)
     except BaseException:
-        _close(cuda)
+        with suppress(CudaError):  # what went wrong before is what matters
+            cuda.close()
         raise
-
-
-def _close(cuda: Cuda) -> None:
-    try:
-        cuda.close()
-    except CudaError:  # what went wrong before is what matters
-        pass
