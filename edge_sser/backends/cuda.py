@@ -73,6 +73,7 @@ class Cuda:
             function.argtypes = _SIGNATURES[name]
             function.restype = c_int
         self._addresses: list[int] = []
+        self._closed = False
         device, context, stream = c_int(), c_void_p(), c_void_p()
         self._call("cuInit", 0)
         self._call("cuDeviceGet", byref(device), 0)
@@ -126,7 +127,10 @@ class Cuda:
         self._call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Gives everything back, once."""
+        if self._closed:
+            return
+        self._closed = True
         self.use()
         while self._addresses:
             self._call("cuMemFree_v2", self._addresses.pop())

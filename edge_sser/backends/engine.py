@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ class Engine:
         """
         self.card = card
         self._cuda = cuda
+        # A model that is dropped gives its memory back. When the process ends, the driver sees to it.
+        self._release = weakref.finalize(self, _close, cuda)
+        self._release.atexit = False
         self._logger = logger = make_logger(trt)
         self._runtime = trt.Runtime(logger)  # both must outlive the engine
         self._engine = self._runtime.deserialize_cuda_engine(data)
@@ -80,7 +84,7 @@ class Engine:
     def close(self) -> None:
         """Gives back what it holds; it must not be run any more."""
         self._context = self._engine = self._runtime = None
-        self._cuda.close()
+        self._release()
 
     def _run(self, values: NDArray[np.float32], stress: NDArray[np.float32], emotions: NDArray[np.float32]) -> None:
         if len(values) != self._batch:
@@ -127,9 +131,7 @@ def open_engine(path: Path, model: Path, model_sha256: str) -> Engine:
         return _open(trt, file, model, model_sha256)
     except EngineMissError as miss:
         raise EngineMissError(f"{path}: {miss}") from None
-    except ModelError:
-        raise
-    except Exception as error:  # of CUDA, and whatever the bindings raise
+    except Exception as error:  # of the card, of CUDA, and whatever the bindings raise
         raise EngineMissError(f"{path}: {short(error)}") from None
 
 
@@ -150,6 +152,10 @@ def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str) -> Engine:
             raise EngineMissError(f"{difference}: build it again with edge-sser export")
         return Engine(trt, cuda, file.data, card, FEATURES)
     except BaseException:
-        with suppress(CudaError):  # what went wrong before is what matters
-            cuda.close()
+        _close(cuda)
         raise
+
+
+def _close(cuda: Cuda) -> None:
+    with suppress(CudaError):  # what went wrong before is what matters
+        cuda.close()

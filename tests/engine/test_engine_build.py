@@ -47,7 +47,7 @@ def test_an_engine_is_built_tried_and_put_where_it_is_found(board: Board, model:
     assert " s  Building" in err
     took, gave = (sorted(line for line in board.memory() if line.startswith(word)) for word in ("alloc", "freed"))
     assert len(took) == 3
-    assert [line.split()[1] for line in gave] in ([], [line.split()[1] for line in took])
+    assert [line.split()[1] for line in gave] == [line.split()[1] for line in took]
 
 
 def test_a_second_build_begins_with_the_timings_of_the_first(board: Board, model: Path, build) -> None:

@@ -52,6 +52,7 @@ int cuCtxSetCurrent(void *context) { current = context; return context == &block
 
 int cuMemAlloc_v2(uint64_t *address, size_t size) {
     if (!current || !context_made) return INVALID_CONTEXT;
+    if (size > 1 << 30) return OUT_OF_MEMORY;
     for (int place = 0; place < MOST; place++)
         if (!blocks[place].start) {
             blocks[place].start = malloc(size);
