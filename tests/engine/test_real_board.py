@@ -24,8 +24,6 @@ pytestmark = pytest.mark.gpu
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Engines of what ships."""
-    if os.environ.get("EDGE_SSER_GPU") != "1":
-        pytest.fail("a test for a real board: set EDGE_SSER_GPU=1 there, and deselect it elsewhere (-m 'not gpu')")
     if not has_tensorrt():
         pytest.fail("TensorRT is not installed: docs/tensorrt.md, step 2")
     folder = tmp_path_factory.mktemp("engines")
