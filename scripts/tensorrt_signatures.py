@@ -19,40 +19,16 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-CLASSES = [
-    "Builder",
-    "BuilderFlag",
-    "DataType",
-    "IBuilderConfig",
-    "ICudaEngine",
-    "IExecutionContext",
-    "IHostMemory",
-    "IInt8Calibrator",
-    "ILogger",
-    "INetworkDefinition",
-    "IOptimizationProfile",
-    "IProgressMonitor",
-    "ITimingCache",
-    "MemoryPoolType",
-    "NetworkDefinitionCreationFlag",
-    "OnnxParser",
-    "ParserError",
-    "Runtime",
-    "TensorIOMode",
-    "ILogger.Severity",
-]
-EXPORTS = [
-    "createInferBuilder_INTERNAL",
-    "createInferRefitter_INTERNAL",
-    "createInferRuntime_INTERNAL",
-    "getInferLibVersion",
-    "createNvOnnxParserRefitter_INTERNAL",
-    "createNvOnnxParser_INTERNAL",
-    "getBuilderPluginRegistry",
-    "getNvOnnxParserVersion",
-    "getPluginRegistry",
-    "initLibNvInferPlugins",
-]
+CLASSES = """
+    Builder BuilderFlag DataType IBuilderConfig ICudaEngine IExecutionContext IHostMemory IInt8Calibrator ILogger
+    INetworkDefinition IOptimizationProfile IProgressMonitor ITimingCache MemoryPoolType NetworkDefinitionCreationFlag
+    OnnxParser ParserError Runtime TensorIOMode ILogger.Severity
+"""
+EXPORTS = """
+    createInferBuilder_INTERNAL createInferRefitter_INTERNAL createInferRuntime_INTERNAL getInferLibVersion
+    createNvOnnxParserRefitter_INTERNAL createNvOnnxParser_INTERNAL getBuilderPluginRegistry getNvOnnxParserVersion
+    getPluginRegistry initLibNvInferPlugins
+"""
 LIBRARIES = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
 
 
@@ -71,7 +47,7 @@ def _of_wheel(wheel: str) -> tuple[str, dict[str, object]]:
         zipfile.ZipFile(wheel).extractall(folder)
         version = Path(wheel).name.split("-")[1]
         source = folder / "empty.c"
-        source.write_text("".join(f"void *{export}(void) {{ return 0; }}\n" for export in EXPORTS))
+        source.write_text("".join(f"void *{export}(void) {{ return 0; }}\n" for export in EXPORTS.split()))
         for library in LIBRARIES:
             called = f"{library}.so.{version.partition('.')[0]}"
             subprocess.run(
@@ -87,7 +63,7 @@ def ask() -> None:
     """Prints the members of the bindings that can be imported here."""
     import tensorrt_bindings
 
-    print(json.dumps({name: _members(tensorrt_bindings, name) for name in CLASSES}))
+    print(json.dumps({name: _members(tensorrt_bindings, name) for name in CLASSES.split()}))
 
 
 def _members(module: object, name: str) -> dict[str, object] | None:
