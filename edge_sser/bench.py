@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import resources
@@ -27,14 +28,15 @@ import edge_sser
 from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
 from edge_sser.bench_daemon import SOURCES, BrokerCost, broker_cost, crowd_cost
 from edge_sser.bench_processes import listen_cost, median_wall_s, run_cost
-from edge_sser.errors import MissingComponentError
+from edge_sser.configuration import variable
+from edge_sser.errors import MissingComponentError, UsageError
 from edge_sser.events import Reading, to_json
 from edge_sser.features import FEATURES, LogMel
 from edge_sser.latency import latency_table, measure_latencies
 from edge_sser.level import LevelMeter
 from edge_sser.model import Model, load_model
 from edge_sser.monitor import Monitor
-from edge_sser.settings import Settings
+from edge_sser.settings import Runtime, Settings
 from edge_sser.speech import SpeechGate
 
 INFERENCES = 300
@@ -62,25 +64,37 @@ class Figure:
     remark: str = ""
 
 
-def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool) -> None:
+def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool, runtime: str = "auto") -> None:
     """Measures and prints.
 
     Args:
         models: model files; the one that ships when empty. What whole processes cost is measured with the first.
         quick: leave out what takes minutes.
         as_json: one JSON object instead of a table.
+        runtime: what computes them; see `Runtime`.
+
+    Raises:
+        UsageError: the runtime is none.
     """
+    try:
+        computed_by = Runtime(runtime)
+    except ValueError:
+        raise UsageError(f"--runtime {runtime}: expected one of {', '.join(Runtime)}") from None
     samples = _demo()
-    loaded = [load_model(path, provider="cpu") for path in models] or [load_model(provider="cpu")]
+    files: Sequence[Path | None] = models or [None]
+    loaded = [load_model(path, runtime=computed_by) for path in files]
     hubert = _hubert()
     figures = [figure for model in loaded for figure in _model_figures(model, samples, hubert.value)]
-    figures += [hubert, *_process_figures(loaded[0].path, samples, quick=quick)]
-    latencies = measure_latencies([model.path for model in loaded])
+    with _in_processes(computed_by):
+        figures += [hubert, *_process_figures(loaded[0].path, samples, quick=quick)]
+    latencies = measure_latencies([model.path for model in loaded], runtime=computed_by)
+    providers = {model.label: model.provider for model in loaded}
     timed = {model.label: latencies[model.path] for model in loaded}
     machine = this_machine()
     if as_json:
         report = {
             "machine": machine,
+            "computed_by": providers,
             "figures": [asdict(figure) for figure in figures],
             "latencies": {label: [asdict(latency) for latency in each] for label, each in timed.items()},
         }
@@ -88,12 +102,29 @@ def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool) -> None:
         return
     for name, text in machine.items():
         typer.echo(f"{name}: {text}")
+    for label, provider in providers.items():
+        typer.echo(f"{label}: computed by {provider}")
     typer.echo()
     width = max(len(figure.name) for figure in figures)
     for figure in figures:
         value = f"not measured: {figure.remark}" if figure.value is None else f"{figure.value:10.4g} {figure.unit}"
         typer.echo(f"{figure.name:{width}}  {value}")
     typer.echo(f"\n{latency_table(timed)}")
+
+
+@contextmanager
+def _in_processes(runtime: Runtime) -> Iterator[None]:
+    """Has the commands that are run as processes compute the model likewise."""
+    name = variable("model.runtime")
+    before = os.environ.get(name)
+    os.environ[name] = runtime.value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _demo() -> NDArray[np.float32]:

@@ -6,7 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from edge_sser.errors import ModelError, short
+from edge_sser.features import FeatureParams
 
 CARD_KEY = "edge_sser.card"
 CARD_VERSION = 1
@@ -114,3 +118,32 @@ class Card:
         if not 0 < card.elevated < card.high < 1:
             raise ValueError("levels are not 0 < elevated < high < 1")
         return card
+
+
+def read_card(text: str | None, path: Path, features: FeatureParams) -> Card:
+    """Reads the card of a model file that is to be run.
+
+    Args:
+        text: as it stands in the file, None when there is none.
+        path: of the file, for messages.
+        features: that this program computes.
+
+    Raises:
+        ModelError: there is no card, it is damaged, or the model was made for other features.
+    """
+    if text is None:
+        raise ModelError(f"model {path}: it has no card ({CARD_KEY}): only files made by edge-sser export can be used")
+    try:
+        card = Card.from_json(text)
+    except ValueError as error:
+        raise ModelError(
+            f"model {path}: its card is damaged or of another version ({short(error)}): export it again"
+        ) from None
+    own = features.as_dict()
+    if dict(card.features) != own:
+        names = sorted(name for name in {*card.features, *own} if card.features.get(name) != own.get(name))
+        raise ModelError(
+            f"model {path}: made for other features than this version computes "
+            f"({short(', '.join(names))} differ): export it again with this version"
+        )
+    return card

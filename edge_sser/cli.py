@@ -49,8 +49,13 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", h
 ModelOption = Annotated[
     Path | None, typer.Option("--model", metavar="FILE", help="Model file (.onnx) instead of the one that ships.")
 ]
-ProviderOption = Annotated[
-    str | None, typer.Option("--provider", help="What computes the model: auto, cpu, cuda or tensorrt.")
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        help="What computes the model: engine (a TensorRT engine that export built here), tensorrt, cuda or cpu (ONNX "
+        "Runtime), or auto.",
+    ),
 ]
 NodeOption = Annotated[str | None, typer.Option("--node", help="This device's name in events.")]
 ChannelOption = Annotated[
@@ -85,7 +90,7 @@ def listen(
     ] = None,
     config: ConfigOption = None,
     model: ModelOption = None,
-    provider: ProviderOption = None,
+    runtime: RuntimeOption = None,
     node: NodeOption = None,
     mqtt: Annotated[
         str | None,
@@ -130,7 +135,7 @@ def listen(
         ("source.raw_channels", "--raw-channels", raw_channels),
         ("source.raw_format", "--raw-format", raw_format),
         ("model.path", "--model", model and str(model)),
-        ("model.provider", "--provider", provider),
+        ("model.runtime", "--runtime", runtime),
         ("node", "--node", node),
         ("mqtt.url", "--mqtt", mqtt),
         ("output.format", "--format", output),
@@ -146,7 +151,7 @@ def analyze(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings, in any format and rate.")],
     config: ConfigOption = None,
     model: ModelOption = None,
-    provider: ProviderOption = None,
+    runtime: RuntimeOption = None,
     node: NodeOption = None,
     output: Annotated[str, typer.Option("--format", help="jsonl (readings and episodes) or csv (readings).")] = "jsonl",
     plot: Annotated[
@@ -164,7 +169,7 @@ def analyze(
 
     flags = _flags(
         ("model.path", "--model", model and str(model)),
-        ("model.provider", "--provider", provider),
+        ("model.runtime", "--runtime", runtime),
         ("node", "--node", node),
     )
     settings = _load(config, flags).settings
@@ -207,11 +212,12 @@ def bench(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    runtime: RuntimeOption = None,
 ) -> None:
     """Measures what a model costs on this machine."""
     from edge_sser.bench import print_bench
 
-    print_bench(models or [], quick=quick, as_json=as_json)
+    print_bench(models or [], quick=quick, as_json=as_json, runtime=runtime or "auto")
 
 
 @app.command()

@@ -25,7 +25,9 @@ from edge_sser.settings_file import CONFIG_VARIABLE, find_file, legible, read_fi
 
 PREFIX = "EDGE_SSER_"
 # Variables with our prefix that are no settings: the file's name, and what steers the tests.
-OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "EDGE_SSER_DATA", "EDGE_SSER_REQUIRE_ALL", "EDGE_SSER_SOAK"})
+OTHER_VARIABLES = frozenset(
+    {CONFIG_VARIABLE, "EDGE_SSER_DATA", "EDGE_SSER_GPU", "EDGE_SSER_REQUIRE_ALL", "EDGE_SSER_SOAK"}
+)
 DEFAULT_ORIGIN = "default"
 SOURCE = "source"
 DEVICE = "source.device"

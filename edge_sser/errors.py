@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_MAX_REASON_CHARACTERS = 200
+
 
 class EdgeSserError(Exception):
     """A failure at run time. The message names the thing, what was expected and what to do."""
@@ -52,3 +54,9 @@ def missing_extra(package: str, extra: str, purpose: str) -> MissingComponentErr
         purpose: what needs it, as the start of a sentence.
     """
     return MissingComponentError(f'{purpose} needs the Python package {package}: pip install "edge-sser[{extra}]"')
+
+
+def short(reason: object) -> str:
+    """What a library says is wrong, in words for a person: one line of it, and no more than fits."""
+    text = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(" .")
+    return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 3] + "..."

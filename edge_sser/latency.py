@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_sser.features import FEATURES
 from edge_sser.model import load_model
+from edge_sser.settings import Runtime
 
 THREADS = (1, 2)
 INFERENCES = {1: 200, 8: 60, 32: 30}  # timed of each batch size, in turn with the other files
@@ -36,12 +37,17 @@ class Latency:
 
 
 def measure_latencies(
-    paths: Sequence[Path], *, threads: Sequence[int] = THREADS, inferences: Mapping[int, int] | None = None
+    paths: Sequence[Path],
+    *,
+    runtime: Runtime = Runtime.CPU,
+    threads: Sequence[int] = THREADS,
+    inferences: Mapping[int, int] | None = None,
 ) -> dict[Path, list[Latency]]:
-    """Times files on the CPU, in turn, so that what else the machine does falls on all of them alike.
+    """Times files in turn, so that what else the machine does falls on all of them alike.
 
     Args:
         paths: of model files.
+        runtime: what computes them.
         threads: numbers of them to time with.
         inferences: how many of each batch size; INFERENCES.
     """
@@ -49,7 +55,7 @@ def measure_latencies(
     out: dict[Path, list[Latency]] = {path: [] for path in paths}
     random = np.random.default_rng(0)
     for count in threads:
-        models = {path: load_model(path, provider="cpu", threads=count) for path in paths}
+        models = {path: load_model(path, runtime=runtime, threads=count) for path in paths}
         for batch, repetitions in wanted.items():
             windows = random.normal(-60.0, 20.0, (batch, FEATURES.frames, FEATURES.bands)).astype(np.float32)
             taken: dict[Path, list[float]] = {path: [] for path in paths}
@@ -77,7 +83,7 @@ def latency_table(timed: Mapping[str, Sequence[Latency]]) -> str:
     Args:
         timed: by the file's name; not empty.
     """
-    lines = ["| ms a batch on this CPU: median (p95) | " + " | ".join(timed) + " |", "|---|" + "---|" * len(timed)]
+    lines = ["| ms a batch: median (p95) | " + " | ".join(timed) + " |", "|---|" + "---|" * len(timed)]
     for same in zip(*timed.values(), strict=True):
         threads = f"{same[0].threads} thread{'s' if same[0].threads > 1 else ''}"
         cells = [f"{item.median_ms:.3f} ({item.p95_ms:.3f})" for item in same]

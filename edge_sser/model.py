@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import stat
-import threading
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sser.backends.backend import Backend
+from edge_sser.backends.session import Session, present_providers
 from edge_sser.card import CARD_KEY, Calibration, Card
-from edge_sser.errors import ModelError
-from edge_sser.features import FEATURES, FeatureParams
-from edge_sser.runtime import onnx_runtime
+from edge_sser.engine_file import EngineMissError, engine_path, engines_folder
+from edge_sser.errors import ModelError, short
+from edge_sser.features import FEATURES
+from edge_sser.settings import ModelSettings, Runtime
+from edge_sser.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
 
-if TYPE_CHECKING:
-    import onnxruntime
-
-DEFAULT_MODEL = "sser-cnn.onnx"
-PROVIDERS = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}  # best first
 CHECK_SECONDS = 60.0  # for one window when a model is loaded: a graph can have loops, which need not end
-_MAX_REASON_CHARACTERS = 200
 
-__all__ = ["CARD_KEY", "PROVIDERS", "Calibration", "Card", "Model", "Score", "default_model_path", "load_model"]
+log = logging.getLogger("edge_sser.model")
+
+__all__ = [
+    "CARD_KEY",
+    "DEFAULT_MODEL",
+    "Calibration",
+    "Card",
+    "Model",
+    "Score",
+    "default_model_path",
+    "load_model",
+    "open_model",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +58,39 @@ class Model:
         card: what the file says of itself.
         path: the file.
         sha256: of the file.
-        provider: the ONNX Runtime provider actually in use.
+        provider: what computes it: an ONNX Runtime provider, or `TensorRT engine`.
     """
 
-    def __init__(self, path: Path, *, provider: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, *, runtime: Runtime | str = Runtime.AUTO, threads: int = 1, engines: Path | None = None
+    ) -> None:
         """Loads and checks a model file.
 
         Args:
             path: an .onnx file with a card.
-            provider: auto, cpu, cuda or tensorrt.
+            runtime: what is to compute it; auto is the best that ONNX Runtime has. See `load_model`.
             threads: of one inference.
+            engines: folder of engines, when it is not the usual one; see `engines_folder`.
 
         Raises:
+            EngineMissError: an engine was asked for, and there is none that can be used.
             ModelError: the file is missing, damaged, without a card, or made for other features; or the
                 provider is not in this ONNX Runtime.
         """
         self.path = path
-        try:
-            kind = path.stat().st_mode
-            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-                raise OSError(None, "Not a regular file")  # a device or a pipe need not end
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            reason = getattr(error, "strerror", None) or error
-            raise ModelError(f"model {path}: {reason}: give an .onnx file made by edge-sser export") from None
+        data = _read(path)
         self.sha256 = hashlib.sha256(data).hexdigest()
+        runtime = Runtime(runtime)
+        if runtime is Runtime.ENGINE:
+            self._use(self._engine(engines))
+            return
         try:
-            self._session = _session(data, provider, threads)
-            self.provider: str = self._session.get_providers()[0]
-            self.card = self._checked_card(FEATURES)
-            self._check_outputs()
+            self._use(Session(path, data, runtime=runtime, threads=threads, features=FEATURES))
         except ModelError:
             raise
         except Exception as error:  # ONNX Runtime raises several unrelated classes, and not only where it loads
             raise ModelError(
-                f"model {path}: not a model that ONNX Runtime can use ({_short(error)}): copy it again, or make it "
+                f"model {path}: not a model that ONNX Runtime can use ({short(error)}): copy it again, or make it "
                 "with edge-sser export"
             ) from None
 
@@ -113,7 +115,7 @@ class Model:
             raise
         except Exception as error:  # what a graph does can depend on the sound
             raise ModelError(
-                f"model {self.path}: it cannot score a window ({_short(error)}): train or export it again"
+                f"model {self.path}: it cannot score a window ({short(error)}): train or export it again"
             ) from None
 
     def logits(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -125,8 +127,29 @@ class Model:
         Returns:
             stress logits float32 [batch] and emotion logits float32 [batch, classes].
         """
-        stress, emotions = self._session.run(list(self.card.outputs), {self.card.input: log_mel})
-        return stress, emotions
+        return self._backend.run(log_mel)
+
+    def _engine(self, folder: Path | None) -> Backend:
+        path = engine_path(engines_folder(folder), self.sha256)
+        from edge_sser.backends.engine import open_engine
+
+        return open_engine(path, self.path, self.sha256)
+
+    def _use(self, backend: Backend) -> None:
+        """Takes a backend if what it computes is a model's output.
+
+        Raises:
+            EngineMissError: what an engine computes is not.
+            ModelError: what the file computes is not.
+        """
+        self._backend, self.card, self.provider = backend, backend.card, backend.provider
+        try:
+            self._check_outputs()
+        except Exception as error:
+            backend.close()
+            if isinstance(backend, Session):
+                raise
+            raise EngineMissError(f"it does not compute the model ({short(error)}): build it again") from None
 
     def _score(self, stress: NDArray[np.float32], emotions: NDArray[np.float32]) -> Score:
         (logit,), (moods,) = stress, emotions
@@ -136,46 +159,10 @@ class Model:
         shifted = np.exp(moods - moods.max())
         return Score(self.card.calibration.probability(float(logit)), shifted / shifted.sum())
 
-    def _checked_card(self, features: FeatureParams) -> Card:
-        text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-        if text is None:
-            raise ModelError(
-                f"model {self.path}: it has no card ({CARD_KEY}): only files made by edge-sser export can be used"
-            )
-        try:
-            card = Card.from_json(text)
-        except ValueError as error:
-            raise ModelError(
-                f"model {self.path}: its card is damaged or of another version ({_short(error)}): export it again"
-            ) from None
-        if dict(card.features) != features.as_dict():
-            names = sorted(
-                name
-                for name in {*card.features, *features.as_dict()}
-                if card.features.get(name) != features.as_dict().get(name)
-            )
-            raise ModelError(
-                f"model {self.path}: made for other features than this version computes "
-                f"({_short(', '.join(names))} differ): export it again with this version"
-            )
-        inputs = {node.name: node for node in self._session.get_inputs()}
-        outputs = {node.name for node in self._session.get_outputs()}
-        shape = inputs[card.input].shape if card.input in inputs else None
-        if shape is None or shape[1:] != [features.frames, features.bands] or not {*card.outputs} <= outputs:
-            raise ModelError(f"model {self.path}: its inputs and outputs are not what its card says: export it again")
-        return card
-
     def _check_outputs(self) -> None:
-        """Computes one window, which also warms the session up: a graph can promise shapes that it does not keep."""
+        """Computes one window, which also warms it up: a graph can promise shapes that it does not keep."""
         silence = np.full((1, FEATURES.frames, FEATURES.bands), FEATURES.floor_db, dtype=np.float32)
-        options = onnx_runtime().RunOptions()
-        timer = threading.Timer(CHECK_SECONDS, setattr, (options, "terminate", True))
-        timer.daemon = True
-        timer.start()
-        try:
-            stress, emotions = self._session.run(list(self.card.outputs), {self.card.input: silence}, options)
-        finally:
-            timer.cancel()
+        stress, emotions = self._backend.run(silence, limit_seconds=CHECK_SECONDS)
         if stress.shape != (1,) or emotions.shape != (1, len(self.card.emotions)):
             raise ModelError(
                 f"model {self.path}: its outputs have the shapes {list(stress.shape)} and {list(emotions.shape)}, "
@@ -184,50 +171,60 @@ class Model:
         self._score(stress, emotions)
 
 
-def _short(reason: object) -> str:
-    """What is wrong in words for a person: ONNX Runtime's run over many lines, and a card can hold anything."""
-    text = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(" .")
-    return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 3] + "..."
+def _read(path: Path) -> bytes:
+    try:
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise OSError(None, "Not a regular file")  # a device or a pipe need not end
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"model {path}: {reason}: give an .onnx file made by edge-sser export") from None
 
 
-def _session(data: bytes, provider: str, threads: int) -> onnxruntime.InferenceSession:
-    """Opens a graph with a provider, or with the best one that works.
+def load_model(
+    path: Path | None = None,
+    *,
+    runtime: Runtime | str = Runtime.AUTO,
+    threads: int = 1,
+    engines: Path | None = None,
+) -> Model:
+    """Loads a model file, and says in the log what computes it and why.
+
+    Args:
+        path: an .onnx file with a card; without it, the one of those that ship which suits what computes it.
+        runtime: auto takes an engine that was built from the file, if it is valid here, else the best that ONNX Runtime
+            has. It never builds an engine.
+        threads: of one inference.
+        engines: folder of engines, when it is not the usual one.
 
     Raises:
-        ModelError: the provider is not in this ONNX Runtime.
-        Exception: of several unrelated classes, when ONNX Runtime cannot load the graph.
+        ModelError: as `Model`; or an engine was asked for, and none can be used.
     """
-    onnxruntime = onnx_runtime()
-    present = onnxruntime.get_available_providers()
-    wanted = list(PROVIDERS) if provider == "auto" else [provider]
-    providers = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in present]
-    if not providers:
-        raise ModelError(
-            f"ONNX Runtime here has no {PROVIDERS[provider]}, only {', '.join(present)}: "
-            "use --provider auto, or install the onnxruntime build for this board"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A spinning thread pool costs 40 % of a core at ten inferences a second, at the same latency.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 4
-    while True:
-        try:
-            # Its own fallback prints to standard output, which is for events.
-            return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
-        except Exception:
-            providers = providers[1:]
-            if not providers:
-                raise
+    runtime = Runtime(runtime)
+    why, level = f"runtime = {runtime.value}", logging.INFO
+    if runtime in (Runtime.AUTO, Runtime.ENGINE):
+        misses = []
+        for file in [path] if path is not None else shipped_for_engines():
+            try:
+                model = Model(file, runtime=Runtime.ENGINE, engines=engines)
+            except EngineMissError as miss:
+                misses.append(miss)
+                continue
+            log.info("%s is computed by an engine that was built for this machine", model.label)
+            return model
+        worst = next((each for each in misses if each.refused), misses[0])
+        if runtime is Runtime.ENGINE:
+            raise ModelError(
+                f"no engine can be used: {worst}: build one with edge-sser export FILE.onnx --target tensorrt, or take "
+                "--runtime auto"
+            )
+        why, level = f"no engine: {worst}", logging.WARNING if worst.refused else logging.INFO
+    model = Model(path or shipped_for(runtime, present_providers()[0]), runtime=runtime, threads=threads)
+    log.log(level, "%s is computed by ONNX Runtime's %s (%s)", model.label, model.provider, why)
+    return model
 
 
-def default_model_path() -> Path:
-    """The model that ships with the package."""
-    return Path(str(resources.files("edge_sser") / "models" / DEFAULT_MODEL))
-
-
-def load_model(path: Path | None = None, *, provider: str = "auto", threads: int = 1) -> Model:
-    """Loads a model file, or the one that ships. See `Model`."""
-    return Model(path or default_model_path(), provider=provider, threads=threads)
+def open_model(settings: ModelSettings) -> Model:
+    """Loads what the settings name; see `load_model`."""
+    return load_model(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)

@@ -111,13 +111,19 @@ class EpisodeSettings(Section):
         return value
 
 
-class Provider(str, Enum):
+class Runtime(str, Enum):
     """What computes the model."""
 
     AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
+    """A valid engine of the model file, else ONNX Runtime with the best provider that works."""
+    ENGINE = "engine"
+    """The TensorRT engine that `edge-sser export` built from the model file on this machine."""
     TENSORRT = "tensorrt"
+    """ONNX Runtime's TensorRT provider."""
+    CUDA = "cuda"
+    """ONNX Runtime's CUDA provider."""
+    CPU = "cpu"
+    """ONNX Runtime on the processor."""
 
 
 class ModelSettings(Section):
@@ -125,8 +131,10 @@ class ModelSettings(Section):
 
     path: Path | None = None
     """An .onnx file with a card; the one that ships when not given."""
-    provider: Provider = Provider.AUTO
-    """auto takes the best one present and says which."""
+    runtime: Runtime = Runtime.AUTO
+    """What computes it: an engine, a provider of ONNX Runtime (tensorrt, cuda, cpu), or auto. The log says which."""
+    engines: Path | None = None
+    """Folder of engines; the cache of the service or of the user when not given."""
     threads: int = Field(default=1, ge=1, le=64)
     """Threads of one inference. One is fastest for the model that ships."""
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from edge_sser.backends.tensorrt import has_tensorrt
 from edge_sser.errors import UsageError, missing_extra
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -25,8 +26,13 @@ class TargetChoice(str, Enum):
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="model.safetensors of a run of `edge-sser train fit`.")],
-    out: Annotated[Path, typer.Option(help="Folder to write NAME.onnx into; with --int8 a new one.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="model.safetensors of a run of `edge-sser train fit`; or a model file (.onnx) to build an engine of."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder to write NAME.onnx into; with --int8 a new one.")] = None,
     predictions: Annotated[
         list[Path] | None,
         typer.Option(
@@ -61,13 +67,33 @@ def export(
     allow_loss: Annotated[
         float, typer.Option(min=0.0, help="Allow this many times the loss that INT8 may have.")
     ] = 1.0,
+    engines: Annotated[
+        Path | None, typer.Option(help="Folder for TensorRT engines, when it is not the one `listen` looks into.")
+    ] = None,
+    workspace_mib: Annotated[
+        int | None, typer.Option(min=1, help="Most memory that a kernel of an engine may take for itself, MiB.")
+    ] = None,
 ) -> None:
     """Turns a checkpoint into one ONNX file with its card, and proves that it computes the same.
+
+    `edge-sser export FILE.onnx --target tensorrt` builds the engine of a model file, on the machine that will run it.
 
     With --int8, quantised files are made beside it, and refused if on held-out speakers stress AUROC falls by more than
     0.005, the emotions' accuracy by more than 1 point, or more than 3 % of the levels differ.
     """
+    build = partial(_build, engines=engines, workspace_mib=workspace_mib)
     others = (target, calibration, test, held_out, qat)
+    if checkpoint.suffix == ".onnx":
+        if target is not TargetChoice.TENSORRT:
+            raise UsageError(f"{checkpoint}: of a model file an engine is built: add --target tensorrt")
+        if int8 or allow_loss != 1.0 or any(value is not None for value in (out, predictions, cache, *others[1:])):
+            raise UsageError(
+                f"{checkpoint}: of a model file only an engine is built: only --engines and --workspace-mib go with it"
+            )
+        build(checkpoint)
+        return
+    if out is None:
+        raise UsageError("--out is missing: give the folder to write the model into")
     if not int8 and (allow_loss != 1.0 or any(value is not None for value in others)):
         raise UsageError("--target, --calibration, --test, --held-out, --qat and --allow-loss belong to --int8: add it")
     if cache is not None and qat is None:
@@ -84,7 +110,7 @@ def export(
     from .onnx import export_onnx
 
     if target is TargetChoice.TENSORRT:
-        from .int8 import need_tensorrt
+        from .engine import need_tensorrt
 
         need_tensorrt()
     student, recipe, header = load_student(checkpoint)
@@ -94,7 +120,7 @@ def export(
         from edge_sser.train.corpora.table import read_table
 
         from .calibration import find_sides
-        from .int8 import RefusedError, export_int8
+        from .int8 import SUFFIXES, RefusedError, export_int8
         from .qat import open_qat
         from .quantize import Target
         from .verify import Limits
@@ -120,10 +146,12 @@ def export(
             typer.echo(refused.report)
             raise
         typer.echo(text)
+        if target in (TargetChoice.TENSORRT, TargetChoice.ALL) and has_tensorrt():
+            build(out / f"{recipe.name}{SUFFIXES[Target.TENSORRT]}")
     else:
         path = out / f"{recipe.name}.onnx"
         difference = export_onnx(student, card, path)
-        model = load_model(path, provider="cpu")
+        model = load_model(path, runtime="cpu")
         size = path.stat().st_size
         typer.echo(f"{path}: {size / 1000:.0f} kB, {model.label}, logits within {difference:.1e} of the checkpoint's")
     if recipe.name not in evaluations:
@@ -131,3 +159,11 @@ def export(
             f"no --predictions {recipe.name}.csv: the card has no scores, and its probabilities are not calibrated",
             err=True,
         )
+
+
+def _build(model: Path, *, engines: Path | None, workspace_mib: int | None) -> None:
+    """Builds an engine, and prints what came of it. Needs no torch."""
+    from .engine import build_engine, report
+
+    say = partial(typer.echo, err=True)
+    typer.echo(report(build_engine(model, engines=engines, workspace_mib=workspace_mib, say=say)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, numpy_helper
@@ -22,7 +22,17 @@ _OPERATORS = """
     Tanh Tile Transpose Unsqueeze Where
 """
 OPERATORS = frozenset(_OPERATORS.split())
-TYPES = frozenset({TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
+HALF_SCALES = 19  # opset in which scales in FP16 came
+TYPES = frozenset(
+    {
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+        TensorProto.INT8,
+        TensorProto.INT32,
+        TensorProto.INT64,
+        TensorProto.BOOL,
+    }
+)
 _BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}  # which input is the bias
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -33,7 +43,7 @@ def check_tensorrt_graph(model: onnx.ModelProto) -> None:
     Raises:
         ModelError: it has something that TensorRT does not take; the message names the node or tensor.
     """
-    _check_opset(model)
+    scales = [TensorProto.FLOAT, *([TensorProto.FLOAT16] if _checked_opset(model) >= HALF_SCALES else [])]
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for value in (*model.graph.input, *model.graph.output):
         kind = value.type.tensor_type.elem_type
@@ -47,7 +57,7 @@ def check_tensorrt_graph(model: onnx.ModelProto) -> None:
             name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise _refused(_node(node), f"TensorRT has no operator {name}")
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            _check_scaling(node, constants, made_by)
+            _check_scaling(node, constants, made_by, scales)
         if node.op_type in _WEIGHTED:
             _check_weighted(node, made_by)
     for tensor in model.graph.initializer:
@@ -55,20 +65,26 @@ def check_tensorrt_graph(model: onnx.ModelProto) -> None:
             raise _refused(f"constant {tensor.name}", f"is {_type(tensor.data_type)}, which TensorRT does not take")
 
 
-def _check_opset(model: onnx.ModelProto) -> None:
+def _checked_opset(model: onnx.ModelProto) -> int:
+    opset = 0
     for entry in model.opset_import:
         if entry.domain not in ("", "ai.onnx"):
             raise _refused("the graph", f"imports the operators of {entry.domain}, which TensorRT does not have")
         if not OLDEST_OPSET <= entry.version <= NEWEST_OPSET:
             raise _refused("the graph", f"has opset {entry.version}, expected {OLDEST_OPSET} to {NEWEST_OPSET}")
+        opset = entry.version
+    return opset
 
 
 def _check_scaling(
-    node: onnx.NodeProto, constants: Mapping[str, TensorProto], made_by: Mapping[str, onnx.NodeProto]
+    node: onnx.NodeProto,
+    constants: Mapping[str, TensorProto],
+    made_by: Mapping[str, onnx.NodeProto],
+    scales: Sequence[int],
 ) -> None:
     scale = constants.get(node.input[1])
-    if scale is None or scale.data_type != TensorProto.FLOAT:
-        raise _refused(_node(node), "its scale is not a constant of type FLOAT")
+    if scale is None or scale.data_type not in scales:
+        raise _refused(_node(node), f"its scale is not a constant of type {' or '.join(map(_type, scales))}")
     values = numpy_helper.to_array(scale)
     if not (values > 0).all():
         raise _refused(_node(node), "its scale is not above 0")

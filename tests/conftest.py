@@ -1,16 +1,22 @@
-"""What tests share: the recording that ships, and a microphone."""
+"""What tests share: the recording that ships, a microphone, and a board with TensorRT."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from components import require_programs, require_pyaudio
 from hypothesis import HealthCheck, settings
+from tensorrt_board import STAND_INS, VERSIONS, Board
 from virtual_microphone import VirtualMicrophone
 
 import edge_sser
+from edge_sser.backends import cuda
 
 # How long an example takes is no law: machines are shared.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,3 +41,40 @@ def virtual_microphone(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicro
     monkeypatch.delenv("PULSE_SOURCE", raising=False)
     yield microphone
     microphone.close()
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in's libcuda.so.1."""
+    require_programs("gcc", packages="gcc")
+    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
+    command = ["gcc", "-std=c11", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, STAND_INS / "libcuda.c"]
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    """Of TensorRT."""
+    return str(request.param)
+
+
+@pytest.fixture
+def board(version: str, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    """A machine with TensorRT, of either version: stand-ins for its package and its driver."""
+    cache, log = tmp_path / "cache", tmp_path / "memory.log"
+    variables = {"STAND_IN_TENSORRT": version, "STAND_IN_CUDA_LOG": str(log), "XDG_CACHE_HOME": str(cache)}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
+    monkeypatch.setattr(cuda, "LIBRARY", str(driver))
+    monkeypatch.syspath_prepend(str(STAND_INS))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(STAND_INS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+        "LD_LIBRARY_PATH": str(driver.parent),
+    }
+    yield Board(version, cache / "edge-sser" / "engines", environment, log)
+    sys.modules.pop("tensorrt", None)
+    importlib.invalidate_caches()

@@ -209,5 +209,5 @@ def test_numbers_that_end_later_are_an_error_too(tmp_path: Path) -> None:
 
 def test_a_provider_that_is_not_here(tmp_path: Path) -> None:
     path = write_model(tmp_path / "tiny.onnx")
-    with pytest.raises(ModelError, match=r"ONNX Runtime here has no TensorrtExecutionProvider, only .*--provider auto"):
-        load_model(path, provider="tensorrt")
+    with pytest.raises(ModelError, match=r"ONNX Runtime here has no TensorrtExecutionProvider, only .*--runtime auto"):
+        load_model(path, runtime="tensorrt")

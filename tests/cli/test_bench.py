@@ -118,7 +118,7 @@ def test_what_it_is_compared_with_is_hubert_base():
 def test_latencies_of_several_files_stand_side_by_side():
     latency = Latency(threads=2, batch=8, median_ms=1.5, p95_ms=2.25)
     assert latency_table({"a@1": [latency], "b@2": [latency]}).splitlines() == [
-        "| ms a batch on this CPU: median (p95) | a@1 | b@2 |",
+        "| ms a batch: median (p95) | a@1 | b@2 |",
         "|---|---|---|",
         "| 2 threads, batch 8 | 1.500 (2.250) | 1.500 (2.250) |",
     ]

@@ -84,7 +84,7 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(call):
         (["listen", "--format", "xml"], "auto, jsonl, text"),
         (["listen", "--log-level", "loud"], "debug, info, warning, error"),
         (["listen", "--node", "a b"], "--node"),
-        (["listen", "--provider", "tpu"], "auto, cpu, cuda, tensorrt"),
+        (["listen", "--runtime", "tpu"], "auto, engine, tensorrt, cuda, cpu"),
         (["analyze"], "FILE"),
         (["analyze", "x.wav", "--format", "xml"], "jsonl, csv"),
         (["analyze", "x.wav", "--jobs", "0"], "--jobs"),

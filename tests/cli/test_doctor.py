@@ -74,12 +74,12 @@ def test_thresholds_that_do_not_fit_the_card_of_the_model_are_a_problem(examine)
 def test_a_runtime_without_the_provider_asked_for_is_a_problem(examine, monkeypatch, provider, name):
     if name in onnx_runtime().get_available_providers():
         pytest.skip(f"this ONNX Runtime has {name}")
-    monkeypatch.setenv("EDGE_SSER_MODEL_PROVIDER", provider)
+    monkeypatch.setenv("EDGE_SSER_MODEL_RUNTIME", provider)
     status, found = examine(RECORDING)
     assert status == 1
     assert found["model"].startswith("problem")
     assert f"has no {name}" in found["model"]
-    assert "--provider auto, or install the onnxruntime build for this board" in found["model"]
+    assert "--runtime auto, or install the onnxruntime build for this board" in found["model"]
 
 
 @pytest.mark.parametrize(

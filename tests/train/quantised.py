@@ -78,5 +78,5 @@ def logits(model: onnx.ModelProto, card: Card, windows: np.ndarray, folder: Path
     """Stress and emotions of windows, as the runtime computes them: float32 [n, 1 + classes]."""
     path = folder / "measured.onnx"
     path.write_bytes(model.SerializeToString())
-    stress, emotions = load_model(path, provider="cpu").logits(windows)
+    stress, emotions = load_model(path, runtime="cpu").logits(windows)
     return np.column_stack([stress, emotions])

@@ -40,7 +40,7 @@ def test_the_file_computes_what_the_student_does_for_any_batch(tmp_path: Path, k
     net = student(kind)
     path = tmp_path / "small.onnx"
     assert export_onnx(net, make_card(read_recipe("sser-cnn"), HEADER, {}, 1), path) <= TOLERANCE
-    model = load_model(path, provider="cpu")
+    model = load_model(path, runtime="cpu")
     window = log_mel(voice(pitch_hz=130, syllables_hz=3, seconds=3.0, seed=5))
     for batch in (1, 7):
         stress, emotions = model.logits(np.stack([window] * batch))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tensorrt_board import Board
 
 from edge_sser import latency
 from edge_sser.cli import main
@@ -268,6 +269,21 @@ def test_flags_that_do_not_fit_together(
     table = ("--calibration", run.table) if "--held-out" in arguments else ()
     _, error = export(run.left_out, "--out", tmp_path / "out", *arguments, *table, status=2)
     assert told in error
+
+
+@pytest.mark.parametrize("version", ["10.3.0"])
+def test_where_tensorrt_is_an_engine_is_built_of_the_graph_that_was_scored(
+    board: Board, run: Run, export, tmp_path: Path
+) -> None:
+    out = tmp_path / "models"
+    printed, _ = export(run.left_out, "--out", out, "--int8", "--target", "tensorrt", "--calibration", run.table)
+    graph = out / "toy.int8-tensorrt.onnx"
+    assert f"TensorRT {board.version}, int8, logits within" in printed
+    engine, reference = load_model(graph), load_model(graph, runtime="cpu")
+    assert (engine.provider, reference.provider) == ("TensorRT engine", "CPUExecutionProvider")
+    windows = np.random.default_rng(0).normal(-60.0, 20.0, (9, 300, 64)).astype(np.float32)
+    for found, expected in zip(engine.logits(windows), reference.logits(windows), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_without_tensorrt_its_target_says_what_to_install(run: Run, export, tmp_path: Path) -> None:

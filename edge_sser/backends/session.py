@@ -1,0 +1,109 @@
+"""ONNX Runtime as what computes a model, with one of its providers."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sser.backends.backend import Logits
+from edge_sser.card import CARD_KEY, Card, read_card
+from edge_sser.errors import ModelError
+from edge_sser.features import FeatureParams
+from edge_sser.runtime import onnx_runtime
+from edge_sser.settings import Runtime
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+PROVIDERS = {
+    Runtime.TENSORRT: "TensorrtExecutionProvider",
+    Runtime.CUDA: "CUDAExecutionProvider",
+    Runtime.CPU: "CPUExecutionProvider",
+}  # best first
+
+
+class Session:
+    """A model file in ONNX Runtime. See `Backend`."""
+
+    def __init__(self, path: Path, data: bytes, *, runtime: Runtime, threads: int, features: FeatureParams) -> None:
+        """Loads a graph.
+
+        Args:
+            path: for messages.
+            data: the file.
+            runtime: a provider, or auto for the best that works.
+            threads: of one inference.
+            features: that this program computes.
+
+        Raises:
+            ModelError: the provider is not in this ONNX Runtime, or the file has no card, or one that does not fit.
+            Exception: of several unrelated classes, when ONNX Runtime cannot load the graph.
+        """
+        self._session = _session(data, runtime, threads)
+        self.provider: str = self._session.get_providers()[0]
+        self.card = self._checked_card(path, features)
+
+    def run(self, log_mel: NDArray[np.float32], *, limit_seconds: float | None = None) -> Logits:
+        """Computes a batch; see `Backend.run`."""
+        if limit_seconds is None:
+            stress, emotions = self._session.run(list(self.card.outputs), {self.card.input: log_mel})
+            return stress, emotions
+        options = onnx_runtime().RunOptions()
+        timer = threading.Timer(limit_seconds, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            stress, emotions = self._session.run(list(self.card.outputs), {self.card.input: log_mel}, options)
+        finally:
+            timer.cancel()
+        return stress, emotions
+
+    def close(self) -> None:
+        """Nothing to do: a session goes with its last reference."""
+
+    def _checked_card(self, path: Path, features: FeatureParams) -> Card:
+        card = read_card(self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY), path, features)
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = {node.name for node in self._session.get_outputs()}
+        shape = inputs[card.input].shape if card.input in inputs else None
+        if shape is None or shape[1:] != [features.frames, features.bands] or not {*card.outputs} <= outputs:
+            raise ModelError(f"model {path}: its inputs and outputs are not what its card says: export it again")
+        return card
+
+
+def present_providers() -> list[Runtime]:
+    """What this ONNX Runtime says it can compute on, best first."""
+    present = onnx_runtime().get_available_providers()
+    return [runtime for runtime, name in PROVIDERS.items() if name in present]
+
+
+def _session(data: bytes, runtime: Runtime, threads: int) -> onnxruntime.InferenceSession:
+    """Opens a graph with a provider, or with the best one that works."""
+    onnxruntime = onnx_runtime()
+    wanted = list(PROVIDERS) if runtime is Runtime.AUTO else [runtime]
+    providers = [PROVIDERS[each] for each in present_providers() if each in wanted]
+    if not providers:
+        raise ModelError(
+            f"ONNX Runtime here has no {PROVIDERS[runtime]}, only "
+            f"{', '.join(onnxruntime.get_available_providers())}: "
+            "use --runtime auto, or install the onnxruntime build for this board"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning thread pool costs 40 % of a core at ten inferences a second, at the same latency.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    while True:
+        try:
+            # Its own fallback prints to standard output, which is for events.
+            return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
+        except Exception:
+            providers = providers[1:]
+            if not providers:
+                raise

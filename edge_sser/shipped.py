@@ -1,0 +1,40 @@
+"""The model files that ship: one network, in up to three forms."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from edge_sser.settings import Runtime
+
+DEFAULT_MODEL = "sser-cnn.onnx"  # FP32, which every runtime takes
+INT8_MODEL = "sser-cnn.int8.onnx"  # for ONNX Runtime on a CPU
+TENSORRT_MODEL = "sser-cnn.int8-tensorrt.onnx"  # to build engines from
+
+
+def models_folder() -> Path:
+    """Where they are."""
+    return Path(str(resources.files("edge_sser") / "models"))
+
+
+def default_model_path() -> Path:
+    """The FP32 file."""
+    return models_folder() / DEFAULT_MODEL
+
+
+def shipped_for_engines() -> list[Path]:
+    """The files that an engine could have been built from, best first."""
+    folder = models_folder()
+    return [folder / name for name in (TENSORRT_MODEL, DEFAULT_MODEL) if (folder / name).exists()]
+
+
+def shipped_for(runtime: Runtime, best: Runtime) -> Path:
+    """The file for ONNX Runtime: INT8 where a processor computes it, FP32 elsewhere.
+
+    Args:
+        runtime: what was asked for.
+        best: what auto ends on here.
+    """
+    int8 = models_folder() / INT8_MODEL
+    on_cpu = Runtime.CPU in (runtime, best if runtime is Runtime.AUTO else runtime)
+    return int8 if on_cpu and int8.exists() else default_model_path()

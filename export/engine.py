@@ -1,0 +1,275 @@
+"""A TensorRT engine from a model file, on the machine that will run it. Needs TensorRT and a GPU, and no torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from edge_sser.backends.cuda import Cuda, CudaError
+from edge_sser.backends.engine import MAX_BATCH
+from edge_sser.backends.tensorrt import has_tensorrt, import_tensorrt, make_logger
+from edge_sser.engine_file import EngineFile, EngineKey, engine_path, engines_folder, write_aside, write_engine
+from edge_sser.errors import MissingComponentError, ModelError, short
+from edge_sser.features import FEATURES, log_mel
+from edge_sser.model import Model
+
+OLDEST, NEWEST = (10, 3), (11, 99)  # versions of TensorRT whose interface this was held against
+TIMINGS = "timings.cache"  # how fast kernels are here: makes the next build quicker
+MAX_DIFFERENCE = 0.5  # of a logit from ONNX Runtime's: rounding to 8 bits may fall otherwise, more is another network
+PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An engine that was built.
+
+    Attributes:
+        path: of it.
+        key: what it is for.
+        difference: largest of a logit from ONNX Runtime's, over the windows of the demo recording.
+        seconds: that it took.
+    """
+
+    path: Path
+    key: EngineKey
+    difference: float
+    seconds: float
+
+
+def need_tensorrt() -> None:
+    """Refuses to go on where TensorRT is asked for and is not there.
+
+    Raises:
+        MissingComponentError: with what to install.
+    """
+    if not has_tensorrt():
+        raise MissingComponentError(
+            "--target tensorrt needs TensorRT 10.3 or newer: install it with JetPack 6 or newer, or "
+            'pip install "edge-sser[tensorrt]"; --target all writes the graph for TensorRT without it'
+        )
+
+
+def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None, say: Callable[[str], None]) -> Built:
+    """Builds the engine of a model file, compares it with ONNX Runtime, and puts it where `listen` finds it.
+
+    Args:
+        model: an .onnx file with a card.
+        engines: folder of engines, when it is not the usual one.
+        workspace_mib: most memory that a kernel may take for itself, MiB; TensorRT's own limit when not given.
+        say: told what is being done.
+
+    Raises:
+        MissingComponentError: TensorRT is not here.
+        ModelError: the file is none, TensorRT or the GPU fails, the engine computes something else, or it cannot be
+            written. What was there before stays.
+    """
+    begun = time.monotonic()
+    need_tensorrt()
+    reference = Model(model, runtime="cpu")  # which refuses what is no model, before minutes are spent
+    path = engine_path(engines_folder(engines), reference.sha256)
+    data = model.read_bytes()
+    try:
+        trt = import_tensorrt()
+        _check_version(trt.__version__)
+        cuda = Cuda()
+    except (ImportError, OSError, CudaError) as error:
+        raise ModelError(f"TensorRT cannot be used here ({short(error)}): edge-sser export needs its GPU") from None
+    key = EngineKey(
+        model_sha256=reference.sha256,
+        tensorrt=trt.__version__,
+        gpu=cuda.name,
+        compute_capability=cuda.capability,
+        precision=reference.card.precision,
+        batch=MAX_BATCH,
+    )
+    try:
+        with _trial_folder(path.parent) as trial:
+            say(f"building for {key.gpu} ({key.compute_capability}) with TensorRT {key.tensorrt}: this takes minutes")
+            engine = _Build(trt, say, path.with_name(TIMINGS), workspace_mib).run(data, reference)
+            # Read back from the disk, as `listen` will, from a place where no `listen` finds it yet.
+            tried = engine_path(trial, reference.sha256)
+            write_engine(tried, EngineFile(key=key, card=reference.card.to_json(), data=engine))
+            difference = _difference(reference, Model(model, runtime="engine", engines=trial))
+            if not difference <= MAX_DIFFERENCE:
+                raise ModelError(
+                    f"the engine's logits differ from ONNX Runtime's by {difference:.2g}, expected at most "
+                    f"{MAX_DIFFERENCE}: it was not kept; please report it with the versions above"
+                )
+            os.replace(tried, path)
+    finally:
+        cuda.close()
+    return Built(path, key, difference, time.monotonic() - begun)
+
+
+@contextmanager
+def _trial_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside the engines, made before anything takes minutes, and gone at the end."""
+    trial = folder / f".trial-{os.getpid()}"
+    try:
+        trial.mkdir(parents=True)
+        try:
+            yield trial
+        finally:
+            shutil.rmtree(trial, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(
+            f"{folder}: cannot be written ({error.strerror or error}): give --engines a folder that can"
+        ) from None
+
+
+class _Build:
+    """One build: the same calls from TensorRT 10.3 to 11."""
+
+    def __init__(self, trt: Any, say: Callable[[str], None], timings: Path, workspace_mib: int | None) -> None:
+        self._trt = trt
+        self._say = say
+        self._timings = timings
+        self._workspace_mib = workspace_mib
+        self._logger = make_logger(trt)
+        self._stopped = threading.Event()
+
+    def run(self, model: bytes, reference: Model) -> bytes:
+        """The engine, serialised."""
+        trt = self._trt
+        builder = trt.Builder(self._logger)
+        # Every type is the graph's own. (From 11 on there is nothing else, and the flag is ignored.)
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = trt.OnnxParser(network, self._logger)
+        if not parser.parse(model):
+            raise ModelError(f"model {reference.path}: TensorRT cannot read it ({self._complaint(parser)})")
+        config = builder.create_builder_config()
+        if self._workspace_mib is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, self._workspace_mib << 20)
+        profile = builder.create_optimization_profile()
+        one, most = ((batch, FEATURES.frames, FEATURES.bands) for batch in (1, MAX_BATCH))
+        profile.set_shape(reference.card.input, one, one, most)
+        if config.add_optimization_profile(profile) < 0:
+            raise ModelError(f"model {reference.path}: TensorRT does not take windows of {list(one)}")
+        cache = self._read_timings(config)
+        monitor = _make_monitor(trt, self._say, self._stopped)
+        config.progress_monitor = monitor
+        engine = self._serialised(builder, network, config)
+        if engine is None:
+            raise ModelError(
+                f"model {reference.path}: TensorRT could not build an engine "
+                f"({short(self._logger.last_error or 'no reason given')}): with little memory, try --workspace-mib 256"
+            )
+        self._write_timings(cache)
+        return bytes(engine)
+
+    def _serialised(self, builder: Any, network: Any, config: Any) -> Any:
+        """Builds in a thread of its own, so that Ctrl-C is heard: it ends the build at its next step."""
+        results: list[Any] = []
+
+        def build() -> None:
+            try:
+                results.append(builder.build_serialized_network(network, config))
+            except Exception as error:
+                results.append(error)
+
+        thread = threading.Thread(target=build, name="build")
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.2)
+        except KeyboardInterrupt:
+            self._stopped.set()
+            self._say("stopping at the next step")
+            thread.join()
+            raise
+        if isinstance(results[0], Exception):
+            raise ModelError(f"TensorRT failed ({short(results[0])})") from results[0]
+        return results[0]
+
+    def _complaint(self, parser: Any) -> str:
+        for index in range(parser.num_errors):
+            error = parser.get_error(index)
+            return short(f"node {error.node_name()} ({error.node_operator()}): {error.desc()}")
+        return short(self._logger.last_error or "no reason given")
+
+    def _read_timings(self, config: Any) -> Any:
+        try:
+            known = self._timings.read_bytes()
+        except OSError:
+            known = b""
+        cache = config.create_timing_cache(known)
+        if cache is None or not config.set_timing_cache(cache, False):  # of another GPU or version, or damaged
+            cache = config.create_timing_cache(b"")
+            config.set_timing_cache(cache, False)
+        return cache
+
+    def _write_timings(self, cache: Any) -> None:
+        try:
+            write_aside(self._timings, bytes(cache.serialize()))
+        except ModelError as error:
+            self._say(f"{error}; the next build starts from nothing")
+
+
+def _make_monitor(trt: Any, say: Callable[[str], None], stopped: threading.Event) -> Any:
+    """Tells how far the build is, at most every few seconds, and ends it when asked to."""
+    begun = time.monotonic()
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """TensorRT calls it from any of its threads."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+            self._said = begun
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+            if parent_phase is None:
+                self._tell(phase_name)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if time.monotonic() - self._said >= PROGRESS_SECONDS:
+                self._tell(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, 0)}")
+            return not stopped.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+        def _tell(self, what: str) -> None:
+            self._said = time.monotonic()
+            say(f"{self._said - begun:6.1f} s  {what}")
+
+    return Monitor()
+
+
+def _check_version(version: str) -> None:
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if not OLDEST <= numbers <= NEWEST:
+        raise ModelError(f"TensorRT {version} is here, expected 10.3 to 11: update JetPack, or edge-sser")
+
+
+def _difference(reference: Model, engine: Model) -> float:
+    """Largest difference of a logit over the demo recording, one window and several at a time."""
+    samples, _ = soundfile.read(str(resources.files("edge_sser") / "samples" / "demo.flac"), dtype="float32")
+    mel = log_mel(samples)
+    starts = range(0, len(mel) - FEATURES.frames + 1, FEATURES.frames // 6)
+    windows = np.stack([mel[start : start + FEATURES.frames] for start in starts])
+    expected = np.column_stack(reference.logits(windows))
+    together: NDArray[np.float32] = np.column_stack(engine.logits(windows))
+    alone = np.concatenate([np.column_stack(engine.logits(window[np.newaxis])) for window in windows])
+    return float(max(np.abs(together - expected).max(), np.abs(alone - expected).max()))
+
+
+def report(built: Built) -> str:
+    """What was built, in a line."""
+    return (
+        f"{built.path}: {built.path.stat().st_size / 1000:.0f} kB, {built.key.gpu}, TensorRT {built.key.tensorrt}, "
+        f"{built.key.precision}, logits within {built.difference:.1e} of ONNX Runtime's, {built.seconds:.0f} s"
+    )

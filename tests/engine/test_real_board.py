@@ -1,0 +1,67 @@
+"""A real TensorRT on a real GPU, with EDGE_SSER_GPU=1. docs/tensorrt.md is what a person does there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sser.backends.cuda import Cuda
+from edge_sser.backends.tensorrt import has_tensorrt
+from edge_sser.cli import main
+from edge_sser.features import FEATURES
+from edge_sser.model import load_model
+from edge_sser.shipped import shipped_for_engines
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Engines of what ships."""
+    if not has_tensorrt():
+        pytest.fail("TensorRT is not installed: docs/tensorrt.md, step 2")
+    folder = tmp_path_factory.mktemp("engines")
+    for model in shipped_for_engines():
+        assert main(["export", str(model), "--target", "tensorrt", "--engines", str(folder)]) == 0
+    return folder
+
+
+def test_memory_goes_to_the_gpu_and_back(engines: Path) -> None:
+    cuda = Cuda()
+    assert cuda.name
+    assert float(cuda.capability) >= 7.0
+    values = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    back = np.zeros_like(values)
+    address = cuda.allocate(values.nbytes)
+    cuda.upload(address, values)
+    cuda.download(back, address)
+    cuda.synchronize()
+    np.testing.assert_array_equal(back, values)
+    cuda.close()
+
+
+@pytest.mark.parametrize("model", shipped_for_engines(), ids=lambda path: path.name)
+def test_an_engine_computes_what_onnx_runtime_computes(engines: Path, model: Path) -> None:
+    engine, reference = load_model(model, runtime="engine", engines=engines), load_model(model, runtime="cpu")
+    windows = np.random.default_rng(0).normal(-60.0, 20.0, (20, FEATURES.frames, FEATURES.bands)).astype(np.float32)
+    for found, expected in zip(engine.logits(windows), reference.logits(windows), strict=True):
+        assert np.abs(found - expected).max() < 0.5
+    alone = np.concatenate([engine.logits(window[np.newaxis])[0] for window in windows])
+    assert np.abs(alone - engine.logits(windows)[0]).max() < 0.1
+
+
+def test_a_recording_is_analysed_with_the_engine(engines: Path, speech: Path) -> None:
+    command = [sys.executable, "-m", "edge_sser.cli", "analyze", speech, "--runtime"]
+    environment = {**os.environ, "EDGE_SSER_MODEL_ENGINES": str(engines)}
+    levels = []
+    for runtime in ("engine", "cpu"):
+        done = subprocess.run([*command, runtime], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        levels.append([json.loads(line)["level"] for line in done.stdout.splitlines() if '"reading"' in line])
+    assert np.mean([one == other for one, other in zip(*levels, strict=True)]) >= 0.97
