@@ -58,6 +58,17 @@ RuntimeOption = Annotated[
     ),
 ]
 NodeOption = Annotated[str | None, typer.Option("--node", help="This device's name in events.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(VERSION_TEXT)
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print version and licences.")
+]
 ChannelOption = Annotated[
     int | None,
     typer.Option("--channel", min=0, metavar="N", help="Channel to take, from 0; without it their mean."),
@@ -67,11 +78,8 @@ ChannelOption = Annotated[
 @app.callback()
 def _root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print version and licences.")] = False,
+    version: VersionOption = False,
 ) -> None:
-    if version:
-        typer.echo(VERSION_TEXT)
-        raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(UsageError.exit_status)
@@ -121,6 +129,7 @@ def listen(
     log_level: Annotated[
         str, typer.Option("--log-level", help="On standard error: debug, info, warning or error.")
     ] = "warning",
+    version: VersionOption = False,
 ) -> None:
     """Listens until Ctrl-C: a live view, or JSON Lines in a pipe.
 

@@ -59,8 +59,9 @@ def test_no_torch_on_the_device(command, speech, model):
     assert not {"torch", "torchaudio", "scipy", "sklearn", "pyaudio"} & modules
 
 
-def test_the_version_names_the_licence_of_the_weights(call):
-    result = call("--version")
+@pytest.mark.parametrize("command", [[], ["listen"]])
+def test_the_version_names_the_licence_of_the_weights(call, command):
+    result = call(*command, "--version")
     assert result.status == 0
     assert edge_sser.__version__ in result.out
     assert "CC BY-NC-SA 4.0" in result.out

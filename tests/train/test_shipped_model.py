@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
+import onnx
 import pytest
 
-from edge_sser.model import DEFAULT_MODEL, default_model_path, load_model
+from edge_sser.export.tensorrt_graph import check_tensorrt_graph
+from edge_sser.model import load_model
+from edge_sser.settings import Runtime
+from edge_sser.shipped import DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL, default_model_path, models_folder
 from edge_sser.train.evaluate import evaluate, table
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.predictions import read_predictions
@@ -18,7 +24,45 @@ NAME = Path(DEFAULT_MODEL).stem
 
 def test_it_is_one_small_file() -> None:
     assert default_model_path().stat().st_size < 1_000_000
-    assert [path.name for path in default_model_path().parent.glob("*.onnx*")] == [DEFAULT_MODEL]
+
+
+def test_the_files_that_ship_are_those_of_the_committed_export_report() -> None:
+    report = json.loads((RESULTS / "export-report.json").read_text("utf-8"))
+    by_file = {item["file"]: item for item in report["artefacts"]}
+    assert [*by_file] == [DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL]
+    assert sorted(by_file) == sorted(path.name for path in models_folder().iterdir() if ".onnx" in path.name)
+    for name, item in by_file.items():
+        data = (models_folder() / name).read_bytes()
+        assert (item["size_bytes"], item["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    checkpoint = (RESULTS / f"{NAME}.safetensors").read_bytes()
+    assert report["checkpoint"]["sha256"] == hashlib.sha256(checkpoint).hexdigest()
+    assert by_file[INT8_MODEL]["size_bytes"] <= 0.32 * by_file[DEFAULT_MODEL]["size_bytes"]
+
+
+def test_the_cards_of_the_int8_files_agree_with_the_fp32_one_and_the_report() -> None:
+    report = json.loads((RESULTS / "export-report.json").read_text("utf-8"))
+    fp32 = load_model(models_folder() / DEFAULT_MODEL)
+    assert (fp32.card.precision, fp32.card.parent_sha256) == ("fp32", None)
+    assert fp32.card.parity == pytest.approx(report["artefacts"][0]["parity"])
+    for name, choice in zip((INT8_MODEL, TENSORRT_MODEL), report["quantisation"], strict=True):
+        card = load_model(models_folder() / name, runtime=Runtime.CPU).card
+        assert (card.precision, card.parent_sha256) == ("int8", fp32.sha256)
+        assert (card.calibration, card.accuracy) == (fp32.card.calibration, fp32.card.accuracy)
+        assert card.quantisation is not None
+        assert card.quantisation["calibration"] == report["calibration"]
+        assert card.quantisation["target"] == choice["target"]
+        assert card.quantisation["float_nodes"] == choice["float_nodes"]
+    check_tensorrt_graph(onnx.load(models_folder() / TENSORRT_MODEL))
+
+
+def test_the_documents_quote_the_table_that_the_export_printed() -> None:
+    table = (RESULTS / "export-report.md").read_text("utf-8").splitlines()
+    rows = [line for line in table if line.startswith("|")]
+    assert len(rows) > 10
+    for page in (ROOT / "README.md", ROOT / "docs" / "export.md"):
+        text = page.read_text("utf-8")
+        assert [row for row in rows[:5] if row not in text] == []
+    assert [row for row in rows if row not in (ROOT / "docs" / "export.md").read_text("utf-8")] == []
 
 
 def test_the_cards_figures_are_those_of_the_committed_predictions() -> None:
@@ -40,6 +84,6 @@ def test_the_readme_quotes_the_table_that_the_committed_predictions_give() -> No
 
 def test_no_speaker_stands_in_two_folds_and_all_corpora_are_there() -> None:
     predictions = read_predictions(RESULTS / f"{NAME}.csv")  # refuses a speaker in two folds
-    assert {item.corpus for item in predictions} == {"indian-emospeech", "nemo", "ravdess"}
+    assert {item.corpus for item in predictions} == {"indian-emospeech", "librispeech", "nemo", "ravdess"}
     for item in predictions:
         assert sum(item.emotions) == pytest.approx(1.0, abs=1e-4)
