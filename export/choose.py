@@ -16,7 +16,7 @@ from .calibration import Drawn
 from .quantize import Target, activations, quantise, slow_nodes, weighted_nodes
 from .ranges import Method, find_range, observe
 
-ENOUGH = 0.985  # share of tuning windows whose level must agree: half way between the gate's 97 % and all
+ENOUGH = 0.985  # share of tuning windows that must agree: half way between the gate's 97 % of levels and all
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Choice:
         error_by_method: root mean square difference of the logits from FP32, everything quantised that gains from it.
         error_by_node: the same, that node alone quantised.
         error: of the graph as chosen.
-        agreement: share of windows with the same level, 0..1.
+        agreement: share of windows with the same level, or with the same likeliest emotion: the lesser, 0..1.
         ranges: least and greatest value of each tensor that 8 bits cover.
     """
 
@@ -48,7 +48,8 @@ def choose(model: onnx.ModelProto, card: Card, target: Target, drawn: Drawn) -> 
     """Quantises a graph the way that changes its logits least.
 
     Nodes that are faster in float stay there. The method is the one with the least error. Then other nodes go back to
-    float, the most harmful first, for as long as fewer than `ENOUGH` of the windows keep their level, and each helps.
+    float, the most harmful first, for as long as fewer than `ENOUGH` of the windows keep their level or their likeliest
+    emotion, and each helps.
 
     Args:
         model: FP32.
@@ -89,7 +90,7 @@ def choose(model: onnx.ModelProto, card: Card, target: Target, drawn: Drawn) -> 
 def judge(
     fp32: onnx.ModelProto, quantised: onnx.ModelProto, card: Card, windows: NDArray[np.float32]
 ) -> tuple[float, float]:
-    """Root mean square difference of the logits from FP32, and the share of windows with the same level, 0..1."""
+    """Root mean square difference of the logits from FP32, and the share of windows that agree as in `Choice`, 0..1."""
     truth, found = (_logits(model, card, windows) for model in (fp32, quantised))
     return _rms(truth, found), _agreement(card, truth, found)
 
@@ -115,4 +116,6 @@ def _rms(truth: NDArray[np.float64], found: NDArray[np.float64]) -> float:
 
 
 def _agreement(card: Card, truth: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    return float(np.mean(levels(card, truth[:, 0]) == levels(card, found[:, 0])))
+    same_level = levels(card, truth[:, 0]) == levels(card, found[:, 0])
+    same_emotion = truth[:, 1:].argmax(axis=1) == found[:, 1:].argmax(axis=1)
+    return float(min(same_level.mean(), same_emotion.mean()))
