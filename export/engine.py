@@ -20,8 +20,16 @@ from numpy.typing import NDArray
 from edge_sser.backends.cuda import Cuda, CudaError
 from edge_sser.backends.engine import MAX_BATCH
 from edge_sser.backends.tensorrt import has_tensorrt, import_tensorrt, make_logger
-from edge_sser.engine_file import EngineFile, EngineKey, engine_path, engines_folder, write_aside, write_engine
-from edge_sser.errors import MissingComponentError, ModelError, short
+from edge_sser.engine_file import (
+    EngineFile,
+    EngineKey,
+    engine_path,
+    engines_folder,
+    make_folder,
+    write_aside,
+    write_engine,
+)
+from edge_sser.errors import EdgeSserError, MissingComponentError, ModelError, short
 from edge_sser.features import FEATURES, log_mel
 from edge_sser.model import Model
 
@@ -95,7 +103,7 @@ def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None
         batch=MAX_BATCH,
     )
     try:
-        with _trial_folder(path.parent) as trial:
+        with _trial_folder(path.parent) as trial, _told(reference):
             say(f"building for {key.gpu} ({key.compute_capability}) with TensorRT {key.tensorrt}: this takes minutes")
             engine = _Build(trt, say, path.with_name(TIMINGS), workspace_mib).run(data, reference)
             # Read back from the disk, as `listen` will, from a place where no `listen` finds it yet.
@@ -118,7 +126,8 @@ def _trial_folder(folder: Path) -> Iterator[Path]:
     """A folder beside the engines, made before anything takes minutes, and gone at the end."""
     trial = folder / f".trial-{os.getpid()}"
     try:
-        trial.mkdir(parents=True)
+        make_folder(folder)
+        trial.mkdir()
         try:
             yield trial
         finally:
@@ -127,6 +136,20 @@ def _trial_folder(folder: Path) -> Iterator[Path]:
         raise ModelError(
             f"{folder}: cannot be written ({error.strerror or error}): give --engines a folder that can"
         ) from None
+
+
+@contextmanager
+def _told(reference: Model) -> Iterator[None]:
+    """Whatever the bindings raise, as a line: of a driver that is too old, `Builder` says TypeError."""
+    try:
+        yield
+    except (EdgeSserError, OSError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"model {reference.path}: TensorRT failed ({short(error)}): does it fit the driver? See nvidia-smi, or "
+            "dpkg -l on a Jetson"
+        ) from error
 
 
 class _Build:

@@ -67,6 +67,16 @@ def test_the_folder_and_the_workspace_can_be_set(board: Board, model: Path, buil
     assert b'"workspace": 268435456' in path.read_bytes()
 
 
+def test_a_service_of_another_user_can_read_what_a_careful_root_built(board: Board, model: Path, build) -> None:
+    before = os.umask(0o077)
+    try:
+        build(model)
+    finally:
+        os.umask(before)
+    (path,) = board.engines.glob("*.engine")
+    assert [each.stat().st_mode & 0o777 for each in (board.engines, path)] == [0o755, 0o644]
+
+
 def test_it_needs_no_torch(board: Board, model: Path) -> None:
     absent = "torch onnxscript safetensors scipy sklearn pyarrow"
     program = f"import sys; sys.modules.update(dict.fromkeys({absent.split()!r})); from edge_sser.cli import main; "
@@ -148,6 +158,18 @@ def test_tensorrt_that_gives_up_is_one_line(board: Board, model: Path, build, mo
     _, err = build(model, status=1)
     assert "TensorRT could not build an engine (no reason given)" in err
     assert "--workspace-mib" in err
+    assert list(board.engines.iterdir()) == []
+
+
+def test_what_the_bindings_raise_is_one_line(board: Board, model: Path, build, monkeypatch) -> None:
+    import tensorrt
+
+    def refuse(self: object, logger: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(tensorrt.Builder, "__init__", refuse)
+    _, err = build(model, status=1)
+    assert "TensorRT failed (pybind11::init(): factory function returned nullptr)" in err
     assert list(board.engines.iterdir()) == []
 
 
