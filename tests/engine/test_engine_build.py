@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import save_graph
+from models import changed_card, save_graph, write_model
 from onnx import helper, numpy_helper
 from tensorrt_board import Board
 
@@ -123,11 +123,20 @@ def test_an_engine_that_computes_something_else_is_not_kept(
     build(model)
     (path,) = board.engines.glob("*.engine")
     before = path.read_bytes()
-    monkeypatch.setenv("STAND_IN_TENSORRT_WRONG", "1")
+    monkeypatch.setenv("STAND_IN_TENSORRT_WRONG", "3")
     _, err = build(model, status=1)
     assert "the engine's logits differ from ONNX Runtime's by 3" in err
     assert path.read_bytes() == before
     assert sorted(file.name for file in board.engines.iterdir()) == [path.name, "timings.cache"]
+
+
+def test_an_fp32_engine_is_held_closer_than_one_in_8_bits(
+    board: Board, model: Path, build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_TENSORRT_WRONG", "0.1")
+    _, err = build(model, status=1)
+    assert "differ from ONNX Runtime's by 0.1, expected at most 0.05" in err
+    build(write_model(tmp_path / "int8.onnx", card=changed_card(precision="int8")))
 
 
 def test_a_graph_that_tensorrt_cannot_read_is_named_with_its_node(build, tmp_path: Path, board: Board) -> None:
