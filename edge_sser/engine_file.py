@@ -109,10 +109,12 @@ def read_engine(path: Path, model_sha256: str) -> EngineFile:
             have written it.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
             status = os.fstat(file.fileno())
             # Machine code that will be run. (Root's files are trusted as the program itself is.)
-            if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
+            if not stat.S_ISREG(status.st_mode):
+                raise EngineMissError(f"{path}: it is no file: remove it, and build the engine again")
+            if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
                 raise EngineMissError(f"{path}: another user could have written it: chmod go-w, or build it again")
             header = file.readline(MAX_HEADER_BYTES)
             data = file.read()
@@ -135,6 +137,11 @@ def read_engine(path: Path, model_sha256: str) -> EngineFile:
     return EngineFile(key=key, card=str(card), data=data)
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file without waiting: a pipe in its place would have no end."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def write_engine(path: Path, engine: EngineFile) -> None:
     """Writes an engine aside, and then in place.
 
@@ -150,6 +157,17 @@ def write_engine(path: Path, engine: EngineFile) -> None:
     write_aside(path, json.dumps(header).encode() + b"\n" + engine.data)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes the folder of engines, where it is not there, for others to read whatever the umask is.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        folder.chmod(_FOLDER_MODE)
+
+
 def write_aside(path: Path, content: bytes) -> None:
     """Writes a file of the cache whole or not at all.
 
@@ -158,7 +176,7 @@ def write_aside(path: Path, content: bytes) -> None:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
+        make_folder(path.parent)
         try:
             with aside.open("wb") as file:
                 os.fchmod(file.fileno(), _FILE_MODE)

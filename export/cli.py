@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from functools import partial
 from importlib.util import find_spec
@@ -81,6 +82,8 @@ def export(
     With --int8, quantised files are made beside it, and refused if on held-out speakers stress AUROC falls by more than
     0.005, the emotions' accuracy by more than 1 point, or more than 3 % of the levels differ.
     """
+    if not math.isfinite(allow_loss):
+        raise UsageError(f"--allow-loss {allow_loss}: expected a number, as 2 for twice the loss")
     build = partial(_build, engines=engines, workspace_mib=workspace_mib)
     others = (target, calibration, test, held_out, qat)
     if checkpoint.suffix == ".onnx":

@@ -23,12 +23,15 @@ def whole_folder(out: Path) -> Iterator[Path]:
         raise UsageError(f"--out {out}: the folder is not empty: choose another, or remove it first")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: a file of that name stands there: choose another folder")
-    aside = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.part")
+    whole = out.resolve()  # a link would not be replaced by a folder
+    if os.path.ismount(whole) or whole == Path.cwd():
+        raise UsageError(f"--out {out}: this folder cannot be replaced: name a new one in it, as {out / 'models'}")
+    aside = whole.with_name(f".{whole.name}.{os.getpid()}.part")
     try:
         try:
             aside.mkdir(parents=True)
             yield aside
-            os.replace(aside, out)  # over an empty folder, too
+            os.replace(aside, whole)  # over an empty folder, too
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:

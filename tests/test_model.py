@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from models import CARD, EMOTIONS, changed_card, save_graph, write_model
 from onnx import TensorProto, helper
 
+from edge_sser.backends import session
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES
 from edge_sser.model import Calibration, Card, load_model
+from edge_sser.runtime import onnx_runtime
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=64).filter(str.isprintable)
 
@@ -211,3 +214,31 @@ def test_a_provider_that_is_not_here(tmp_path: Path) -> None:
     path = write_model(tmp_path / "tiny.onnx")
     with pytest.raises(ModelError, match=r"ONNX Runtime here has no TensorrtExecutionProvider, only .*--runtime auto"):
         load_model(path, runtime="tensorrt")
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["left out in silence", "raises"])
+def test_a_provider_that_does_not_work_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """As ONNX Runtime's builds for a GPU do where the libraries of CUDA are not: the provider is there by name only."""
+    real = onnx_runtime()
+
+    def opened(*arguments: Any, providers: list[str], **options: Any) -> Any:
+        if fails and providers[0] != "CPUExecutionProvider":
+            raise RuntimeError("Please install TensorRT libraries")
+        return real.InferenceSession(*arguments, providers=["CPUExecutionProvider"], **options)
+
+    names = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    library = SimpleNamespace(
+        get_available_providers=lambda: names,
+        InferenceSession=opened,
+        SessionOptions=real.SessionOptions,
+        RunOptions=real.RunOptions,
+    )
+    monkeypatch.setattr(session, "onnx_runtime", lambda: library)
+    path = write_model(tmp_path / "tiny.onnx")
+    for runtime, name in (("cuda", names[1]), ("tensorrt", names[0])):
+        with pytest.raises(ModelError, match=f"{name} is in this ONNX Runtime and cannot be used here: use --runtime"):
+            load_model(path, runtime=runtime)
+    assert load_model(path).provider == load_model(path, runtime="cpu").provider == "CPUExecutionProvider"
+    path.write_bytes(b"no model")
+    with pytest.raises(ModelError, match="not a model that ONNX Runtime can use"):
+        load_model(path, runtime="cuda")

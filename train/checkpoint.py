@@ -102,7 +102,14 @@ def load_student(path: Path) -> tuple[Student, Recipe, Mapping[str, Any]]:
         recipe = Recipe.model_validate(checkpoint.header["recipe"])
         student = make_student(recipe, len(checkpoint.header["emotions"]))
         student.load_state_dict(dict(checkpoint.tensors))
-    except (KeyError, ValueError, RuntimeError) as error:
+        for name in ("emotions", "corpora"):
+            if not isinstance(checkpoint.header[name], list):
+                raise ValueError(f"its {name} are no list")
+        if not all(isinstance(corpus, dict) and "name" in corpus for corpus in checkpoint.header["corpora"]):
+            raise ValueError("its corpora have no names")
+        if not isinstance(checkpoint.header["data"], str):
+            raise ValueError("it does not say what it was trained on")
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(
             f"checkpoint {path}: not a trained student of this version ({str(error).splitlines()[0]}): "
             "give the model.safetensors of a finished run"

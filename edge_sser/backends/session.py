@@ -84,14 +84,15 @@ def present_providers() -> list[Runtime]:
 def _session(data: bytes, runtime: Runtime, threads: int) -> onnxruntime.InferenceSession:
     """Opens a graph with a provider, or with the best one that works."""
     onnxruntime = onnx_runtime()
-    wanted = list(PROVIDERS) if runtime is Runtime.AUTO else [runtime]
-    providers = [PROVIDERS[each] for each in present_providers() if each in wanted]
-    if not providers:
+    present = present_providers()
+    if runtime is not Runtime.AUTO and runtime not in present:
         raise ModelError(
             f"ONNX Runtime here has no {PROVIDERS[runtime]}, only "
             f"{', '.join(onnxruntime.get_available_providers())}: "
             "use --runtime auto, or install the onnxruntime build for this board"
         )
+    # The processor comes last in any case: it tells a provider that does not work from a file that is no model.
+    providers = [PROVIDERS[each] for each in present if runtime in (Runtime.AUTO, each) or each is Runtime.CPU]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -102,8 +103,16 @@ def _session(data: bytes, runtime: Runtime, threads: int) -> onnxruntime.Inferen
     while True:
         try:
             # Its own fallback prints to standard output, which is for events.
-            return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
+            session = onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
+            break
         except Exception:
             providers = providers[1:]
             if not providers:
                 raise
+    # A provider whose libraries cannot be loaded is left out without an error.
+    if runtime is not Runtime.AUTO and session.get_providers()[0] != PROVIDERS[runtime]:
+        raise ModelError(
+            f"{PROVIDERS[runtime]} is in this ONNX Runtime and cannot be used here: use --runtime auto, or install the "
+            "libraries of CUDA and TensorRT that this onnxruntime was built for"
+        )
+    return session

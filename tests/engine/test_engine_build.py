@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import save_graph
+from models import changed_card, save_graph, write_model
 from onnx import helper, numpy_helper
 from tensorrt_board import Board
 
@@ -67,6 +67,16 @@ def test_the_folder_and_the_workspace_can_be_set(board: Board, model: Path, buil
     assert b'"workspace": 268435456' in path.read_bytes()
 
 
+def test_a_service_of_another_user_can_read_what_a_careful_root_built(board: Board, model: Path, build) -> None:
+    before = os.umask(0o077)
+    try:
+        build(model)
+    finally:
+        os.umask(before)
+    (path,) = board.engines.glob("*.engine")
+    assert [each.stat().st_mode & 0o777 for each in (board.engines, path)] == [0o755, 0o644]
+
+
 def test_it_needs_no_torch(board: Board, model: Path) -> None:
     absent = "torch onnxscript safetensors scipy sklearn pyarrow"
     program = f"import sys; sys.modules.update(dict.fromkeys({absent.split()!r})); from edge_sser.cli import main; "
@@ -113,11 +123,20 @@ def test_an_engine_that_computes_something_else_is_not_kept(
     build(model)
     (path,) = board.engines.glob("*.engine")
     before = path.read_bytes()
-    monkeypatch.setenv("STAND_IN_TENSORRT_WRONG", "1")
+    monkeypatch.setenv("STAND_IN_TENSORRT_WRONG", "3")
     _, err = build(model, status=1)
     assert "the engine's logits differ from ONNX Runtime's by 3" in err
     assert path.read_bytes() == before
     assert sorted(file.name for file in board.engines.iterdir()) == [path.name, "timings.cache"]
+
+
+def test_an_fp32_engine_is_held_closer_than_one_in_8_bits(
+    board: Board, model: Path, build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_TENSORRT_WRONG", "0.1")
+    _, err = build(model, status=1)
+    assert "differ from ONNX Runtime's by 0.1, expected at most 0.05" in err
+    build(write_model(tmp_path / "int8.onnx", card=changed_card(precision="int8")))
 
 
 def test_a_graph_that_tensorrt_cannot_read_is_named_with_its_node(build, tmp_path: Path, board: Board) -> None:
@@ -148,6 +167,18 @@ def test_tensorrt_that_gives_up_is_one_line(board: Board, model: Path, build, mo
     _, err = build(model, status=1)
     assert "TensorRT could not build an engine (no reason given)" in err
     assert "--workspace-mib" in err
+    assert list(board.engines.iterdir()) == []
+
+
+def test_what_the_bindings_raise_is_one_line(board: Board, model: Path, build, monkeypatch) -> None:
+    import tensorrt
+
+    def refuse(self: object, logger: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(tensorrt.Builder, "__init__", refuse)
+    _, err = build(model, status=1)
+    assert "TensorRT failed (pybind11::init(): factory function returned nullptr)" in err
     assert list(board.engines.iterdir()) == []
 
 

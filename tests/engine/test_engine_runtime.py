@@ -129,6 +129,11 @@ def writable_by_all(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) 
     engine.chmod(0o666)
 
 
+def a_pipe(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.unlink()
+    os.mkfifo(engine)
+
+
 def what_tensorrt_does_not_take(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = read_engine(engine, load_model(model, runtime="cpu").sha256)
     write_engine(engine, EngineFile(key=file.key, card=file.card, data=b"no engine"))
@@ -182,6 +187,7 @@ def without_tensorrt(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch)
         (other_json, "it is damaged"),
         (of_a_later_format, "no engine of this version"),
         (writable_by_all, "another user could have written it"),
+        (a_pipe, "it is no file"),
         (what_tensorrt_does_not_take, "TensorRT does not take it (this is no engine)"),
         (with_a_damaged_card, "its card is damaged"),
         (with_other_outputs, "its emotion_logits has the shape [-1, 8], expected [-1, 2]"),

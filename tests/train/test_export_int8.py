@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from tensorrt_board import Board
 
 from edge_sser import latency
 from edge_sser.cli import main
-from edge_sser.errors import TrainingError
+from edge_sser.errors import TrainingError, UsageError
 from edge_sser.export import choose, tensorrt_graph
 from edge_sser.export.calibration import draw, find_sides
+from edge_sser.export.folder import whole_folder
 from edge_sser.export.verify import Limits, Scores, score
 from edge_sser.model import load_model
 from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -258,6 +260,7 @@ def test_test_speakers_without_any_stress_cannot_judge(run: Run, export, tmp_pat
         (("--target", "cpu"), "belong to --int8"),
         (("--allow-loss", "2"), "belong to --int8"),
         (("--qat", "2"), "belong to --int8"),
+        (("--int8", "--allow-loss", "inf"), "--allow-loss inf: expected a number"),
         (("--int8", "--cache", "x"), "--cache belongs to --qat"),
         (("--int8", "--held-out", "9"), "the folds 1, 2, 3, 4, 5, 6"),
         (("--int8", "--held-out", "3"), "the checkpoint left out fold 1"),
@@ -319,6 +322,26 @@ def test_a_folder_that_is_not_empty_or_cannot_be_made(run: Run, export, tmp_path
     assert "a file of that name" in error
     _, error = export(run.left_out, *arguments, tmp_path / "full" / "mine.txt" / "below", status=1)
     assert "cannot be written" in error
+
+
+def test_a_folder_is_made_behind_a_link_and_not_where_it_could_not_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    with whole_folder(tmp_path / "link") as folder:
+        (folder / "made").touch()
+    assert left_behind(tmp_path / "disk") == ["made"]
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError, match="cannot be replaced"), whole_folder(Path()):
+        pytest.fail("it was asked to write")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "disk2")
+    (tmp_path / "disk2").mkdir()
+    with pytest.raises(UsageError, match="cannot be replaced"), whole_folder(tmp_path / "disk2"):
+        pytest.fail("it was asked to write")
+    assert sorted(left_behind(tmp_path)) == ["disk", "disk2", "here", "link"]
 
 
 class Trap:

@@ -158,6 +158,31 @@ def test_a_checkpoint_that_cannot_be_used_is_named_in_one_line(whole: Path, tmp_
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"emotions": 8},
+        {"emotions": "neutral!"},
+        {"data": ...},
+        {"data": None},
+        {"corpora": ...},
+        {"corpora": ["ravdess"]},
+        {"corpora": [{}]},
+        {"recipe": "toy"},
+    ],
+    ids=str,
+)
+def test_a_header_that_cannot_be_used_is_told_in_one_line(whole: Path, tmp_path: Path, changes: dict) -> None:
+    checkpoint = load_checkpoint(whole)
+    header = {name: value for name, value in {**checkpoint.header, **changes}.items() if value is not ...}
+    path = tmp_path / "bad.safetensors"
+    for spoilt in (header, [header]):
+        save_checkpoint(path, Checkpoint(checkpoint.tensors, spoilt))
+        with pytest.raises(TrainingError, match=r"bad\.safetensors: not a trained student") as caught:
+            load_student(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("stress", "told"),
     [
         (None, "stress is not known for any clip, so that there is nothing to tell apart"),

@@ -3,7 +3,7 @@
 Only what edge-sser calls is here, and nothing else can be called: names, names of arguments, types and the values of
 enumerations are those of the real bindings, and anything else raises what the bindings raise (TypeError for
 arguments, AttributeError for names). STAND_IN_TENSORRT says which version it is, 10.3.0 or 11.4.0.106;
-STAND_IN_TENSORRT_SLOW makes builds take a minute, STAND_IN_TENSORRT_WRONG makes engines compute something else.
+STAND_IN_TENSORRT_SLOW makes builds take a minute, STAND_IN_TENSORRT_WRONG is added to what engines compute.
 
 Where the facts come from: the wheels tensorrt_cu12_bindings 10.3.0 and 11.4.0.106 for Python 3.11 were imported with
 empty libraries in the place of libnvinfer, libnvonnxparser and libnvinfer_plugin, and asked for their members and the
@@ -347,8 +347,8 @@ class IExecutionContext:
         for output, result in zip(
             self._engine._outputs, self._engine._session.run(list(self._engine._outputs), {name: values}), strict=True
         ):
-            wrong = "STAND_IN_TENSORRT_WRONG" in os.environ
-            _at(self._addresses[output], result.shape)[...] = result + 3.0 if wrong else result
+            wrong = np.float32(os.environ.get("STAND_IN_TENSORRT_WRONG", "0"))
+            _at(self._addresses[output], result.shape)[...] = result + wrong
         return True
 
 
