@@ -33,6 +33,8 @@ from edge_sser.errors import EdgeSserError, MissingComponentError, ModelError, s
 from edge_sser.features import FEATURES, log_mel
 from edge_sser.model import Model
 
+from .folder import tidied_on_sigterm
+
 OLDEST, NEWEST = (10, 3), (11, 99)  # versions of TensorRT whose interface this was held against
 TIMINGS = "timings.cache"  # how fast kernels are here: makes the next build quicker
 # Of a logit from ONNX Runtime's: rounding to 8 bits may fall otherwise, TF32 has 10 bits. More is another network.
@@ -104,7 +106,7 @@ def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None
         batch=MAX_BATCH,
     )
     try:
-        with _trial_folder(path.parent) as trial, _told(reference):
+        with tidied_on_sigterm(), _trial_folder(path.parent) as trial, _told(reference):
             say(f"building for {key.gpu} ({key.compute_capability}) with TensorRT {key.tensorrt}: this takes minutes")
             engine = _Build(trt, say, path.with_name(TIMINGS), workspace_mib).run(data, reference)
             # Read back from the disk, as `listen` will, from a place where no `listen` finds it yet.

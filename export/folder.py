@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edge_sser.errors import ModelError, UsageError
+
+
+@contextmanager
+def tidied_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends what is inside as Ctrl-C does, so that it can remove what it made. For the main thread."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -28,11 +39,12 @@ def whole_folder(out: Path) -> Iterator[Path]:
         raise UsageError(f"--out {out}: this folder cannot be replaced: name a new one in it, as {out / 'models'}")
     aside = whole.with_name(f".{whole.name}.{os.getpid()}.part")
     try:
-        try:
-            aside.mkdir(parents=True)
-            yield aside
-            os.replace(aside, whole)  # over an empty folder, too
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        with tidied_on_sigterm():
+            try:
+                aside.mkdir(parents=True)
+                yield aside
+                os.replace(aside, whole)  # over an empty folder, too
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise ModelError(f"--out {out}: cannot be written ({error.strerror or error}): choose another folder") from None

@@ -190,8 +190,9 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_build(board: Board, 
     assert "this takes minutes" not in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("version", ["11.4.0.106"])
-def test_ctrl_c_ends_a_build_and_leaves_nothing(board: Board, model: Path) -> None:
+def test_a_signal_ends_a_build_and_leaves_nothing(board: Board, model: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
         [*COMMAND, model, "--target", "tensorrt"],
         env={**board.environment, "STAND_IN_TENSORRT_SLOW": "1"},
@@ -204,7 +205,7 @@ def test_ctrl_c_ends_a_build_and_leaves_nothing(board: Board, model: Path) -> No
         if "Building" in line:
             break
     time.sleep(0.2)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopping at the next step" in err

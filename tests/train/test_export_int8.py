@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pickle
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -342,6 +343,19 @@ def test_a_folder_is_made_behind_a_link_and_not_where_it_could_not_be_renamed(
     with pytest.raises(UsageError, match="cannot be replaced"), whole_folder(tmp_path / "disk2"):
         pytest.fail("it was asked to write")
     assert sorted(left_behind(tmp_path)) == ["disk", "disk2", "here", "link"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_folder(tmp_path: Path, number: signal.Signals) -> None:
+    def write() -> None:
+        with whole_folder(tmp_path / "models") as folder:
+            (folder / "half").touch()
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert left_behind(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 class Trap:
