@@ -115,7 +115,7 @@ class Runtime(str, Enum):
     """What computes the model."""
 
     AUTO = "auto"
-    """A valid engine of the model file, else ONNX Runtime with the best provider that works."""
+    """A valid engine of the model file, else ONNX Runtime with CUDA, or the processor where that does not work."""
     ENGINE = "engine"
     """The TensorRT engine that `edge-sser export` built from the model file on this machine."""
     TENSORRT = "tensorrt"

@@ -221,7 +221,10 @@ def test_a_provider_that_does_not_work_here(tmp_path: Path, monkeypatch: pytest.
     """As ONNX Runtime's builds for a GPU do where the libraries of CUDA are not: the provider is there by name only."""
     real = onnx_runtime()
 
+    tried: list[list[str]] = []
+
     def opened(*arguments: Any, providers: list[str], **options: Any) -> Any:
+        tried.append(providers)
         if fails and providers[0] != "CPUExecutionProvider":
             raise RuntimeError("Please install TensorRT libraries")
         return real.InferenceSession(*arguments, providers=["CPUExecutionProvider"], **options)
@@ -238,6 +241,9 @@ def test_a_provider_that_does_not_work_here(tmp_path: Path, monkeypatch: pytest.
     for runtime, name in (("cuda", names[1]), ("tensorrt", names[0])):
         with pytest.raises(ModelError, match=f"{name} is in this ONNX Runtime and cannot be used here: use --runtime"):
             load_model(path, runtime=runtime)
+    tried.clear()
+    assert load_model(path).provider == "CPUExecutionProvider"
+    assert tried[0] == names[1:], "auto leaves TensorRT's provider out: it would build an engine at every start"
     assert load_model(path).provider == load_model(path, runtime="cpu").provider == "CPUExecutionProvider"
     path.write_bytes(b"no model")
     with pytest.raises(ModelError, match="not a model that ONNX Runtime can use"):

@@ -80,6 +80,7 @@ class Scores:
     def as_dict(self) -> dict[str, Any]:
         """As plain values, None for what cannot be computed; the last ones only where they tell what others do not."""
         values = {name: _plain(value) for name, value in asdict(self).items()}
+        values["one_class_folds"] = [*self.one_class_folds]
         if not self.one_class_folds:
             del values["one_class_folds"]
         if not math.isnan(self.auroc):

@@ -81,6 +81,11 @@ def present_providers() -> list[Runtime]:
     return [runtime for runtime, name in PROVIDERS.items() if name in present]
 
 
+def automatic_providers() -> list[Runtime]:
+    """What `auto` tries, best first: not TensorRT's provider, which builds an engine whenever a model is loaded."""
+    return [runtime for runtime in present_providers() if runtime is not Runtime.TENSORRT]
+
+
 def _session(data: bytes, runtime: Runtime, threads: int) -> onnxruntime.InferenceSession:
     """Opens a graph with a provider, or with the best one that works."""
     onnxruntime = onnx_runtime()
@@ -92,7 +97,8 @@ def _session(data: bytes, runtime: Runtime, threads: int) -> onnxruntime.Inferen
             "use --runtime auto, or install the onnxruntime build for this board"
         )
     # The processor comes last in any case: it tells a provider that does not work from a file that is no model.
-    providers = [PROVIDERS[each] for each in present if runtime in (Runtime.AUTO, each) or each is Runtime.CPU]
+    wanted = automatic_providers() if runtime is Runtime.AUTO else [runtime, Runtime.CPU]
+    providers = list(dict.fromkeys(PROVIDERS[each] for each in wanted))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
