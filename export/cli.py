@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from edge_sser.backends.tensorrt import has_tensorrt
-from edge_sser.errors import UsageError, missing_extra
+from edge_sser.errors import ModelError, UsageError, missing_extra
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -112,10 +112,7 @@ def export(
     from .card import make_card
     from .onnx import export_onnx
 
-    if target is TargetChoice.TENSORRT:
-        from .engine import need_tensorrt
-
-        need_tensorrt()
+    builds = _can_build(target)
     student, recipe, header = load_student(checkpoint)
     evaluations = {path.stem: evaluate(read_predictions(path)) for path in predictions or []}
     card = make_card(recipe, header, evaluations, sum(value.numel() for value in student.parameters()))
@@ -123,7 +120,7 @@ def export(
         from edge_sser.train.corpora.table import read_table
 
         from .calibration import find_sides
-        from .int8 import SUFFIXES, RefusedError, export_int8
+        from .int8 import SUFFIXES, RefusedError, export_int8, judge_engine
         from .qat import open_qat
         from .quantize import Target
         from .verify import Limits
@@ -145,12 +142,15 @@ def export(
                     say=partial(typer.echo, err=True),
                     qat=trained_on,
                 )
+            typer.echo(text)
+            if builds:
+                graph = out / f"{recipe.name}{SUFFIXES[Target.TENSORRT]}"
+                engine = build(graph)
+                fp32 = out / f"{recipe.name}.onnx"
+                typer.echo(judge_engine(fp32, graph, engine, sides=sides, limits=Limits(allow_loss)))
         except RefusedError as refused:
             typer.echo(refused.report)
             raise
-        typer.echo(text)
-        if target in (TargetChoice.TENSORRT, TargetChoice.ALL) and has_tensorrt():
-            build(out / f"{recipe.name}{SUFFIXES[Target.TENSORRT]}")
     else:
         path = out / f"{recipe.name}.onnx"
         difference = export_onnx(student, card, path)
@@ -164,9 +164,28 @@ def export(
         )
 
 
-def _build(model: Path, *, engines: Path | None, workspace_mib: int | None) -> None:
-    """Builds an engine, and prints what came of it. Needs no torch."""
+def _can_build(target: TargetChoice | None) -> bool:
+    """Whether an engine is to be built: --target tensorrt insists on it, --target all takes it where it can be had."""
+    from .engine import check_board, need_tensorrt
+
+    if target is TargetChoice.TENSORRT:
+        need_tensorrt()
+        check_board()
+        return True
+    if target is TargetChoice.ALL and has_tensorrt():
+        try:
+            check_board()
+        except ModelError as error:
+            typer.echo(f"no engine will be built: {error}", err=True)
+            return False
+        return True
+    return False
+
+
+def _build(model: Path, *, engines: Path | None, workspace_mib: int | None) -> Path:
+    """Builds an engine, prints what came of it, and returns where it is. Needs no torch."""
     from .engine import build_engine, report
 
-    say = partial(typer.echo, err=True)
-    typer.echo(report(build_engine(model, engines=engines, workspace_mib=workspace_mib, say=say)))
+    built = build_engine(model, engines=engines, workspace_mib=workspace_mib, say=partial(typer.echo, err=True))
+    typer.echo(report(built))
+    return built.path

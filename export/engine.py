@@ -72,6 +72,24 @@ def need_tensorrt() -> None:
         )
 
 
+def check_board() -> None:
+    """Finds out whether an engine can be built here, before anything takes minutes.
+
+    Raises:
+        ModelError: TensorRT is of a version that is not known, or there is no GPU that it can use.
+    """
+    _open_board()[1].close()
+
+
+def _open_board() -> tuple[Any, Cuda]:
+    try:
+        trt = import_tensorrt()
+        _check_version(trt.__version__)
+        return trt, Cuda()
+    except (ImportError, OSError, CudaError) as error:
+        raise ModelError(f"TensorRT cannot be used here ({short(error)}): edge-sser export needs its GPU") from None
+
+
 def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None, say: Callable[[str], None]) -> Built:
     """Builds the engine of a model file, compares it with ONNX Runtime, and puts it where `listen` finds it.
 
@@ -91,12 +109,7 @@ def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None
     reference = Model(model, runtime="cpu")  # which refuses what is no model, before minutes are spent
     path = engine_path(engines_folder(engines), reference.sha256)
     data = model.read_bytes()
-    try:
-        trt = import_tensorrt()
-        _check_version(trt.__version__)
-        cuda = Cuda()
-    except (ImportError, OSError, CudaError) as error:
-        raise ModelError(f"TensorRT cannot be used here ({short(error)}): edge-sser export needs its GPU") from None
+    trt, cuda = _open_board()
     key = EngineKey(
         model_sha256=reference.sha256,
         tensorrt=trt.__version__,

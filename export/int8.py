@@ -114,6 +114,36 @@ def export_int8(
     return text
 
 
+def judge_engine(fp32: Path, graph: Path, engine: Path, *, sides: Sides, limits: Limits) -> str:
+    """Lets an engine pass the same gate as the graph that it was built of, and says how it scored.
+
+    Args:
+        fp32: the FP32 file.
+        graph: the file that the engine was built of.
+        engine: removed where it does not pass.
+        sides: whom to judge by.
+        limits: what it may lose.
+
+    Raises:
+        RefusedError: it loses more than the limits allow.
+    """
+    models = {
+        "fp32": load_model(fp32, runtime="cpu"),
+        "engine": load_model(graph, runtime="engine", engines=engine.parent),
+    }
+    scores = score(models, sides.test)
+    one = scores["engine"]
+    told = (
+        f"{engine.name}: UA {'-' if one.ua is None else format(100 * one.ua, '.2f')} %, stress AUROC {one.auroc:.4f}, "
+        f"ECE {one.ece:.4f}, {100 * one.agreement:.2f} % of the levels agree with FP32"
+    )
+    broken = limits.broken(scores["fp32"], one)
+    if broken:
+        engine.unlink(missing_ok=True)
+        raise EngineRefusedError(told, broken)
+    return told
+
+
 class RefusedError(ModelError):
     """INT8 lost too much.
 
@@ -126,6 +156,22 @@ class RefusedError(ModelError):
         super().__init__(
             f"INT8 is not what FP32 is: {'; '.join(broken)}: nothing was written; "
             f"{remedy}, calibrate on more recordings, or allow the loss with --allow-loss"
+        )
+        self.report = report
+
+
+class EngineRefusedError(RefusedError):
+    """An engine lost too much; the files that it was built of stand.
+
+    Attributes:
+        report: how it scored, for standard output.
+    """
+
+    def __init__(self, report: str, broken: Sequence[str]) -> None:
+        ModelError.__init__(
+            self,
+            f"the engine is not what FP32 is: {'; '.join(broken)}: it was removed, the model files stand; please "
+            "report it with the board and the version of TensorRT",
         )
         self.report = report
 

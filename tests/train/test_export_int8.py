@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pickle
+import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,11 @@ import pytest
 from tensorrt_board import Board
 
 from edge_sser import latency
+from edge_sser.backends import cuda
 from edge_sser.cli import main
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.export import choose, tensorrt_graph
+from edge_sser.export import int8 as int8_module
 from edge_sser.export.calibration import draw, find_sides
 from edge_sser.export.folder import whole_folder
 from edge_sser.export.verify import Limits, Scores, score
@@ -288,6 +291,37 @@ def test_where_tensorrt_is_an_engine_is_built_of_the_graph_that_was_scored(
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (9, 300, 64)).astype(np.float32)
     for found, expected in zip(engine.logits(windows), reference.logits(windows), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("version", ["10.3.0"])
+def test_an_engine_passes_the_gate_or_is_removed(
+    board: Board, run: Run, export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--int8", "--target", "tensorrt", "--calibration", run.table)
+    printed, _ = export(run.left_out, "--out", tmp_path / "good", *asked)
+    assert "% of the levels agree with FP32" in printed
+    assert len([*board.engines.glob("*.engine")]) == 1
+    shutil.rmtree(board.engines)
+    monkeypatch.setenv("STAND_IN_TENSORRT_WRONG", "0.45")  # too little for the comparison of logits to see
+    monkeypatch.setattr(int8_module, "_broken", lambda artefacts, limits: [])
+    printed, error = export(run.left_out, "--out", tmp_path / "bad", *asked, status=1)
+    assert "the engine is not what FP32 is: a share of" in error
+    assert "it was removed, the model files stand" in error
+    assert [*board.engines.glob("*.engine")] == []
+    assert (tmp_path / "bad" / "toy.int8-tensorrt.onnx").exists()
+
+
+@pytest.mark.parametrize("version", ["10.3.0"])
+def test_a_board_without_a_gpu_is_told_before_anything_takes_minutes(
+    board: Board, run: Run, export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "LIBRARY", "libcuda-is-not-here.so")
+    asked = ("--int8", "--calibration", run.table)
+    printed, error = export(run.left_out, "--out", tmp_path / "one", *asked, "--target", "tensorrt", status=1)
+    assert "TensorRT cannot be used here (no NVIDIA driver" in error
+    assert (printed, left_behind(tmp_path)) == ("", [])
+    export(run.left_out, "--out", tmp_path / "all", *asked, "--target", "all", "--allow-loss", "5")
+    assert "toy.int8-tensorrt.onnx" in left_behind(tmp_path / "all")
 
 
 def test_without_tensorrt_its_target_says_what_to_install(run: Run, export, tmp_path: Path) -> None:
