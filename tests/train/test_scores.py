@@ -184,7 +184,7 @@ def test_a_fold_of_one_class_is_left_out_of_the_mean_and_told() -> None:
     evaluation = evaluate(predictions)
     assert evaluation.corpora[0].one_class_folds == (2,)
     assert evaluation.corpora[0].auroc == 1.0
-    assert evaluation.as_dict()["corpora"][0]["one_class_folds"] == (2,)
+    assert evaluation.as_dict()["corpora"][0]["one_class_folds"] == [2]
     assert "one_class_folds" not in evaluation.as_dict()["corpora"][1]
     assert "first, model: fold 2 has clips of one stress class only" in table({"model": evaluation})
 
