@@ -7,8 +7,11 @@ Exit status: 0 done, 1 a failure at run time, 2 wrong usage or configuration, 13
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -149,7 +152,8 @@ def listen(
         ("mqtt.url", "--mqtt", mqtt),
         ("output.format", "--format", output),
     )
-    loaded = _load(config, flags)
+    with _ended_by_interrupt():
+        loaded = _load(config, flags)
     file = loaded.path
     load = None if file is None else lambda: _load(file, flags).settings
     raise typer.Exit(run_listen(loaded.settings, paced=pace, log_level=log_level, load=load))
@@ -297,6 +301,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return status
+
+
+@contextmanager
+def _ended_by_interrupt() -> Iterator[None]:
+    """Ctrl-C ends the program at once while there is nothing to put in order.
+
+    As an exception it can get lost: pydantic takes one that comes while it makes a schema for a default that it cannot
+    write, warns of that, and goes on.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _discard_output() -> None:

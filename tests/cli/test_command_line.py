@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import jsonschema
 import pytest
 
 import edge_sser
+from edge_sser import cli
 from edge_sser.events import json_schema
 
 
@@ -176,3 +178,20 @@ def test_a_standard_output_that_is_closed_from_the_start_is_one_line(command):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "standard output is closed" in line
+
+
+def test_an_interrupt_while_settings_are_read_cannot_get_lost(monkeypatch, tmp_path):
+    """As an exception it would: pydantic swallows one that comes while it makes a schema."""
+    seen = []
+    load = cli._load
+
+    def watched(*arguments):
+        seen.append(signal.getsignal(signal.SIGINT))
+        return load(*arguments)
+
+    monkeypatch.setattr(cli, "_load", watched)
+    before = signal.getsignal(signal.SIGINT)
+    assert cli.main(["listen", "--source", str(tmp_path / "gone.wav")]) == 1
+    assert before is signal.default_int_handler
+    assert seen == [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGINT) is before

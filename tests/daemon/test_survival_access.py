@@ -99,7 +99,7 @@ def test_each_refusal_is_told_once_and_everything_is_delivered_when_it_is_mended
     hear(daemon, 1)
     tried_in_vain()
     assert told("refuses the connection") == 1
-    assert "check the user 'cabinet' and the password" in daemon.log[-1]
+    assert told("check the user 'cabinet' and the password") == 1
 
     guarded.set_password("cabinet", "correct")
     broker.reload()
@@ -122,7 +122,7 @@ def test_each_refusal_is_told_once_and_everything_is_delivered_when_it_is_mended
     eventually(lambda: told("its certificate cannot be trusted") == 1, "it is not trusted")
     tried_in_vain()
     assert told("its certificate cannot be trusted") == 1
-    assert "name the certificate of the authority that signed it as mqtt.ca_file" in daemon.log[-1]
+    assert any("name the certificate of the authority that signed it as mqtt.ca_file" in line for line in daemon.log)
 
     broker.stop()
     guarded.set_certificate(authority)

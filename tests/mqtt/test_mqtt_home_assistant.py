@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, eventually, health, reading
 
@@ -207,6 +209,8 @@ def test_a_retained_command_from_before_is_no_command(
 
 
 @settings(deadline=None)
+@example(payload=b"OFF", retained=False, topic="")
+@example(payload=b"ON", retained=False, topic="")
 @given(payload=st.binary(max_size=200), retained=st.booleans(), topic=st.text(max_size=40))
 def test_no_message_whatever_harms_the_sink(payload: bytes, retained: bool, topic: str) -> None:
     decided: list[bool] = []
@@ -221,6 +225,8 @@ def test_no_message_whatever_harms_the_sink(payload: bytes, retained: bool, topi
             self._courier = Now()  # type: ignore[assignment]
             self._link = Nowhere()  # type: ignore[assignment]
             self._switch = Switch(Path("/dev/null/paused"))
+            self._commands = deque[bool]()
+            self._commands_lock = threading.Lock()
 
     class Now:
         def do(self, job: Callable[[], None]) -> None:
