@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import lru_cache
@@ -241,7 +241,8 @@ def _analyze_apart(recordings: Sequence[Recording], task: Task, jobs: int, bar: 
             while True:
                 for number, recording in islice(waiting, jobs * WAITING_PER_JOB - len(ahead)):
                     lines = Path(folder) / str(number)
-                    ahead.append((recording, lines, executor.submit(_analyze_into, lines, recording, task)))
+                    with _interrupts_held():  # a process that is started has them held for good
+                        ahead.append((recording, lines, executor.submit(_analyze_into, lines, recording, task)))
                 if not ahead:
                     return
                 recording, lines, future = ahead.popleft()
@@ -280,13 +281,24 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back, also from processes started meanwhile: it reaches all of a terminal, and is for the parent.
+
+    A process could only ignore it after its imports, and would print a traceback when interrupted in them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _follow(parent: int) -> None:
     """Lets this process end with the one that started it, and only with it.
 
-    Ctrl-C reaches every process of a terminal, and is for the parent. Should that be killed, the kernel ends this one
-    (PR_SET_PDEATHSIG, prctl(2)); it would wait for work for ever.
+    Should that be killed, the kernel ends this one (PR_SET_PDEATHSIG, prctl(2)); it would wait for work for ever.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)

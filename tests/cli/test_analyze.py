@@ -143,6 +143,34 @@ def test_ctrl_c_ends_it_quietly_and_leaves_no_process_behind(speech, model, jobs
         time.sleep(0.05)
 
 
+def test_ctrl_c_reaches_no_process_that_it_has_just_started(speech, model):
+    process = subprocess.Popen(
+        [*COMMAND, "analyze", *[speech] * 8, "--model", model, "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 30.0
+    while not (workers := _workers(process.pid)):
+        assert time.monotonic() < deadline
+    for worker in workers:
+        os.kill(worker, signal.SIGINT)  # in the midst of its imports
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert b'"source":"demo-8"' in out
+
+
+def _workers(parent: int) -> list[int]:
+    """The processes of a run that analyse its recordings."""
+    found = []
+    for path in Path(f"/proc/{parent}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            with contextlib.suppress(OSError):
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(child)
+    return found
+
+
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_run_of_several_jobs_leaves_no_process_behind(speech, model, ending, tmp_path):
     temporary = tmp_path / "temporary"
