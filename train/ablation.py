@@ -36,9 +36,11 @@ ROWS: Mapping[str, Mapping[str, Mapping[str, Any] | None]] = {
 
 def ablation(
     table: Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")],
-    teacher: Annotated[Path, typer.Option(help="Folder of a teacher, from `train teacher`.")],
+    teacher: Annotated[
+        list[Path], typer.Option(help="Folder of a teacher, from `train teacher`; several teach together.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the runs and of the table, ablation.md and ablation.json.")],
-    recipe: Annotated[str, typer.Option(help="Recipe that distils, with noise and rooms.")] = "sser-cnn-distilled",
+    recipe: Annotated[str, typer.Option(help="Recipe that distils, with noise and rooms.")] = "sser-cnn",
     seeds: Annotated[int, typer.Option(min=1, help="How many: 1, 2 and so on.")] = 3,
     fold: Annotated[list[int] | None, typer.Option(help="Only this fold; may be repeated.")] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, as for `train fit`.")] = None,
@@ -154,7 +156,7 @@ def _trained(
     recipe: Recipe,
     store: FeatureStore,
     mixed: Mixed,
-    teacher: Path,
+    teacher: Sequence[Path],
     folder: Path,
 ) -> tuple[Student, Sequence[Utterance]]:
     """The student that heard all but a fold, and the fold."""
@@ -162,12 +164,12 @@ def _trained(
     from .fit import data_key, fit
     from .folds import split
     from .runs import run_folder
-    from .teachers.lesson import open_lesson
+    from .teachers.lesson import open_lessons
 
     training, test = split(utterances, fold)
     lesson = None
     if recipe.distillation is not None:
         hears = recipe.distillation.teacher_hears
-        lesson = open_lesson(run_folder(teacher, fold), training, data_key(training), hears)
+        lesson = open_lessons([run_folder(one, fold) for one in teacher], training, data_key(training), hears)
     path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson, mixed=mixed)
     return load_student(path)[0], test

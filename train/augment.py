@@ -9,6 +9,8 @@ frames come from white noise sent through the features, so that they fluctuate a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,21 +20,24 @@ from edge_sser.features import FEATURES, LogMel, hertz_to_mel, mel_to_hertz
 from .recipe import Augmentation
 
 _SILENT_DB = -120.0
+_TALKERS = 5  # in babble: fewer are understood, more are a hum
 _LOUD_DB = 20.0  # below a window's loudest value: hardly anything but speech in a clip of speech
 
 
 class Augmenter:
     """Makes training windows from whole clips. The same generator state gives the same windows."""
 
-    def __init__(self, settings: Augmentation, recorded: Tensor | None = None) -> None:
+    def __init__(self, settings: Augmentation, recorded: Tensor | None = None, babble: Tensor | None = None) -> None:
         """Prepares.
 
         Args:
             settings: of the recipe.
             recorded: noise of `recordings.noise_bank`, float32 [frames, bands], for settings that ask for it.
+            babble: of `babble_bank`, the same shape, for settings that ask for it.
         """
         self.settings = settings
         self._recorded = recorded
+        self._babble = babble
         self.frames = FEATURES.frames
         mel = np.linspace(hertz_to_mel(FEATURES.low_hz), hertz_to_mel(FEATURES.high_hz), FEATURES.bands + 2)
         self._mel = torch.from_numpy(mel[1:-1]).float()
@@ -160,6 +165,10 @@ class Augmenter:
             start = (draw.uniform() * (self._recorded.shape[0] - self.frames)).long()
             pieces = self._recorded[start[:, None] + torch.arange(self.frames)]
             noise = torch.where(draw.chance(settings.recorded_noise)[:, None, None], pieces, noise)
+        if settings.babble and self._babble is not None:
+            start = (draw.uniform() * (self._babble.shape[0] - self.frames)).long()
+            talk = self._babble[start[:, None] + torch.arange(self.frames)]
+            noise = torch.where(draw.chance(settings.babble)[:, None, None], talk, noise)
         snr = _power(draw.uniform(*settings.noise_snr_db))
         added = torch.where(draw.chance(settings.noise), 1.0, 1e-4)  # never digital silence
         mean = power.sum(dim=2).mean(dim=1).clamp(min=1e-9)
@@ -181,6 +190,25 @@ class Augmenter:
                 inside = (index >= first[:, None]) & (index < (first + width)[:, None])
                 hidden |= inside[:, :, None] if axis == 1 else inside[:, None, :]
         return torch.where(hidden, mean, window)
+
+
+def babble_bank(clips: Sequence[Tensor], seed: int) -> Tensor:
+    """Mel band powers of several people who talk at once: float32 [frames, bands], mean 1; two minutes.
+
+    Args:
+        clips: float [frames, bands] each, dB: the training side's.
+        seed: of the choice among them.
+    """
+    random = np.random.default_rng(seed)
+    frames = 120 * FEATURES.sample_rate // FEATURES.hop_samples
+    bank = torch.zeros(frames, FEATURES.bands)
+    for _ in range(_TALKERS):
+        parts: list[Tensor] = []
+        while sum(part.shape[0] for part in parts) < frames:
+            power = _power(clips[int(random.integers(len(clips)))].float())
+            parts.append(power / power.mean().clamp(min=1e-12))
+        bank += torch.cat(parts)[:frames]
+    return bank / bank.mean()
 
 
 class _Draw:

@@ -47,10 +47,11 @@ def fit(
     ] = None,
     final: Annotated[bool, typer.Option(help="Also train on all speakers: the model to ship.")] = True,
     teacher: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="For a recipe that distils: the folder of a teacher, from `train teacher`, or the name of a teacher's "
-            "recipe, which is then made in OUT/teacher first."
+            help="What the recipe's [distillation] learns from: the folder of a teacher, from `train teacher`, or the "
+            "name of a teacher's recipe, which is then made in OUT/teacher first. Several teach together; without one, "
+            "labels alone do."
         ),
     ] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, for a recipe that mixes it in.")] = None,
@@ -83,11 +84,14 @@ def fit(
     from .mixing import open_mixed
     from .parallel import join_world
     from .recipe import read_recipe
-    from .teachers.lesson import open_lesson
+    from .teachers.lesson import open_lessons
     from .teachers.recipe import shipped
 
     plan = read_recipe(recipe, change or ())
-    check_teacher(plan, teacher is not None)
+    if plan.distillation and not teacher:
+        plan = plan.model_copy(update={"distillation": None})
+        typer.echo(f"no --teacher: {recipe} learns from labels alone", err=True)
+    check_teacher(plan, bool(teacher))
     utterances = read_table(table)
     runs = chosen_folds(utterances, fold, final)
     torch.set_num_threads(threads)
@@ -99,12 +103,11 @@ def fit(
         store = FeatureStore(utterances, kept, step)
         mixed = open_mixed(plan, utterances, kept, noise=noise, rooms=rooms, progress=step)
         bar.update(total - bar.n)
-    taught_in = Path(teacher) if teacher else None
-    if teacher and teacher in shipped():
-        taught_in = out / "teacher"
-        with world.in_turn():
-            if world.first:
-                teach(utterances, runs, teacher, taught_in)
+    taught_in = [out / "teacher" / name if name in shipped() else Path(name) for name in teacher or ()]
+    with world.in_turn():
+        for name, folder in zip(teacher or (), taught_in, strict=True):
+            if name in shipped() and world.first:
+                teach(utterances, runs, name, folder)
     with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs", disable=world.rank > 0) as bar:
         for position, held_out in enumerate(runs):
             bar.set_description("all speakers" if held_out is None else f"fold {held_out}")
@@ -119,9 +122,10 @@ def fit(
 
             training, _ = split(utterances, held_out)
             lesson = None
-            if taught_in and plan.distillation:
+            if plan.distillation:
                 hears = plan.distillation.teacher_hears
-                lesson = open_lesson(run_folder(taught_in, held_out), training, data_key(training), hears)
+                folders = [run_folder(folder, held_out) for folder in taught_in]
+                lesson = open_lessons(folders, training, data_key(training), hears)
             folder = run_folder(out, held_out)
             path = fit_student(training, plan, store, folder, shown, lesson=lesson, mixed=mixed, world=world)
             bar.update((position + 1) * plan.optimisation.epochs - bar.n)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edge_sser.errors import TrainingError, UsageError
 
-from .augment import Augmenter
+from .augment import Augmenter, babble_bank
 from .checkpoint import load_checkpoint, make_student
 from .corpora.table import Utterance
 from .dataset import FeatureStore
@@ -166,9 +166,10 @@ class StudentTask(Task):
             self.distiller = Distiller(recipe.distillation, self.net.head.in_features, self._lesson.outputs)
         training = [training[place] for place in kept]
         self._sampler = Sampler(training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
-        self._augmenter = Augmenter(recipe.augmentation, mixed.noise)
         stores = [store, *(mixed.twins if recipe.twins else ())]
         self._clips = [[torch.from_numpy(store[clip].copy()) for store in stores] for clip in training]
+        babble = babble_bank([clip[0] for clip in self._clips], seed=0) if recipe.augmentation.babble else None
+        self._augmenter = Augmenter(recipe.augmentation, mixed.noise, babble)
         self._targets = make_targets(training, recipe.preset)
         self.to(device)
 

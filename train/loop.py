@@ -283,9 +283,11 @@ def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
 
 def low_precision(settings: Optimisation, device: torch.device) -> bool:
     """Whether to multiply in bfloat16."""
-    if settings.precision != "auto":
-        return settings.precision == "bfloat16"
-    # A processor that must take bfloat16 apart first is slower with it than with float32.
+    return has_bfloat16(device) if settings.precision == "auto" else settings.precision == "bfloat16"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware. One that must take it apart first is slower than in float32."""
     flags = Path("/proc/cpuinfo").read_text("utf-8").split()
     return device.type == "cuda" or "amx_bf16" in flags or "avx512_bf16" in flags
 

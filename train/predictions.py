@@ -112,14 +112,28 @@ def predict_samples(model: Model, utterance: Utterance, samples: NDArray[np.floa
         samples: float32 [n], mono, 16 kHz.
     """
     stress, emotions = model.logits(windows(log_mel(samples)))
-    mean = emotions.mean(axis=0, dtype=np.float64)
+    return prediction_of(
+        utterance, emotions.mean(axis=0, dtype=np.float64), float(stress.mean(dtype=np.float64)), model.card.emotions
+    )
+
+
+def prediction_of(
+    utterance: Utterance, emotions: NDArray[np.floating], stress: float, names: Sequence[str] = EMOTIONS
+) -> Prediction:
+    """What logits say of an utterance.
+
+    Args:
+        utterance: its labels stand beside it.
+        emotions: logits, [classes] or [1, classes]: means over its windows.
+        stress: the same.
+        names: of the classes.
+    """
+    mean = emotions.astype(np.float64).ravel()
     likely = np.exp(mean - mean.max())
     probabilities = np.zeros(len(EMOTIONS))
-    for name, value in zip(model.card.emotions, likely / likely.sum(), strict=True):
+    for name, value in zip(names, likely / likely.sum(), strict=True):
         probabilities[EMOTIONS.index(emotion_name(name))] += value
-    return make_prediction(
-        utterance, emotions=probabilities, stress=float(1.0 / (1.0 + np.exp(-stress.mean(dtype=np.float64))))
-    )
+    return make_prediction(utterance, emotions=probabilities, stress=float(1.0 / (1.0 + np.exp(-stress))))
 
 
 def make_prediction(utterance: Utterance, *, emotions: NDArray[np.float64], stress: float) -> Prediction:

@@ -161,6 +161,8 @@ class Augmentation(Section):
     """Colour: dB an octave, 0 is white, -3 pink, -6 brown."""
     recorded_noise: Share = 0.0
     """How often the noise is a piece of a recording, from the folder of `fit --noise`, and not made."""
+    babble: Share = 0.0
+    """How often the noise is several people of the training side who talk at once."""
     gain_db: float = Field(ge=0.0)
     mask_bands: int = Field(ge=0)
     """SpecAugment: two masks of up to this many bands."""

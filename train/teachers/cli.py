@@ -13,6 +13,9 @@ from edge_sser.errors import UsageError
 
 if TYPE_CHECKING:
     from ..corpora.table import Utterance
+    from ..predictions import Prediction
+    from .make import HeldOut
+    from .teacher import Teacher
 
 
 def teacher(
@@ -20,7 +23,10 @@ def teacher(
     out: Annotated[Path, typer.Option(help="Folder of the teacher.")],
     recipe: Annotated[
         str | None,
-        typer.Option(help="A speech encoder with a head: a .toml file, or hubert-base, hubert-large or wavlm-large."),
+        typer.Option(
+            help="A speech encoder with a head: a .toml file, or hubert-base, hubert-large, wavlm-large, whisper-base or "
+            "whisper-tiny."
+        ),
     ] = None,
     ensemble: Annotated[
         list[Path] | None,
@@ -34,6 +40,10 @@ def teacher(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="CSV to write: what each fold's teacher says of the speakers that it never heard."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Makes a teacher for each fold, which never heard that fold's speakers, and keeps what it says of the others."""
@@ -44,27 +54,48 @@ def teacher(
     from tqdm import tqdm
 
     from ..corpora.table import read_table
+    from ..origin import Origin, write_origin
+    from ..predictions import prediction_of, write_predictions
     from ..runs import chosen_folds
-    from .make import make_ensembles
+    from .make import ignore, make_ensembles
 
     if (recipe is None) == (not ensemble):
         raise UsageError("give either --recipe NAME or --ensemble RUN, the folder of a run of train fit")
     utterances = read_table(table)
     torch.set_num_threads(threads)
     folds = chosen_folds(utterances, fold, final)
+    found: list[Prediction] = []
+
+    def predict(teacher: Teacher, held_out: Sequence[Utterance]) -> None:
+        found.extend(
+            prediction_of(clip, said.emotions.numpy(), said.stress.item())
+            for clip, said in ((clip, teacher(clip).mean()) for clip in held_out)
+        )
+
+    on_teacher = predict if predictions else ignore
     if recipe is not None:
-        teach(utterances, folds, recipe, out, change or ())
+        teach(utterances, folds, recipe, out, change or (), on_teacher)
     else:
-        make_ensembles(utterances, folds, ensemble or (), out, partial(tqdm, leave=False))
+        make_ensembles(utterances, folds, ensemble or (), out, partial(tqdm, leave=False), on_teacher)
+    if predictions:
+        write_predictions(predictions, found)
+        corpora = tuple(sorted({utterance.corpus for utterance in utterances}))
+        write_origin(predictions, Origin(system=predictions.stem, trained_on=corpora))
 
 
 def teach(
-    utterances: Sequence[Utterance], folds: Sequence[int | None], recipe: str, out: Path, changes: Sequence[str] = ()
+    utterances: Sequence[Utterance],
+    folds: Sequence[int | None],
+    recipe: str,
+    out: Path,
+    changes: Sequence[str] = (),
+    on_teacher: HeldOut | None = None,
 ) -> None:
     """Makes a teacher from a speech encoder's recipe; see make.make_hubert for the rest."""
     from tqdm import tqdm
 
-    from .make import make_hubert
+    from .make import ignore, make_hubert
     from .recipe import read_teacher_recipe
 
-    make_hubert(utterances, folds, read_teacher_recipe(recipe, changes), out, partial(tqdm, leave=False))
+    plan = read_teacher_recipe(recipe, changes)
+    make_hubert(utterances, folds, plan, out, partial(tqdm, leave=False), on_teacher or ignore)

@@ -1,4 +1,4 @@
-"""Speech encoders that were trained elsewhere on thousands of hours: HuBERT, WavLM, wav2vec 2.0.
+"""Speech encoders that were trained elsewhere on thousands of hours: HuBERT, WavLM, wav2vec 2.0, and Whisper's.
 
 The networks are those of Hugging Face's transformers, and so is the reading of their weights: safetensors, or older
 PyTorch files of which nothing but tensors is unpickled.
@@ -27,12 +27,14 @@ from edge_sser.errors import TrainingError, missing_extra
 from edge_sser.features import FEATURES
 
 from ..dataset import HOP_FRAMES
+from .whisper import WhisperWindows
 
-KINDS = ("hubert", "wav2vec2", "wavlm")
+KINDS = ("hubert", "wav2vec2", "wavlm", "whisper")
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 STEP_FRAMES = 5  # of an encoder's frames of 20 ms are averaged: a tenth of a second is short enough to attend to
-_NOT_LEARNT = {"masked_spec_embed"}  # stands in for masked frames in training; some published files lack it
+_NOT_LEARNT = ("masked_spec_embed",)  # stands in for masked frames in training; some published files lack it
+_NOT_USED = ("decoder.",)  # of Whisper, whose words nobody asks for
 _DITHER = 1e-3  # of the window's RMS: a microphone gives no digital silence
 
 
@@ -43,11 +45,13 @@ class Encoder(nn.Module):
         """Wraps a network of transformers.
 
         Args:
-            model: HubertModel, Wav2Vec2Model or WavLMModel.
+            model: HubertModel, Wav2Vec2Model, WavLMModel or WhisperModel.
             sha256: of the file its weights were read from.
         """
         super().__init__()
-        self.model = model
+        whisper = model.config.model_type == "whisper"
+        self.model = WhisperWindows(model.encoder) if whisper else model
+        self.blocks: nn.ModuleList = model.encoder.layers
         model.config.layerdrop = 0.0  # a layer left out in training would leave no hidden states
         self.sha256 = sha256
         self.layers = int(model.config.num_hidden_layers) + 1
@@ -103,7 +107,7 @@ def load_encoder(weights: str, sha256: str = "") -> Encoder:
             raise TrainingError(
                 f"encoder {path}: cannot be read ({str(error).splitlines()[0]}): fetch it again"
             ) from None
-    missing = set(read["missing_keys"]) - _NOT_LEARNT
+    missing = [name for name in read["missing_keys"] if not name.startswith(_NOT_LEARNT + _NOT_USED)]
     if missing:
         raise TrainingError(f"encoder {path}: {sorted(missing)[0]} is missing: these are not the weights of a {kind}")
     return Encoder(model.eval(), found)

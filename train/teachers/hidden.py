@@ -16,6 +16,7 @@ from edge_sser.features import FEATURES
 from ..audio import read_audio
 from ..corpora.table import Utterance
 from ..dataset import HOP_FRAMES, save_array
+from ..loop import has_bfloat16
 from .encoder import STEP_FRAMES, Encoder, sound_windows
 
 CLIPS_A_FILE = 200
@@ -80,5 +81,7 @@ def _states(encoder: Encoder, clip: Utterance, device: torch.device) -> NDArray[
     parts: list[Tensor] = []
     with torch.inference_mode():
         for part in torch.split(sound_windows(read_audio(clip.path)), _BATCH):
-            parts.append(encoder(part.to(device)).half().cpu())
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+                states = encoder(part.to(device))
+            parts.append(states.half().cpu())
     return np.asarray(torch.cat(parts).numpy())

@@ -194,7 +194,7 @@ class _HubertTask(Task):
 def _trainable(encoder: Encoder, recipe: TeacherRecipe) -> Encoder:
     encoder.requires_grad_(recipe.encoder.trained is Trained.WHOLE)
     if recipe.encoder.trained is Trained.TOP:
-        for layer in encoder.model.encoder.layers[-recipe.encoder.top_layers :]:
+        for layer in encoder.blocks[-recipe.encoder.top_layers :]:
             layer.requires_grad_(True)
     return encoder
 

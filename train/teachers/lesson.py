@@ -55,6 +55,30 @@ class Lesson:
         return Outputs(*(world.gather(part, batch) for part in (said.features, said.emotions, said.stress)))
 
 
+def open_lessons(folders: Sequence[Path], training: Sequence[Utterance], data: str, hears: Hears) -> Lesson:
+    """Opens what one or several teachers say of the same clips: together their logits' mean, and all their features.
+
+    Arguments and errors as for `open_lesson`.
+
+    Raises:
+        UsageError: several are to hear what the student hears.
+    """
+    if len(folders) > 1 and hears is Hears.STUDENT:
+        raise UsageError(
+            'with distillation.teacher_hears = "student" give one --teacher, made with several --ensemble if need be'
+        )
+    lessons = [open_lesson(folder, training, data, hears) for folder in folders]
+    if len(lessons) == 1:
+        return lessons[0]
+    said = [lesson.outputs for lesson in lessons]
+    together = Outputs(
+        features=torch.cat([one.features for one in said], dim=1),
+        emotions=torch.stack([one.emotions for one in said]).mean(dim=0),
+        stress=torch.stack([one.stress for one in said]).mean(dim=0),
+    )
+    return Lesson(together, {"kind": "several", "members": [lesson.description for lesson in lessons]})
+
+
 def open_lesson(folder: Path, training: Sequence[Utterance], data: str, hears: Hears) -> Lesson:
     """Opens what `train teacher` left in the folder of a fold.
 

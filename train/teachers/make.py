@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,8 +35,21 @@ class Bar(Protocol):
         ...
 
 
+HeldOut = Callable[[Teacher, Sequence[Utterance]], None]
+"""Told of each fold's teacher and of the clips that it never heard."""
+
+
+def ignore(teacher: Teacher, held_out: Sequence[Utterance]) -> None:
+    """Does nothing with them."""
+
+
 def make_hubert(
-    utterances: Sequence[Utterance], folds: Sequence[int | None], recipe: TeacherRecipe, out: Path, bar: Bar
+    utterances: Sequence[Utterance],
+    folds: Sequence[int | None],
+    recipe: TeacherRecipe,
+    out: Path,
+    bar: Bar,
+    on_teacher: HeldOut = ignore,
 ) -> None:
     """Makes the teacher of each fold from a speech encoder; takes up what was interrupted.
 
@@ -46,6 +59,7 @@ def make_hubert(
         recipe: how.
         out: folder of the teacher.
         bar: makes a progress bar.
+        on_teacher: called after each.
 
     Raises:
         MissingComponentError: transformers is not installed.
@@ -60,7 +74,7 @@ def make_hubert(
         with bar(total=len(utterances), unit=" recordings", desc="hidden states") as shown:
             store = HiddenStore(encoder, utterances, out / "cache", device, lambda utterance: shown.update() and None)
     for held_out in folds:
-        training, _ = split(utterances, held_out)
+        training, test = split(utterances, held_out)
         folder = run_folder(out, held_out)
         if store is None:
             encoder = load_encoder(settings.weights, settings.sha256)
@@ -72,10 +86,16 @@ def make_hubert(
 
             teacher = fit_hubert(training, recipe, encoder, store, folder, on_epoch)
         ask(teacher, training, folder, bar)
+        on_teacher(teacher, test)
 
 
 def make_ensembles(
-    utterances: Sequence[Utterance], folds: Sequence[int | None], runs: Sequence[Path], out: Path, bar: Bar
+    utterances: Sequence[Utterance],
+    folds: Sequence[int | None],
+    runs: Sequence[Path],
+    out: Path,
+    bar: Bar,
+    on_teacher: HeldOut = ignore,
 ) -> None:
     """Makes the teacher of each fold from the students of that fold; arguments as for `make_hubert`.
 
@@ -85,18 +105,19 @@ def make_ensembles(
         runs: folders of `train fit`.
         out: folder of the teacher.
         bar: makes a progress bar.
+        on_teacher: called after each.
 
     Raises:
         TrainingError: a member learnt from other recordings, or the folder holds another teacher.
         SourceError: a recording cannot be read.
     """
     for held_out in folds:
-        training, _ = split(utterances, held_out)
+        training, test = split(utterances, held_out)
         members = [run_folder(run, held_out) / MODEL_FILE for run in runs]
-        make_ensemble(training, members, run_folder(out, held_out), bar)
+        on_teacher(make_ensemble(training, members, run_folder(out, held_out), bar), test)
 
 
-def make_ensemble(training: Sequence[Utterance], members: Sequence[Path], folder: Path, bar: Bar) -> None:
+def make_ensemble(training: Sequence[Utterance], members: Sequence[Path], folder: Path, bar: Bar) -> Ensemble:
     """Makes the teacher of a fold; what is there already is left as it is.
 
     Args:
@@ -118,6 +139,7 @@ def make_ensemble(training: Sequence[Utterance], members: Sequence[Path], folder
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error.strerror or error}): choose another --out") from None
     ask(teacher, training, folder, bar)
+    return teacher
 
 
 def ask(teacher: Teacher, training: Sequence[Utterance], folder: Path, bar: Bar) -> None:

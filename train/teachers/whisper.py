@@ -1,0 +1,52 @@
+"""Whisper's encoder for our windows: it was trained on half minutes of log-mel frames, and is asked about three seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_sser.features import FEATURES
+
+FFT, HOP = 400, 160
+POSITIONS = FEATURES.window_samples // (2 * HOP)  # its second convolution takes every other frame
+RANGE = 8.0  # of the log10 of power that is kept below the loudest value
+RMS = 0.1  # of what it hears: that of recordings at a usual level; its features are not free of the level
+
+
+class WhisperWindows(nn.Module):
+    """Samples in, hidden states out."""
+
+    mel: Tensor
+
+    def __init__(self, encoder: Any) -> None:
+        """Takes over an encoder.
+
+        Args:
+            encoder: WhisperEncoder of transformers. The positions past a window's end are cut off.
+        """
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank
+
+        encoder.max_source_positions = encoder.config.max_source_positions = POSITIONS
+        first = encoder.embed_positions.weight[:POSITIONS].detach().clone()
+        encoder.embed_positions = nn.Embedding(*first.shape, _weight=first)
+        self.encoder = encoder
+        bank = mel_filter_bank(
+            1 + FFT // 2, encoder.config.num_mel_bins, 0.0, 8_000.0, 16_000, norm="slaney", mel_scale="slaney"
+        )
+        self.register_buffer("mel", torch.from_numpy(bank).float(), persistent=False)
+
+    def forward(self, sound: Tensor, *, output_hidden_states: bool) -> Any:
+        """As WhisperEncoder answers, for float32 [batch, samples] of RMS 1, 16 kHz, a window each."""
+        return self.encoder(self.features(sound * RMS), output_hidden_states=output_hidden_states)
+
+    def features(self, sound: Tensor) -> Tensor:
+        """Log-mel frames as Radford et al. (2022) trained on: float32 [batch, bands, frames]."""
+        window = torch.hann_window(FFT, device=sound.device)
+        spectrum = torch.stft(sound.float(), FFT, HOP, window=window, return_complex=True)
+        power = self.mel.T @ spectrum[..., :-1].abs().square()
+        level = power.clamp(min=1e-10).log10()
+        limited = torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - RANGE)
+        return (limited + 4.0) / 4.0
