@@ -35,7 +35,8 @@ LICENCES: Mapping[str, str] = {
 
 def card_preset(recipe: Recipe) -> str:
     """The preset that a card's scores and calibration are of: the recipe's, unless that one maps no emotions."""
-    return DEFAULT_PRESET if recipe.preset == AROUSAL_VALENCE else recipe.preset
+    own: str = recipe.preset
+    return DEFAULT_PRESET if own == AROUSAL_VALENCE else own
 
 
 def make_card(
