@@ -11,6 +11,7 @@ from typing import Any
 
 from edge_sser.errors import ModelError, short
 from edge_sser.features import FeatureParams
+from edge_sser.speech_trust import Curve, check_curve
 
 CARD_KEY = "edge_sser.card"
 CARD_VERSION = 1
@@ -56,6 +57,8 @@ class Card:
         parity: largest difference of a logit from the network the file was made from, else None.
         quantisation: of a quantised file: target, method, the windows it was calibrated on (number, seed, sha256) and
             the nodes left in float; else None.
+        speech_trust: how far a score can be trusted by the seconds of speech in its window; None when that was not
+            measured, and then every score is trusted alike.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Card:
     parent_sha256: str | None = None
     parity: float | None = None
     quantisation: Mapping[str, Any] | None = None
+    speech_trust: Curve | None = None
 
     def to_json(self) -> str:
         """The card as it rides in the model file."""
@@ -117,6 +121,8 @@ class Card:
             raise ValueError(f"name is not 1 to {MAX_NAME_CHARACTERS} printable characters")
         if not 0 < card.elevated < card.high < 1:
             raise ValueError("levels are not 0 < elevated < high < 1")
+        if card.speech_trust is not None:
+            check_curve(card.speech_trust)
         return card
 
 

@@ -68,7 +68,8 @@ class Reading:
         stress: calibrated probability of stressed speech in the window, 0..1; null when too little of it is speech.
         stress_rolling: stress smoothed over recent speech time, 0..1; null before the first speech.
         level: low, elevated or high by the rolling stress; null before the first speech.
-        confidence: how far `stress` is from undecided, 0..1; null with it.
+        confidence: how far `stress` is from undecided, times the model's trust in a window with so little speech, 0..1;
+            null with it.
         dbfs: level of the window, dB re full scale (a full-scale sine is -3.0), at least -120.
         clipped: whether samples of the window reach full scale.
         latency_ms: from the arrival of the window's last sample to this event; null for a recording.

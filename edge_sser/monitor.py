@@ -13,6 +13,7 @@ from edge_sser.health import SourceHealth
 from edge_sser.model import Model
 from edge_sser.rolling import EpisodeReport, Episodes, Levels, Rolling, Thresholds
 from edge_sser.settings import Settings
+from edge_sser.speech_trust import WINDOW_SECONDS, least_speech_ratio, trust
 from edge_sser.windows import Window, Windower
 
 TIME_DIGITS = 3  # milliseconds
@@ -86,7 +87,8 @@ class Monitor:
         self._clock = clock
         self._wall_clock = wall_clock
         self._hop_seconds = settings.window.hop_seconds
-        self._min_speech_ratio = settings.gate.min_speech_ratio
+        asked = settings.gate.min_speech_ratio
+        self._min_speech_ratio = least_speech_ratio(model.card.speech_trust) if asked is None else asked
         self._windower = Windower(window=settings.window, gate=settings.gate)
         self._rolling = Rolling(settings.rolling.time_constant_seconds)
         self._levels = Levels(self._thresholds(settings), dwell_seconds=settings.rolling.dwell_seconds)
@@ -202,6 +204,11 @@ class Monitor:
             return None
         return self._model.score(window.log_mel).stress
 
+    def _confidence(self, window: Window, stress: float) -> float:
+        """How far stress is from undecided, times the trust in a window with so much speech, 0..1."""
+        curve = self._model.card.speech_trust
+        return abs(2.0 * stress - 1.0) * trust(curve, window.speech_ratio * WINDOW_SECONDS)
+
     def _reading(self, window: Window, stress: float | None, level: Level | None, arrived: float) -> Reading:
         rolling = self._rolling.value
         number, self.readings = self.readings, self.readings + 1
@@ -217,7 +224,7 @@ class Monitor:
             stress=None if stress is None else round(stress, STRESS_DIGITS),
             stress_rolling=None if rolling is None else round(rolling, STRESS_DIGITS),
             level=level,
-            confidence=None if stress is None else round(abs(2.0 * stress - 1.0), STRESS_DIGITS),
+            confidence=None if stress is None else round(self._confidence(window, stress), STRESS_DIGITS),
             dbfs=round(window.dbfs, DBFS_DIGITS) + 0.0,  # + 0.0: never "-0.0"
             clipped=window.clipped,
             latency_ms=round(1e3 * (self._clock() - arrived), LATENCY_DIGITS) if self._live else None,

@@ -54,8 +54,9 @@ class GateSettings(Section):
     """WebRTC VAD: 0 lets most through, 3 the least."""
     floor_dbfs: float = Field(default=-65.0, ge=-120.0, le=0.0)
     """A 30 ms frame below this level is never speech."""
-    min_speech_ratio: Ratio = 0.25
-    """Share of a window that must be speech for it to be scored."""
+    min_speech_ratio: Ratio | None = None
+    """Share of a window that must be speech for it to be scored; when not given, the one from which the model's card
+    trusts its scores, or 0.25 where the card does not say."""
 
 
 class WindowSettings(Section):

@@ -8,7 +8,9 @@ from typing import Any
 
 from edge_sser.features import FEATURES
 from edge_sser.model import Calibration, Card
-from edge_sser.train.evaluate import Evaluation
+from edge_sser.speech_trust import Curve
+from edge_sser.train.evaluate import DEFAULT_PRESET, Evaluation
+from edge_sser.train.presets import AROUSAL_VALENCE
 from edge_sser.train.recipe import Recipe
 
 INPUT = "log_mel"
@@ -31,17 +33,28 @@ LICENCES: Mapping[str, str] = {
 }
 
 
+def card_preset(recipe: Recipe) -> str:
+    """The preset that a card's scores and calibration are of: the recipe's, unless that one maps no emotions."""
+    own: str = recipe.preset
+    return DEFAULT_PRESET if own == AROUSAL_VALENCE else own
+
+
 def make_card(
-    recipe: Recipe, header: Mapping[str, Any], evaluations: Mapping[str, Evaluation], parameters: int
+    recipe: Recipe,
+    header: Mapping[str, Any],
+    evaluations: Mapping[str, Evaluation],
+    parameters: int,
+    speech_trust: Curve | None = None,
 ) -> Card:
     """Fills a card.
 
     Args:
         recipe: of the run.
         header: of its checkpoint.
-        evaluations: out-of-fold scores by system; that of the recipe's name gives the calibration, the others are
-            baselines set beside it.
+        evaluations: out-of-fold scores by system, under `card_preset`; that of the recipe's name gives the calibration,
+            the others are baselines set beside it.
         parameters: of the student.
+        speech_trust: by seconds of speech in a window; None when it was not measured.
     """
     own = evaluations.get(recipe.name)
     licences = {LICENCES.get(corpus["name"], "") for corpus in header["corpora"]} - {""}
@@ -63,4 +76,5 @@ def make_card(
         licence=", ".join(sorted(licences)) or "yours, by the terms of your recordings",
         accuracy={name: evaluation.as_dict() for name, evaluation in evaluations.items()},
         notice=NOTICE,
+        speech_trust=speech_trust,
     )

@@ -41,6 +41,13 @@ def export(
             "of the card come from them. Files of other names are baselines. May be repeated."
         ),
     ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON of `train evaluate RUN --streaming`: the card tells from it how far readings with little speech "
+            "can be trusted."
+        ),
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Also write INT8 files, if they do what FP32 does.")] = False,
     target: Annotated[
         TargetChoice | None, typer.Option(help="What INT8 is for: ONNX Runtime on a CPU (the default), or TensorRT.")
@@ -89,7 +96,11 @@ def export(
     if checkpoint.suffix == ".onnx":
         if target is not TargetChoice.TENSORRT:
             raise UsageError(f"{checkpoint}: of a model file an engine is built: add --target tensorrt")
-        if int8 or allow_loss != 1.0 or any(value is not None for value in (out, predictions, cache, *others[1:])):
+        if (
+            int8
+            or allow_loss != 1.0
+            or any(value is not None for value in (out, predictions, evaluation, cache, *others[1:]))
+        ):
             raise UsageError(
                 f"{checkpoint}: of a model file only an engine is built: only --engines and --workspace-mib go with it"
             )
@@ -109,13 +120,16 @@ def export(
     from edge_sser.train.evaluate import evaluate
     from edge_sser.train.predictions import read_predictions
 
-    from .card import make_card
+    from .card import card_preset, make_card
     from .onnx import export_onnx
+    from .speech_trust import read_speech_trust
 
     builds = _can_build(target)
     student, recipe, header = load_student(checkpoint)
-    evaluations = {path.stem: evaluate(read_predictions(path)) for path in predictions or []}
-    card = make_card(recipe, header, evaluations, sum(value.numel() for value in student.parameters()))
+    preset = card_preset(recipe)
+    evaluations = {path.stem: evaluate(read_predictions(path), preset) for path in predictions or []}
+    trust = None if evaluation is None else read_speech_trust(evaluation, system=recipe.name, preset=preset)
+    card = make_card(recipe, header, evaluations, sum(value.numel() for value in student.parameters()), trust)
     if int8:
         from edge_sser.train.corpora.table import read_table
 
@@ -162,6 +176,8 @@ def export(
             f"no --predictions {recipe.name}.csv: the card has no scores, and its probabilities are not calibrated",
             err=True,
         )
+    elif not evaluations[recipe.name].calibrated:
+        typer.echo("no corpus has stressed and other clips: the probabilities are not calibrated", err=True)
 
 
 def _can_build(target: TargetChoice | None) -> bool:

@@ -92,6 +92,13 @@ def test_a_card_survives_the_trip_through_its_text(elevated: float, gap: float, 
     assert Card.from_json(card.to_json()) == card
 
 
+@pytest.mark.parametrize("curve", [None, ((0.25, 0.0), (3.0, 1.0))])
+def test_a_card_with_and_without_trust_by_speech_survives_too(curve: tuple[tuple[float, float], ...] | None) -> None:
+    card = changed_card(speech_trust=curve)
+    assert Card.from_json(card.to_json()) == card
+    assert ("speech_trust" in card.to_json()) == (curve is not None)  # a runtime that does not know it reads the card
+
+
 def test_a_file_that_is_not_there(refused: Callable[[Path], str], tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "absent.onnx")
     assert "Is a directory" in refused(tmp_path)
@@ -159,6 +166,9 @@ def test_a_model_made_for_other_features(
         (card_with(calibration={"temperature": 1.0}), "calibration.bias"),
         (card_with(elevated=0.8), "0 < elevated < high < 1"),
         (card_with(high=math.nan), "0 < elevated < high < 1"),
+        (card_with(speech_trust=[[1.0, 0.5], [3.0, 0.9]]), "speech_trust: its trust does not rise"),
+        (card_with(speech_trust=[[1.0, 0.5], [4.0, 1.0]]), "speech_trust: its seconds do not rise"),
+        (card_with(speech_trust=[[1.0]]), "speech_trust.0"),
     ],
 )
 def test_a_damaged_card(refused: Callable[[Path], str], tmp_path: Path, card: str, reason: str) -> None:

@@ -50,6 +50,15 @@ def test_a_flag_beats_the_environment_which_beats_the_file(write):
     assert loaded.origin("gate.floor_dbfs") == str(path)
 
 
+def test_the_least_share_of_speech_is_the_models_to_say_unless_it_is_given(write):
+    loaded = load_settings(write("[gate]\naggressiveness = 3\n"), environ={})
+    assert loaded.settings.gate.min_speech_ratio is None
+    assert "# min_speech_ratio =" in as_toml(loaded)
+    loaded = load_settings(write("[gate]\nmin_speech_ratio = 0.0\n"), environ={})
+    assert loaded.settings.gate.min_speech_ratio == 0.0
+    assert "\nmin_speech_ratio = 0.0" in as_toml(loaded)
+
+
 def test_the_file_is_looked_for_in_the_environment_and_then_in_the_home_folder(tmp_path):
     home = tmp_path / ".config" / "edge-sser" / "config.toml"
     home.parent.mkdir(parents=True)

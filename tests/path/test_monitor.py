@@ -146,6 +146,31 @@ def test_a_reading_is_what_the_model_says_of_its_three_seconds(model: Model, sam
     assert got[0].model == model.label
 
 
+def test_a_window_with_little_speech_is_trusted_less_and_scored_from_where_the_card_says(
+    tmp_path: Path, model: Model, samples: np.ndarray
+) -> None:
+    card = changed_card(speech_trust=((0.5, 0.2), (1.0, 0.4), (1.2, 0.5), (2.5, 1.0)))
+    trusting = load_model(write_model(tmp_path / "trusting.onnx", card=card))
+    audio = [AudioBlock(samples)]
+    plain = readings(play(make_monitor(model), audio))
+    got = readings(play(make_monitor(trusting), audio))
+    assert any(reading.stress is not None for reading in plain if reading.speech_ratio < 0.4)
+    lowered = 0
+    for before, after in zip(plain, got, strict=True):
+        assert (after.stress is not None) == (after.speech_ratio >= 0.4)  # 1.2 of 3 s, where trust is a half
+        if after.stress is not None:
+            assert (after.stress, before.confidence) == (
+                before.stress,
+                pytest.approx(abs(2 * before.stress - 1), abs=2e-4),
+            )
+            expected = before.confidence * np.interp(3.0 * after.speech_ratio, [1.2, 2.5], [0.5, 1.0])
+            assert after.confidence == pytest.approx(expected, abs=3e-4)
+            lowered += after.confidence < before.confidence
+    assert lowered > 5
+    asked = readings(play(make_monitor(trusting, {"gate": {"min_speech_ratio": 0.1}}), audio))
+    assert all((reading.stress is not None) == (reading.speech_ratio >= 0.1) for reading in asked)
+
+
 def test_the_rolling_stress_is_smoothed_over_speech_time(model: Model, samples: np.ndarray) -> None:
     scores, now, rolling = [], 0.0, []
     options = {**LIVELY, "window": {"hop_seconds": 0.3}}

@@ -72,10 +72,14 @@ def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_pat
     out = tmp_path / "models"
     # Of the toy's eight test windows one may lie on the edge of a level: that is more than the gate forgives.
     asked = ["--int8", "--target", "all", "--calibration", run.table, "--allow-loss", "5"]
+    rows = [{"corpus": "toy", "seconds": at, "windows": 50, "auroc": area} for at, area in ((0.5, 0.6), (3.0, 0.9))]
+    evaluation = {"preset": "quadrant", "systems": {"toy": {"origin": {"system": "toy"}}}, "seconds_of_speech": rows}
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    asked += ["--evaluation", tmp_path / "evaluation.json"]
     printed, _ = export(run.left_out, "--out", out, *asked)
     names = ["toy.onnx", "toy.int8.onnx", "toy.int8-tensorrt.onnx"]
     assert sorted(left_behind(out)) == sorted([*names, "export-report.json", "export-report.md"])
-    assert left_behind(tmp_path) == ["models"]
+    assert sorted(left_behind(tmp_path)) == ["evaluation.json", "models"]
     facts = json.loads((out / "export-report.json").read_text("utf-8"))
     assert facts["test"] == {"clips": 8, "speakers": 1, "strangers": True}
     assert facts["checkpoint"]["sha256"] == hashlib.sha256(run.left_out.read_bytes()).hexdigest()
@@ -98,6 +102,7 @@ def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_pat
 
     parent = load_model(out / "toy.onnx").card
     assert parent.quantisation is None
+    assert parent.speech_trust == ((0.5, 0.25), (3.0, 1.0))
     assert parent.parity is not None
     assert parent.parity <= 1e-4
     drawn = draw(find_sides(load_checkpoint(run.left_out).header, read_table(run.table)).training)
@@ -105,6 +110,7 @@ def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_pat
         card = load_model(out / name).card
         assert card.precision == "int8"
         assert card.parent_sha256 == fp32["sha256"]
+        assert card.speech_trust == parent.speech_trust
         assert card.quantisation is not None
         assert card.quantisation["target"] == target
         assert card.quantisation["calibration"] == {

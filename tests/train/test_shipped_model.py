@@ -48,6 +48,7 @@ def test_the_cards_of_the_int8_files_agree_with_the_fp32_one_and_the_report() ->
         card = load_model(models_folder() / name, runtime=Runtime.CPU).card
         assert (card.precision, card.parent_sha256) == ("int8", fp32.sha256)
         assert (card.calibration, card.accuracy) == (fp32.card.calibration, fp32.card.accuracy)
+        assert card.speech_trust == fp32.card.speech_trust
         assert card.quantisation is not None
         assert card.quantisation["calibration"] == report["calibration"]
         assert card.quantisation["target"] == choice["target"]

@@ -11,6 +11,7 @@ import numpy as np
 from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.features import FEATURES
 from edge_sser.settings import Settings
+from edge_sser.speech_trust import WINDOW_SECONDS
 from edge_sser.windows import Windower
 
 from ..audio import read_audio
@@ -22,7 +23,6 @@ from ..run_models import Models
 from .sounds import Samples
 from .streams import bed, levelled
 
-WINDOW_SECONDS = FEATURES.window_samples / SAMPLE_RATE
 CENTRES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # seconds of speech
 EDGES = (0.0, 0.375, 0.75, 1.25, 1.75, 2.25, 2.75, WINDOW_SECONDS + 0.01)
 MIN_WINDOWS = 20  # fewer say nothing
@@ -40,7 +40,7 @@ class Share:
         auroc: of stress.
         uar: of the stress decision at calibrated probability 0.5.
         ua: of the emotions.
-        confidence: mean, as readings report it: |2 stress - 1|.
+        confidence: mean of |2 stress - 1|: that of readings, before the card's trust in so much speech.
         ece: expected calibration error of stress.
     """
 

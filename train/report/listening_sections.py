@@ -56,7 +56,7 @@ def seconds(shares: Sequence[Share]) -> str:
     corpora = list(dict.fromkeys(share.corpus for share in shares))
     pictures = []
     for title, name in (("Stress AUROC", "auroc"), ("Stress UAR", "uar"), ("UA of the emotions", "ua"),
-                        ("Mean confidence of a reading", "confidence")):  # fmt: skip
+                        ("Mean of |2 stress - 1|", "confidence")):  # fmt: skip
         low = 0.0 if name in ("ua", "confidence") else 0.4
         chart = Chart(title, x=(0.0, 3.0), y=(low, 1.0), x_label="seconds of speech in a window of 3 s", y_label=title)
         for place, corpus in enumerate(corpora):
