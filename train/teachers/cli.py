@@ -24,8 +24,8 @@ def teacher(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A speech encoder with a head: a .toml file, or hubert-base, hubert-large, wavlm-large, whisper-base or "
-            "whisper-tiny."
+            help="A speech encoder with a head: a .toml file, or whisper-base, whisper-tiny, hubert-base, hubert-large "
+            "or wavlm-large."
         ),
     ] = None,
     ensemble: Annotated[

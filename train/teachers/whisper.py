@@ -1,4 +1,4 @@
-"""Whisper's encoder for our windows: it was trained on half minutes of log-mel frames, and is asked about three seconds."""
+"""Whisper's encoder for windows of three seconds: it was trained on half minutes of log-mel frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WhisperWindows(nn.Module):
 
         encoder.max_source_positions = encoder.config.max_source_positions = POSITIONS
         first = encoder.embed_positions.weight[:POSITIONS].detach().clone()
-        encoder.embed_positions = nn.Embedding(*first.shape, _weight=first)
+        encoder.embed_positions = nn.Embedding(POSITIONS, first.shape[1], _weight=first)
         self.encoder = encoder
         bank = mel_filter_bank(
             1 + FFT // 2, encoder.config.num_mel_bins, 0.0, 8_000.0, 16_000, norm="slaney", mel_scale="slaney"
