@@ -134,8 +134,9 @@ def test_babble_is_two_minutes_of_several_talkers_at_a_mean_power_of_one() -> No
     assert not torch.equal(bank, babble_bank(clips(), seed=1))
     quieter = [clip - 20.0 for clip in clips()]
     assert torch.allclose(babble_bank(quieter, seed=0), bank, rtol=0.05), "each talker is as loud as the others"
-    alone = torch.cat([10 ** (clip.float() / 10) for clip in clips()]).sum(dim=1)
-    together = bank.sum(dim=1)
+    uneven = [clips(1, seconds)[0] for seconds in (1.3, 1.7, 2.1, 2.6, 3.4)]  # equal ones would speak in unison
+    alone = torch.cat([10 ** (clip.float() / 10) for clip in uneven]).sum(dim=1)
+    together = babble_bank(uneven, seed=0).sum(dim=1)
     assert together.std() / together.mean() < 0.7 * alone.std() / alone.mean(), "pauses of one are filled by others"
 
 
