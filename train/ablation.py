@@ -66,9 +66,12 @@ def ablation(
     from .predictions import predict, scorable
     from .recipe import read_recipe
     from .runs import chosen_folds
+    from .teachers.lesson import check_hearing
 
     plan = read_recipe(recipe, change or ())
     check_teacher(plan, True)
+    if plan.distillation:
+        check_hearing(len(teacher), plan.distillation.teacher_hears)
     stress_preset(plan.preset)  # not after a day of training
     utterances = read_table(table)
     scored = {clip.sha256 for clip in scorable(utterances, plan.preset)}

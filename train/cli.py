@@ -50,8 +50,8 @@ def fit(
         list[str] | None,
         typer.Option(
             help="What the recipe's [distillation] learns from: the folder of a teacher, from `train teacher`, or the "
-            "name of a teacher's recipe, which is then made in OUT/teacher first. Several teach together; without one, "
-            "labels alone do."
+            "name of a teacher's recipe, which is then made in OUT/teacher/NAME first. Several teach together; without "
+            "one, labels alone do."
         ),
     ] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, for a recipe that mixes it in.")] = None,
@@ -84,18 +84,22 @@ def fit(
     from .mixing import open_mixed
     from .parallel import join_world
     from .recipe import read_recipe
-    from .teachers.lesson import open_lessons
+    from .teachers.lesson import check_hearing, open_lessons
     from .teachers.recipe import shipped
 
     plan = read_recipe(recipe, change or ())
-    if plan.distillation and not teacher:
+    alone = plan.distillation is not None and not teacher
+    if alone:
         plan = plan.model_copy(update={"distillation": None})
-        typer.echo(f"no --teacher: {recipe} learns from labels alone", err=True)
     check_teacher(plan, bool(teacher))
+    if plan.distillation:
+        check_hearing(len(teacher or ()), plan.distillation.teacher_hears)
     utterances = read_table(table)
     runs = chosen_folds(utterances, fold, final)
     torch.set_num_threads(threads)
     world = join_world()
+    if alone and world.first:
+        typer.echo(f"no --teacher: {recipe} learns from labels alone", err=True)
     kept = cache or out / "cache"
     total = len(utterances) * (1 + (plan.twins.count if plan.twins else 0))
     with world.in_turn(), tqdm(total=total, unit=" recordings", desc="features", disable=world.rank > 0) as bar:

@@ -39,6 +39,7 @@ def toy_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     values = read_recipe("sser-cnn").model_dump(mode="json", exclude_none=True)
     values["name"] = "toy"
+    del values["distillation"]
     values["student"]["width"] = 4
     values["optimisation"] |= {"epochs": 5, "clips_per_epoch": 160, "batch": 16, "average": 0.8, "precision": "float32"}
     path = tmp_path_factory.mktemp("recipe") / "toy.toml"

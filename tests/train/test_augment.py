@@ -5,12 +5,13 @@ import torch
 from voices import voice
 
 from edge_sser.features import FEATURES, log_mel
-from edge_sser.train.augment import Augmenter
+from edge_sser.train.augment import Augmenter, babble_bank
 from edge_sser.train.recipe import Augmentation, read_recipe
 
 OFF = {
     "overhang_frames": 0,
     "loop": 0.0,
+    "piece": 0.0,
     "warp": 0.0,
     "room": 0.0,
     "tilt_db": 0.0,
@@ -18,6 +19,7 @@ OFF = {
     "band_limit": 0.0,
     "noise": 0.0,
     "noise_snr_db": (45.0, 45.0),
+    "babble": 0.0,
     "gain_db": 0.0,
     "mask_bands": 0,
     "mask_frames": 0,
@@ -27,6 +29,12 @@ OFF = {
 def augmenter(**changed: object) -> Augmenter:
     values = read_recipe("sser-cnn").augmentation.model_dump()
     return Augmenter(Augmentation.model_validate({**values, **OFF, **changed}))
+
+
+def talking(**changed: object) -> Augmenter:
+    """The recipe's with babble, or with changed settings."""
+    values = read_recipe("sser-cnn").augmentation.model_dump()
+    return Augmenter(Augmentation.model_validate({**values, **changed}), babble=babble_bank(clips(), seed=0))
 
 
 def clips(count: int = 8, seconds: float = 3.0) -> list[torch.Tensor]:
@@ -116,3 +124,41 @@ def test_a_piece_of_speech_is_as_long_as_asked_for_and_holds_something_loud() ->
         assert window.max() > clip.max() - 20.5
     lengths = [(window > -100).any(dim=1).sum().item() for window in out]
     assert max(lengths) - min(lengths) > 50
+
+
+def test_babble_is_two_minutes_of_several_talkers_at_a_mean_power_of_one() -> None:
+    bank = babble_bank(clips(), seed=0)
+    assert (bank.shape, bank.dtype) == ((12_000, FEATURES.bands), torch.float32)
+    assert float(bank.mean()) == pytest.approx(1.0, rel=1e-4)
+    assert torch.equal(bank, babble_bank(clips(), seed=0))
+    assert not torch.equal(bank, babble_bank(clips(), seed=1))
+    quieter = [clip - 20.0 for clip in clips()]
+    assert torch.allclose(babble_bank(quieter, seed=0), bank, rtol=0.05), "each talker is as loud as the others"
+    uneven = [clips(1, seconds)[0] for seconds in (1.3, 1.7, 2.1, 2.6, 3.4)]  # equal ones would speak in unison
+    alone = torch.cat([10 ** (clip.float() / 10) for clip in uneven]).sum(dim=1)
+    together = babble_bank(uneven, seed=0).sum(dim=1)
+    assert together.std() / together.mean() < 0.7 * alone.std() / alone.mean(), "pauses of one are filled by others"
+
+
+def test_babble_takes_the_place_of_noise_and_some_rows_of_a_batch_come_out_as_in_the_whole() -> None:
+    whole = clips(6)
+    without, with_it = talking(babble=0.0, noise=1.0), talking(babble=1.0, noise=1.0)
+    out = with_it(whole, generator())
+    assert not torch.equal(out, without(whole, generator()))
+    assert torch.equal(out, with_it(whole, generator()))
+    rows = torch.tensor([4, 1])
+    assert torch.equal(with_it(whole, generator(), rows), out[rows])
+    assert torch.equal(talking(babble=0.5)(whole, generator(), rows), talking(babble=0.5)(whole, generator())[rows])
+
+
+def test_babble_comes_at_the_ratio_asked_for() -> None:
+    loud = [torch.full((300, 64), -20.0)]
+    settings = {**OFF, "noise": 1.0, "noise_snr_db": (10.0, 10.0), "babble": 1.0}
+    clean = 10 ** (augmenter()(loud, generator()) / 10)
+    noisy = 10 ** (talking(**settings)(loud, generator()) / 10)
+    assert float(10 * (clean.sum() / (noisy - clean).sum()).log10()) == pytest.approx(10.0, abs=0.2)
+
+
+def test_without_babble_the_windows_are_the_same_to_the_bit_whether_there_is_a_bank_or_not() -> None:
+    settings = read_recipe("sser-cnn").augmentation.model_copy(update={"babble": 0.0})
+    assert torch.equal(talking(babble=0.0)(clips(), generator()), Augmenter(settings)(clips(), generator()))

@@ -27,7 +27,7 @@ from edge_sser.train.predictions import predict
 from edge_sser.train.recipe import Distillation, Hears, Recipe, read_recipe
 from edge_sser.train.students.student import Logits
 from edge_sser.train.teachers.ensemble import Ensemble
-from edge_sser.train.teachers.lesson import open_lesson
+from edge_sser.train.teachers.lesson import open_lesson, open_lessons
 from edge_sser.train.teachers.make import make_ensemble
 from edge_sser.train.teachers.outputs import OUTPUTS_FILE, Outputs, read_outputs
 
@@ -168,6 +168,24 @@ def test_a_student_without_labels_comes_to_agree_with_its_teacher_about_stranger
     ensemble = Ensemble(members, data_key(training))
     wanted = [float(ensemble(clip).mean().stress.sigmoid()) for clip in test]
     assert np.corrcoef(found, wanted)[0, 1] > 0.9
+
+
+def test_several_teachers_are_the_mean_of_their_logits_and_all_their_features(
+    rows: Sequence[Utterance], teacher: Path, members: list[Path], tmp_path: Path
+) -> None:
+    training = split(rows, 1)[0]
+    key = data_key(training)
+    make_ensemble(training, members[:1], tmp_path / "fold-1", quiet)
+    folders = [teacher, tmp_path / "fold-1"]
+    first, second = (open_lesson(folder, training, key, Hears.CLEAN) for folder in folders)
+    both = open_lessons(folders, training, key, Hears.CLEAN)
+    assert torch.allclose(both.outputs.stress, (first.outputs.stress + second.outputs.stress) / 2)
+    assert torch.allclose(both.outputs.emotions, (first.outputs.emotions + second.outputs.emotions) / 2)
+    assert torch.equal(both.outputs.features, torch.cat([first.outputs.features, second.outputs.features], dim=1))
+    assert both.description == {"kind": "several", "members": [first.description, second.description]}
+    assert open_lessons(folders[:1], training, key, Hears.CLEAN).description == first.description
+    with pytest.raises(UsageError, match="give one --teacher"):
+        open_lessons(folders, training, key, Hears.STUDENT)
 
 
 def test_a_teacher_is_asked_once(rows: Sequence[Utterance], teacher: Path, members: list[Path]) -> None:

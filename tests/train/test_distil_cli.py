@@ -11,7 +11,13 @@ from components import require
 from edge_sser.cli import main
 from edge_sser.train.ablation import ROWS
 from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_sser.train.corpora.table import read_table
+from edge_sser.train.fit import data_key
+from edge_sser.train.folds import split
 from edge_sser.train.loop import MODEL_FILE
+from edge_sser.train.origin import read_origin
+from edge_sser.train.predictions import read_predictions
+from edge_sser.train.teachers.ensemble import Ensemble
 
 try:
     import transformers
@@ -65,6 +71,54 @@ def test_an_ensemble_teaches_a_student_and_its_checkpoint_says_so(
         assert [event.value for event in curves.Scalars(name)] == pytest.approx(values)
 
 
+def test_several_teachers_teach_together_and_the_checkpoint_names_them(
+    runs: Path, toy_table: Path, toy_recipe: Path, tmp_path: Path
+) -> None:
+    edge_sser("teacher", toy_table, "--ensemble", runs / "seed-1", "--out", tmp_path / "other", *ONE_FOLD)
+    edge_sser(
+        "fit", toy_table, "--recipe", toy_recipe, "--teacher", runs / "teacher", "--teacher", tmp_path / "other",
+        "--out", tmp_path / "run", *ONE_FOLD, "--set", "distillation.emotion=1", "--set", "optimisation.epochs=1",
+    )  # fmt: skip
+    told = load_checkpoint(tmp_path / "run" / "fold-1" / MODEL_FILE).header["teacher"]
+    assert told["kind"] == "several"
+    assert [len(member["members"]) for member in told["members"]] == [2, 1]
+
+
+def test_a_recipe_that_distils_learns_from_labels_alone_without_a_teacher_and_says_so(
+    toy_table: Path, toy_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edge_sser(
+        "fit", toy_table, "--recipe", toy_recipe, "--out", tmp_path, *ONE_FOLD, "--set", "distillation.emotion=1",
+        "--set", "optimisation.epochs=1",
+    )  # fmt: skip
+    assert f"no --teacher: {toy_recipe} learns from labels alone" in capsys.readouterr().err.splitlines()
+    header = load_checkpoint(tmp_path / "fold-1" / MODEL_FILE).header
+    assert header["recipe"]["distillation"] is None
+    assert "teacher" not in header
+    assert set(header["history"][0]["parts"]) == {"emotion", "stress", "intensity"}
+
+
+def test_what_each_fold_s_teacher_says_of_strangers_is_kept_as_predictions(
+    runs: Path, toy_table: Path, tmp_path: Path
+) -> None:
+    told = tmp_path / "teacher.csv"
+    edge_sser("teacher", toy_table, "--ensemble", runs / "seed-1", "--ensemble", runs / "seed-2", "--out",
+              tmp_path / "teacher", "--fold", "1", "--threads", "1", "--no-final", "--predictions", told)  # fmt: skip
+    found = read_predictions(told)
+    utterances = read_table(toy_table)
+    training, strangers = split(utterances, 1)
+    assert [item.path for item in found] == ["/".join(Path(clip.path).parts[-2:]) for clip in strangers]
+    assert {item.speaker for item in found}.isdisjoint({clip.speaker for clip in training})
+    ensemble = Ensemble([runs / f"seed-{seed}" / "fold-1" / MODEL_FILE for seed in (1, 2)], data_key(training))
+    for item, clip in zip(found, strangers, strict=True):
+        said = ensemble(clip).mean()
+        assert item.stress == pytest.approx(float(said.stress.sigmoid()), abs=1e-5)
+        assert item.emotions == pytest.approx(said.emotions.softmax(dim=1)[0].tolist(), abs=1e-5)
+    origin = read_origin(told)
+    assert (origin.system, origin.trained_on) == ("teacher", ("ravdess",))
+    edge_sser("evaluate", "--predictions", told)
+
+
 def test_one_command_goes_from_an_encoder_to_its_student(
     toy_table: Path, toy_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +137,7 @@ def test_one_command_goes_from_an_encoder_to_its_student(
     edge_sser(*command)
     header = load_checkpoint(tmp_path / "run" / "fold-1" / "model.safetensors").header
     assert header["teacher"]["recipe"]["name"] == "hubert-base"
-    outputs = tmp_path / "run" / "teacher" / "fold-1" / "outputs.safetensors"
+    outputs = tmp_path / "run" / "teacher" / "hubert-base" / "fold-1" / "outputs.safetensors"
     before = outputs.stat().st_mtime_ns
     edge_sser(*command)
     assert outputs.stat().st_mtime_ns == before
@@ -125,6 +179,7 @@ def test_what_a_teacher_or_its_student_cannot_use_is_named_in_one_line(
 ) -> None:
     fit = ("fit", toy_table, "--recipe", toy_recipe, "--out", tmp_path / "out", *ONE_FOLD)
     distil = ("--set", "distillation.emotion=1")
+    hears = ("--set", "distillation.teacher_hears=student")
     good = runs / "seed-1" / "fold-1" / "model.safetensors"
     short = tmp_path / "short" / "fold-1" / "model.safetensors"
     short.parent.mkdir(parents=True)
@@ -133,7 +188,7 @@ def test_what_a_teacher_or_its_student_cannot_use_is_named_in_one_line(
     checkpoint = load_checkpoint(good)
     save_checkpoint(other, Checkpoint(checkpoint.tensors, {**checkpoint.header, "data": "of other speakers"}))
     wanted = [
-        ((*fit, *distil), 2, "--teacher"),
+        ((*fit, *distil, *hears, "--teacher", runs / "teacher", "--teacher", "hubert-base"), 2, "give one --teacher"),
         ((*fit, "--teacher", runs / "teacher"), 2, "[distillation]"),
         ((*fit, *distil, "--teacher", tmp_path / "nothing"), 1, "train teacher"),
         ((*fit, "--set", "optimisation.epoch=1"), 2, "optimisation.epoch:"),

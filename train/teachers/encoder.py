@@ -110,7 +110,7 @@ def load_encoder(weights: str, sha256: str = "") -> Encoder:
     missing = [name for name in read["missing_keys"] if not name.startswith(_NOT_LEARNT + _NOT_USED)]
     if missing:
         raise TrainingError(f"encoder {path}: {sorted(missing)[0]} is missing: these are not the weights of a {kind}")
-    return Encoder(model.eval(), found)
+    return Encoder(model.float().eval(), found)  # some files hold half precision
 
 
 def sound_windows(samples: NDArray[np.float32]) -> Tensor:

@@ -58,15 +58,9 @@ class Lesson:
 def open_lessons(folders: Sequence[Path], training: Sequence[Utterance], data: str, hears: Hears) -> Lesson:
     """Opens what one or several teachers say of the same clips: together their logits' mean, and all their features.
 
-    Arguments and errors as for `open_lesson`.
-
-    Raises:
-        UsageError: several are to hear what the student hears.
+    Arguments and errors as for `open_lesson` and `check_hearing`.
     """
-    if len(folders) > 1 and hears is Hears.STUDENT:
-        raise UsageError(
-            'with distillation.teacher_hears = "student" give one --teacher, made with several --ensemble if need be'
-        )
+    check_hearing(len(folders), hears)
     lessons = [open_lesson(folder, training, data, hears) for folder in folders]
     if len(lessons) == 1:
         return lessons[0]
@@ -77,6 +71,18 @@ def open_lessons(folders: Sequence[Path], training: Sequence[Utterance], data: s
         stress=torch.stack([one.stress for one in said]).mean(dim=0),
     )
     return Lesson(together, {"kind": "several", "members": [lesson.description for lesson in lessons]})
+
+
+def check_hearing(teachers: int, hears: Hears) -> None:
+    """Refuses several teachers that are to hear what the student hears, before they are made.
+
+    Raises:
+        UsageError: the message says what to do.
+    """
+    if teachers > 1 and hears is Hears.STUDENT:
+        raise UsageError(
+            'with distillation.teacher_hears = "student" give one --teacher, made with several --ensemble if need be'
+        )
 
 
 def open_lesson(folder: Path, training: Sequence[Utterance], data: str, hears: Hears) -> Lesson:

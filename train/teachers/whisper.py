@@ -29,6 +29,7 @@ class WhisperWindows(nn.Module):
         super().__init__()
         from transformers.audio_utils import mel_filter_bank
 
+        encoder.layerdrop = 0.0  # a layer left out in training would leave no hidden states
         encoder.max_source_positions = encoder.config.max_source_positions = POSITIONS
         first = encoder.embed_positions.weight[:POSITIONS].detach().clone()
         encoder.embed_positions = nn.Embedding(POSITIONS, first.shape[1], _weight=first)
@@ -45,8 +46,9 @@ class WhisperWindows(nn.Module):
     def features(self, sound: Tensor) -> Tensor:
         """Log-mel frames as Radford et al. (2022) trained on: float32 [batch, bands, frames]."""
         window = torch.hann_window(FFT, device=sound.device)
-        spectrum = torch.stft(sound.float(), FFT, HOP, window=window, return_complex=True)
-        power = self.mel.T @ spectrum[..., :-1].abs().square()
+        with torch.autocast(sound.device.type, enabled=False):  # a logarithm in bfloat16 has steps of 0.3 dB
+            spectrum = torch.stft(sound.float(), FFT, HOP, window=window, return_complex=True)
+            power = self.mel.T @ spectrum[..., :-1].abs().square()
         level = power.clamp(min=1e-10).log10()
         limited = torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - RANGE)
         return (limited + 4.0) / 4.0
