@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ def corpus(name: str, systems: Sequence[System]) -> str:
         for each, system in zip(series, chosen, strict=True)
         if not system.origin.baseline
     ]
+    two_classes = 0.0 < series[0].measures.prevalence < 1.0  # of stress; a curve needs both
     figures = [
         *([figure("Recall of each emotion", charts.class_bars(series))] if series[0].measures.emotions.classes else []),
         *(
@@ -33,11 +34,16 @@ def corpus(name: str, systems: Sequence[System]) -> str:
             if len(series[0].measures.emotions.classes) > 2
             else []
         ),
-        figure("ROC of stress", charts.roc(series)),
-        figure(
-            "Precision and recall of stress", charts.precision_recall(series), "Dotted: the share of stressed clips."
-        ),
     ]
+    if two_classes:
+        figures.append(figure("ROC of stress", charts.roc(series)))
+        figures.append(
+            figure(
+                "Precision and recall of stress",
+                charts.precision_recall(series),
+                "Dotted: the share of stressed clips.",
+            )
+        )
     for each, _ in real:
         figures.append(
             figure(
@@ -45,20 +51,37 @@ def corpus(name: str, systems: Sequence[System]) -> str:
                 "Grey: as the model says it. Coloured: after temperature and bias from the other folds.",
             )
         )  # fmt: skip
-        figures.append(
-            figure(
-                f"Speakers: {each.name}", charts.speakers(each.measures), "UA in the first colour, AUROC in the second."
+        if _any_known(value for group in each.measures.speakers.groups for value in (group.ua, group.auroc)):
+            figures.append(
+                figure(
+                    f"Speakers: {each.name}",
+                    charts.speakers(each.measures),
+                    "UA in the first colour, AUROC in the second.",
+                )
             )
-        )
     details = [_details(each, heard) for each, heard in real]
     return section(
         f"corpus-{name}",
         name,
         legend([(each.name, each.style) for each in series]),
         grid(figures),
-        part("Folds and seeds", _folds(name, chosen)),
+        *(
+            [part("Folds and seeds", _folds(name, chosen))]
+            if _any_known(
+                value
+                for system in chosen
+                for values in (system.repeats[name].ua, system.repeats[name].auroc)
+                for row in values
+                for value in row
+            )
+            else []
+        ),
         *details,
     )
+
+
+def _any_known(values: Iterable[float]) -> bool:
+    return any(value == value for value in values)
 
 
 def _details(series: Series, heard: bool) -> str:
