@@ -51,8 +51,8 @@ def fit_speech_trust(measured: Sequence[Measured]) -> Curve:
     """The curve: how far AUROC stands above chance, as a share of what it reaches with a window full of speech.
 
     Only corpora with an AUROC at every length count, each the same: otherwise the curve would follow the mix of
-    corpora. Their mean is made to rise by isotonic regression, in which a length weighs as many windows as it has, so
-    that a last one with few windows does not set the scale alone.
+    corpora. Their mean is made to rise by isotonic regression, in which a length weighs as many windows as it has. The
+    last length sets the scale where it is the best, however few its windows.
 
     Raises:
         ValueError: no corpus has an AUROC at every length, or even full windows are scored as by chance.

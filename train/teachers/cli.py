@@ -58,6 +58,7 @@ def teacher(
     from ..predictions import prediction_of, write_predictions
     from ..runs import chosen_folds
     from .make import ignore, make_ensembles
+    from .recipe import read_teacher_recipe
 
     if (recipe is None) == (not ensemble):
         raise UsageError("give either --recipe NAME or --ensemble RUN, the folder of a run of train fit")
@@ -80,7 +81,8 @@ def teacher(
     if predictions:
         write_predictions(predictions, found)
         corpora = tuple(sorted({utterance.corpus for utterance in utterances}))
-        write_origin(predictions, Origin(system=predictions.stem, trained_on=corpora))
+        seed = read_teacher_recipe(recipe, change or ()).optimisation.seed if recipe else None
+        write_origin(predictions, Origin(system=predictions.stem, seed=seed, trained_on=corpora))
 
 
 def teach(

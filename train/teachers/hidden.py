@@ -50,7 +50,8 @@ class HiddenStore:
             SourceError: a recording cannot be read.
             TrainingError: the states cannot be written.
         """
-        settings = f"{encoder.sha256} {STEP_FRAMES} {HOP_FRAMES} {FEATURES.window_samples}"
+        precision = " bfloat16" if has_bfloat16(device) else ""
+        settings = f"{encoder.sha256} {STEP_FRAMES} {HOP_FRAMES} {FEATURES.window_samples}{precision}"
         self._states: dict[str, NDArray[np.float16]] = {}
         encoder.to(device)
         for first in range(0, len(utterances), CLIPS_A_FILE):
