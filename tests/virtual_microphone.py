@@ -30,6 +30,16 @@ pcm.!pulse { type pulse }
 """
 
 
+def where(spoken: NDArray[np.generic], heard: NDArray[np.generic]) -> int:
+    """The place in what was spoken where what was heard begins.
+
+    A busy server begins to record a moment after it has said so: what was spoken first may be missing.
+    """
+    beginnings = np.lib.stride_tricks.sliding_window_view(spoken, 64)
+    (place,) = np.flatnonzero((beginnings == heard[:64]).all(axis=1))
+    return int(place)
+
+
 class VirtualMicrophone:
     """Mono microphones at 16 kHz, one if nothing is said. `environment` leads a process (this one or another) to them.
 

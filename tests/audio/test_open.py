@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from virtual_microphone import VirtualMicrophone
+from virtual_microphone import VirtualMicrophone, where
 
 from edge_sser.audio.block import Source
 from edge_sser.audio.open import open_source, source_name
@@ -84,4 +84,4 @@ def test_speech_at_the_microphone_equals_the_same_speech_in_a_file(
         virtual_microphone.play(spoken)
         heard = read_seconds(microphone, 1.2)
     assert microphone.live
-    np.testing.assert_array_equal(heard, expected[: heard.size])
+    np.testing.assert_array_equal(heard, expected[where(expected, heard) :][: heard.size])
