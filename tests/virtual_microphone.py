@@ -30,16 +30,6 @@ pcm.!pulse { type pulse }
 """
 
 
-def where(spoken: NDArray[np.generic], heard: NDArray[np.generic]) -> int:
-    """The place in what was spoken where what was heard begins.
-
-    A busy server begins to record a moment after it has said so: what was spoken first may be missing.
-    """
-    beginnings = np.lib.stride_tricks.sliding_window_view(spoken, 64)
-    (place,) = np.flatnonzero((beginnings == heard[:64]).all(axis=1))
-    return int(place)
-
-
 class VirtualMicrophone:
     """Mono microphones at 16 kHz, one if nothing is said. `environment` leads a process (this one or another) to them.
 
@@ -94,8 +84,11 @@ class VirtualMicrophone:
             player.join()
 
     def wait_until_recorded(self) -> None:
-        """Waits until some process records from a microphone."""
-        self._wait_until(self.is_recorded, "somebody to record")
+        """Waits until a microphone runs for some process: what is played from now on is recorded from its first sample.
+
+        A busy server gets there a moment after that process has opened it.
+        """
+        self._wait_until(lambda: "RUNNING" in self._pactl("list", "short", "sources"), "somebody to record")
 
     def is_recorded(self) -> bool:
         """Whether some process records from a microphone."""

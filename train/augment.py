@@ -157,23 +157,25 @@ class Augmenter:
     def _add_noise(self, power: Tensor, draw: _Draw) -> Tensor:
         settings = self.settings
         batch = power.shape[0]
-        start = (draw.uniform() * (self._noise.shape[0] - self.frames)).long()
-        noise = self._noise[start[:, None] + torch.arange(self.frames)]  # [batch, frames, bands]
+        noise = self._piece_of(self._noise, draw)
         octaves = torch.log2(self._hertz / 1_000.0)
         noise = noise * _power(draw.uniform(*settings.noise_tilt_db)[:, None] * octaves)[:, None, :]
         if settings.recorded_noise and self._recorded is not None:
-            start = (draw.uniform() * (self._recorded.shape[0] - self.frames)).long()
-            pieces = self._recorded[start[:, None] + torch.arange(self.frames)]
-            noise = torch.where(draw.chance(settings.recorded_noise)[:, None, None], pieces, noise)
+            recorded = self._piece_of(self._recorded, draw)
+            noise = torch.where(draw.chance(settings.recorded_noise)[:, None, None], recorded, noise)
         if settings.babble and self._babble is not None:
-            start = (draw.uniform() * (self._babble.shape[0] - self.frames)).long()
-            talk = self._babble[start[:, None] + torch.arange(self.frames)]
-            noise = torch.where(draw.chance(settings.babble)[:, None, None], talk, noise)
+            babble = self._piece_of(self._babble, draw)
+            noise = torch.where(draw.chance(settings.babble)[:, None, None], babble, noise)
         snr = _power(draw.uniform(*settings.noise_snr_db))
         added = torch.where(draw.chance(settings.noise), 1.0, 1e-4)  # never digital silence
         mean = power.sum(dim=2).mean(dim=1).clamp(min=1e-9)
         scale = added * mean / (snr * noise.sum(dim=2).mean(dim=1)).clamp(min=1e-9)
         return power + noise * scale.view(batch, 1, 1)
+
+    def _piece_of(self, bank: Tensor, draw: _Draw) -> Tensor:
+        """A window of a bank of noise for each clip, at a random place: [batch, frames, bands]."""
+        start = (draw.uniform() * (bank.shape[0] - self.frames)).long()
+        return bank[start[:, None] + torch.arange(self.frames)]
 
     def _mask(self, window: Tensor, draw: _Draw) -> Tensor:
         settings = self.settings

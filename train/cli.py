@@ -14,7 +14,7 @@ from . import cli_corpora
 from .ablation import ablation
 from .evaluate_cli import evaluate
 from .runs import chosen_folds, run_folder
-from .teachers.cli import teach, teacher
+from .teachers.cli import teacher
 
 if TYPE_CHECKING:
     from .corpora.table import Utterance
@@ -85,7 +85,8 @@ def fit(
     from .parallel import join_world
     from .recipe import read_recipe
     from .teachers.lesson import check_hearing, open_lessons
-    from .teachers.recipe import shipped
+    from .teachers.make import make_hubert
+    from .teachers.recipe import read_teacher_recipe, shipped
 
     plan = read_recipe(recipe, change or ())
     alone = plan.distillation is not None and not teacher
@@ -111,7 +112,7 @@ def fit(
     with world.in_turn():
         for name, folder in zip(teacher or (), taught_in, strict=True):
             if name in shipped() and world.first:
-                teach(utterances, runs, name, folder)
+                make_hubert(utterances, runs, read_teacher_recipe(name), folder, partial(tqdm, leave=False))
     with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs", disable=world.rank > 0) as bar:
         for position, held_out in enumerate(runs):
             bar.set_description("all speakers" if held_out is None else f"fold {held_out}")

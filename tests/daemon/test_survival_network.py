@@ -77,7 +77,7 @@ def test_a_subscriber_that_stops_reading_delays_nobody_else(
     hear(daemon, 40)
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "who reads gets all, in order")
     assert daemon.stop() == 0
-    assert [line for line in daemon.log if "MQTT" in line] == []
+    assert daemon.log == []
     assert gaps(subscriber.heard) == []
     unread = array.array("i", [0])
     fcntl.ioctl(deaf.socket().fileno(), termios.FIONREAD, unread)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ..battery.groups import MIN_CLIPS, Gaps
 from ..battery.offline import Decisions, Measures
-from ..battery.systems import System
+from ..battery.systems import Repeats, System
 from ..metrics import mean_known
 from . import charts
 from .charts import Series
@@ -51,7 +53,7 @@ def corpus(name: str, systems: Sequence[System]) -> str:
                 "Grey: as the model says it. Coloured: after temperature and bias from the other folds.",
             )
         )  # fmt: skip
-        if _any_known(value for group in each.measures.speakers.groups for value in (group.ua, group.auroc)):
+        if _known(value for group in each.measures.speakers.groups for value in (group.ua, group.auroc)):
             figures.append(
                 figure(
                     f"Speakers: {each.name}",
@@ -67,21 +69,19 @@ def corpus(name: str, systems: Sequence[System]) -> str:
         grid(figures),
         *(
             [part("Folds and seeds", _folds(name, chosen))]
-            if _any_known(
-                value
-                for system in chosen
-                for values in (system.repeats[name].ua, system.repeats[name].auroc)
-                for row in values
-                for value in row
-            )
+            if _known(score for system in chosen for score in _every(system.repeats[name]))
             else []
         ),
         *details,
     )
 
 
-def _any_known(values: Iterable[float]) -> bool:
-    return any(value == value for value in values)
+def _known(values: Iterable[float]) -> bool:
+    return not math.isnan(mean_known(values))
+
+
+def _every(repeats: Repeats) -> Iterable[float]:
+    return itertools.chain(*repeats.ua, *repeats.auroc)
 
 
 def _details(series: Series, heard: bool) -> str:

@@ -14,7 +14,6 @@ from edge_sser.errors import UsageError
 if TYPE_CHECKING:
     from ..corpora.table import Utterance
     from ..predictions import Prediction
-    from .make import HeldOut
     from .teacher import Teacher
 
 
@@ -57,7 +56,7 @@ def teacher(
     from ..origin import Origin, write_origin
     from ..predictions import prediction_of, write_predictions
     from ..runs import chosen_folds
-    from .make import ignore, make_ensembles
+    from .make import ignore, make_ensembles, make_hubert
     from .recipe import read_teacher_recipe
 
     if (recipe is None) == (not ensemble):
@@ -74,30 +73,13 @@ def teacher(
         )
 
     on_teacher = predict if predictions else ignore
-    if recipe is not None:
-        teach(utterances, folds, recipe, out, change or (), on_teacher)
+    plan = read_teacher_recipe(recipe, change or ()) if recipe else None
+    if plan is not None:
+        make_hubert(utterances, folds, plan, out, partial(tqdm, leave=False), on_teacher)
     else:
         make_ensembles(utterances, folds, ensemble or (), out, partial(tqdm, leave=False), on_teacher)
     if predictions:
         write_predictions(predictions, found)
         corpora = tuple(sorted({utterance.corpus for utterance in utterances}))
-        seed = read_teacher_recipe(recipe, change or ()).optimisation.seed if recipe else None
+        seed = plan.optimisation.seed if plan else None
         write_origin(predictions, Origin(system=predictions.stem, seed=seed, trained_on=corpora))
-
-
-def teach(
-    utterances: Sequence[Utterance],
-    folds: Sequence[int | None],
-    recipe: str,
-    out: Path,
-    changes: Sequence[str] = (),
-    on_teacher: HeldOut | None = None,
-) -> None:
-    """Makes a teacher from a speech encoder's recipe; see make.make_hubert for the rest."""
-    from tqdm import tqdm
-
-    from .make import ignore, make_hubert
-    from .recipe import read_teacher_recipe
-
-    plan = read_teacher_recipe(recipe, changes)
-    make_hubert(utterances, folds, plan, out, partial(tqdm, leave=False), on_teacher or ignore)

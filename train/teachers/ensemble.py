@@ -18,7 +18,8 @@ from ..checkpoint import load_student
 from ..corpora.table import Utterance
 from ..dataset import windows
 from ..labels import EMOTIONS
-from .outputs import Outputs
+from ..students.student import Student
+from .outputs import Outputs, together
 
 
 class Ensemble:
@@ -65,10 +66,10 @@ class Ensemble:
     def of_windows(self, log_mel: Tensor) -> Outputs:
         """What it says of log-mel windows, float32 [batch, frames, bands] in dB; no gradients."""
         with torch.no_grad():
-            embedded = [member.embed(log_mel) for member in self._members]
-            logits = [member.decide(part) for member, part in zip(self._members, embedded, strict=True)]
-            return Outputs(
-                features=torch.cat(embedded, dim=1).float(),
-                emotions=torch.stack([part.emotions for part in logits]).mean(dim=0),
-                stress=torch.stack([part.stress for part in logits]).mean(dim=0),
-            )
+            return together([_said(member, log_mel) for member in self._members])
+
+
+def _said(member: Student, log_mel: Tensor) -> Outputs:
+    embedded = member.embed(log_mel)
+    logits = member.decide(embedded)
+    return Outputs(embedded.float(), logits.emotions, logits.stress)

@@ -16,7 +16,7 @@ from ..corpora.table import Utterance
 from ..parallel import World
 from ..recipe import Hears
 from .ensemble import Ensemble
-from .outputs import OUTPUTS_FILE, Outputs, read_outputs
+from .outputs import OUTPUTS_FILE, Outputs, read_outputs, together
 
 MEMBER_FILE = "member-{}.safetensors"
 
@@ -64,13 +64,8 @@ def open_lessons(folders: Sequence[Path], training: Sequence[Utterance], data: s
     lessons = [open_lesson(folder, training, data, hears) for folder in folders]
     if len(lessons) == 1:
         return lessons[0]
-    said = [lesson.outputs for lesson in lessons]
-    together = Outputs(
-        features=torch.cat([one.features for one in said], dim=1),
-        emotions=torch.stack([one.emotions for one in said]).mean(dim=0),
-        stress=torch.stack([one.stress for one in said]).mean(dim=0),
-    )
-    return Lesson(together, {"kind": "several", "members": [lesson.description for lesson in lessons]})
+    said = together([lesson.outputs for lesson in lessons])
+    return Lesson(said, {"kind": "several", "members": [lesson.description for lesson in lessons]})
 
 
 def check_hearing(teachers: int, hears: Hears) -> None:

@@ -54,6 +54,15 @@ def join(rows: Sequence[Outputs]) -> Outputs:
     )
 
 
+def together(said: Sequence[Outputs]) -> Outputs:
+    """What several say of the same clips: the means of their logits, and their features side by side."""
+    return Outputs(
+        features=torch.cat([one.features for one in said], dim=1),
+        emotions=torch.stack([one.emotions for one in said]).mean(dim=0),
+        stress=torch.stack([one.stress for one in said]).mean(dim=0),
+    )
+
+
 def write_outputs(path: Path, clips: Sequence[Utterance], outputs: Outputs, header: Mapping[str, Any]) -> None:
     """Writes a teacher's outputs, the file under the name always whole.
 
