@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.backends.backend import Backend
-from edge_sser.backends.session import Session, automatic_providers
+from edge_sser.backends.session import PROVIDERS, Session, automatic_providers
 from edge_sser.card import CARD_KEY, Calibration, Card
 from edge_sser.engine_file import EngineMissError, engine_path, engines_folder
 from edge_sser.errors import ModelError, short
@@ -220,7 +220,11 @@ def load_model(
                 "--runtime auto"
             )
         why, level = f"no engine: {worst}", logging.WARNING if worst.refused else logging.INFO
-    model = Model(path or shipped_for(runtime, automatic_providers()[0]), runtime=runtime, threads=threads)
+    provider = automatic_providers()[0] if runtime is Runtime.AUTO else runtime
+    model = Model(path or shipped_for(provider), runtime=runtime, threads=threads)
+    if path is None and provider is not Runtime.CPU and model.provider == PROVIDERS[Runtime.CPU]:
+        # This ONNX Runtime has another provider, but not what that needs on this machine.
+        model = Model(shipped_for(Runtime.CPU), runtime=runtime, threads=threads)
     log.log(level, "%s is computed by ONNX Runtime's %s (%s)", model.label, model.provider, why)
     return model
 

@@ -28,13 +28,7 @@ def shipped_for_engines() -> list[Path]:
     return [folder / name for name in (TENSORRT_MODEL, DEFAULT_MODEL) if (folder / name).exists()]
 
 
-def shipped_for(runtime: Runtime, best: Runtime) -> Path:
-    """The file for ONNX Runtime: INT8 where a processor computes it, FP32 elsewhere.
-
-    Args:
-        runtime: what was asked for.
-        best: what auto ends on here.
-    """
+def shipped_for(provider: Runtime) -> Path:
+    """The file for a provider of ONNX Runtime: INT8 where a processor computes it, FP32 elsewhere."""
     int8 = models_folder() / INT8_MODEL
-    on_cpu = Runtime.CPU in (runtime, best if runtime is Runtime.AUTO else runtime)
-    return int8 if on_cpu and int8.exists() else default_model_path()
+    return int8 if provider is Runtime.CPU and int8.exists() else default_model_path()

@@ -68,17 +68,18 @@ def test_a_stale_engine_leads_to_the_file_for_the_processor(
 
 
 @pytest.mark.parametrize(
-    ("runtime", "best", "expected"),
-    [
-        (Runtime.AUTO, Runtime.CUDA, DEFAULT_MODEL),
-        (Runtime.AUTO, Runtime.CPU, INT8_MODEL),
-        (Runtime.CPU, Runtime.CUDA, INT8_MODEL),
-        (Runtime.CUDA, Runtime.CUDA, DEFAULT_MODEL),
-        (Runtime.TENSORRT, Runtime.CPU, DEFAULT_MODEL),
-    ],
+    ("provider", "expected"),
+    [(Runtime.CPU, INT8_MODEL), (Runtime.CUDA, DEFAULT_MODEL), (Runtime.TENSORRT, DEFAULT_MODEL)],
 )
-def test_other_providers_get_fp32(family: Path, version: str, runtime: Runtime, best: Runtime, expected: str) -> None:
-    assert shipped_for(runtime, best).name == expected
+def test_other_providers_get_fp32(family: Path, version: str, provider: Runtime, expected: str) -> None:
+    assert shipped_for(provider).name == expected
+
+
+def test_a_provider_that_does_not_work_here_leads_to_the_file_for_the_processor(
+    board: Board, family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_module, "automatic_providers", lambda: [Runtime.CUDA, Runtime.CPU])
+    assert taken() == (INT8_MODEL, "CPUExecutionProvider")
 
 
 def test_a_model_that_is_named_is_taken_whatever_ships(board: Board, family: Path, tmp_path: Path) -> None:
