@@ -56,7 +56,8 @@ def find_sides(
     Raises:
         TrainingError: the checkpoint was trained on other recordings, or a test speaker or recording stands on the
             training side too.
-        UsageError: no fold is left to judge by, or another one than the checkpoint left out was asked for.
+        UsageError: no fold is left to judge by, another one than the checkpoint left out was asked for, or `test` and
+            `held_out` are both given.
     """
     folds = sorted({utterance.fold for utterance in table})
     left_out = [fold for fold in (*folds, None) if data_key(split(table, fold)[0]) == header["data"]]
@@ -67,6 +68,8 @@ def find_sides(
         )
     fold = left_out[0]
     if test is not None:
+        if held_out is not None:
+            raise UsageError("--test and --held-out both say whom to judge by: leave one of them out")
         training, _ = split(table, fold)
         check_disjoint(training, test)
         return Sides(training, test, strangers=True)

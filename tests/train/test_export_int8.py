@@ -263,6 +263,12 @@ def test_test_speakers_without_any_stress_cannot_judge(run: Run, export, tmp_pat
     assert left_behind(tmp_path) == ["calm.csv"]
 
 
+def test_it_is_said_once_whom_to_judge_by(run: Run, export, tmp_path: Path) -> None:
+    judges = ("--test", run.table, "--held-out", "1")
+    _, error = export(run.left_out, "--int8", "--calibration", run.table, *judges, "--out", tmp_path / "out", status=2)
+    assert "--test and --held-out both say whom to judge by" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
