@@ -70,8 +70,8 @@ class _Block(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         mixed = self.queries_keys_values(self.before_attention(tokens))
         queries, keys, values = mixed.unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [batch, heads, tokens, -1]
-        likeness = queries @ keys.transpose(2, 3) * (queries.shape[-1] ** -0.5)
-        seen = likeness.softmax(dim=-1) @ values
+        queries = queries * (queries.shape[-1] ** -0.5)
+        seen = (queries @ keys.transpose(2, 3)).softmax(dim=-1) @ values
         tokens = tokens + self.out(seen.transpose(1, 2).flatten(2))
         out: Tensor = tokens + self.perceptron(self.before_perceptron(tokens))
         return out
