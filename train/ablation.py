@@ -67,6 +67,7 @@ def ablation(
     from .recipe import read_recipe
     from .runs import chosen_folds
     from .teachers.lesson import check_hearing
+    from .writing import write_text
 
     plan = read_recipe(recipe, change or ())
     check_teacher(plan, True)
@@ -93,9 +94,9 @@ def ablation(
                     bar.update()
                 scores.setdefault(name, []).append(evaluate(found, plan.preset).corpora)
     text = render(scores)
-    (out / "ablation.md").write_text(text + "\n", encoding="utf-8")
+    write_text(out / "ablation.md", text + "\n")
     values = {name: [[_plain(item) for item in seed] for seed in found_seeds] for name, found_seeds in scores.items()}
-    (out / "ablation.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "ablation.json", json.dumps(values, indent=1) + "\n")
     typer.echo(text)
 
 

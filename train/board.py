@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from .loop import Epoch
 
 
+def check_tensorboard() -> None:
+    """Asks for the package before hours of work.
+
+    Raises:
+        MissingComponentError: tensorboard is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise missing_extra("tensorboard", "tensorboard", "--tensorboard")
+
+
 class Board:
     """Writes the losses and scores of each epoch where `tensorboard --logdir` finds them."""
 
@@ -20,12 +30,7 @@ class Board:
 
         Args:
             folder: of the run; the files stand beside its checkpoints.
-
-        Raises:
-            MissingComponentError: tensorboard is not installed.
         """
-        if find_spec("tensorboard") is None:
-            raise missing_extra("tensorboard", "tensorboard", "--tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder))

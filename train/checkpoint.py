@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from .recipe import Recipe, StudentKind
 from .students.cnn import CompactCnn
 from .students.student import Student
 from .students.vit import ColumnVit
+from .writing import written
 
 _HEADER = "edge_sser.checkpoint"
 
@@ -42,20 +42,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         TrainingError: the disk is full or the folder cannot be written; the file that stood there before remains.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-        try:
-            save_file(tensors, aside, {_HEADER: json.dumps(checkpoint.header)})
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"checkpoint {path}: cannot be written ({error}): make room or choose another folder; "
-            "the last good one stands"
-        ) from None
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    with written(path, (OSError, SafetensorError)) as aside:
+        save_file(tensors, aside, {_HEADER: json.dumps(checkpoint.header)})
 
 
 def load_checkpoint(path: Path, remedy: str = "train again, or copy it again") -> Checkpoint:

@@ -75,7 +75,7 @@ def fit(
     import torch
     from tqdm import tqdm
 
-    from .board import Board
+    from .board import Board, check_tensorboard
     from .corpora.table import read_table
     from .dataset import FeatureStore
     from .fit import check_teacher, data_key
@@ -88,6 +88,8 @@ def fit(
     from .teachers.make import make_hubert
     from .teachers.recipe import read_teacher_recipe, shipped
 
+    if tensorboard:
+        check_tensorboard()
     plan = read_recipe(recipe, change or ())
     alone = plan.distillation is not None and not teacher
     if alone:

@@ -50,6 +50,7 @@ def index(
     from .corpora.index import index as make_index
     from .corpora.report import Kind, shown
     from .corpora.table import write_table
+    from .writing import write_text
 
     plan = Plan(folds=folds, same=[_pair(text) for text in same_person or ()], drop_twins=drop_twins)
     with tqdm(unit=" recordings", desc="index") as bar:
@@ -62,7 +63,7 @@ def index(
     write_table(out, found.utterances)
     summary = list(_summary(found))
     report = out.with_suffix(".report.txt")
-    report.write_text("\n".join([*summary, *map(str, found.findings)]) + "\n", encoding="utf-8")
+    write_text(report, "\n".join([*summary, *map(str, found.findings)]) + "\n")
     if found.findings:
         typer.echo(f"{len(found.findings)} findings in full: {report}", err=True)
     typer.echo("\n".join(summary))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from edge_sser.features import FEATURES, log_mel
 
 from .audio import read_audio
 from .corpora.table import Utterance
+from .writing import written
 
 HOP_FRAMES = 50  # between the windows of a clip that a score is the mean of, as on the device
 
@@ -61,8 +62,8 @@ class FeatureStore:
                 progress(utterance)
             save_array(counts, np.array([part.shape[0] for part in parts], dtype=np.int64))
             save_array(path, np.concatenate(parts))
-        ends = np.cumsum(np.load(counts))
-        self._frames: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        ends = np.cumsum(load_array(counts))
+        self._frames: NDArray[np.float16] = load_array(path, mapped=True)
         self._span = {
             utterance.sha256: (int(start), int(end))
             for utterance, start, end in zip(utterances, (0, *ends[:-1]), ends, strict=True)
@@ -96,16 +97,18 @@ def save_array(path: Path, array: NDArray[np.generic]) -> None:
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
     """
-    aside = path.with_suffix(f".{os.getpid()}.part")
+    with written(path) as aside, aside.open("wb") as file:
+        np.save(file, array)
+
+
+def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+    """Reads an array of `save_array`, or maps it into memory.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with aside.open("wb") as file:
-                np.save(file, array)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise TrainingError(
-            f"{path}: cannot be written ({error.strerror or error}): make room or choose another --out"
-        ) from None
+        array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
+    except (OSError, ValueError, EOFError) as error:
+        raise TrainingError(f"{path}: damaged ({error}): remove it, and it is made again") from None
+    return array

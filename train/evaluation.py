@@ -27,8 +27,9 @@ from .origin import Baseline, Origin, read_origin, write_origin
 from .predictions import Prediction, read_predictions, scorable, write_predictions
 from .report.notes import heard_notes, notes
 from .report.page import page
-from .report.report import Report, check_place, write_json, write_text
+from .report.report import Report, check_place, write_json
 from .run_models import Models, missing_line, open_models
+from .writing import write_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,8 @@ def run(asked: Asked, say: Callable[[str], None]) -> None:
     labels(origins)
     preset = asked.preset or _common_preset(origins)
     stress_preset(preset)
+    if audio is not None and (asked.robustness or asked.streaming):
+        _calibrating(origins, audio.models.origin)  # not after an hour
     if audio is not None and audio.tested:
         own = _predict(audio, asked.gain_db)
         if asked.out is not None:
@@ -157,7 +160,8 @@ def _report(asked: Asked, audio: _Audio | None, scored: Sequence[Scored], preset
     report = Report(preset, systems, matrix(systems), notes=remarks)
     if audio is None:
         return report
-    columns = next((one.columns for one in scored if not one.origin.baseline and not one.origin.heard), None)
+    own = _calibrating([one.origin for one in scored], audio.models.origin)
+    columns = next((one.columns for one in scored if one.origin is own), None)
     if columns is not None:
         audio.models.calibrate(columns)
     if asked.robustness:
@@ -210,6 +214,24 @@ def _common_preset(origins: Sequence[Origin]) -> str:
     if len(presets) > 1:
         raise UsageError(f"the systems were made for different presets ({', '.join(presets)}): give --preset")
     return presets[0]
+
+
+def _calibrating(given: Sequence[Origin], model: Origin) -> Origin | None:
+    """Whose predictions tell what a model's probabilities mean: its own, or the only ones of strangers that are given.
+
+    Raises:
+        UsageError: there are several others'.
+    """
+    strangers = [origin for origin in given if not origin.baseline and not origin.heard]
+    own = [origin for origin in strangers if origin.system == model.system]
+    same_seed = [origin for origin in own if origin.seed == model.seed]
+    found = same_seed or own or strangers
+    if len(found) > 1 and not own:
+        raise UsageError(
+            f"which --predictions are to calibrate {model.system}: {', '.join(origin.system for origin in found)}? "
+            "Give one of them, or say with --name which of them the model is"
+        )
+    return found[0] if found else None
 
 
 def _first_of_each(found: Sequence[Sequence[Prediction]]) -> list[Prediction]:

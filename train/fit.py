@@ -93,6 +93,7 @@ def fit(
         validation=recipe.validation,
         world=world,
         on_epoch=on_epoch,
+        renew=_of_this_version,
     )
 
 

@@ -81,6 +81,7 @@ def run(
     validation: Validation | None = None,
     world: World | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    renew: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda header: header,
 ) -> Path:
     """Trains to the end and returns the file of the averaged weights: of the best epoch with validation, or the last.
 
@@ -95,6 +96,7 @@ def run(
         validation: how often to take scores, and when to stop.
         world: the processes that train together.
         on_epoch: called after each epoch.
+        renew: what an older version's header would be in this one.
 
     Raises:
         TrainingError: the folder holds another run, the loss is no number any more, or a checkpoint cannot be written.
@@ -102,7 +104,7 @@ def run(
     training = _Training(task, settings, header, world or World())
     last_path, best_path, path = folder / LAST_FILE, folder / BEST_FILE, folder / MODEL_FILE
     if last_path.exists():
-        training.load(last_path)
+        training.load(last_path, renew)
     while not training.ended(validation):
         epoch = training.epoch(validation)
         if training.best_epoch == epoch.number:
@@ -235,10 +237,10 @@ class _Training:
         progress = {"history": [asdict(epoch) for epoch in self.history], "best": self.best_epoch}
         save_checkpoint(path, Checkpoint(tensors, {**self.header, "progress": progress}))
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, renew: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
         """Takes up a run where it stopped."""
         checkpoint = load_checkpoint(path)
-        check_same(path, checkpoint.header, self.header)
+        check_same(path, renew(checkpoint.header), self.header)
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "averaged": {}, "optimiser": {}}
         try:
             for name, tensor in checkpoint.tensors.items():
@@ -288,8 +290,13 @@ def low_precision(settings: Optimisation, device: torch.device) -> bool:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 in hardware. One that must take it apart first is slower than in float32."""
-    flags = Path("/proc/cpuinfo").read_text("utf-8").split()
-    return device.type == "cuda" or "amx_bf16" in flags or "avx512_bf16" in flags
+    if device.type == "cuda":
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8").split()
+    except OSError:  # no Linux
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 def _diverged(what: str, value: float, where: str) -> TrainingError:

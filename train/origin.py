@@ -11,6 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_sser.errors import TrainingError
 
+from .writing import write_text
+
 
 class Baseline(str, Enum):
     """Trivial systems, by what they know of a clip."""
@@ -53,12 +55,9 @@ def origin_path(predictions: Path) -> Path:
 
 
 def write_origin(predictions: Path, origin: Origin) -> None:
-    """Writes the origin beside predictions, aside and then in place."""
-    path = origin_path(predictions)
-    aside = path.with_name(path.name + ".part")
+    """Writes the origin beside predictions; errors as for `writing.written`."""
     values = TypeAdapter(Origin).dump_python(origin, mode="json")
-    aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_text(origin_path(predictions), json.dumps(values, indent=2) + "\n")
 
 
 def read_origin(predictions: Path) -> Origin:

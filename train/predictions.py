@@ -22,6 +22,7 @@ from .corpora.table import Utterance
 from .dataset import windows
 from .labels import EMOTIONS, LABELS, emotion_name
 from .presets import read_preset
+from .writing import written
 
 if TYPE_CHECKING:
     from torch import nn
@@ -154,10 +155,8 @@ def make_prediction(utterance: Utterance, *, emotions: NDArray[np.float64], stre
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Writes predictions as CSV, aside and then in place; probabilities with six digits."""
-    aside = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with aside.open("w", newline="", encoding="utf-8") as file:
+    """Writes predictions as CSV, probabilities with six digits; errors as for `writing.written`."""
+    with written(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for item in predictions:
@@ -165,7 +164,6 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
             given = "" if item.given is None else f"{item.given:g}"
             votes = json.dumps(dict(item.soft)) if item.soft else ""
             writer.writerow((*labels, *(f"{value:.6f}" for value in (*item.emotions, item.stress)), given, votes))
-    aside.replace(path)
 
 
 def read_predictions(path: Path) -> list[Prediction]:

@@ -161,24 +161,26 @@ def test_the_matrix_tells_strangers_from_acquaintances_and_has_the_level_meter_b
     assert {cell.level for cell in cells.values()} == {0.5}
 
 
-def test_the_matrix_sets_what_was_trained_on_the_same_corpora_in_one_row() -> None:
+def test_the_matrix_has_a_row_for_each_system_whatever_files_its_scores_come_in() -> None:
     elsewhere = [replace(item, corpus="elsewhere") for item in crowd()]
     scored = [
         score(Origin(system="net", trained_on=("toy",)), crowd()),
         score(Origin(system="net-on-elsewhere", trained_on=("toy",)), elsewhere),
+        score(Origin(system="teacher", trained_on=("toy",)), elsewhere),
         score(Origin(system="both", trained_on=("elsewhere", "toy")), [*crowd({"1": 4}), *elsewhere]),
         score(Origin(system="found", trained_on=None), crowd()),
     ]
     rows = matrix_rows(matrix(group(scored, draws=2)))
     assert [(row.systems, sorted(row.cells)) for row in rows] == [
         (["net", "net-on-elsewhere"], ["elsewhere", "toy"]),
+        (["teacher"], ["elsewhere"]),
         (["both"], ["elsewhere", "toy"]),
         (["found"], ["toy"]),
     ]
     lines = matrix_table(matrix(group(scored, draws=2))).splitlines()
-    assert lines[0] == "| trained on | elsewhere | toy |"
-    assert lines[2] == "| toy | 1.000 (1.000) / - new corpus | 1.000 (1.000) / - |"
-    assert lines[4] == "| found: not known | - | 1.000 (1.000) / - |"
+    assert lines[0] == "| system | trained on | elsewhere | toy |"
+    assert lines[2] == "| net, net-on-elsewhere | toy | 1.000 (1.000) / - new corpus | 1.000 (1.000) / - |"
+    assert lines[5] == "| found | not known | - | 1.000 (1.000) / - |"
 
 
 def test_who_hears_nothing_scores_chance_however_the_folds_differ() -> None:

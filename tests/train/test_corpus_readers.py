@@ -106,6 +106,12 @@ def test_where_names_follow_no_rule_the_counts_of_each_emotion_tell(tmp_path: Pa
     assert findings[0].kind is Kind.MISSING
 
 
+def test_whole_words_that_are_missing_from_tess_are_noticed(tmp_path: Path) -> None:
+    findings = read(TESS, touch(tmp_path, [name for name in tess() if "_back_" in name or "_bite_" in name]))[1]
+    (finding,) = findings
+    assert finding.text.startswith("clips are not there: 396 of 400 angry, ")
+
+
 def test_a_clip_that_is_there_twice_is_read_once_from_the_better_file(tmp_path: Path) -> None:
     names = crema_d()
     touch(tmp_path, names)
@@ -187,6 +193,22 @@ def test_three_levels_of_load_are_read_from_besst_lists(tmp_path: Path) -> None:
     ]
     assert len({row.sha256 for row in found.utterances}) == 3
     assert {row.speaker: row.fold for row in found.utterances} == {"7": 1, "8": 2}
+
+
+@pytest.mark.parametrize("name", ["", "besst", "mine"])
+def test_besst_without_its_lists_says_what_to_fetch(tmp_path: Path, name: str) -> None:
+    sounds(tmp_path, ["audio/7/close_talk.wav"], seconds=4.0)
+    with pytest.raises(TrainingError, match=r"no list of BESST's segments \(\*\.scp\): put those"):
+        index([(name, tmp_path)])
+
+
+def test_a_known_name_is_insisted_on(tmp_path: Path) -> None:
+    sounds(tmp_path, ["DC/a01.wav", "KL/sa02.wav"], seconds=1.0)
+    (tmp_path / "wav.scp").write_text("a01 DC/a01.wav\n", encoding="utf-8")
+    assert {row.corpus for row in index([("savee", tmp_path)]).utterances} == {"savee"}
+    (tmp_path / "wav.scp").unlink()
+    with pytest.raises(TrainingError, match="no list of BESST's segments"):
+        index([("besst", tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from edge_sser.train.dataset import FeatureStore, windows
 from edge_sser.train.evaluate import evaluate
 from edge_sser.train.fit import Epoch, fit
 from edge_sser.train.folds import split
+from edge_sser.train.loop import LAST_FILE
 from edge_sser.train.predictions import predict
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.sampling import Sampler
@@ -64,6 +65,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     training = split(rows, 1)[0]
     with pytest.raises(Interruption):
         fit(training, recipe, store, tmp_path, kill)
+    last = load_checkpoint(tmp_path / LAST_FILE)
+    older = {name: value for name, value in last.header["recipe"].items() if name != "twins"}  # before there were any
+    save_checkpoint(tmp_path / LAST_FILE, Checkpoint(last.tensors, {**last.header, "recipe": older}))
     epochs: list[int] = []
     path = fit(training, recipe, store, tmp_path, lambda epoch: epochs.append(epoch.number))
     assert epochs == [3, 4, 5]
@@ -228,6 +232,14 @@ def test_a_short_clip_fills_its_window_and_a_long_one_gives_one_every_half_secon
     assert short.shape == (1, 300, 64)
     assert np.array_equal(short[0, 130:260], frames)
     assert windows(np.zeros((425, 64), dtype=np.float32)).shape == (3, 300, 64)
+
+
+def test_kept_features_that_are_damaged_are_named(rows: Sequence[Utterance], tmp_path: Path) -> None:
+    FeatureStore(rows, tmp_path)
+    (path,) = (path for path in tmp_path.glob("features-*.npy") if ".frames" not in path.name)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(TrainingError, match=rf"{path.name}: damaged .* remove it, and it is made again"):
+        FeatureStore(rows, tmp_path)
 
 
 def test_out_of_fold_scores_are_those_of_the_folds_own_models(whole: Path, rows: Sequence[Utterance]) -> None:

@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.manifest import read_manifest
 
 
@@ -31,6 +32,15 @@ def test_a_manifest_reads_its_optional_columns_and_ignores_others(tmp_path: Path
         ("surprised", "", "", 2),
     ]
     assert rows[0].path == (tmp_path / "a.wav").resolve()
+
+
+def test_a_manifest_may_hold_several_corpora(tmp_path: Path) -> None:
+    sounds(tmp_path, ["a.wav", "b.wav", "c.wav"], seconds=1.0)
+    path = tmp_path / "mine.csv"
+    path.write_text("path,speaker,emotion,corpus\na.wav,1,sad,Calls\nb.wav,1,sad,radio\nc.wav,2,calm,\n", "utf-8")
+    found = index([("", path)])
+    assert [(row.corpus, row.speaker) for row in found.utterances] == [("calls", "1"), ("radio", "1"), ("mine", "2")]
+    assert {row.corpus for row in index([("all", path)]).utterances} == {"all"}
 
 
 def test_stress_is_a_share_or_one_of_three_levels(tmp_path: Path) -> None:

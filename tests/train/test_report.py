@@ -6,10 +6,11 @@ import json
 import math
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +21,7 @@ from pitch_model import write_pitch_model
 from untrained_run import write_run
 from voices import RATE, voice
 
-from edge_sser.errors import SinkError, TrainingError
+from edge_sser.errors import TrainingError
 from edge_sser.train.battery.history import History
 from edge_sser.train.battery.systems import group, guess, matrix, score
 from edge_sser.train.corpora.table import Utterance, read_table, write_table
@@ -28,9 +29,10 @@ from edge_sser.train.origin import Origin, read_origin
 from edge_sser.train.predictions import Prediction, read_predictions, write_predictions
 from edge_sser.train.report.notes import notes
 from edge_sser.train.report.page import page
-from edge_sser.train.report.report import Report, write_text
+from edge_sser.train.report.report import Report
 from edge_sser.train.report.svg import Chart
 from edge_sser.train.run_models import open_models
+from edge_sser.train.writing import write_text
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 COMMITTED = ("sser-cnn", "level-only", "level-pitch")
@@ -351,6 +353,34 @@ def test_a_checkpoint_alone_takes_the_calibration_that_predictions_give(run: Pat
     assert models.whole.card.calibration == columns.calibration(columns.judged)
 
 
+def test_whose_predictions_calibrate_a_model_is_no_guess(run: Path, toy_table: Path, tmp_path: Path) -> None:
+    others = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    for other in others:
+        shutil.copy(RESULTS / "sser-cnn.csv", other)
+    arguments = (run / "final" / "model.safetensors", "--table", toy_table, "--robustness", "--clips", "2")
+    given = [part for other in others for part in ("--predictions", other)]
+    done = edge_sser(*arguments, *given, "--html", tmp_path / "r.html", status=2)
+    assert "which --predictions are to calibrate toy: one, two? Give one of them" in done.stderr
+    edge_sser(*arguments, *given, "--html", tmp_path / "r.html", "--name", "two")
+
+
+@pytest.mark.parametrize("write", [
+    lambda path: write_predictions(path, read_predictions(RESULTS / "sser-cnn.csv")),
+    lambda path: write_text(path, "x" * 2**20),
+])  # fmt: skip
+def test_a_disk_that_fills_is_named_by_the_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "scores.csv"
+    path.write_text("before", encoding="utf-8")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, limit[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"scores\.csv: cannot be written \(File too large\): make room"):
+            write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [(left.name, left.read_text("utf-8")) for left in tmp_path.iterdir()] == [("scores.csv", "before")]
+
+
 def test_a_model_file_keeps_the_calibration_of_its_card(tmp_path: Path) -> None:
     models = open_models(write_pitch_model(tmp_path / "pitch.onnx"), [], [], None)
     before = models.whole.card
@@ -419,6 +449,6 @@ def test_another_table_is_scored_with_the_models_of_the_run(
 
 def test_a_file_that_cannot_be_written_leaves_what_stood_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(SinkError, match="cannot be written"):
+    with pytest.raises(TrainingError, match="cannot be written"):
         write_text(tmp_path / "file" / "report.html", "y")
     assert (tmp_path / "file").read_text("utf-8") == "x"

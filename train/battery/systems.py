@@ -190,10 +190,10 @@ def matrix(systems: Sequence[System]) -> list[Cell]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the matrix: what was trained on the same corpora.
+    """A row of the matrix.
 
     Attributes:
-        systems: their names; several where a system's scores on strange corpora came in files of other names.
+        systems: their names; several where a system's scores on strange corpora came in files of longer names.
         trained_on: corpora; None when not known.
         cells: by the corpus tested on.
     """
@@ -204,18 +204,25 @@ class Row:
 
 
 def matrix_rows(cells: Sequence[Cell]) -> list[Row]:
-    """The cells in rows; two systems that were trained on the same and tested on different corpora share one."""
+    """The cells in rows: one a system, which is also what is called like it with more behind a hyphen (net-on-nemo)."""
     rows: list[Row] = []
     for cell in cells:
-        own = [row for row in rows if row.trained_on == cell.trained_on and cell.tested_on not in row.cells]
-        alike = [row for row in own if cell.system in row.systems] or ([] if cell.trained_on is None else own)
-        row = alike[0] if alike else Row([], cell.trained_on, {})
-        if not alike:
+        row = next((row for row in rows if _belongs(cell, row)), None)
+        if row is None:
+            row = Row([], cell.trained_on, {})
             rows.append(row)
         if cell.system not in row.systems:
             row.systems.append(cell.system)
         row.cells[cell.tested_on] = cell
     return rows
+
+
+def _belongs(cell: Cell, row: Row) -> bool:
+    if cell.trained_on != row.trained_on or cell.tested_on in row.cells:
+        return False
+    names = row.systems
+    alike = any(cell.system.startswith(f"{name}-") or name.startswith(f"{cell.system}-") for name in names)
+    return cell.system in names or (alike and cell.trained_on is not None)
 
 
 def matrix_table(cells: Sequence[Cell]) -> str:
@@ -229,10 +236,11 @@ def matrix_table(cells: Sequence[Cell]) -> str:
         return f"{cell.auroc:.3f} ({cell.worst:.3f}) / {level}{mark}"
 
     tested = sorted({cell.tested_on for cell in cells})
-    lines = [f"| trained on | {' | '.join(tested)} |", "|---" * (len(tested) + 1) + "|"]
+    lines = [f"| system | trained on | {' | '.join(tested)} |", "|---" * (len(tested) + 2) + "|"]
     for row in matrix_rows(cells):
-        known = ", ".join(row.trained_on) if row.trained_on is not None else f"{row.systems[0]}: not known"
-        lines.append(f"| {known} | {' | '.join(text(row.cells.get(corpus)) for corpus in tested)} |")
+        heard = ", ".join(row.trained_on) if row.trained_on is not None else "not known"
+        found = " | ".join(text(row.cells.get(corpus)) for corpus in tested)
+        lines.append(f"| {', '.join(row.systems)} | {heard} | {found} |")
     return "\n".join(lines)
 
 

@@ -17,23 +17,31 @@ from .entry import Entry
 
 NAME = "besst"
 SUFFIX = ".scp"
+_AUDIO = "close_talk.wav"
 _FIELDS = 10
 _STRESS = {"1": 0.0, "2": 0.5, "3": 1.0}
 
 
-def lists(folder: Path) -> list[Path]:
-    """The lists below a folder: none when it is not BESST."""
-    return sorted(folder.rglob(f"*{SUFFIX}"))
+def looks_like_it(folder: Path) -> bool:
+    """Whether a folder holds BESST's lists or its audio."""
+    return bool(_lists(folder)) or any(folder.glob(f"audio/*/{_AUDIO}"))
 
 
 def read_besst(folder: Path) -> Iterator[Entry]:
     """Reads the segments that the lists below a folder name.
 
     Raises:
-        TrainingError: a line is not understood, or a segment has two loads: the lists of one target belong there.
+        TrainingError: there is no list, a line is not understood, or a segment has two loads: the lists of one target
+            belong there.
     """
+    found = _lists(folder)
+    if not found:
+        raise TrainingError(
+            f"corpus {folder}: it holds no list of BESST's segments (*{SUFFIX}): put those of one target of "
+            "github.com/BUTSpeechFIT/besst-dataset there"
+        )
     seen: dict[str, str] = {}
-    for path in lists(folder):
+    for path in found:
         for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
             fields = line.split(";")
             if number == 1 and not fields[0].isdigit():
@@ -50,10 +58,14 @@ def read_besst(folder: Path) -> Iterator[Entry]:
                 continue
             seen[segment] = load
             yield Entry(
-                path=folder / "audio" / person / "close_talk.wav",
+                path=folder / "audio" / person / _AUDIO,
                 clip=segment,
                 speaker=person,
                 start_s=int(fields[2]) / 1000,
                 end_s=int(fields[3]) / 1000,
                 stress=_STRESS[load],
             )
+
+
+def _lists(folder: Path) -> list[Path]:
+    return sorted(folder.rglob(f"*{SUFFIX}"))

@@ -75,16 +75,14 @@ class Corpus:
         absent = sorted(set(self.speakers) - {entry.speaker for entry in entries})
         if absent:
             lines.append(f"no clip of {len(absent)} of {len(self.speakers)} speakers: {_some(absent)}")
-        if self.clip_names is not None:
-            names = {entry.clip for entry in entries}
-            lost = sorted(set(self.clip_names(sorted(names))) - names)
-            if lost:
-                lines.append(f"{len(lost)} clips are not there: {_some(lost)}")
-        else:
-            short = [f"{count - found[name]} of {count} {name}" for name, count in self.emotions.items()]
-            short = [text for text, name in zip(short, self.emotions, strict=True) if found[name] < self.emotions[name]]
-            if short:
-                lines.append(f"clips are not there: {', '.join(short)}")
+        names = {entry.clip for entry in entries}
+        lost = sorted(set(self.clip_names(sorted(names))) - names) if self.clip_names is not None else []
+        if lost:
+            lines.append(f"{len(lost)} clips are not there: {_some(lost)}")
+        short = {name: count - found[name] for name, count in self.emotions.items() if found[name] < count}
+        if sum(short.values()) > len(lost):  # more than names can tell
+            counts = ", ".join(f"{number} of {self.emotions[name]} {name}" for name, number in short.items())
+            lines.append(f"clips are not there: {counts}")
         return lines
 
 

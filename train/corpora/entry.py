@@ -15,6 +15,7 @@ class Entry:
     """One recording as its corpus describes it; see table.Utterance for the fields. fold 0: not assigned.
 
     Attributes:
+        corpus: where a manifest names it.
         clip: what its corpus calls it; two files of one name are one clip. Empty: the path is its name.
         start_s: where in the file it begins, seconds; None: the file is the clip.
         end_s: where it ends.
@@ -22,6 +23,7 @@ class Entry:
 
     path: Path
     speaker: str
+    corpus: str = ""
     clip: str = ""
     start_s: float | None = None
     end_s: float | None = None

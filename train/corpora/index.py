@@ -18,7 +18,7 @@ from ..fingerprint import fingerprint
 from ..folds import assign_folds, check_folds, straddling_twins
 from . import besst, manifest
 from .entry import Entry
-from .known import recognise
+from .known import known, recognise
 from .report import Finding, Kind
 from .table import Utterance
 
@@ -93,8 +93,8 @@ def index(
     table: list[Utterance] = []
     findings: list[Finding] = []
     clips: dict[str, tuple[int, int | None]] = {}
-    for name, place in sources:
-        corpus, entries, published = _read(name, place, findings)
+    reads = ((source, *read) for name, source in sources for read in _read(name, source, findings))
+    for place, corpus, entries, published in reads:
         if corpus in clips:
             raise TrainingError(f"corpus {corpus} is given twice: name them NAME=PATH")
         clips[corpus] = len(entries), published
@@ -116,20 +116,23 @@ def index(
     return Index(_without_twins(table, findings, plan.drop_twins), findings, clips)
 
 
-def _read(name: str, place: Path, findings: list[Finding]) -> tuple[str, Sequence[Entry], int | None]:
-    """Name, clips, and the published number of clips."""
+def _read(name: str, place: Path, findings: list[Finding]) -> list[tuple[str, Sequence[Entry], int | None]]:
+    """Name, clips, and the published number of clips; of each corpus that a manifest names."""
     place = place.absolute()  # the table is read from other folders
     if not place.is_dir():
         if place.suffix.lower() not in manifest.SUFFIXES:
             raise TrainingError(f"corpus {place}: expected a folder, or a manifest that ends in .csv or .parquet")
-        return name or place.stem.lower(), list(manifest.read_manifest(place)), None
-    if besst.lists(place):
-        return name or besst.NAME, list(besst.read_besst(place)), None
+        groups: dict[str, list[Entry]] = {}
+        for entry in manifest.read_manifest(place):
+            groups.setdefault(name or entry.corpus or place.stem.lower(), []).append(entry)
+        return [(corpus, rows, None) for corpus, rows in groups.items()] or [(name or place.stem.lower(), [], None)]
+    if name == besst.NAME or (known(name) is None and besst.looks_like_it(place)):
+        return [(name or besst.NAME, list(besst.read_besst(place)), None)]
     corpus = recognise(name, place)
     own: list[Finding] = []
     entries = corpus.read(place, own)
     findings += [replace(finding, corpus=name or corpus.name) for finding in own]
-    return name or corpus.name, entries, corpus.clips
+    return [(name or corpus.name, entries, corpus.clips)]
 
 
 def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
@@ -217,13 +220,15 @@ def _with_persons(table: Sequence[Utterance], same: Sequence[tuple[str, str]]) -
 
 
 def _with_folds(table: Sequence[Utterance], folds: int | None) -> list[Utterance]:
-    out: list[Utterance] = []
+    out: dict[str, list[Utterance]] = {utterance.corpus: [] for utterance in table}
+    for utterance in table:
+        out[utterance.corpus].append(utterance)
     taken: dict[str, int] = {}
-    for corpus in dict.fromkeys(utterance.corpus for utterance in table):
-        own = assign_folds([utterance for utterance in table if utterance.corpus == corpus], folds, taken)
-        taken |= {utterance.person: utterance.fold for utterance in own if utterance.person}
-        out += own
-    return out
+    # A person of two corpora has the fold of the one that brings folds.
+    for corpus in sorted(out, key=lambda name: not out[name][0].fold):
+        out[corpus] = list(assign_folds(out[corpus], folds, taken))
+        taken |= {utterance.person: utterance.fold for utterance in out[corpus] if utterance.person}
+    return [utterance for own in out.values() for utterance in own]
 
 
 def _without_twins(table: Sequence[Utterance], findings: list[Finding], drop: bool) -> Sequence[Utterance]:

@@ -19,6 +19,11 @@ KNOWN: Sequence[Corpus] = (RAVDESS, CREMA_D, TESS, SAVEE, EMO_DB)
 _ARCHIVES = (".zip", ".gz", ".tgz", ".7z", ".rar")
 
 
+def known(name: str) -> Corpus | None:
+    """The corpus of that name, however it is written."""
+    return next((corpus for corpus in KNOWN if _plain(corpus.name) == _plain(name)), None)
+
+
 def recognise(name: str, folder: Path) -> Corpus:
     """The corpus that a folder holds.
 
@@ -32,7 +37,7 @@ def recognise(name: str, folder: Path) -> Corpus:
     paths = audio_files(folder)
     matches = {corpus.name: sum(corpus.entry(path) is not None for path in paths) for corpus in KNOWN}
     likeliest = max(KNOWN, key=lambda corpus: matches[corpus.name])
-    named = next((corpus for corpus in KNOWN if _plain(corpus.name) == _plain(name)), None)
+    named = known(name)
     wanted = named or likeliest
     if matches[wanted.name]:
         return wanted

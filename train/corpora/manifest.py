@@ -26,8 +26,8 @@ def read_manifest(path: Path) -> Iterator[Entry]:
     """Reads a manifest. Paths are relative to the manifest's folder and stay inside it; unknown columns are ignored.
 
     Columns: path, speaker, and at least one label: emotion; stress (0..1, or low, medium, high); arousal and valence
-    (0..1); p_NAME for the share or number of raters that heard an emotion. Optional: sex, intensity, fold, statement;
-    start_s and end_s for a part of a recording.
+    (0..1); p_NAME for the share or number of raters that heard an emotion. Optional: corpus, sex, intensity, fold,
+    statement; start_s and end_s for a part of a recording.
 
     Raises:
         TrainingError: the file cannot be read, a required column is missing, or a row's value is not understood;
@@ -81,7 +81,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if missing:
         raise TrainingError(
             f"manifest {path}: the column {missing[0]} is missing: there must be {', '.join(REQUIRED)} and a label "
-            f"({_LABELS}), and there may be sex, intensity, fold, statement, start_s and end_s"
+            f"({_LABELS}), and there may be corpus, sex, intensity, fold, statement, start_s and end_s"
         )
 
 
@@ -101,6 +101,7 @@ class _Row:
         entry = Entry(
             path=self._path(root),
             speaker=self.values["speaker"],
+            corpus=self.values.get("corpus", "").lower(),
             start_s=start,
             end_s=end,
             emotion="" if emotion.lower() in ("", UNLABELLED) else self._emotion(emotion),

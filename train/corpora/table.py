@@ -6,12 +6,13 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sser.errors import TrainingError
+
+from ..writing import written
 
 if TYPE_CHECKING:
     import pyarrow
@@ -79,10 +80,8 @@ def write_table(path: Path, utterances: Iterable[Utterance]) -> None:
     Raises:
         TrainingError: the file cannot be written.
     """
-    aside = path.with_name(path.name + ".part")
     rows = [asdict(utterance) for utterance in utterances]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path) as aside:
         if path.suffix.lower() == ".csv":
             _write_csv(aside, rows)
         else:
@@ -90,11 +89,6 @@ def write_table(path: Path, utterances: Iterable[Utterance]) -> None:
             from pyarrow import parquet
 
             parquet.write_table(pyarrow.Table.from_pylist(rows, _schema()), aside, compression="zstd")
-        aside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink()
-        raise TrainingError(f"table {path}: cannot be written ({error.strerror or error}): choose another") from None
 
 
 def read_table(path: Path) -> Sequence[Utterance]:

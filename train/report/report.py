@@ -22,6 +22,7 @@ from ..battery.seconds import Share
 from ..battery.streaming import Streaming
 from ..battery.systems import Cell, System
 from ..evaluate import PROTOCOL
+from ..writing import write_text
 
 SCHEMA = 1
 DIGITS = 4
@@ -93,21 +94,6 @@ def check_place(path: Path) -> None:
         aside.unlink()
         if path.is_dir():
             raise IsADirectoryError(21, "it is a folder")
-    except OSError as error:
-        raise SinkError(f"{path}: cannot be written ({error.strerror}): choose another place") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file aside, and then in place.
-
-    Raises:
-        SinkError: it cannot be written.
-    """
-    aside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
     except OSError as error:
         raise SinkError(f"{path}: cannot be written ({error.strerror}): choose another place") from None
 

@@ -15,7 +15,7 @@ from edge_sser.features import FEATURES
 
 from ..audio import read_audio
 from ..corpora.table import Utterance
-from ..dataset import HOP_FRAMES, save_array
+from ..dataset import HOP_FRAMES, load_array, save_array
 from ..loop import has_bfloat16
 from .encoder import STEP_FRAMES, Encoder, sound_windows
 
@@ -68,8 +68,8 @@ class HiddenStore:
             else:
                 for clip in clips:
                     progress(clip)
-            ends = np.cumsum(np.load(counts))
-            whole = np.load(path, mmap_mode="r")
+            ends = np.cumsum(load_array(counts))
+            whole = load_array(path, mapped=True)
             for clip, start, end in zip(clips, (0, *ends[:-1]), ends, strict=True):
                 self._states[clip.sha256] = whole[start:end]
 
