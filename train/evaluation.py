@@ -229,7 +229,7 @@ def _calibrating(given: Sequence[Origin], model: Origin) -> Origin | None:
     if len(found) > 1 and not own:
         raise UsageError(
             f"which --predictions are to calibrate {model.system}: {', '.join(origin.system for origin in found)}? "
-            "Give one of them, or say with --name which of them the model is"
+            "Give only those of the same network's folds"
         )
     return found[0] if found else None
 

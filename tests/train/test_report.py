@@ -360,8 +360,8 @@ def test_whose_predictions_calibrate_a_model_is_no_guess(run: Path, toy_table: P
     arguments = (run / "final" / "model.safetensors", "--table", toy_table, "--robustness", "--clips", "2")
     given = [part for other in others for part in ("--predictions", other)]
     done = edge_sser(*arguments, *given, "--html", tmp_path / "r.html", status=2)
-    assert "which --predictions are to calibrate toy: one, two? Give one of them" in done.stderr
-    edge_sser(*arguments, *given, "--html", tmp_path / "r.html", "--name", "two")
+    assert "which --predictions are to calibrate model.safetensors: one, two? Give only those" in done.stderr
+    edge_sser(*arguments, *given[:2], "--html", tmp_path / "r.html")
 
 
 @pytest.mark.parametrize("write", [

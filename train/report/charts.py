@@ -30,9 +30,14 @@ class Series:
     measures: Measures
 
 
+def emotions(series: Sequence[Series]) -> list[str]:
+    """Those that any of the systems was scored on: they may have been given different clips of a corpus."""
+    return list(dict.fromkeys(name for each in series for name in each.measures.emotions.classes))
+
+
 def class_bars(series: Sequence[Series]) -> str:
     """Recall of each emotion."""
-    classes = series[0].measures.emotions.classes
+    classes = emotions(series)
     chart = Chart(
         "Recall of each emotion",
         x=(-0.5, len(classes) - 0.5),
@@ -43,16 +48,23 @@ def class_bars(series: Sequence[Series]) -> str:
     )
     width = 0.8 / len(series)
     for number, each in enumerate(series):
-        for place, (name, recall) in enumerate(zip(classes, each.measures.emotions.recall, strict=True)):
-            x = place + (number - (len(series) - 1) / 2) * width
+        scored = each.measures.emotions
+        for name, recall in zip(scored.classes, scored.recall, strict=True):
+            x = classes.index(name) + (number - (len(series) - 1) / 2) * width
             chart.bar(x, float(recall), width * 0.92, each.style, f"{each.name}: {name} {recall:.2f}")
     return chart.svg()
 
 
 def recall_radar(series: Sequence[Series]) -> str:
-    """Recall of each emotion, as a radar."""
-    values = [(each.name, each.style, [float(value) for value in each.measures.emotions.recall]) for each in series]
-    return radar("Recall of each emotion", series[0].measures.emotions.classes, values)
+    """Recall of each emotion, as a radar: of the systems that were scored on all of them."""
+    classes = emotions(series)
+    values = [
+        (each.name, each.style, [float(recalls[name]) for name in classes])
+        for each in series
+        for recalls in [dict(zip(each.measures.emotions.classes, each.measures.emotions.recall, strict=True))]
+        if recalls.keys() == set(classes)
+    ]
+    return radar("Recall of each emotion", classes, values)
 
 
 def roc(series: Sequence[Series]) -> str:

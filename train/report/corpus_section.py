@@ -30,12 +30,8 @@ def corpus(name: str, systems: Sequence[System]) -> str:
     ]
     two_classes = 0.0 < series[0].measures.prevalence < 1.0  # of stress; a curve needs both
     figures = [
-        *([figure("Recall of each emotion", charts.class_bars(series))] if series[0].measures.emotions.classes else []),
-        *(
-            [figure("The same as a radar", charts.recall_radar(series))]
-            if len(series[0].measures.emotions.classes) > 2
-            else []
-        ),
+        *([figure("Recall of each emotion", charts.class_bars(series))] if charts.emotions(series) else []),
+        *([figure("The same as a radar", charts.recall_radar(series))] if len(charts.emotions(series)) > 2 else []),
     ]
     if two_classes:
         figures.append(figure("ROC of stress", charts.roc(series)))
