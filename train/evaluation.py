@@ -160,8 +160,10 @@ def _report(asked: Asked, audio: _Audio | None, scored: Sequence[Scored], preset
     report = Report(preset, systems, matrix(systems), notes=remarks)
     if audio is None:
         return report
-    own = _calibrating([one.origin for one in scored], audio.models.origin)
-    columns = next((one.columns for one in scored if one.origin is own), None)
+    columns = None
+    if asked.robustness or asked.streaming:
+        own = _calibrating([one.origin for one in scored], audio.models.origin)
+        columns = next((one.columns for one in scored if one.origin is own), None)
     if columns is not None:
         audio.models.calibrate(columns)
     if asked.robustness:
