@@ -9,8 +9,7 @@ from typing import Any
 from edge_sser.features import FEATURES
 from edge_sser.model import Calibration, Card
 from edge_sser.speech_trust import Curve
-from edge_sser.train.evaluate import DEFAULT_PRESET, Evaluation
-from edge_sser.train.presets import AROUSAL_VALENCE
+from edge_sser.train.evaluate import Evaluation
 from edge_sser.train.recipe import Recipe
 
 INPUT = "log_mel"
@@ -33,12 +32,6 @@ LICENCES: Mapping[str, str] = {
 }
 
 
-def card_preset(recipe: Recipe) -> str:
-    """The preset that a card's scores and calibration are of: the recipe's, unless that one maps no emotions."""
-    own: str = recipe.preset
-    return DEFAULT_PRESET if own == AROUSAL_VALENCE else own
-
-
 def make_card(
     recipe: Recipe,
     header: Mapping[str, Any],
@@ -51,7 +44,7 @@ def make_card(
     Args:
         recipe: of the run.
         header: of its checkpoint.
-        evaluations: out-of-fold scores by system, under `card_preset`; that of the recipe's name gives the calibration,
+        evaluations: out-of-fold scores by system, under its preset; that of the recipe's name gives the calibration,
             the others are baselines set beside it.
         parameters: of the student.
         speech_trust: by seconds of speech in a window; None when it was not measured.

@@ -120,15 +120,14 @@ def export(
     from edge_sser.train.evaluate import evaluate
     from edge_sser.train.predictions import read_predictions
 
-    from .card import card_preset, make_card
+    from .card import make_card
     from .onnx import export_onnx
     from .speech_trust import read_speech_trust
 
     builds = _can_build(target)
     student, recipe, header = load_student(checkpoint)
-    preset = card_preset(recipe)
-    evaluations = {path.stem: evaluate(read_predictions(path), preset) for path in predictions or []}
-    trust = None if evaluation is None else read_speech_trust(evaluation, system=recipe.name, preset=preset)
+    evaluations = {path.stem: evaluate(read_predictions(path), recipe.preset) for path in predictions or []}
+    trust = None if evaluation is None else read_speech_trust(evaluation, system=recipe.name, preset=recipe.preset)
     card = make_card(recipe, header, evaluations, sum(value.numel() for value in student.parameters()), trust)
     if int8:
         from edge_sser.train.corpora.table import read_table

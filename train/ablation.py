@@ -60,10 +60,11 @@ def ablation(
 
     from .corpora.table import read_table
     from .dataset import FeatureStore
-    from .evaluate import evaluate, stress_preset
+    from .evaluate import evaluate
     from .fit import check_teacher
     from .mixing import open_mixed
     from .predictions import predict, scorable
+    from .presets import read_preset
     from .recipe import read_recipe
     from .runs import chosen_folds
     from .teachers.lesson import check_hearing
@@ -73,7 +74,7 @@ def ablation(
     check_teacher(plan, True)
     if plan.distillation:
         check_hearing(len(teacher), plan.distillation.teacher_hears)
-    stress_preset(plan.preset)  # not after a day of training
+    read_preset(plan.preset)  # not after a day of training
     utterances = read_table(table)
     scored = {clip.sha256 for clip in scorable(utterances, plan.preset)}
     folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]

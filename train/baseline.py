@@ -22,7 +22,7 @@ from .metrics import Floats
 from .origin import Baseline
 from .pitch import pitch_hz
 from .predictions import Prediction, make_prediction, scorable
-from .presets import decided, read_preset
+from .presets import read_preset
 
 
 def fit_baseline(
@@ -84,12 +84,12 @@ def majority(predictions: Sequence[Prediction], preset: str) -> list[Prediction]
     """
     from dataclasses import replace
 
-    meaning = read_preset(preset).meaning
+    meaning = read_preset(preset)
     shares: dict[str, tuple[tuple[float, ...], float]] = {}
     for corpus in {item.corpus for item in predictions}:
         own = [item for item in predictions if item.corpus == corpus]
         emotions = [item.emotion for item in own]
-        known = [decided(meaning(item.emotion, item.soft, item.given)) for item in own]
+        known = [item.stressed(meaning) for item in own]
         judged = [value for value in known if value is not None]
         shares[corpus] = (
             tuple(emotions.count(name) / len(emotions) for name in EMOTIONS),

@@ -157,13 +157,13 @@ def baseline(
 
     from .baseline import fit_baseline
     from .corpora.table import read_table
-    from .evaluate import stress_preset
     from .origin import Baseline, Origin, write_origin
     from .predictions import write_predictions
+    from .presets import read_preset
 
     if kind not in (Baseline.LEVEL, Baseline.LEVEL_PITCH):
         raise UsageError(f"--kind {kind}: expected {Baseline.LEVEL.value} or {Baseline.LEVEL_PITCH.value}")
-    stress_preset(preset)
+    read_preset(preset)
     utterances = read_table(table)
     with tqdm(total=len(utterances), unit=" recordings", desc=kind) as bar:
         found = fit_baseline(utterances, preset, Baseline(kind), lambda utterance: bar.update() and None)

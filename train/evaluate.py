@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edge_sser.errors import UsageError
 from edge_sser.model import Calibration
 
 from .columns import Columns, Mask
@@ -23,7 +22,7 @@ from .metrics import (
     worst_known,
 )
 from .predictions import Prediction
-from .presets import AROUSAL_VALENCE, Preset, read_preset
+from .presets import read_preset
 
 DEFAULT_PRESET = "quadrant"
 DASH = "-"
@@ -142,9 +141,9 @@ def evaluate(predictions: Sequence[Prediction], preset: str = DEFAULT_PRESET) ->
         preset: how emotions become stress; see presets.py.
 
     Raises:
-        UsageError: there is no such preset.
+        SettingsError: there is no such preset.
     """
-    return evaluate_columns(Columns(predictions, stress_preset(preset)))
+    return evaluate_columns(Columns(predictions, read_preset(preset)))
 
 
 def evaluate_columns(columns: Columns) -> Evaluation:
@@ -153,17 +152,6 @@ def evaluate_columns(columns: Columns) -> Evaluation:
     corpora = [_score(corpus, columns, columns.corpus == corpus) for corpus in names]
     found = columns.calibration(columns.judged)
     return Evaluation(corpora, found or Calibration(temperature=1.0, bias=0.0), found is not None)
-
-
-def stress_preset(name: str) -> Preset:
-    """A preset that maps emotions: one that ships, or a user's.
-
-    Raises:
-        UsageError: there is none of this name, or it maps no emotions.
-    """
-    if name == AROUSAL_VALENCE:
-        raise UsageError(f"preset {name}: scores are of emotions: give --preset quadrant, sssr or a .toml file")
-    return read_preset(name)
 
 
 def _score(corpus: str, columns: Columns, inside: Mask) -> Scores:

@@ -22,9 +22,10 @@ from .battery.streaming import CAUGHT, Streaming, catching, try_streams
 from .battery.systems import Scored, group, guess, labels, matrix, matrix_table, score
 from .columns import Columns
 from .corpora.table import Utterance, read_table
-from .evaluate import PROTOCOL, stress_preset, table
+from .evaluate import PROTOCOL, table
 from .origin import Baseline, Origin, read_origin, write_origin
 from .predictions import Prediction, read_predictions, scorable, write_predictions
+from .presets import read_preset
 from .report.notes import heard_notes, notes
 from .report.page import page
 from .report.report import Report, check_place, write_json
@@ -89,7 +90,7 @@ def run(asked: Asked, say: Callable[[str], None]) -> None:
     origins = [*([audio.models.origin] if audio else []), *(origin for origin, _ in given)]
     labels(origins)
     preset = asked.preset or _common_preset(origins)
-    stress_preset(preset)
+    read_preset(preset)  # there is one, said before an hour has gone
     if audio is not None and (asked.robustness or asked.streaming):
         _calibrating(origins, audio.models.origin)  # not after an hour
     if audio is not None and audio.tested:
@@ -131,7 +132,6 @@ def _open(asked: Asked, model: Path) -> _Audio:
     if not judged:
         return _Audio(models, [], remarks)
     preset = asked.preset or models.origin.preset
-    stress_preset(preset)
     try:
         tested = scorable(judged, preset)
     except TrainingError as error:
@@ -192,7 +192,7 @@ def _streaming(
     points = [Point("the card's levels", card.elevated, card.high)]
     if columns is not None and not math.isnan(catching(columns)):
         points.append(Point(f"{100 * CAUGHT:.0f} % of stressed clips", catching(columns), limited=True))
-    meaning = stress_preset(preset)
+    meaning = read_preset(preset)
     with tqdm(unit=" s", desc="streams") as bar:
         streaming = try_streams(
             audio.models, audio.tested, meaning, sounds, points, progress=lambda seconds: bar.update(seconds) and None

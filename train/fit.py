@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +120,26 @@ def check_preset(recipe: Recipe, teacher: Mapping[str, Any]) -> None:
         UsageError: the message says what to do.
     """
     asked = recipe.distillation is not None and (recipe.distillation.stress or recipe.distillation.concordance)
-    for one in teacher.get("members", [teacher]) if asked else ():
-        preset = one.get("recipe", {}).get("preset", recipe.preset)
-        if preset != recipe.preset:
+    if not asked:
+        return
+    own = own_preset(recipe.preset).get("preset", recipe.preset)
+    for preset in _presets(teacher):
+        if preset != own:
+            name = preset if isinstance(preset, str) else "of another .toml file"
             raise UsageError(
-                f"the teacher was taught stress under the preset {preset}, and the student's is {recipe.preset}: "
+                f"the teacher was taught stress under the preset {name}, and the student's is {recipe.preset}: "
                 "--set distillation.stress=0 --set distillation.concordance=0"
             )
+
+
+def _presets(teacher: Mapping[str, Any]) -> Iterator[str | Mapping[str, int | None]]:
+    """What stress means for a teacher and its members: a preset's name, or what a user's table makes of emotions."""
+    for member in teacher.get("members", ()):
+        yield from _presets(member)
+    if "preset" in teacher:
+        yield teacher["preset"]
+    elif "recipe" in teacher:
+        yield teacher["recipe"]["preset"]
 
 
 def check_labels(training: Sequence[Utterance], recipe: Recipe, *, taught: bool) -> None:

@@ -21,7 +21,7 @@ from .audio import read_audio
 from .corpora.table import Utterance
 from .dataset import windows
 from .labels import EMOTIONS, LABELS, emotion_name
-from .presets import read_preset
+from .presets import Preset, decided, read_preset
 from .writing import written
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 _CLASSES = tuple(f"p_{name}" for name in EMOTIONS)
 _FIRST_COLUMNS = ("path", "corpus", "speaker", "sex", "fold", "emotion", "intensity", *_CLASSES, "stress")
-COLUMNS = (*_FIRST_COLUMNS, "given_stress", "votes")  # the last two are labels; older files have none of them
+# After the first ones are labels: a file has none of them, or two, or all, by its age.
+_LATER_COLUMNS = ("given_stress", "votes", "arousal", "valence")
+COLUMNS = (*_FIRST_COLUMNS, *_LATER_COLUMNS)
+_KNOWN_COLUMNS = (_FIRST_COLUMNS, COLUMNS[: len(_FIRST_COLUMNS) + 2], COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class Prediction:
         stress: probability of stress before calibration, 0..1.
         given: label: stress as the corpus gives it, 0..1; None when it gives none.
         soft: label: share of raters by emotion; empty when nobody was asked.
+        arousal, valence: labels: as the corpus gives them, 0..1; None when it gives none.
     """
 
     path: str
@@ -56,6 +60,12 @@ class Prediction:
     stress: float
     given: float | None = None
     soft: Mapping[str, float] = field(default_factory=dict)
+    arousal: float | None = None
+    valence: float | None = None
+
+    def stressed(self, preset: Preset) -> int | None:
+        """What the labels say under a preset: 1 for stressed by half or more, 0 for less, None when they do not say."""
+        return decided(preset.meaning(self.emotion, self.soft, self.given, self.arousal, self.valence))
 
 
 def scorable(utterances: Sequence[Utterance], preset: str) -> list[Utterance]:
@@ -151,6 +161,8 @@ def make_prediction(utterance: Utterance, *, emotions: NDArray[np.float64], stre
         stress=stress,
         given=utterance.stress,
         soft=utterance.soft,
+        arousal=utterance.arousal,
+        valence=utterance.valence,
     )
 
 
@@ -161,9 +173,10 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
         writer.writerow(COLUMNS)
         for item in predictions:
             labels = (item.path, item.corpus, item.speaker, item.sex, item.fold, item.emotion, item.intensity)
-            given = "" if item.given is None else f"{item.given:g}"
+            given, arousal, valence = (_text(value) for value in (item.given, item.arousal, item.valence))
             votes = json.dumps(dict(item.soft)) if item.soft else ""
-            writer.writerow((*labels, *(f"{value:.6f}" for value in (*item.emotions, item.stress)), given, votes))
+            said = (f"{value:.6f}" for value in (*item.emotions, item.stress))
+            writer.writerow((*labels, *said, given, votes, arousal, valence))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -175,7 +188,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) not in (COLUMNS, _FIRST_COLUMNS):
+            if tuple(reader.fieldnames or ()) not in _KNOWN_COLUMNS:
                 raise TrainingError(f"predictions {path}: expected the columns {', '.join(COLUMNS)}")
             out = [_prediction(row) for row in reader]
     except (OSError, UnicodeDecodeError, ValueError, TypeError, AttributeError) as error:
@@ -192,10 +205,10 @@ def read_predictions(path: Path) -> list[Prediction]:
 def _prediction(row: dict[str, str]) -> Prediction:
     probabilities = tuple(float(row[name]) for name in _CLASSES)
     stress = float(row["stress"])
-    given = float(row["given_stress"]) if row.get("given_stress") else None
+    given, arousal, valence = (_number(row.get(name)) for name in ("given_stress", "arousal", "valence"))
     soft = {str(name): float(share) for name, share in json.loads(row["votes"]).items()} if row.get("votes") else {}
-    shares = (*probabilities, stress, 0.0 if given is None else given, *soft.values())
-    if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in shares):
+    shares = (*probabilities, stress, given, arousal, valence, *soft.values())
+    if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in shares if value is not None):
         raise ValueError(f"{row['path']}: a probability is not within 0..1")
     if row["emotion"] not in (*LABELS, ""):
         raise ValueError(f"{row['path']}: unknown emotion {row['emotion']!r}")
@@ -211,4 +224,14 @@ def _prediction(row: dict[str, str]) -> Prediction:
         stress=stress,
         given=given,
         soft=soft,
+        arousal=arousal,
+        valence=valence,
     )
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None

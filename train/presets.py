@@ -43,26 +43,34 @@ class Preset:
         label is the share of its mapped votes that mean stress; when more than half of the votes are for
         emotions that are left out, it says nothing.
         """
-        if utterance.stress is None and self.name == AROUSAL_VALENCE:
-            if utterance.arousal is None or utterance.valence is None:
-                return None
-            return utterance.arousal * (1.0 - utterance.valence)
-        return self.meaning(utterance.emotion, utterance.soft, utterance.stress)
+        given, arousal, valence = utterance.stress, utterance.arousal, utterance.valence
+        return self.meaning(utterance.emotion, utterance.soft, given, arousal, valence)
 
     def decision(self, utterance: Utterance) -> int | None:
         """1 for an utterance that is stressed by half or more, 0 for another, None when its labels do not say."""
         return decided(self.stress(utterance))
 
-    def meaning(self, emotion: str, soft: Mapping[str, float], given: float | None) -> float | None:
+    def meaning(
+        self,
+        emotion: str,
+        soft: Mapping[str, float],
+        given: float | None,
+        arousal: float | None = None,
+        valence: float | None = None,
+    ) -> float | None:
         """The stress of labels, 0..1; see `stress`.
 
         Args:
             emotion: its name, or empty.
             soft: share of raters by emotion; may be empty.
             given: stress as the corpus gives it.
+            arousal: 0..1.
+            valence: 0 (negative) to 1 (positive).
         """
         if given is not None:
             return given
+        if self.name == AROUSAL_VALENCE:
+            return None if arousal is None or valence is None else arousal * (1.0 - valence)
         if soft:
             mapped = [(share, self.emotions.get(name)) for name, share in soft.items()]
             known = sum(share for share, value in mapped if value is not None)

@@ -21,14 +21,15 @@ from edge_sser.train.battery.systems import group, guess, labels, matrix, matrix
 from edge_sser.train.checkpoint import Checkpoint, save_checkpoint
 from edge_sser.train.columns import Columns
 from edge_sser.train.corpora.table import read_table
-from edge_sser.train.evaluate import evaluate, stress_preset
+from edge_sser.train.evaluate import evaluate
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.origin import Baseline, Origin, origin_path, read_origin, write_origin
 from edge_sser.train.pitch import pitch_hz
 from edge_sser.train.predictions import Prediction
+from edge_sser.train.presets import read_preset
 from edge_sser.train.run_models import CHECKPOINT
 
-PRESET = stress_preset("quadrant")
+PRESET = read_preset("quadrant")
 
 
 def prediction(speaker: str, emotion: str, *, said: str, stress: float, intensity: str = "normal") -> Prediction:

@@ -20,8 +20,8 @@ from edge_sser.train.battery.sounds import parse_sounds
 from edge_sser.train.battery.streaming import try_streams
 from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.evaluate import stress_preset
 from edge_sser.train.pitch import pitch_hz
+from edge_sser.train.presets import read_preset
 from edge_sser.train.run_models import open_file
 
 pytestmark = pytest.mark.shared_data
@@ -55,7 +55,7 @@ def test_streams_of_an_actor_are_scored_as_offline_and_their_events_found(
 ) -> None:
     sounds = parse_sounds([f"noise={data / 'background'}"])
     models = open_file(default_model_path(), clips)
-    found = try_streams(models, clips, stress_preset("quadrant"), sounds, [Point("half", 0.5)])
+    found = try_streams(models, clips, read_preset("quadrant"), sounds, [Point("half", 0.5)])
     assert found.left_out == 0
     assert found.compared > 100
     assert found.differing == 0

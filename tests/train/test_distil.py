@@ -18,7 +18,7 @@ from edge_sser.train.checkpoint import load_student
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.dataset import FeatureStore
 from edge_sser.train.distill import Distiller, blend, concordance, similarity_difference
-from edge_sser.train.fit import StudentTask, check_preset, data_key, fit
+from edge_sser.train.fit import StudentTask, check_preset, data_key, fit, own_preset
 from edge_sser.train.folds import split
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.mixing import NOTHING_MIXED
@@ -158,6 +158,30 @@ def test_a_teacher_for_whom_stress_means_something_else_is_refused_unless_stress
     for weight in ("stress", "concordance"):
         with pytest.raises(UsageError, match=r"quadrant.*sssr"):
             check_preset(read_recipe(str(toy_recipe), ["preset=sssr", f"distillation.{weight}=1"]), said)
+
+
+def test_a_users_table_is_told_from_another_of_the_same_name_and_found_in_the_members_of_members(
+    toy_recipe: Path, tmp_path: Path
+) -> None:
+    tables = [tmp_path / number / "mine.toml" for number in ("1", "2")]
+    for path, sad in zip(tables, (0, 1), strict=True):
+        path.parent.mkdir()
+        path.write_text(f"[emotions]\nangry = 1\ncalm = 0\nsad = {sad}\n", encoding="utf-8")
+    student = read_recipe(str(toy_recipe), [f'preset="{tables[0]}"', "distillation.stress=1"])
+
+    def said(path: Path) -> dict[str, Any]:
+        ensemble = {"kind": "ensemble", "members": [{"name": "toy", **own_preset(str(path))}]}
+        return {"kind": "several", "members": [ensemble, ensemble]}
+
+    check_preset(student, said(tables[0]))
+    with pytest.raises(UsageError, match=r"under the preset of another \.toml file"):
+        check_preset(student, said(tables[1]))
+
+
+def test_an_ensemble_says_what_stress_means_to_its_members(members: list[Path], rows: Sequence[Utterance]) -> None:
+    training, _ = split(rows, 1)
+    said = Ensemble(members, data_key(training)).describe()
+    assert [member["preset"] for member in said["members"]] == ["quadrant"] * len(members)
 
 
 @pytest.mark.parametrize("hears", list(Hears))

@@ -155,6 +155,19 @@ def test_a_tiny_hubert_learns_and_a_student_taught_by_it_alone_agrees_about_stra
     assert auroc(angry(test), np.array([item.stress for item in found])) > 0.95
 
 
+def test_a_teacher_is_taught_what_its_preset_calls_stress_and_says_so(
+    weights: Path, rows: Sequence[Utterance], tmp_path: Path
+) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text("[emotions]\ncalm = 1\nangry = 0\n", encoding="utf-8")
+    training, _ = split(rows, 1)
+    plan = recipe(weights, "head", epochs=25).model_copy(update={"preset": str(table)})
+    make_hubert(rows, [1], plan, tmp_path / "teacher", quiet)
+    lesson = open_lesson(tmp_path / "teacher" / "fold-1", training, data_key(training), Hears.CLEAN)
+    assert auroc(angry(training), lesson.outputs.stress.double().numpy()) < 0.05
+    assert lesson.description["preset"]["calm"] == 1
+
+
 def test_a_head_learns_from_kept_hidden_states_in_either_precision(
     weights: Path, rows: Sequence[Utterance], tmp_path: Path
 ) -> None:

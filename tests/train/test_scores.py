@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from edge_sser.train.metrics import (
     unweighted_accuracy,
     unweighted_precision,
 )
-from edge_sser.train.predictions import Prediction, read_predictions, write_predictions
+from edge_sser.train.predictions import COLUMNS, Prediction, read_predictions, write_predictions
 
 labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=4, max_size=40).filter(
     lambda pairs: len({label for label, _ in pairs}) == 2
@@ -251,7 +252,7 @@ def test_predictions_survive_the_file_to_the_digit_that_scores_need(tmp_path: Pa
         header
         == "path,corpus,speaker,sex,fold,emotion,intensity,"
         + ",".join(f"p_{e}" for e in EMOTIONS)
-        + ",stress,given_stress,votes"
+        + ",stress,given_stress,votes,arousal,valence"
     )
     read, kept = evaluate(read_predictions(path)), evaluate(toy(good=True))
     assert [scores.as_dict() for scores in read.corpora] == [scores.as_dict() for scores in kept.corpora]
@@ -276,6 +277,34 @@ def test_given_stress_and_votes_survive_the_file_and_come_before_the_emotion(tmp
     assert second.auroc == 1.0
 
 
+def test_arousal_and_valence_survive_the_file_and_are_scored_under_their_preset(tmp_path: Path) -> None:
+    corner = {"angry": (0.9, 0.1), "disgust": (0.9, 0.9), "calm": (0.25, 0.75)}
+    labelled = [
+        replace(item, emotion="", stress=0.9 if item.emotion == "angry" else 0.2, arousal=arousal, valence=valence)
+        for item in toy(good=True)
+        for arousal, valence in (corner[item.emotion],)
+    ]
+    write_predictions(tmp_path / "toy.csv", labelled)
+    read = read_predictions(tmp_path / "toy.csv")
+    assert [(item.arousal, item.valence) for item in read] == [(item.arousal, item.valence) for item in labelled]
+    for found in evaluate(read, "arousal_valence").corpora:
+        assert (found.judged, found.auroc, found.uar) == (90, 1.0, 1.0)
+        assert math.isnan(found.ua)
+    assert [found.judged for found in evaluate(read).corpora] == [0, 0]  # no label is stress as the quadrant has it
+
+
+@pytest.mark.parametrize("labels", [0, 2])
+def test_files_from_before_there_were_all_labels_are_read(tmp_path: Path, labels: int) -> None:
+    path = tmp_path / "toy.csv"
+    write_predictions(path, toy(good=True))
+    kept = len(COLUMNS) - 4 + labels
+    path.write_text(
+        "".join(",".join(line.split(",")[:kept]) + "\n" for line in path.read_text("utf-8").splitlines()),
+        encoding="utf-8",
+    )
+    assert [item.path for item in read_predictions(path)] == [item.path for item in toy(good=True)]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -285,8 +314,9 @@ def test_given_stress_and_votes_survive_the_file_and_come_before_the_emotion(tmp
         (lambda text: text.replace(",calm,", ",calm,", 1).replace("0.930000", "1.930000", 1), "not within 0..1"),
         (lambda text: text.replace("0.930000", "x", 1), "could not convert"),
         (lambda text: text.replace(",calm,", ",cross,", 1), "unknown emotion 'cross'"),
-        (lambda text: text.replace(",,\n", ",2,\n", 1), "not within 0..1"),
-        (lambda text: text.replace(",,\n", ",,[1]\n", 1), "make them with edge-sser train evaluate"),
+        (lambda text: text.replace(",,,,\n", ",2,,,\n", 1), "not within 0..1"),
+        (lambda text: text.replace(",,,,\n", ",,,0.5,-1\n", 1), "not within 0..1"),
+        (lambda text: text.replace(",,,,\n", ",,[1],,\n", 1), "make them with edge-sser train evaluate"),
     ],
 )
 def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path, change: object, told: str) -> None:

@@ -29,10 +29,10 @@ from edge_sser.train.battery.streaming import catching, try_streams
 from edge_sser.train.battery.streams import SNR_DB, SPEECH_DBFS, Span, Stream, assemble, bed, calm_speakers, levelled
 from edge_sser.train.columns import Columns
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.evaluate import stress_preset
+from edge_sser.train.presets import read_preset
 from edge_sser.train.run_models import open_file
 
-STRESS = stress_preset("quadrant")
+STRESS = read_preset("quadrant")
 
 
 @pytest.fixture(scope="module")

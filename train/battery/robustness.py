@@ -11,10 +11,10 @@ import numpy as np
 from ..audio import read_audio
 from ..calibrate import calibrated, logit
 from ..corpora.table import Utterance
-from ..evaluate import stress_preset
 from ..labels import EMOTIONS
 from ..metrics import NAN, auroc, both_kinds, uar, unweighted_accuracy
 from ..predictions import predict_samples
+from ..presets import read_preset
 from ..run_models import Models
 from .conditions import Condition
 from .limits import Check, Sense
@@ -133,7 +133,7 @@ class _Labels:
         self.emotion = np.array(
             [EMOTIONS.index(clip.emotion) if clip.emotion in EMOTIONS else -1 for clip in utterances]
         )
-        decision = stress_preset(preset).decision
+        decision = read_preset(preset).decision
         mapped = [decision(clip) for clip in utterances]
         self.judged = np.array([value is not None for value in mapped])
         self.stress = np.array([value or 0 for value in mapped])

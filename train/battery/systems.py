@@ -13,10 +13,11 @@ from edge_sser.errors import UsageError
 from ..baseline import majority
 from ..bootstrap import DRAWS
 from ..columns import Columns
-from ..evaluate import DASH, Evaluation, evaluate_columns, fold_scores, stress_preset
+from ..evaluate import DASH, Evaluation, evaluate_columns, fold_scores
 from ..metrics import NAN, mean_known, worst_known
 from ..origin import Baseline, Origin
 from ..predictions import Prediction
+from ..presets import read_preset
 from .offline import Measures, measure
 
 
@@ -112,9 +113,9 @@ def score(origin: Origin, predictions: Sequence[Prediction], preset: str | None 
     """Scores predictions under a preset, or under their own when None.
 
     Raises:
-        UsageError: there is no such preset.
+        SettingsError: there is no such preset.
     """
-    columns = Columns(predictions, stress_preset(preset or origin.preset))
+    columns = Columns(predictions, read_preset(preset or origin.preset))
     return Scored(origin, columns, evaluate_columns(columns))
 
 

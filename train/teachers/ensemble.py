@@ -47,7 +47,13 @@ class Ensemble:
                 )
             # As fit has its student: in bfloat16 a window takes a fraction of the time.
             self._members.append(student.requires_grad_(False).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
-            self._names.append({"name": recipe.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+            self._names.append(
+                {
+                    "name": recipe.name,
+                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                    "preset": header.get("preset", recipe.preset),
+                }
+            )
 
     def __call__(self, clip: Utterance) -> Outputs:
         """See Teacher."""

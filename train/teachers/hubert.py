@@ -17,7 +17,7 @@ from edge_sser.features import FEATURES
 from ..audio import read_audio
 from ..checkpoint import load_checkpoint
 from ..corpora.table import Utterance
-from ..fit import data_key, describe
+from ..fit import data_key, describe, own_preset
 from ..labels import EMOTIONS
 from ..loop import MODEL_FILE, Epoch, Task, check_same, run, seed
 from ..sampling import Sampler
@@ -124,6 +124,7 @@ def fit_hubert(
         "emotions": list(EMOTIONS),
         "corpora": describe(training),
         "data": data_key(training),
+        **own_preset(recipe.preset),
     }
     device = seed(recipe.optimisation)
     task = _HubertTask(training, recipe, encoder, store, device)
@@ -133,7 +134,12 @@ def fit_hubert(
     else:
         run(task, recipe.optimisation, folder, header, on_epoch=on_epoch)
     task.net.load_state_dict(dict(load_checkpoint(path).tensors), strict=False)
-    description = {"kind": "hubert", "recipe": header["recipe"], "encoder": encoder.sha256}
+    description = {
+        "kind": "hubert",
+        "recipe": header["recipe"],
+        "encoder": encoder.sha256,
+        **own_preset(recipe.preset),
+    }
     return Hubert(task.net, store, description, device)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from importlib import resources
-from typing import Literal
 
 from pydantic import Field
 
@@ -51,7 +50,8 @@ class TeacherRecipe(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     version: str
-    preset: Literal["quadrant"]
+    preset: str
+    """How labels become stress, as in a student's recipe."""
     encoder: EncoderSettings
     head: Head
     optimisation: Optimisation
