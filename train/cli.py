@@ -125,7 +125,9 @@ def fit(
                 if board is not None:
                     board.add(epoch)
                 bar.update(before + epoch.number - bar.n)
-                bar.set_postfix({name: f"{value:.3f}" for name, value in {"loss": epoch.loss, **epoch.scores}.items()})
+                heard = {f"heard {name}": value for name, value in epoch.heard.items()}
+                values = {"loss": epoch.loss, **heard, **epoch.scores}
+                bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
 
             training, _ = split(utterances, held_out)
             lesson = None

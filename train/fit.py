@@ -206,6 +206,8 @@ class StudentTask(Task):
         self._clips = [[torch.from_numpy(store[clip].copy()) for store in stores] for clip in training]
         babble = babble_bank([clip[0] for clip in self._clips], seed=0) if recipe.augmentation.babble else None
         self._augmenter = Augmenter(recipe.augmentation, mixed.noise, babble)
+        self._training = training
+        self._fresh = mixed.fresh if recipe.twins else None
         self._targets = make_targets(training, recipe.preset)
         self.to(device)
 
@@ -214,11 +216,7 @@ class StudentTask(Task):
 
     def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         batch = places.numel()
-        drawn = [0.0] * batch
-        if len(self._clips[0]) > 1:
-            drawn = torch.rand(batch, generator=generator).tolist()
-        clips = [_draw(self._clips[place], chance) for place, chance in zip(places.tolist(), drawn, strict=True)]
-        windows = self._augmenter(clips, generator, self._world.rows(batch)).to(self.device)
+        windows = self._augmenter(self.draw(places, generator), generator, self._world.rows(batch)).to(self.device)
         mixup = self._recipe.augmentation.mixup
         share = _share(mixup, generator) if mixup else 1.0
         if mixup:
@@ -228,8 +226,32 @@ class StudentTask(Task):
         parts = self._parts(windows, embedded, logits, places)
         return blend(parts, self._parts(windows, embedded, logits, places.flip(0)), share) if mixup else parts
 
+    def draw(self, places: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """What is heard of a batch before its augmentation: each clip, or a twin of it, float [frames, bands] in dB.
+
+        A new twin is made in the process whose row it is; in the others the clip stands there.
+        """
+        batch = places.numel()
+        drawn = [0.0] * batch
+        if len(self._clips[0]) > 1:
+            drawn = torch.rand(batch, generator=generator).tolist()
+        clips = [
+            variants[int(chance * len(variants))]
+            for variants, chance in zip((self._clips[place] for place in places.tolist()), drawn, strict=True)
+        ]
+        if self._recipe.twins and self._fresh is not None:
+            asked = torch.rand(batch, generator=generator) < self._recipe.twins.fresh
+            numbers = torch.randint(1 << 62, (batch,), generator=generator)
+            rows = self._world.rows(batch)
+            for row in rows[asked[rows]].tolist():
+                clip = self._training[int(places[row])]
+                clips[row] = torch.from_numpy(self._fresh.features(clip, int(numbers[row])))
+        return clips
+
     def _parts(self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor) -> dict[str, Tensor]:
         targets = self._targets[places].to(self.device)
+        if not self._recipe.augmentation.mixup:  # of two voices in one window, which would be right?
+            self.tally.add(logits, targets)
         parts = label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
         if self.distiller is not None and self._lesson is not None:
             taught = self._lesson.of(places, windows, self._world)
@@ -238,10 +260,6 @@ class StudentTask(Task):
 
     def scores(self) -> dict[str, float]:
         return self._validator(self.net, self.device) if self._validator else {}
-
-
-def _draw(variants: Sequence[Tensor], chance: float) -> Tensor:
-    return variants[int(chance * len(variants))]
 
 
 def _share(mixup: float, generator: torch.Generator) -> float:

@@ -6,7 +6,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from edge_sser.errors import TrainingError
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .parallel import World
 from .recipe import Optimisation, Validation
+from .targets import Tally
 
 MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
@@ -35,12 +36,15 @@ class Epoch:
         loss: mean over its batches.
         parts: of the loss, weighted, by name.
         scores: of the averaged weights on the validation speakers, 0..1; empty when none were taken.
+        heard: share of the windows that were trained on, as they were heard, whose emotion or stress was told rightly;
+            it says that a net learns, and nothing of strangers.
     """
 
     number: int
     loss: float
     parts: Mapping[str, float]
     scores: Mapping[str, float]
+    heard: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(nn.Module, ABC):
@@ -49,6 +53,11 @@ class Task(nn.Module, ABC):
     net: nn.Module
     """What is kept."""
     device: torch.device
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tally = Tally()
+        """Told of each batch what the net said and what was right."""
 
     @abstractmethod
     def order(self, random: np.random.Generator) -> NDArray[np.int64]:
@@ -176,7 +185,7 @@ class _Training:
             scores = self._scores()
             if self._better(scores):
                 self.best_epoch = number
-        epoch = Epoch(number, sum(totals.values()), totals, scores)
+        epoch = Epoch(number, sum(totals.values()), totals, scores, self.task.tally.take())
         self.history.append(epoch)
         return epoch
 

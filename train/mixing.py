@@ -16,7 +16,7 @@ from .corpora.table import Utterance
 from .dataset import FeatureStore
 from .recipe import Recipe
 from .recordings import noise_bank
-from .waveform_augment import Folders, twin_stores
+from .waveform_augment import Folders, WaveformAugmenter, twin_stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,12 @@ class Mixed:
 
     Attributes:
         twins: features of each set of their augmented twins.
+        fresh: makes new twins as they are drawn; None where none are asked for.
         noise: of `recordings.noise_bank`.
     """
 
     twins: Sequence[FeatureStore] = ()
+    fresh: WaveformAugmenter | None = None
     noise: Tensor | None = None
 
     def describe(self, recipe: Recipe) -> dict[str, Any]:
@@ -36,6 +38,8 @@ class Mixed:
         values: dict[str, Any] = {}
         if recipe.twins:
             values["twins"] = [twin.key for twin in self.twins]
+        if self.fresh is not None:
+            values["fresh"] = hashlib.sha256(self.fresh.key.encode()).hexdigest()
         if recipe.augmentation.recorded_noise and self.noise is not None:
             values["noise"] = hashlib.sha256(self.noise.numpy().tobytes()).hexdigest()
         return values
@@ -76,4 +80,8 @@ def open_mixed(
                 f"recipe {recipe.name} has augmentation.recorded_noise: give --noise FOLDER, or set it to 0"
             )
         bank = noise_bank(noise)
-    return Mixed(twin_stores(utterances, recipe.twins, Folders(noise, rooms), cache, progress), bank)
+    if recipe.twins is None:
+        return Mixed(noise=bank)
+    augmenter = WaveformAugmenter(recipe.twins, Folders(noise, rooms))
+    kept = twin_stores(utterances, augmenter, recipe.twins.count, cache, progress)
+    return Mixed(kept, augmenter if recipe.twins.fresh else None, bank)

@@ -173,10 +173,12 @@ class Augmentation(Section):
 
 
 class Twins(Section):
-    """Clips augmented as sound before training; see waveform_augment.py. A share: how often it is done to a twin."""
+    """Clips augmented as sound; see waveform_augment.py. A share: how often it is done to a twin."""
 
-    count: int = Field(ge=1, le=20)
-    """Twins of a clip; the student draws among them and the clip itself."""
+    count: int = Field(ge=0, le=20)
+    """Twins of a clip that are made before training and kept; the student draws among them and the clip itself."""
+    fresh: Share = 0.0
+    """How many of the clips that are drawn get a new twin instead, as the student trains."""
     noise: Share = 0.0
     """Recorded noise, from the folder of `fit --noise`."""
     noise_snr_db: tuple[float, float] = (5.0, 30.0)

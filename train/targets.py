@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,34 @@ def label_losses(logits: Logits, targets: Targets, weights: Losses, label_smooth
         "stress": weights.stress * stress,
         "intensity": weights.intensity * intensity,
     }
+
+
+class Tally:
+    """Counts what is told rightly over the batches of an epoch."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[Tensor]] = {}
+
+    def add(self, logits: Logits, targets: Targets) -> None:
+        """Counts a batch: the emotion that leads among those that its corpus has, and which side of a half stress is.
+
+        Args:
+            logits: what the net said.
+            targets: the labels.
+        """
+        said = logits.emotions.detach().masked_fill(~targets.allowed, -math.inf).argmax(dim=1)
+        parts = {
+            "emotion": (said == targets.emotion.argmax(dim=1))[targets.emotion.any(dim=1)],
+            "stress": ((logits.stress.detach() >= 0.0) == (targets.stress >= 0.5))[~targets.stress.isnan()],
+        }
+        for name, right in parts.items():
+            self._counts.setdefault(name, []).append(right)
+
+    def take(self) -> dict[str, float]:
+        """The shares since the last time, 0..1, of what had labels."""
+        counts = {name: torch.cat(parts) for name, parts in self._counts.items()}
+        self._counts = {}
+        return {name: float(right.float().mean()) for name, right in counts.items() if right.numel()}
 
 
 def _binary(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:

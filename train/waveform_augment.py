@@ -1,9 +1,9 @@
 """Twins of clips, augmented as sound: with recorded noise, measured rooms, telephone codecs, overload, other pitches.
 
-The sound is worked on by libraries: audiomentations, and libsndfile's codecs. That costs some 20 ms a clip, a thousand
-times what augment.py needs, so it is not done as a student trains: a clip has a few twins, whose features are kept, and
-the student draws among them before its own augmentation. A twin is never an utterance of the table: it belongs to its
-clip, and so to its clip's fold.
+The sound is worked on by libraries: audiomentations, and libsndfile's codecs. That costs some 20 ms a clip, thirty
+times what augment.py needs. So a clip has a few twins, whose features are kept, and the student draws among them before
+its own augmentation; new ones are made as it trains for the share of clips that a recipe asks for. A twin is never an
+utterance of the table: it belongs to its clip, and so to its clip's fold.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.errors import UsageError, missing_extra
+from edge_sser.features import log_mel
 
+from .audio import read_audio
 from .corpora.table import Utterance
 from .dataset import FeatureStore
 from .recipe import Twins
@@ -86,7 +88,9 @@ class WaveformAugmenter:
         )
         self._steps = steps
         self._settings = settings
-        self.key = f"{settings.model_dump_json()} {content_key(folders.noise)} {content_key(folders.rooms)}"
+        kept = settings.model_dump_json(exclude={"fresh"})
+        self.key = f"{kept} {content_key(folders.noise)} {content_key(folders.rooms)}"
+        """A name for the twins that are kept."""
 
     def __call__(self, samples: Sound, clip: Utterance, number: int) -> Sound:
         """A twin of a clip.
@@ -108,29 +112,38 @@ class WaveformAugmenter:
             hiss = _FLOOR * chance.standard_normal(samples.size)
         return (samples + hiss).astype(np.float32)
 
+    def features(self, clip: Utterance, number: int) -> NDArray[np.float32]:
+        """Of a new twin of a recording: float32 [frames, bands], dB.
+
+        Args:
+            clip: whose recording it is.
+            number: of the twin.
+
+        Raises:
+            SourceError: the recording cannot be read.
+        """
+        return log_mel(self(read_audio(clip.path), clip, number))
+
 
 def twin_stores(
     utterances: Sequence[Utterance],
-    settings: Twins | None,
-    folders: Folders,
+    augmenter: WaveformAugmenter,
+    count: int,
     cache: Path,
     progress: Callable[[Utterance], None] = lambda utterance: None,
 ) -> list[FeatureStore]:
-    """Features of each set of twins, computed where they are not there yet.
+    """Features of each set of twins that is kept, computed where they are not there yet.
 
     Args:
         utterances: all of a table.
-        settings: of the recipe; None: no twins.
-        folders: of recorded noise and of impulse responses.
+        augmenter: makes them.
+        count: of the sets.
         cache: where stores are kept.
         progress: called after each utterance that is computed.
 
     Raises:
-        As WaveformAugmenter and FeatureStore.
+        As FeatureStore.
     """
-    if settings is None:
-        return []
-    augmenter = WaveformAugmenter(settings, folders)
 
     def store(number: int) -> FeatureStore:
         def change(samples: Sound, clip: Utterance) -> Sound:
@@ -138,7 +151,7 @@ def twin_stores(
 
         return FeatureStore(utterances, cache, progress, kind=f"twin {number} {augmenter.key}", change=change)
 
-    return [store(number) for number in range(1, settings.count + 1)]
+    return [store(number) for number in range(1, count + 1)]
 
 
 def coded(samples: Sound, container: str, coding: str, rate: int) -> Sound:

@@ -96,6 +96,8 @@ def test_a_recipe_that_distils_learns_from_labels_alone_without_a_teacher_and_sa
     assert header["recipe"]["distillation"] is None
     assert "teacher" not in header
     assert set(header["history"][0]["parts"]) == {"emotion", "stress", "intensity"}
+    assert all(0.0 < share <= 1.0 for share in header["history"][-1]["heard"].values())
+    assert set(header["history"][-1]["heard"]) == {"emotion", "stress"}
 
 
 def test_what_each_fold_s_teacher_says_of_strangers_is_kept_as_predictions(

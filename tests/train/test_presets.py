@@ -15,7 +15,7 @@ from edge_sser.train.labels import EMOTIONS, LABELS, PRESETS
 from edge_sser.train.presets import read_preset
 from edge_sser.train.recipe import Losses, Recipe, read_recipe
 from edge_sser.train.students.student import Logits
-from edge_sser.train.targets import label_losses, make_targets
+from edge_sser.train.targets import Tally, label_losses, make_targets
 
 PLAIN = Utterance(
     path="", corpus="mine", speaker="1", sex="", emotion="", intensity="", fold=1, duration_s=1.0, sha256=""
@@ -154,6 +154,19 @@ def test_corpora_with_votes_levels_or_no_label_train_together(
     # A loss that is no number would stop the run.
     path = fit(mixed, Recipe.model_validate(values), FeatureStore(mixed, tmp_path), tmp_path / "run")
     assert load_checkpoint(path).header["recipe"]["preset"] == values["preset"]
+
+
+def test_what_is_told_rightly_is_counted_where_there_are_labels_and_among_the_classes_of_a_corpus() -> None:
+    found = make_targets(clips(), "quadrant")  # angry, calm, bored and no emotion; votes for anger; stress of a half
+    emotions = torch.zeros(6, len(EMOTIONS))
+    emotions[:, EMOTIONS.index("happy")] = 9.0  # which no corpus here has
+    emotions[[0, 1, 4], EMOTIONS.index("angry")] = 1.0
+    stress = torch.tensor([1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+    tally = Tally()
+    for rows in (slice(0, 3), slice(3, 6)):
+        tally.add(Logits(stress[rows], emotions[rows], stress[rows]), found[torch.arange(6)[rows]])
+    assert tally.take() == {"emotion": pytest.approx(2 / 3), "stress": pytest.approx(3 / 5)}
+    assert tally.take() == {}
 
 
 def test_the_loss_of_clips_without_an_emotion_is_that_of_the_others() -> None:

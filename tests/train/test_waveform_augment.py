@@ -19,9 +19,10 @@ from edge_sser.train.augment import Augmenter
 from edge_sser.train.checkpoint import load_checkpoint
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.dataset import FeatureStore
-from edge_sser.train.fit import fit
+from edge_sser.train.fit import StudentTask, fit
 from edge_sser.train.folds import split
 from edge_sser.train.mixing import Mixed, open_mixed
+from edge_sser.train.parallel import World
 from edge_sser.train.recipe import Augmentation, Recipe, Twins, read_recipe
 from edge_sser.train.recordings import noise_bank
 from edge_sser.train.waveform_augment import CODECS, Folders, WaveformAugmenter, coded
@@ -162,6 +163,36 @@ def test_a_student_hears_the_twins_of_its_training_clips_and_the_checkpoint_says
     assert not torch.equal(found.tensors["head.weight"], alone.tensors["head.weight"])
     with pytest.raises(TrainingError, match="another recipe or other data"):
         fit(training, recipe, store, tmp_path / "twins", mixed=Mixed(noise=mixed.noise))
+
+
+def test_fresh_twins_are_made_as_they_are_drawn_each_another_and_the_same_run_draws_the_same(
+    rows: Sequence[Utterance], toy_recipe: Path, folders: Folders, tmp_path: Path
+) -> None:
+    recipe = changed(
+        toy_recipe, twins={"count": 0, "fresh": 0.5, "noise": 1.0, "codec": 0.5},
+        optimisation={"epochs": 2, "clips_per_epoch": 16},
+    )  # fmt: skip
+    computed: list[Utterance] = []
+    mixed = open_mixed(recipe, rows, tmp_path, noise=folders.noise, progress=computed.append)
+    assert (computed, mixed.twins) == ([], [])
+    store = FeatureStore(rows, tmp_path)
+    training = split(rows, 1)[0]
+    task = StudentTask(training, recipe, store, mixed, None, World(), torch.device("cpu"))
+    places = torch.zeros(200, dtype=torch.int64)
+    drawn = task.draw(places, torch.Generator().manual_seed(1))
+    own = torch.from_numpy(store[training[0]].copy())
+    new = [clip for clip in drawn if clip.shape != own.shape or not torch.equal(clip.float(), own.float())]
+    assert 70 <= len(new) <= 130
+    assert not torch.equal(new[0], new[1])
+    half = StudentTask(training, recipe, store, mixed, None, World(1, 2), torch.device("cpu"))
+    mine = half.draw(places, torch.Generator().manual_seed(1))
+    assert all(torch.equal(mine[row], drawn[row]) for row in World(1, 2).rows(200).tolist())
+
+    first, again = (fit(training, recipe, store, tmp_path / name, mixed=mixed) for name in ("first", "again"))
+    assert first.read_bytes() == again.read_bytes()
+    other = open_mixed(recipe, rows, tmp_path, noise=folders.rooms)
+    with pytest.raises(TrainingError, match="another recipe or other data"):
+        fit(training, recipe, store, tmp_path / "first", mixed=other)
 
 
 def test_recorded_noise_is_heard_in_the_windows_at_the_ratio_asked_for(folders: Folders) -> None:

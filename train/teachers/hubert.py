@@ -183,6 +183,7 @@ class _HubertTask(Task):
         sound = torch.stack(pieces)
         logits = self.net((sound if self._store else standardise_sound(sound)).to(self.device))
         targets = self._targets[places].to(self.device)
+        self.tally.add(logits, targets)
         return label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
 
     def _piece(self, place: int, chance: float) -> Tensor:

@@ -82,7 +82,8 @@ def make_hubert(
 
             def on_epoch(epoch: Epoch, shown: Any = shown) -> None:
                 shown.update(epoch.number - shown.n)
-                shown.set_postfix(loss=f"{epoch.loss:.3f}")
+                values = {"loss": epoch.loss, **{f"heard {name}": value for name, value in epoch.heard.items()}}
+                shown.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
 
             teacher = fit_hubert(training, recipe, encoder, store, folder, on_epoch)
         ask(teacher, training, folder, bar)
