@@ -14,8 +14,7 @@ from edge_sser.train.recipe import Recipe
 
 INPUT = "log_mel"
 OUTPUTS = ("stress_logit", "emotion_logits")
-# Rolling stress at which the level changes. Of calm read speech, the first model calls 12 % elevated at 0.5 and 5 % at
-# 0.6: docs/training.md.
+# Rolling stress at which the level changes; how often calm readers are above it stands in docs/training.md.
 ELEVATED = 0.6
 HIGH = 0.8
 

@@ -49,6 +49,9 @@ def ablation(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
     ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder to keep features in, for several runs to share; OUT/cache.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Trains a recipe with and without its parts: labels, + logits, + features, + noise. Takes up what it left."""
@@ -61,7 +64,8 @@ def ablation(
     from .corpora.table import read_table
     from .dataset import FeatureStore
     from .evaluate import evaluate
-    from .fit import check_teacher
+    from .fit import check_teacher, taught
+    from .folds import split
     from .mixing import open_mixed
     from .predictions import predict, scorable
     from .presets import read_preset
@@ -78,9 +82,17 @@ def ablation(
     utterances = read_table(table)
     scored = {clip.sha256 for clip in scorable(utterances, plan.preset)}
     folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]
+    for number in folds:  # what is wrong with a teacher is told before a day of training, too
+        taught(teacher, plan, split(utterances, number)[0], number)
     torch.set_num_threads(threads)
-    store = FeatureStore(utterances, out / "cache")
-    mixed = open_mixed(plan, utterances, out / "cache", noise=noise, rooms=rooms)
+    kept = cache or out / "cache"
+    total = len(utterances) * (1 + (plan.twins.count if plan.twins else 0))
+    with tqdm(total=total, unit=" recordings", desc="features") as shown:
+        store = FeatureStore(utterances, kept, lambda utterance: shown.update() and None)
+        mixed = open_mixed(
+            plan, utterances, kept, noise=noise, rooms=rooms, progress=lambda utterance: shown.update() and None
+        )
+        shown.update(total - shown.n)
     scores: dict[str, list[Sequence[Scores]]] = {}
     with tqdm(total=len(ROWS) * seeds * len(folds), unit=" runs") as bar:
         for name, changes in ROWS.items():
@@ -166,15 +178,11 @@ def _trained(
 ) -> tuple[Student, Sequence[Utterance]]:
     """The student that heard all but a fold, and the fold."""
     from .checkpoint import load_student
-    from .fit import data_key, fit
+    from .fit import fit, taught
     from .folds import split
     from .runs import run_folder
-    from .teachers.lesson import open_lessons
 
     training, test = split(utterances, fold)
-    lesson = None
-    if recipe.distillation is not None:
-        hears = recipe.distillation.teacher_hears
-        lesson = open_lessons([run_folder(one, fold) for one in teacher], training, data_key(training), hears)
+    lesson = taught(teacher, recipe, training, fold)
     path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson, mixed=mixed)
     return load_student(path)[0], test

@@ -84,12 +84,12 @@ def majority(predictions: Sequence[Prediction], preset: str) -> list[Prediction]
     """
     from dataclasses import replace
 
-    meaning = read_preset(preset)
+    table = read_preset(preset)
     shares: dict[str, tuple[tuple[float, ...], float]] = {}
     for corpus in {item.corpus for item in predictions}:
         own = [item for item in predictions if item.corpus == corpus]
         emotions = [item.emotion for item in own]
-        known = [item.stressed(meaning) for item in own]
+        known = [item.label(table) for item in own]
         judged = [value for value in known if value is not None]
         shares[corpus] = (
             tuple(emotions.count(name) / len(emotions) for name in EMOTIONS),

@@ -39,7 +39,7 @@ class Board:
         """Adds an epoch and makes it visible."""
         values = {"loss/sum": epoch.loss}
         values |= {f"loss/{name}": value for name, value in epoch.parts.items()}
-        values |= {f"heard/{name}": value for name, value in epoch.heard.items()}
+        values |= {f"right/{name}": value for name, value in epoch.right.items()}
         values |= {f"validation/{name}": value for name, value in epoch.scores.items()}
         for name, value in values.items():
             self._writer.add_scalar(name, value, epoch.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,13 +79,14 @@ def fit(
     from .board import Board, check_tensorboard
     from .corpora.table import read_table
     from .dataset import FeatureStore
-    from .fit import check_teacher, data_key
+    from .fit import check_teacher, taught
     from .fit import fit as fit_student
     from .folds import split
     from .mixing import open_mixed
     from .parallel import join_world
+    from .presets import read_preset
     from .recipe import read_recipe
-    from .teachers.lesson import check_hearing, open_lessons
+    from .teachers.lesson import check_hearing
     from .teachers.make import make_hubert
     from .teachers.recipe import read_teacher_recipe, shipped
 
@@ -97,8 +99,13 @@ def fit(
     check_teacher(plan, bool(teacher))
     if plan.distillation:
         check_hearing(len(teacher or ()), plan.distillation.teacher_hears)
+    read_preset(plan.preset)
     utterances = read_table(table)
     runs = chosen_folds(utterances, fold, final)
+    sides = [(held_out, split(utterances, held_out)[0]) for held_out in runs]
+    made = [Path(name) for name in teacher or () if name not in shipped()]
+    for held_out, training in sides if made else ():  # what is wrong with a teacher is told before hours of work
+        taught(made, plan, training, held_out)
     torch.set_num_threads(threads)
     world = join_world()
     if alone and world.first:
@@ -114,9 +121,10 @@ def fit(
     with world.in_turn():
         for name, folder in zip(teacher or (), taught_in, strict=True):
             if name in shipped() and world.first:
-                make_hubert(utterances, runs, read_teacher_recipe(name), folder, partial(tqdm, leave=False))
+                own = read_teacher_recipe(name, [f"preset={json.dumps(plan.preset)}"])
+                make_hubert(utterances, runs, own, folder, partial(tqdm, leave=False))
     with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs", disable=world.rank > 0) as bar:
-        for position, held_out in enumerate(runs):
+        for position, (held_out, training) in enumerate(sides):
             bar.set_description("all speakers" if held_out is None else f"fold {held_out}")
 
             board = Board(run_folder(out, held_out)) if tensorboard and world.first else None
@@ -125,16 +133,9 @@ def fit(
                 if board is not None:
                     board.add(epoch)
                 bar.update(before + epoch.number - bar.n)
-                heard = {f"heard {name}": value for name, value in epoch.heard.items()}
-                values = {"loss": epoch.loss, **heard, **epoch.scores}
-                bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+                bar.set_postfix(epoch.shown())
 
-            training, _ = split(utterances, held_out)
-            lesson = None
-            if plan.distillation:
-                hears = plan.distillation.teacher_hears
-                folders = [run_folder(folder, held_out) for folder in taught_in]
-                lesson = open_lessons(folders, training, data_key(training), hears)
+            lesson = taught(taught_in, plan, training, held_out)
             folder = run_folder(out, held_out)
             path = fit_student(training, plan, store, folder, shown, lesson=lesson, mixed=mixed, world=world)
             bar.update((position + 1) * plan.optimisation.epochs - bar.n)
@@ -151,7 +152,9 @@ def baseline(
     table: TableArgument,
     out: Annotated[Path, typer.Option(help="Out-of-fold predictions to write (CSV).")],
     kind: Annotated[str, typer.Option(help="What it knows of a clip: level-only or level-pitch.")] = "level-only",
-    preset: Annotated[str, typer.Option(help="How emotions become stress.")] = "quadrant",
+    preset: Annotated[
+        str, typer.Option(help="How labels become stress: quadrant, sssr, arousal_valence or a .toml file.")
+    ] = "quadrant",
 ) -> None:
     """Predictions of a trivial system, to be set beside every score."""
     need("sklearn")

@@ -56,7 +56,7 @@ class Columns:
                 self.emotion[inside] = -1
         self.named: Mask = self.emotion >= 0
         self.logits = logit(np.array([item.stress for item in predictions]))
-        mapped = [item.stressed(preset) for item in predictions]
+        mapped = [item.label(preset) for item in predictions]
         self.judged: Mask = np.array([value is not None for value in mapped])
         self.stress: Labels = np.array([value or 0 for value in mapped])
         self.raw = calibrated(self.logits, Calibration(temperature=1.0, bias=0.0))

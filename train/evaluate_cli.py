@@ -37,7 +37,11 @@ def evaluate(
         list[Path] | None, typer.Option(help="Score these predictions, too or alone; may be repeated.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="How emotions become stress; the predictions' own if not given.")
+        str | None,
+        typer.Option(
+            help="How labels become stress: quadrant, sssr, arousal_valence or a .toml file; if not given, as the "
+            "predictions say."
+        ),
     ] = None,
     gain_db: Annotated[float, typer.Option(help="Turn the recordings' level by this before scoring, dB.")] = 0.0,
     robustness: Annotated[

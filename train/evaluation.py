@@ -192,15 +192,15 @@ def _streaming(
     points = [Point("the card's levels", card.elevated, card.high)]
     if columns is not None and not math.isnan(catching(columns)):
         points.append(Point(f"{100 * CAUGHT:.0f} % of stressed clips", catching(columns), limited=True))
-    meaning = read_preset(preset)
+    stress = read_preset(preset)
     with tqdm(unit=" s", desc="streams") as bar:
         streaming = try_streams(
-            audio.models, audio.tested, meaning, sounds, points, progress=lambda seconds: bar.update(seconds) and None
+            audio.models, audio.tested, stress, sounds, points, progress=lambda seconds: bar.update(seconds) and None
         )
     chosen = choose_clips(audio.tested, clips)
     noise = read_all(sounds.get(Sound.NOISE, {}))
     with tqdm(total=len(chosen), unit=" clips", desc="seconds of speech") as bar:
-        shares = by_seconds(audio.models, chosen, meaning, noise, progress=lambda done: bar.update(done) and None)
+        shares = by_seconds(audio.models, chosen, stress, noise, progress=lambda done: bar.update(done) and None)
     return streaming, shares
 
 

@@ -25,10 +25,11 @@ from .mixing import NOTHING_MIXED, Mixed
 from .parallel import World, share_batch_norm
 from .presets import AROUSAL_VALENCE, read_preset
 from .recipe import Recipe
+from .runs import run_folder
 from .sampling import Sampler
 from .students.student import Logits, Student
 from .targets import label_losses, make_targets
-from .teachers.lesson import Lesson
+from .teachers.lesson import Lesson, open_lessons
 from .validation import Validator, set_aside
 
 __all__ = ["MODEL_FILE", "Epoch", "check_teacher", "data_key", "describe", "fit"]
@@ -64,10 +65,9 @@ def fit(
         UsageError: the recipe distils and there is no teacher, or the other way round.
         TrainingError: there is nothing to learn from, the folder holds a run of another recipe or data, the loss is no
             number any more, or a checkpoint cannot be written.
+        SourceError: a recording that a new twin is to be made of cannot be read.
     """
     check_teacher(recipe, lesson is not None)
-    if lesson is not None:
-        check_preset(recipe, lesson.description)
     check_labels(training, recipe, taught=lesson is not None)
     header: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
@@ -109,6 +109,29 @@ def check_teacher(recipe: Recipe, given: bool) -> None:
         raise UsageError(f"recipe {recipe.name} has no [distillation], so a teacher is of no use: leave --teacher out")
 
 
+def taught(
+    teachers: Sequence[Path], recipe: Recipe, training: Sequence[Utterance], held_out: int | None
+) -> Lesson | None:
+    """What teachers say of a training side; None for a recipe that learns from labels alone.
+
+    Args:
+        teachers: their folders.
+        recipe: of the student.
+        training: the training side.
+        held_out: its fold; None: all speakers.
+
+    Raises:
+        UsageError: they were taught another stress, or cannot hear what the recipe wants them to.
+        TrainingError: a file is missing or damaged, or of other recordings.
+    """
+    if recipe.distillation is None:
+        return None
+    folders = [run_folder(teacher, held_out) for teacher in teachers]
+    lesson = open_lessons(folders, training, data_key(training), recipe.distillation.teacher_hears)
+    check_preset(recipe, lesson.description)
+    return lesson
+
+
 def check_preset(recipe: Recipe, teacher: Mapping[str, Any]) -> None:
     """Refuses to be taught stress by a teacher for whom the word means something else.
 
@@ -128,7 +151,8 @@ def check_preset(recipe: Recipe, teacher: Mapping[str, Any]) -> None:
             name = preset if isinstance(preset, str) else "of another .toml file"
             raise UsageError(
                 f"the teacher was taught stress under the preset {name}, and the student's is {recipe.preset}: "
-                "--set distillation.stress=0 --set distillation.concordance=0"
+                f"make one with train teacher --set preset={recipe.preset}, or ask it for no stress "
+                "(--set distillation.stress=0 --set distillation.concordance=0)"
             )
 
 

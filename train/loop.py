@@ -36,15 +36,20 @@ class Epoch:
         loss: mean over its batches.
         parts: of the loss, weighted, by name.
         scores: of the averaged weights on the validation speakers, 0..1; empty when none were taken.
-        heard: share of the windows that were trained on, as they were heard, whose emotion or stress was told rightly;
-            it says that a net learns, and nothing of strangers.
+        right: share of the windows that were trained on whose emotion or stress was told rightly, as they were
+            augmented; it says that a net learns, and nothing of strangers. Empty with mixup.
     """
 
     number: int
     loss: float
     parts: Mapping[str, float]
     scores: Mapping[str, float]
-    heard: Mapping[str, float] = field(default_factory=dict)
+    right: Mapping[str, float] = field(default_factory=dict)
+
+    def shown(self) -> dict[str, str]:
+        """What a progress bar shows beside the time left."""
+        right = {f"{name} right": value for name, value in self.right.items()}
+        return {name: f"{value:.3f}" for name, value in {"loss": self.loss, **right, **self.scores}.items()}
 
 
 class Task(nn.Module, ABC):

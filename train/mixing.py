@@ -38,7 +38,7 @@ class Mixed:
         values: dict[str, Any] = {}
         if recipe.twins:
             values["twins"] = [twin.key for twin in self.twins]
-        if self.fresh is not None:
+        if recipe.twins and self.fresh is not None:
             values["fresh"] = hashlib.sha256(self.fresh.key.encode()).hexdigest()
         if recipe.augmentation.recorded_noise and self.noise is not None:
             values["noise"] = hashlib.sha256(self.noise.numpy().tobytes()).hexdigest()

@@ -63,7 +63,7 @@ class Prediction:
     arousal: float | None = None
     valence: float | None = None
 
-    def stressed(self, preset: Preset) -> int | None:
+    def label(self, preset: Preset) -> int | None:
         """What the labels say under a preset: 1 for stressed by half or more, 0 for less, None when they do not say."""
         return decided(preset.meaning(self.emotion, self.soft, self.given, self.arousal, self.valence))
 
@@ -207,9 +207,13 @@ def _prediction(row: dict[str, str]) -> Prediction:
     stress = float(row["stress"])
     given, arousal, valence = (_number(row.get(name)) for name in ("given_stress", "arousal", "valence"))
     soft = {str(name): float(share) for name, share in json.loads(row["votes"]).items()} if row.get("votes") else {}
-    shares = (*probabilities, stress, given, arousal, valence, *soft.values())
-    if not all(math.isfinite(value) and 0.0 <= value <= 1.0 for value in shares if value is not None):
-        raise ValueError(f"{row['path']}: a probability is not within 0..1")
+    shares = {
+        **dict(zip(_CLASSES, probabilities, strict=True)), "stress": stress, "given_stress": given, "arousal": arousal,
+        "valence": valence, **{f"votes {name}": share for name, share in soft.items()},
+    }  # fmt: skip
+    for name, value in shares.items():
+        if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
+            raise ValueError(f"{row['path']}: {name} is not within 0..1")
     if row["emotion"] not in (*LABELS, ""):
         raise ValueError(f"{row['path']}: unknown emotion {row['emotion']!r}")
     return Prediction(
@@ -230,7 +234,7 @@ def _prediction(row: dict[str, str]) -> Prediction:
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else f"{value:.17g}"  # to the last digit: a product of two is held against a half
 
 
 def _number(text: str | None) -> float | None:

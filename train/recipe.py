@@ -40,7 +40,7 @@ class Student(Section):
     kind: StudentKind
     width: int = Field(ge=2, le=256)
     """What its size grows with. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit:
-    values in a token, a multiple of 8 from 40 (66 k) to 112 (479 k). Wider ones are for teachers."""
+    values in a token, a multiple of 8 from 40 (74 k) to 104 (453 k). Wider ones are for teachers."""
     token_frames: Literal[1, 2] = 2
     """column-vit alone: frames that a token stands for."""
     dropout: Share
@@ -198,6 +198,12 @@ class Twins(Section):
     shift: Share = 0.0
     shift_s: Positive = 0.5
     """Moved round by up to this, seconds: what falls off one end comes in at the other."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Twins:
+        if not self.count and not self.fresh:
+            raise ValueError("count and fresh are both 0, so there are no twins: raise one, or leave [twins] out")
+        return self
 
 
 class Recipe(Section):

@@ -98,7 +98,7 @@ class WaveformAugmenter:
         Args:
             samples: float32 [n], 16 kHz.
             clip: whose samples they are.
-            number: of the twin, from 1.
+            number: of the twin, at least 0.
 
         Returns:
             float32 [n], or longer or shorter where it was stretched; a faint hiss where there was digital silence.

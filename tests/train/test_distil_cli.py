@@ -18,6 +18,7 @@ from edge_sser.train.loop import MODEL_FILE
 from edge_sser.train.origin import read_origin
 from edge_sser.train.predictions import read_predictions
 from edge_sser.train.teachers.ensemble import Ensemble
+from edge_sser.train.teachers.outputs import OUTPUTS_FILE
 
 try:
     import transformers
@@ -96,8 +97,8 @@ def test_a_recipe_that_distils_learns_from_labels_alone_without_a_teacher_and_sa
     assert header["recipe"]["distillation"] is None
     assert "teacher" not in header
     assert set(header["history"][0]["parts"]) == {"emotion", "stress", "intensity"}
-    assert all(0.0 < share <= 1.0 for share in header["history"][-1]["heard"].values())
-    assert set(header["history"][-1]["heard"]) == {"emotion", "stress"}
+    assert all(0.0 < share <= 1.0 for share in header["history"][-1]["right"].values())
+    assert set(header["history"][-1]["right"]) == {"emotion", "stress"}
 
 
 def test_what_each_fold_s_teacher_says_of_strangers_is_kept_as_predictions(
@@ -211,3 +212,47 @@ def test_what_a_teacher_or_its_student_cannot_use_is_named_in_one_line(
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edge-sser: error:")]
         assert len(lines) == 1
         assert told in lines[0]
+
+
+def test_what_is_wrong_with_a_teacher_or_a_preset_is_told_before_anything_is_computed(
+    runs: Path, toy_table: Path, toy_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    distil = ("--recipe", toy_recipe, "--out", out, "--threads", "1", "--set", "distillation.stress=1")
+    first, other = ("--fold", "1", "--no-final"), ("--set", "preset=sssr")
+    wanted = [
+        (("fit", toy_table, *distil, "--teacher", runs / "teacher"), 1, "fold-2"),  # it was made for the first alone
+        (("fit", toy_table, *distil, "--teacher", runs / "teacher", *first, *other), 2,
+         "train teacher --set preset=sssr"),
+        (("fit", toy_table, *distil, "--teacher", runs / "teacher", "--set", "preset=quadrnt"), 2, "preset quadrnt"),
+        (("ablation", toy_table, *distil, "--teacher", tmp_path / "typo"), 1, "typo"),
+        (("ablation", toy_table, *distil, "--teacher", runs / "teacher", "--fold", "1", "--set", "preset=sssr"), 2,
+         "train teacher --set preset=sssr"),
+        (("teacher", toy_table, "--recipe", "hubert-base", "--set", "preset=quadrnt", "--out", out), 2, "quadrnt"),
+        (("teacher", toy_table, "--recipe", "hubert-base", "--out", out, "--predictions", tmp_path), 1, "folder"),
+    ]  # fmt: skip
+    for arguments, status, told in wanted:
+        capsys.readouterr()
+        edge_sser(*arguments, status=status)
+        assert told in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_ensemble_is_of_one_preset_and_its_predictions_say_which(
+    runs: Path, toy_table: Path, toy_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[emotions]\nangry = 0\ncalm = 1\n", encoding="utf-8")
+    run = tmp_path / "run"
+    edge_sser(
+        "fit", toy_table, "--recipe", toy_recipe, "--out", run, *ONE_FOLD, "--set", f"preset={mine}",
+        "--set", "optimisation.epochs=1",
+    )  # fmt: skip
+    told = tmp_path / "said.csv"
+    command = ("teacher", toy_table, "--out", tmp_path / "teacher", *ONE_FOLD, "--ensemble", run)
+    edge_sser(*command, "--predictions", told)
+    assert read_origin(told).preset == str(mine)
+    members = load_checkpoint(tmp_path / "teacher" / "fold-1" / OUTPUTS_FILE).header["teacher"]["members"]
+    assert (members[0]["preset"]["angry"], members[0]["preset"]["calm"]) == (0, 1)
+    edge_sser(*command, "--ensemble", runs / "seed-1", status=2)
+    assert "different presets" in capsys.readouterr().err

@@ -284,6 +284,7 @@ def test_arousal_and_valence_survive_the_file_and_are_scored_under_their_preset(
         for item in toy(good=True)
         for arousal, valence in (corner[item.emotion],)
     ]
+    labelled[0] = replace(labelled[0], arousal=5 / 6, valence=0.4)  # a half, which six digits would make less
     write_predictions(tmp_path / "toy.csv", labelled)
     read = read_predictions(tmp_path / "toy.csv")
     assert [(item.arousal, item.valence) for item in read] == [(item.arousal, item.valence) for item in labelled]
@@ -296,13 +297,16 @@ def test_arousal_and_valence_survive_the_file_and_are_scored_under_their_preset(
 @pytest.mark.parametrize("labels", [0, 2])
 def test_files_from_before_there_were_all_labels_are_read(tmp_path: Path, labels: int) -> None:
     path = tmp_path / "toy.csv"
-    write_predictions(path, toy(good=True))
+    written = [replace(item, given=0.25, soft={"angry": 1.0}, arousal=0.1, valence=0.2) for item in toy(good=True)]
+    write_predictions(path, written)
     kept = len(COLUMNS) - 4 + labels
     path.write_text(
         "".join(",".join(line.split(",")[:kept]) + "\n" for line in path.read_text("utf-8").splitlines()),
         encoding="utf-8",
     )
-    assert [item.path for item in read_predictions(path)] == [item.path for item in toy(good=True)]
+    first = read_predictions(path)[0]
+    assert (first.given, first.soft) == ((0.25, {"angry": 1.0}) if labels else (None, {}))
+    assert (first.arousal, first.valence, first.path) == (None, None, written[0].path)
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,17 @@ def teacher(
     from ..corpora.table import read_table
     from ..origin import Origin, write_origin
     from ..predictions import prediction_of, write_predictions
+    from ..presets import read_preset
+    from ..report.report import check_place
     from ..runs import chosen_folds
-    from .make import ignore, make_ensembles, make_hubert
+    from .make import ignore, make_ensembles, make_hubert, members_preset
     from .recipe import read_teacher_recipe
 
     if (recipe is None) == (not ensemble):
         raise UsageError("give either --recipe NAME or --ensemble RUN, the folder of a run of train fit")
+    if predictions is not None:
+        check_place(predictions)  # not after hours
+    plan = read_teacher_recipe(recipe, change or ()) if recipe else None
     utterances = read_table(table)
     torch.set_num_threads(threads)
     folds = chosen_folds(utterances, fold, final)
@@ -73,13 +78,15 @@ def teacher(
         )
 
     on_teacher = predict if predictions else ignore
-    plan = read_teacher_recipe(recipe, change or ()) if recipe else None
     if plan is not None:
+        preset = plan.preset
+        read_preset(preset)
         make_hubert(utterances, folds, plan, out, partial(tqdm, leave=False), on_teacher)
     else:
+        preset = members_preset(ensemble or (), folds)
         make_ensembles(utterances, folds, ensemble or (), out, partial(tqdm, leave=False), on_teacher)
     if predictions:
         write_predictions(predictions, found)
         corpora = tuple(sorted({utterance.corpus for utterance in utterances}))
         seed = plan.optimisation.seed if plan else None
-        write_origin(predictions, Origin(system=predictions.stem, seed=seed, trained_on=corpora))
+        write_origin(predictions, Origin(system=predictions.stem, seed=seed, trained_on=corpora, preset=preset))

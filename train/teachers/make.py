@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from edge_sser.errors import TrainingError
+from edge_sser.errors import TrainingError, UsageError
 
 from ..checkpoint import load_checkpoint
 from ..corpora.table import Utterance
@@ -82,12 +82,30 @@ def make_hubert(
 
             def on_epoch(epoch: Epoch, shown: Any = shown) -> None:
                 shown.update(epoch.number - shown.n)
-                values = {"loss": epoch.loss, **{f"heard {name}": value for name, value in epoch.heard.items()}}
-                shown.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+                shown.set_postfix(epoch.shown())
 
             teacher = fit_hubert(training, recipe, encoder, store, folder, on_epoch)
         ask(teacher, training, folder, bar)
         on_teacher(teacher, test)
+
+
+def members_preset(runs: Sequence[Path], folds: Sequence[int | None]) -> str:
+    """What stress means to the students that become an ensemble.
+
+    Args:
+        runs: folders of `train fit`.
+        folds: held out one after the other; None: all speakers.
+
+    Raises:
+        UsageError: they do not mean the same by it.
+        TrainingError: a checkpoint is missing or damaged.
+    """
+    headers = [load_checkpoint(run_folder(run, fold) / MODEL_FILE).header for run in runs for fold in folds]
+    meanings = [header.get("preset", header["recipe"]["preset"]) for header in headers]
+    if any(meaning != meanings[0] for meaning in meanings):
+        raise UsageError("the runs were trained under different presets: an ensemble is made of runs under the same")
+    preset: str = headers[0]["recipe"]["preset"]
+    return preset
 
 
 def make_ensembles(
