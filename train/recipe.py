@@ -40,7 +40,7 @@ class Student(Section):
     kind: StudentKind
     width: int = Field(ge=2, le=256)
     """What its size grows with. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit:
-    values in a token, a multiple of 8 from 40 (74 k) to 104 (453 k). Wider ones are for teachers."""
+    values in a token, a multiple of 8 from 32 (49 k) to 104 (453 k). Wider ones are for teachers."""
     token_frames: Literal[1, 2] = 2
     """column-vit alone: frames that a token stands for."""
     dropout: Share

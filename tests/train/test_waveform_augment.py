@@ -13,7 +13,7 @@ import torch
 from components import require
 from voices import RATE, voice
 
-from edge_sser.errors import TrainingError, UsageError
+from edge_sser.errors import SettingsError, TrainingError, UsageError
 from edge_sser.features import log_mel
 from edge_sser.train.augment import Augmenter
 from edge_sser.train.checkpoint import load_checkpoint
@@ -21,6 +21,7 @@ from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.dataset import FeatureStore
 from edge_sser.train.fit import StudentTask, fit
 from edge_sser.train.folds import split
+from edge_sser.train.loop import Epoch
 from edge_sser.train.mixing import Mixed, open_mixed
 from edge_sser.train.parallel import World
 from edge_sser.train.recipe import Augmentation, Recipe, Twins, read_recipe
@@ -188,11 +189,17 @@ def test_fresh_twins_are_made_as_they_are_drawn_each_another_and_the_same_run_dr
     mine = half.draw(places, torch.Generator().manual_seed(1))
     assert all(torch.equal(mine[row], drawn[row]) for row in World(1, 2).rows(200).tolist())
 
-    first, again = (fit(training, recipe, store, tmp_path / name, mixed=mixed) for name in ("first", "again"))
-    assert first.read_bytes() == again.read_bytes()
+    def kill(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(training, recipe, store, tmp_path / "killed", kill, mixed=mixed)
+    whole, killed = (fit(training, recipe, store, tmp_path / name, mixed=mixed) for name in ("whole", "killed"))
+    assert whole.read_bytes() == killed.read_bytes()
+    assert len(load_checkpoint(whole).header["fresh"]) == 64
     other = open_mixed(recipe, rows, tmp_path, noise=folders.rooms)
     with pytest.raises(TrainingError, match="another recipe or other data"):
-        fit(training, recipe, store, tmp_path / "first", mixed=other)
+        fit(training, recipe, store, tmp_path / "whole", mixed=other)
 
 
 def test_recorded_noise_is_heard_in_the_windows_at_the_ratio_asked_for(folders: Folders) -> None:
@@ -208,6 +215,11 @@ def test_recorded_noise_is_heard_in_the_windows_at_the_ratio_asked_for(folders: 
     band = int(added.mean(dim=0).argmax())
     assert band == int(bank.mean(dim=0).argmax())
     assert float(10 * torch.log10(64 * 10**-2 / added.sum(dim=1).mean())) == pytest.approx(10.0, abs=0.5)
+
+
+def test_twins_that_are_neither_kept_nor_made_are_refused(toy_recipe: Path) -> None:
+    with pytest.raises(SettingsError, match="count and fresh are both 0"):
+        read_recipe(str(toy_recipe), ["twins.count=0", "twins.noise=0.5"])
 
 
 @pytest.mark.parametrize(

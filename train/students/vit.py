@@ -27,7 +27,7 @@ class ColumnVit(Student):
         """Makes the net.
 
         Args:
-            width: values in a token, a multiple of 8; with two frames a token 40 gives 74 k parameters, 64 gives 178 k,
+            width: values in a token, a multiple of 8; with two frames a token 32 gives 49 k parameters, 64 gives 178 k,
                 104 gives 453 k.
             token_frames: frames that a token stands for, 1 or 2.
             emotions: classes.
