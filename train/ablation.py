@@ -144,14 +144,22 @@ def render(scores: Mapping[str, Sequence[Sequence[Scores]]]) -> str:
                 f"| {_spread([worst_known(item.auroc_worst for item in one)], 3)} |"
             )
     for place, corpus in enumerate(corpora):
-        for name, seeds in scores.items():
-            remarks = [remark for number, found in enumerate(seeds, 1) for remark in _remarks(number, found[place])]
-            lines += [f"\n{corpus}, {name}, {remark}" for remark in remarks]
+        lines += _remarks(corpus, {name: [found[place] for found in seeds] for name, seeds in scores.items()})
     return "\n".join(lines)
 
 
-def _remarks(seed: int, scores: Scores) -> list[str]:
-    return [f"seed {seed}: {remark}" for remark in scores.remarks()]
+def _remarks(corpus: str, scores: Mapping[str, Sequence[Scores]]) -> list[str]:
+    """What could not be computed, a line each, with the runs that it is true of where not of all."""
+    told: dict[str, list[str]] = {}
+    for name, seeds in scores.items():
+        for number, found in enumerate(seeds, 1):
+            for remark in found.remarks():
+                told.setdefault(remark, []).append(f"{name}, seed {number}")
+    everywhere = sum(len(seeds) for seeds in scores.values())
+    return [
+        f"\n{corpus}: {remark}" if len(runs) == everywhere else f"\n{corpus} ({'; '.join(runs)}): {remark}"
+        for remark, runs in told.items()
+    ]
 
 
 def _spread(values: Sequence[float], digits: int) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from sklearn.metrics import (
 
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.model import Calibration
+from edge_sser.train.ablation import render
 from edge_sser.train.bootstrap import over_speakers
 from edge_sser.train.calibrate import calibrated, fit_calibration
-from edge_sser.train.evaluate import evaluate, table
+from edge_sser.train.evaluate import Scores, evaluate, table
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.metrics import (
     auroc,
@@ -336,3 +338,17 @@ def test_the_table_sets_systems_beside_each_other() -> None:
     text = table({"model": evaluate(toy(good=True)), "level-only": evaluate(toy(good=False))})
     rows = [line.split("|")[3].strip() for line in text.splitlines()[2:]]
     assert rows == ["model", "level-only", "model", "level-only"]
+
+
+def test_an_ablation_says_once_what_is_so_of_all_its_runs_and_else_of_which() -> None:
+    def corpora(emotion: str, given: float) -> Sequence[Scores]:
+        changed = [replace(item, emotion=emotion, given=given) for item in toy(good=True) if item.corpus == "first"]
+        return evaluate(changed).corpora
+
+    nobody, everybody = corpora("", 0.0), corpora("", 1.0)
+    told = render({"labels": [nobody, nobody], "labels + noise": [nobody, nobody]}).splitlines()
+    assert [line for line in told if line.startswith("first")] == [f"first: {line}" for line in nobody[0].remarks()]
+    told = render({"labels": [nobody, nobody], "labels + noise": [nobody, everybody]}).splitlines()
+    only = [line for line in told if line.startswith("first (labels + noise, seed 2): ")]
+    assert len(only) == 1
+    assert "all its judged clips are stressed" in only[0]
