@@ -62,11 +62,10 @@ def ablation(
     from tqdm import tqdm
 
     from .corpora.table import read_table
-    from .dataset import FeatureStore
     from .evaluate import evaluate
     from .fit import check_teacher, taught
     from .folds import split
-    from .mixing import open_mixed
+    from .mixing import open_heard
     from .predictions import predict, scorable
     from .presets import read_preset
     from .recipe import read_recipe
@@ -85,14 +84,7 @@ def ablation(
     for number in folds:  # what is wrong with a teacher is told before a day of training, too
         taught(teacher, plan, split(utterances, number)[0], number)
     torch.set_num_threads(threads)
-    kept = cache or out / "cache"
-    total = len(utterances) * (1 + (plan.twins.count if plan.twins else 0))
-    with tqdm(total=total, unit=" recordings", desc="features") as shown:
-        store = FeatureStore(utterances, kept, lambda utterance: shown.update() and None)
-        mixed = open_mixed(
-            plan, utterances, kept, noise=noise, rooms=rooms, progress=lambda utterance: shown.update() and None
-        )
-        shown.update(total - shown.n)
+    store, mixed = open_heard(plan, utterances, cache or out / "cache", noise=noise, rooms=rooms)
     scores: dict[str, list[Sequence[Scores]]] = {}
     with tqdm(total=len(ROWS) * seeds * len(folds), unit=" runs") as bar:
         for name, changes in ROWS.items():

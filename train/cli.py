@@ -18,7 +18,6 @@ from .runs import chosen_folds, run_folder
 from .teachers.cli import teacher
 
 if TYPE_CHECKING:
-    from .corpora.table import Utterance
     from .fit import Epoch
 
 app = typer.Typer(
@@ -78,11 +77,10 @@ def fit(
 
     from .board import Board, check_tensorboard
     from .corpora.table import read_table
-    from .dataset import FeatureStore
     from .fit import check_teacher, taught
     from .fit import fit as fit_student
     from .folds import split
-    from .mixing import open_mixed
+    from .mixing import open_heard
     from .parallel import join_world
     from .presets import read_preset
     from .recipe import read_recipe
@@ -110,13 +108,10 @@ def fit(
     world = join_world()
     if alone and world.first:
         typer.echo(f"no --teacher: {recipe} learns from labels alone", err=True)
-    kept = cache or out / "cache"
-    total = len(utterances) * (1 + (plan.twins.count if plan.twins else 0))
-    with world.in_turn(), tqdm(total=total, unit=" recordings", desc="features", disable=world.rank > 0) as bar:
-        step = partial(_step, bar)
-        store = FeatureStore(utterances, kept, step)
-        mixed = open_mixed(plan, utterances, kept, noise=noise, rooms=rooms, progress=step)
-        bar.update(total - bar.n)
+    with world.in_turn():
+        store, mixed = open_heard(
+            plan, utterances, cache or out / "cache", noise=noise, rooms=rooms, silent=not world.first
+        )
     taught_in = [out / "teacher" / name if name in shipped() else Path(name) for name in teacher or ()]
     with world.in_turn():
         for name, folder in zip(teacher or (), taught_in, strict=True):
@@ -175,10 +170,6 @@ def baseline(
     write_predictions(out, found)
     corpora = tuple(sorted({utterance.corpus for utterance in utterances}))
     write_origin(out, Origin(system=kind, trained_on=corpora, preset=preset, baseline=True))
-
-
-def _step(bar: Any, utterance: Utterance) -> None:
-    bar.update()
 
 
 def need(package: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from edge_sser.errors import UsageError
 
@@ -46,6 +47,40 @@ class Mixed:
 
 
 NOTHING_MIXED = Mixed()
+
+
+def open_heard(
+    recipe: Recipe,
+    utterances: Sequence[Utterance],
+    cache: Path,
+    *,
+    noise: Path | None = None,
+    rooms: Path | None = None,
+    silent: bool = False,
+) -> tuple[FeatureStore, Mixed]:
+    """The features of a table and what a recipe mixes in, with a progress bar.
+
+    Args:
+        recipe: says what.
+        utterances: all of a table.
+        cache: where features are kept.
+        noise: folder of recorded noise.
+        rooms: folder of impulse responses.
+        silent: shows no bar.
+
+    Raises:
+        As `open_mixed` and FeatureStore.
+    """
+    total = len(utterances) * (1 + (recipe.twins.count if recipe.twins else 0))
+    with tqdm(total=total, unit=" recordings", desc="features", disable=silent) as bar:
+
+        def step(utterance: Utterance) -> None:
+            bar.update()
+
+        store = FeatureStore(utterances, cache, step)
+        mixed = open_mixed(recipe, utterances, cache, noise=noise, rooms=rooms, progress=step)
+        bar.update(total - bar.n)
+    return store, mixed
 
 
 def open_mixed(
