@@ -369,6 +369,27 @@ def test_rows_that_rotted_are_not_sent_and_the_sound_ones_are_saved(tmp_path: Pa
     assert numbers(opened(path).waiting(30)) == [*range(7), *range(8, 22)]
 
 
+def test_an_event_whose_put_meets_damage_is_kept_behind_what_could_be_saved(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    first = opened(path)
+    first.put([record(1), record(2)])
+    first.close()
+    outbox = opened(path)
+    assert outbox._file is not None
+    db = outbox._file._db
+    (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event_key'").fetchone()
+    (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xff" * page_bytes)
+    db.execute("PRAGMA shrink_memory")  # empties the page cache, so that the next commit reads the damaged page
+    outbox.put([record(3)])
+    assert (outbox.damaged, outbox.lost, outbox.fault) == (1, 0, None)
+    assert numbers(outbox.waiting(9)) == [1, 2, 3]
+    outbox.close()
+    assert numbers(opened(path).waiting(9)) == [1, 2, 3]
+
+
 @pytest.mark.soak
 @settings(max_examples=500 if os.environ.get("EDGE_SSER_SOAK") == "1" else 40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), spots=st.integers(1, 40), cut=st.booleans())
