@@ -54,3 +54,8 @@ def test_neither_silence_nor_steady_noise_is_speech() -> None:
 def test_what_is_beyond_full_scale_saturates() -> None:
     values = np.array([0.0, 0.5, 0.99999, 1.0, 1.5, 100.0, -1.0, -1.5, -100.0, 1.4 / 32768], dtype=np.float32)
     assert to_int16(values).tolist() == [0, 16384, 32767, 32767, 32767, 32767, -32768, -32768, -32768, 1]
+
+
+def test_samples_are_rounded_to_the_nearest_integer() -> None:
+    steps = np.array([0.4, 0.6, 1.6, 1000.7, -0.4, -0.6, -1.4, -1.6, -1000.7], dtype=np.float32)
+    assert to_int16(steps / 32768).tolist() == [0, 1, 2, 1001, 0, -1, -1, -2, -1001]
