@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,21 @@ from edge_sser.backends import cuda
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 MICROPHONE_PACKAGES = "pulseaudio pulseaudio-utils libasound2-plugins"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def default_signals() -> Iterator[None]:
+    """Gives this process, and so the programs that tests start, the signal dispositions of a terminal's foreground.
+
+    `nohup` ignores SIGHUP, and a shell ignores SIGINT and SIGQUIT in a background command. Child processes inherit what
+    is ignored, and would not notice the signals that a test sends.
+    """
+    default = dict.fromkeys((signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM), signal.SIG_DFL)
+    before = {number: signal.signal(number, handler) for number, handler in default.items()}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
