@@ -25,6 +25,14 @@ settings.load_profile("patient")
 MICROPHONE_PACKAGES = "pulseaudio pulseaudio-utils libasound2-plugins"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lifts the timeout of tests that EDGE_SSER_SOAK=1 makes run for hours."""
+    if os.environ.get("EDGE_SSER_SOAK") == "1":
+        for item in items:
+            if item.get_closest_marker("soak"):
+                item.add_marker(pytest.mark.timeout(0))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def default_signals() -> Iterator[None]:
     """Gives this process, and so the programs that tests start, the signal dispositions of a terminal's foreground.

@@ -24,7 +24,7 @@ from edge_sser.train.pitch import pitch_hz
 from edge_sser.train.presets import read_preset
 from edge_sser.train.run_models import open_file
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(3600)]  # as many recordings as there are
 
 
 @pytest.fixture(scope="module")
