@@ -164,7 +164,8 @@ def test_one_that_was_heard_again_is_looked_for_soon_again(model):
     assert numbers
 
 
-def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_only_while_none_is_open(model):
+@pytest.mark.parametrize("number", [pytest.param(1, id="number-as-before"), pytest.param(2, id="another-number")])
+def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_only_while_none_is_open(model, number):
     """PortAudio's list of devices, as it behaves with two sound cards: the one thing here that no machine can lend."""
     cards = {0: "desk", 1: "door"}
     listed: dict[int, str] = {}
@@ -194,7 +195,7 @@ def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_o
     def sound_cards() -> dict[int, str]:
         rounds[0] += 1
         if rounds[0] == 10:
-            cards[2] = "door"  # another number than before
+            cards[number] = "door"
         return dict(cards)
 
     class Script(Kept):
@@ -204,7 +205,8 @@ def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_o
                 cards.clear()
                 cards[0] = "desk"
                 listed.pop(1)  # what is gone is not opened either
-            if getattr(event, "id", "") == "cab12/door/000010":
+            # Found at once, the door has spoken long before the desk's 200th reading.
+            if getattr(event, "id", "") in ("cab12/door/000010", "cab12/desk/000200"):
                 stop.set()
 
     stop = threading.Event()
@@ -213,4 +215,6 @@ def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_o
     listen(Settings(node="cab12"), inputs, [sink], load_model(Path(model)), stop, cards=sound_cards)
     states = [event.state for event in sink.events if isinstance(event, Health) and event.source == "door"]
     assert states == [HealthState.OK, HealthState.MISSING, HealthState.OK]
+    desk = [event.state for event in sink.events if isinstance(event, Health) and event.source == "desk"]
+    assert desk == [HealthState.OK] * 2, "opened again for the card that came, not for the one that went"
     assert opened == []

@@ -18,7 +18,7 @@ from edge_sser.features import FEATURES
 from edge_sser.model import load_model
 from edge_sser.shipped import shipped_for_engines
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board builds an engine for many minutes
 
 
 @pytest.fixture(scope="module")
