@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import numpy as np
 import typer
 
-from edge_sser.audio.microphone import list_microphones, measure_level
+from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.microphone import MicrophoneSource, list_microphones
 from edge_sser.audio.portaudio import Microphone
 from edge_sser.errors import EdgeSserError, SourceError
+from edge_sser.level import dbfs
 
 METER_CELLS = 20
 QUIETEST_DBFS = -60.0  # left end of the meter
@@ -34,17 +37,37 @@ def print_devices(*, level: bool, as_json: bool) -> int:
         )
     width = max(len(microphone.id) for microphone in microphones)
     for microphone in microphones:
-        dbfs, problem = _heard(microphone) if level else (None, None)
+        heard, problem = _heard(microphone) if level else (None, None)
         if as_json:
-            typer.echo(json.dumps(asdict(microphone) | {"dbfs": dbfs, "error": problem}, ensure_ascii=False))
+            typer.echo(json.dumps(asdict(microphone) | {"dbfs": heard, "error": problem}, ensure_ascii=False))
             continue
-        meter = f"{_meter(dbfs)} {dbfs:6.1f} dBFS  " if dbfs is not None else ""
+        meter = f"{_meter(heard)} {heard:6.1f} dBFS  " if heard is not None else ""
         mark = "  (default)" if microphone.is_default else ""
         typer.echo(
             f"mic:{microphone.id:{width}}  {meter}{microphone.default_rate_hz} Hz  {microphone.channels} ch  "
             f"{microphone.name} [{microphone.host_api}]{mark}" + (f"  {problem}" if problem else "")
         )
     return 0
+
+
+def measure_level(microphone_id: str | None, *, seconds: float = 1.0) -> float:
+    """Returns the level at a microphone, dB re full scale (a full-scale sine is -3.0), at least -120.
+
+    Args:
+        microphone_id: as `list_microphones` gives it; None for the default one.
+        seconds: audio to measure over.
+
+    Raises:
+        SourceError: the microphone cannot be opened or delivers nothing.
+    """
+    energy, samples = 0.0, 0
+    with MicrophoneSource(microphone_id, name="level", stall_seconds=max(1.0, seconds)) as source:
+        while samples < seconds * SAMPLE_RATE:
+            block = source.read(timeout_seconds=seconds)
+            if block is not None:
+                energy += float(np.sum(np.square(block.samples, dtype=np.float64)))
+                samples += block.samples.size
+    return dbfs(energy / samples)
 
 
 def _heard(microphone: Microphone) -> tuple[float | None, str | None]:
@@ -54,6 +77,6 @@ def _heard(microphone: Microphone) -> tuple[float | None, str | None]:
         return None, str(error)
 
 
-def _meter(dbfs: float) -> str:
-    cells = round(min(max(1.0 - dbfs / QUIETEST_DBFS, 0.0), 1.0) * METER_CELLS)
+def _meter(level_dbfs: float) -> str:
+    cells = round(min(max(1.0 - level_dbfs / QUIETEST_DBFS, 0.0), 1.0) * METER_CELLS)
     return "[" + "#" * cells + "." * (METER_CELLS - cells) + "]"

@@ -15,6 +15,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+__all__ = ["CONFIG_VARIABLE", "SYSTEM_FILE", "USER_FILE", "find_file", "legible", "read_file", "tomllib"]
+
 CONFIG_VARIABLE = "EDGE_SSER_CONFIG"
 USER_FILE = Path("~/.config/edge-sser/config.toml")
 SYSTEM_FILE = Path("/etc/edge-sser/config.toml")

@@ -6,13 +6,13 @@ regression on what a meter shows of a clip, fitted on the same clips as the mode
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
+from edge_sser.level import dbfs
 
 from .audio import read_audio
 from .corpora.table import Utterance
@@ -100,7 +100,7 @@ def majority(predictions: Sequence[Prediction], preset: str) -> list[Prediction]
 
 def _features(samples: NDArray[np.float32], kind: Baseline) -> list[float]:
     """Level in dBFS, at least -120; with pitch also its median and spread in octaves."""
-    level = 10.0 * math.log10(max(float(np.mean(samples.astype(np.float64) ** 2)), 1e-12))
+    level = dbfs(float(np.mean(samples.astype(np.float64) ** 2)))
     return [level] if kind is Baseline.LEVEL else [level, *_pitch(samples)]
 
 

@@ -20,19 +20,19 @@ from .corpora.table import Utterance
 from .dataset import FeatureStore
 from .distill import Distiller, blend
 from .labels import EMOTIONS, PRESETS
-from .loop import MODEL_FILE, Epoch, Task, check_same, run, seed
+from .loop import Epoch, Task, check_same, run, seed
 from .mixing import NOTHING_MIXED, Mixed
 from .parallel import World, share_batch_norm
 from .presets import AROUSAL_VALENCE, read_preset
 from .recipe import Recipe
-from .runs import run_folder
+from .runs import MODEL_FILE, run_folder
 from .sampling import Sampler
 from .students.student import Logits, Student
 from .targets import label_losses, make_targets
 from .teachers.lesson import Lesson, open_lessons
 from .validation import Validator, set_aside
 
-__all__ = ["MODEL_FILE", "Epoch", "check_teacher", "data_key", "describe", "fit"]
+__all__ = ["Epoch", "check_teacher", "data_key", "describe", "fit"]
 
 
 def fit(

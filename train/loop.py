@@ -20,9 +20,9 @@ from edge_sser.errors import TrainingError
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .parallel import World
 from .recipe import Optimisation, Validation
+from .runs import MODEL_FILE
 from .targets import Tally
 
-MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
 LAST_FILE = "last.safetensors"
 

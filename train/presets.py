@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_sser.errors import SettingsError
+from edge_sser.settings_file import tomllib
 
 from .corpora.table import Utterance
 from .labels import LABELS, PRESETS, emotion_name
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 AROUSAL_VALENCE = "arousal_valence"
 LEAVE_OUT = "leave out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from importlib import resources
@@ -13,11 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from edge_sser.errors import SettingsError
 from edge_sser.settings import Section
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edge_sser.settings_file import tomllib
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable

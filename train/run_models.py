@@ -15,9 +15,7 @@ from .folds import check_disjoint, split
 from .labels import EMOTIONS
 from .origin import Origin
 from .predictions import Prediction, predict
-from .runs import run_folder
-
-CHECKPOINT = "model.safetensors"
+from .runs import MODEL_FILE, run_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +95,11 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
 
     fold_of = {(clip.corpus, clip.speaker): clip.fold for clip in fitted}
     known = [clip for clip in tested if (clip.corpus, clip.speaker) in fold_of]
-    final = run_folder(folder, None) / CHECKPOINT
+    final = run_folder(folder, None) / MODEL_FILE
     needed: list[int | None] = [*sorted({fold_of[clip.corpus, clip.speaker] for clip in known})]
     if len(known) < len(tested):
         needed.append(None)
-    missing = frozenset(fold for fold in needed if not (run_folder(folder, fold) / CHECKPOINT).is_file())
+    missing = frozenset(fold for fold in needed if not (run_folder(folder, fold) / MODEL_FILE).is_file())
     if len(missing) == len(needed):
         raise TrainingError(missing_line(folder, missing))
     wanted = [fold for fold in needed if fold not in missing]
@@ -110,7 +108,7 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
     found: dict[int | None, Model] = {}
     origin = None
     for fold in wanted:
-        path = run_folder(folder, fold) / CHECKPOINT
+        path = run_folder(folder, fold) / MODEL_FILE
         training, _ = split(fitted, fold)
         student, recipe, header = load_student(path)
         if header["data"] != data_key(training):

@@ -9,6 +9,8 @@ from edge_sser.errors import UsageError
 
 from .corpora.table import Utterance
 
+MODEL_FILE = "model.safetensors"  # of a finished student or teacher, in its folder
+
 
 def run_folder(out: Path, fold: int | None) -> Path:
     """Where the student or teacher of a fold, or of all speakers, stands below a run's folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_sser.audio.attempt import Attempt
-from edge_sser.audio.block import SAMPLE_RATE, AudioBlock, Source
+from edge_sser.audio.block import AudioBlock, Source
 from edge_sser.audio.buffer import AudioBuffer
 from edge_sser.audio.portaudio import Microphone, PortAudio, RateRefusedError
 from edge_sser.audio.resample import Intake
@@ -25,7 +24,6 @@ OPEN_SECONDS = 3.0  # the constructor waits for the device; less than a buffer h
 ANSWER_SECONDS = 10.0  # before a device that neither opens nor refuses counts as dead
 STALL_SECONDS = 5.0  # without a block the device counts as dead: PortAudio itself waits for ever
 CLOSE_SECONDS = 1.0  # for PortAudio to let go of a device; it takes milliseconds, or for ever
-FLOOR_DBFS = -120.0
 _LIVENESS_SECONDS = 0.25  # how often a waiting reader looks whether the stream still runs
 _ABSENT_SECONDS = 1.0  # between two looks: the reader itself was stopped or busy, and what it saw says nothing
 _PORTAUDIO = threading.Lock()  # whose list of devices is one for the process, and not safe between threads
@@ -238,23 +236,3 @@ def _portaudio() -> Iterator[None]:
         yield
     finally:
         _PORTAUDIO.release()
-
-
-def measure_level(microphone_id: str | None, *, seconds: float = 1.0) -> float:
-    """How loud it is at a microphone, in dB re full scale (a full-scale sine is -3.0), at least -120.
-
-    Args:
-        microphone_id: as `list_microphones` gives it; None for the default one.
-        seconds: audio to measure over.
-
-    Raises:
-        SourceError: the microphone cannot be opened or delivers nothing.
-    """
-    energy, samples = 0.0, 0
-    with MicrophoneSource(microphone_id, name="level", stall_seconds=max(1.0, seconds)) as source:
-        while samples < seconds * SAMPLE_RATE:
-            block = source.read(timeout_seconds=seconds)
-            if block is not None:
-                energy += float(np.sum(np.square(block.samples, dtype=np.float64)))
-                samples += block.samples.size
-    return max(FLOOR_DBFS, 10.0 * math.log10(max(energy / samples, 1e-12)))

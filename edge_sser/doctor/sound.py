@@ -86,7 +86,7 @@ def _listen(device: str) -> float | str:
     Raises:
         EdgeSserError: it cannot be recorded from, and that is not because edge-sser does.
     """
-    from edge_sser.audio.microphone import measure_level
+    from edge_sser.devices import measure_level
 
     microphone_id = device.partition(":")[2] or None
     try:

@@ -14,9 +14,9 @@ from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from edge_sser.train.corpora.table import read_table
 from edge_sser.train.fit import data_key
 from edge_sser.train.folds import split
-from edge_sser.train.loop import MODEL_FILE
 from edge_sser.train.origin import read_origin
 from edge_sser.train.predictions import read_predictions
+from edge_sser.train.runs import MODEL_FILE
 from edge_sser.train.teachers.ensemble import Ensemble
 from edge_sser.train.teachers.outputs import OUTPUTS_FILE
 

@@ -26,10 +26,11 @@ from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.dataset import FeatureStore
 from edge_sser.train.fit import Epoch, fit
 from edge_sser.train.folds import split
-from edge_sser.train.loop import BEST_FILE, LAST_FILE, MODEL_FILE
+from edge_sser.train.loop import BEST_FILE, LAST_FILE
 from edge_sser.train.parallel import World
 from edge_sser.train.predictions import predict
 from edge_sser.train.recipe import Recipe, read_recipe
+from edge_sser.train.runs import MODEL_FILE
 from edge_sser.train.teachers.make import make_ensemble
 from edge_sser.train.validation import set_aside
 

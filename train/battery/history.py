@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_sser.errors import TrainingError
 
-from ..run_models import CHECKPOINT
+from ..runs import MODEL_FILE
 
 FILE = "history.jsonl"
 
@@ -43,7 +43,7 @@ def read_histories(run: Path) -> list[History]:
 
 
 def _history(folder: Path) -> History | None:
-    path, model = folder / FILE, folder / CHECKPOINT
+    path, model = folder / FILE, folder / MODEL_FILE
     if path.is_file():
         lines = list(_lines(path))
     elif model.is_file():

@@ -19,7 +19,8 @@ from ..checkpoint import load_checkpoint
 from ..corpora.table import Utterance
 from ..fit import data_key, describe, own_preset
 from ..labels import EMOTIONS
-from ..loop import MODEL_FILE, Epoch, Task, check_same, run, seed
+from ..loop import Epoch, Task, check_same, run, seed
+from ..runs import MODEL_FILE
 from ..sampling import Sampler
 from ..students.student import Logits, Net
 from ..targets import label_losses, make_targets

@@ -15,8 +15,8 @@ from ..checkpoint import load_checkpoint
 from ..corpora.table import Utterance
 from ..fit import data_key
 from ..folds import split
-from ..loop import MODEL_FILE, Epoch, check_same
-from ..runs import run_folder
+from ..loop import Epoch, check_same
+from ..runs import MODEL_FILE, run_folder
 from .encoder import load_encoder
 from .ensemble import Ensemble
 from .hidden import HiddenStore
