@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edge_sser.errors import ModelError, short
+from edge_sser.errors import ModelError, SettingsError, short
+from edge_sser.files import cache_directory, write_file
 
 FORMAT = 1  # of the file
 MAX_HEADER_BYTES = 1 << 20
-_FOLDER_MODE, _FILE_MODE = 0o755, 0o644  # root builds for a service that runs as somebody else
+FOLDER_MODE, _FILE_MODE = 0o755, 0o644  # root builds for a service that runs as somebody else
 
 
 class EngineMissError(ModelError):
@@ -86,13 +87,9 @@ def engines_folder(given: Path | None = None, environ: Mapping[str, str] = os.en
     """
     if given is not None:
         return Path(os.path.expanduser(given))
-    service = environ.get("CACHE_DIRECTORY", "").split(":")[0]
-    if service:
-        return Path(service) / "engines"
-    base = environ.get("XDG_CACHE_HOME", "")
     try:
-        return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "edge-sser" / "engines"
-    except RuntimeError:
+        return cache_directory(environ) / "engines"
+    except SettingsError:
         raise EngineMissError("there is no place for engines: set model.engines or HOME", refused=False) from None
 
 
@@ -157,36 +154,11 @@ def write_engine(path: Path, engine: EngineFile) -> None:
     write_aside(path, json.dumps(header).encode() + b"\n" + engine.data)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder of engines, where it is not there, for others to read whatever the umask is.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        folder.chmod(_FOLDER_MODE)
-
-
 def write_aside(path: Path, content: bytes) -> None:
     """Writes a file of the cache whole or not at all.
 
     Raises:
         ModelError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        make_folder(path.parent)
-        try:
-            with aside.open("wb") as file:
-                os.fchmod(file.fileno(), _FILE_MODE)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be written ({error.strerror or error}): give --engines a folder that can"
-        ) from None
+    remedy = "give --engines a folder that can"
+    write_file(path, content, ModelError, remedy, mode=_FILE_MODE, folder_mode=FOLDER_MODE)

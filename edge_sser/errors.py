@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 _MAX_REASON_CHARACTERS = 200
 
 
@@ -45,15 +47,27 @@ class MissingComponentError(EdgeSserError):
     """An optional package that is not installed. The message gives the install command."""
 
 
-def missing_extra(package: str, extra: str, purpose: str) -> MissingComponentError:
-    """The error for an optional package that a command needs and does not find.
+def missing_extra(package: str, extra: str, purpose: str, hint: str = "") -> MissingComponentError:
+    """Returns the error for an optional package that is not installed.
 
     Args:
         package: the package's import name.
         extra: the extra of edge-sser that brings it.
-        purpose: what needs it, as the start of a sentence.
+        purpose: user of the package, as the start of a sentence.
+        hint: advice besides the install command.
     """
-    return MissingComponentError(f'{purpose} needs the Python package {package}: pip install "edge-sser[{extra}]"')
+    command = f'pip install "edge-sser[{extra}]"' + (f" ({hint})" if hint else "")
+    return MissingComponentError(f"{purpose} needs the Python package {package}: {command}")
+
+
+def need_package(package: str, extra: str, purpose: str, hint: str = "") -> None:
+    """Looks for an optional package, without importing it; arguments as for `missing_extra`.
+
+    Raises:
+        MissingComponentError: the package is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise missing_extra(package, extra, purpose, hint)
 
 
 def short(reason: object) -> str:

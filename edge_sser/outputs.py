@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_sser.errors import EdgeSserError
 from edge_sser.events import Status
+from edge_sser.files import resolve_path
 from edge_sser.node import node_name
 from edge_sser.settings import Settings
 from edge_sser.sinks.base import Sink
@@ -114,9 +115,8 @@ class Outputs:
     def _open(self, table: str, settings: Settings) -> Sink | None:
         if table == "file" and settings.file is not None:
             from edge_sser.sinks.rotating import RotatingFileSink
-            from edge_sser.sinks.state import placed
 
-            path = placed(settings.file.path)
+            path = resolve_path(settings.file.path)
             self._file = RotatingFileSink(settings.file.model_copy(update={"path": path}))
             return self._file
         if table == "metrics" and settings.metrics is not None:

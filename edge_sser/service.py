@@ -10,13 +10,15 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from edge_sser.configuration import load_settings
 from edge_sser.errors import EdgeSserError
-from edge_sser.service_layout import Installation, Layout, out_of_reach, remove, write
+from edge_sser.files import write_file
+from edge_sser.service_layout import Installation, Layout, out_of_reach, remove
 from edge_sser.settings import Settings
 from edge_sser.sinks.address import parse_address
 from edge_sser.systemctl import UNIT, ServiceError, Systemctl, UnitState
@@ -60,13 +62,15 @@ def install(
     password = None if password_file is None else _first_line(password_file)
     unit = _unit(where, installation)
 
-    write(where.unit, unit, 0o644, directory_mode=0o755)
+    write = partial(write_file, error=ServiceError, remedy="check the owner of the folder, and make room")
+    write(where.unit, unit, mode=0o644, folder_mode=0o755)
     yield f"unit      {where.named(where.unit)}"
     if text is not None:
-        write(where.config, text, _PRIVATE if where.user else 0o644, directory_mode=0o700 if where.user else 0o755)
+        modes = (_PRIVATE, 0o700) if where.user else (0o644, 0o755)
+        write(where.config, text, mode=modes[0], folder_mode=modes[1])
     yield f"settings  {where.named(where.config)}{'' if text is not None else ' (kept)'}"
     if password is not None and _may_replace(where, where.password, password, ask):
-        write(where.password, password, _PRIVATE, directory_mode=0o755)
+        write(where.password, password, mode=_PRIVATE, folder_mode=0o755)
         yield f"password  {where.named(where.password)}"
     yield from _remarks(where, settings)
     yield from _start(where, systemctl)

@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -138,37 +137,6 @@ def out_of_reach(path: Path, root: Path = SLASH) -> str | None:
         if place.stat().st_mode & needed != needed:
             return f"{path_in(root, place)} is not open to other users"
     return None
-
-
-def write(path: Path, text: str, mode: int, *, directory_mode: int) -> None:
-    """Replaces a file as a whole, with its mode from the first moment.
-
-    Args:
-        path: of the file.
-        text: its new content.
-        mode: its permissions, whatever the umask.
-        directory_mode: of its directory, where that has to be made.
-
-    Raises:
-        ServiceError: it cannot be written.
-    """
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-            path.parent.chmod(directory_mode)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise ServiceError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def remove(path: Path) -> None:

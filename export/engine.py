@@ -21,16 +21,17 @@ from edge_sser.backends.cuda import Cuda, CudaError
 from edge_sser.backends.engine import MAX_BATCH
 from edge_sser.backends.tensorrt import has_tensorrt, import_tensorrt, make_logger
 from edge_sser.engine_file import (
+    FOLDER_MODE,
     EngineFile,
     EngineKey,
     engine_path,
     engines_folder,
-    make_folder,
     write_aside,
     write_engine,
 )
-from edge_sser.errors import EdgeSserError, MissingComponentError, ModelError, short
+from edge_sser.errors import EdgeSserError, ModelError, missing_extra, short
 from edge_sser.features import FEATURES, log_mel
+from edge_sser.files import make_folder, move_into_place
 from edge_sser.model import Model
 
 from .folder import tidied_on_sigterm
@@ -60,16 +61,14 @@ class Built:
 
 
 def need_tensorrt() -> None:
-    """Refuses to go on where TensorRT is asked for and is not there.
+    """Looks for TensorRT.
 
     Raises:
-        MissingComponentError: with what to install.
+        MissingComponentError: TensorRT is not installed.
     """
     if not has_tensorrt():
-        raise MissingComponentError(
-            "--target tensorrt needs TensorRT 10.3 or newer: install it with JetPack 6 or newer, or "
-            'pip install "edge-sser[tensorrt]"; --target all writes the graph for TensorRT without it'
-        )
+        hint = "10.3 or newer; JetPack 6 and newer bring it; --target all writes the graph for TensorRT without it"
+        raise missing_extra("tensorrt", "tensorrt", "--target tensorrt", hint)
 
 
 def check_board() -> None:
@@ -132,7 +131,7 @@ def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None
                     f"the engine's logits differ from ONNX Runtime's by {difference:.2g}, expected at most "
                     f"{limit}: it was not kept; please report it with the versions above"
                 )
-            os.replace(tried, path)
+            move_into_place(tried, path)
     finally:
         cuda.close()
     return Built(path, key, difference, time.monotonic() - begun)
@@ -143,7 +142,7 @@ def _trial_folder(folder: Path) -> Iterator[Path]:
     """A folder beside the engines, made before anything takes minutes, and gone at the end."""
     trial = folder / f".trial-{os.getpid()}"
     try:
-        make_folder(folder)
+        make_folder(folder, FOLDER_MODE)
         trial.mkdir()
         try:
             yield trial

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_sser.errors import ModelError, UsageError
+from edge_sser.files import move_into_place, sync
 
 
 @contextmanager
@@ -43,7 +44,9 @@ def whole_folder(out: Path) -> Iterator[Path]:
             try:
                 aside.mkdir(parents=True)
                 yield aside
-                os.replace(aside, whole)  # over an empty folder, too
+                for path in aside.rglob("*"):
+                    sync(path)
+                move_into_place(aside, whole)  # over an empty folder, too
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:

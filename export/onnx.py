@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import warnings
 from dataclasses import replace
 from importlib import resources
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES, log_mel
+from edge_sser.files import write_file
 from edge_sser.model import CARD_KEY, Card
 from edge_sser.runtime import onnx_runtime
 from edge_sser.train.dataset import windows
@@ -91,21 +91,12 @@ def export_onnx(student: Student, card: Card, path: Path) -> float:
 
 
 def write_model(path: Path, model: onnx.ModelProto) -> None:
-    """Writes a model file, aside and then in place.
+    """Writes a model file atomically.
 
     Raises:
         ModelError: it cannot be written; nothing half-written remains.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(model.SerializeToString())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ModelError(f"model {path}: cannot be written ({error.strerror or error}): choose another --out") from None
+    write_file(path, model.SerializeToString(), ModelError, "choose another --out")
 
 
 def _windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

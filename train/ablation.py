@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_sser.errors import TrainingError, need_package
+from edge_sser.files import write_file
+
 from .metrics import worst_known
 
 if TYPE_CHECKING:
@@ -55,9 +58,7 @@ def ablation(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Trains a recipe with and without its parts: labels, + logits, + features, + noise. Takes up what it left."""
-    from .cli import need
-
-    need("torch")
+    need_package("torch", "train", "Training")
     import torch
     from tqdm import tqdm
 
@@ -71,7 +72,6 @@ def ablation(
     from .recipe import read_recipe
     from .runs import chosen_folds
     from .teachers.lesson import check_hearing
-    from .writing import write_text
 
     plan = read_recipe(recipe, change or ())
     check_teacher(plan, True)
@@ -99,9 +99,9 @@ def ablation(
                     bar.update()
                 scores.setdefault(name, []).append(evaluate(found, plan.preset).corpora)
     text = render(scores)
-    write_text(out / "ablation.md", text + "\n")
+    write_file(out / "ablation.md", text + "\n", TrainingError)
     values = {name: [[_plain(item) for item in seed] for seed in found_seeds] for name, found_seeds in scores.items()}
-    write_text(out / "ablation.json", json.dumps(values, indent=1) + "\n")
+    write_file(out / "ablation.json", json.dumps(values, indent=1) + "\n", TrainingError)
     typer.echo(text)
 
 

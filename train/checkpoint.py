@@ -13,12 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edge_sser.errors import TrainingError
+from edge_sser.files import atomic_replace
 
 from .recipe import Recipe, StudentKind
+from .runs import MODEL_FILE
 from .students.cnn import CompactCnn
 from .students.student import Student
 from .students.vit import ColumnVit
-from .writing import written
 
 _HEADER = "edge_sser.checkpoint"
 
@@ -43,8 +44,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         TrainingError: the disk is full or the folder cannot be written; the file that stood there before remains.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    with written(path, (OSError, SafetensorError)) as aside:
-        save_file(tensors, aside, {_HEADER: json.dumps(checkpoint.header)})
+    with atomic_replace(path, TrainingError) as aside:
+        try:
+            save_file(tensors, aside, {_HEADER: json.dumps(checkpoint.header)})
+        except SafetensorError as error:  # of a full disk, too
+            raise OSError(error) from None
 
 
 def load_checkpoint(path: Path, remedy: str = "train again, or copy it again") -> Checkpoint:
@@ -86,7 +90,7 @@ def load_student(path: Path) -> tuple[Student, Recipe, Mapping[str, Any]]:
     Raises:
         TrainingError: the file cannot be used.
     """
-    checkpoint = load_checkpoint(path, "give the model.safetensors that train fit wrote")
+    checkpoint = load_checkpoint(path, f"give the {MODEL_FILE} that train fit wrote")
     try:
         recipe = Recipe.model_validate(checkpoint.header["recipe"])
         student = make_student(recipe, len(checkpoint.header["emotions"]))
@@ -101,6 +105,6 @@ def load_student(path: Path) -> tuple[Student, Recipe, Mapping[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(
             f"checkpoint {path}: not a trained student of this version ({str(error).splitlines()[0]}): "
-            "give the model.safetensors of a finished run"
+            f"give the {MODEL_FILE} of a finished run"
         ) from None
     return student.eval(), recipe, checkpoint.header

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_sser.errors import TrainingError, UsageError, missing_extra
+from edge_sser.errors import TrainingError, UsageError, need_package
+from edge_sser.files import write_file
 
 if TYPE_CHECKING:
     from .corpora.index import Index
@@ -43,14 +43,13 @@ def index(
 ) -> None:
     """Reads corpora into one table, and says what is missing, odd, double or contradictory."""
     for package in ("soundfile", "scipy", "tqdm", *(() if out.suffix.lower() == ".csv" else ("pyarrow",))):
-        _need(package, "train", "Training")
+        need_package(package, "train", "Training")
     from tqdm import tqdm
 
     from .corpora.index import Plan, parse_source
     from .corpora.index import index as make_index
     from .corpora.report import Kind, shown
     from .corpora.table import write_table
-    from .writing import write_text
 
     plan = Plan(folds=folds, same=[_pair(text) for text in same_person or ()], drop_twins=drop_twins)
     with tqdm(unit=" recordings", desc="index") as bar:
@@ -63,7 +62,7 @@ def index(
     write_table(out, found.utterances)
     summary = list(_summary(found))
     report = out.with_suffix(".report.txt")
-    write_text(report, "\n".join([*summary, *map(str, found.findings)]) + "\n")
+    write_file(report, "\n".join([*summary, *map(str, found.findings)]) + "\n", TrainingError)
     if found.findings:
         typer.echo(f"{len(found.findings)} findings in full: {report}", err=True)
     typer.echo("\n".join(summary))
@@ -111,7 +110,7 @@ def explore(
     if table is None and clip is None:
         raise UsageError("give a table of utterances, --clip RECORDING, or both")
     for package, extra in (("scipy", "train"), ("matplotlib", "plot")):
-        _need(package, extra, "train explore")
+        need_package(package, extra, "train explore")
     from .corpora.table import read_table
     from .explore import draw_table
     from .explore_clip import draw_clip
@@ -145,8 +144,3 @@ def _pair(text: str) -> tuple[str, str]:
     if "/" not in one or "/" not in other:
         raise UsageError(f"--same-person {text}: expected CORPUS/SPEAKER=CORPUS/SPEAKER")
     return one, other
-
-
-def _need(package: str, extra: str, purpose: str) -> None:
-    if find_spec(package) is None:
-        raise missing_extra(package, extra, purpose)

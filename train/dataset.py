@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
 from edge_sser.features import FEATURES, log_mel
+from edge_sser.files import atomic_replace
 
 from .audio import read_audio
 from .corpora.table import Utterance
-from .writing import written
 
 HOP_FRAMES = 50  # between the windows of a clip that a score is the mean of, as on the device
 
@@ -97,7 +97,7 @@ def save_array(path: Path, array: NDArray[np.generic]) -> None:
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
     """
-    with written(path) as aside, aside.open("wb") as file:
+    with atomic_replace(path, TrainingError) as aside, aside.open("wb") as file:
         np.save(file, array)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edge_sser.errors import TrainingError, UsageError
+from edge_sser.files import write_file
 
 from .battery.alarms import Point
 from .battery.conditions import choose_clips, conditions
@@ -30,7 +31,6 @@ from .report.notes import heard_notes, notes
 from .report.page import page
 from .report.report import Report, check_place, write_json
 from .run_models import Models, missing_line, open_models
-from .writing import write_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +208,7 @@ def _write(asked: Asked, report: Report) -> None:
     if asked.as_json is not None:
         write_json(asked.as_json, report)
     if asked.html is not None:
-        write_text(asked.html, page(report))
+        write_file(asked.html, page(report), TrainingError)
 
 
 def _common_preset(origins: Sequence[Origin]) -> str:

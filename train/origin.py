@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from edge_sser.errors import TrainingError
-
-from .writing import write_text
+from edge_sser.files import write_file
 
 
 class Baseline(str, Enum):
@@ -55,9 +54,9 @@ def origin_path(predictions: Path) -> Path:
 
 
 def write_origin(predictions: Path, origin: Origin) -> None:
-    """Writes the origin beside predictions; errors as for `writing.written`."""
+    """Writes the origin beside predictions; errors as for `files.write_file`."""
     values = TypeAdapter(Origin).dump_python(origin, mode="json")
-    write_text(origin_path(predictions), json.dumps(values, indent=2) + "\n")
+    write_file(origin_path(predictions), json.dumps(values, indent=2) + "\n", TrainingError)
 
 
 def read_origin(predictions: Path) -> Origin:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
 from edge_sser.features import log_mel
+from edge_sser.files import atomic_replace
 from edge_sser.model import Model
 
 from .audio import read_audio
@@ -22,7 +23,6 @@ from .corpora.table import Utterance
 from .dataset import windows
 from .labels import EMOTIONS, LABELS, emotion_name
 from .presets import Preset, decided, read_preset
-from .writing import written
 
 if TYPE_CHECKING:
     from torch import nn
@@ -167,8 +167,8 @@ def make_prediction(utterance: Utterance, *, emotions: NDArray[np.float64], stre
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Writes predictions as CSV, probabilities with six digits; errors as for `writing.written`."""
-    with written(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    """Writes predictions as CSV, probabilities with six digits; errors as for `files.atomic_replace`."""
+    with atomic_replace(path, TrainingError) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for item in predictions:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from edge_sser.doctor.finding import Finding, Patient, State
 from edge_sser.errors import SinkError
+from edge_sser.files import resolve_path, state_directory
 from edge_sser.settings import MetricsSettings
-from edge_sser.sinks.state import placed, state_directory
 
 TRIAL_BYTES = 65_536  # written to see whether the disk takes anything
 SCRAPE_SECONDS = 2.0
@@ -37,7 +37,7 @@ def look_at_file(patient: Patient) -> Finding:
     """Whether the event file and its older ones can be written."""
     if patient.settings.file is None:
         return Finding(State.FINE, "no [file] in the settings")
-    path = placed(patient.settings.file.path)
+    path = resolve_path(patient.settings.file.path)
     trouble = _trouble_writing(path.parent, path.name)
     if trouble is None:
         return Finding(State.FINE, str(path))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, Reading, Status, StatusState, timestamp, to_json
+from edge_sser.files import state_directory
 from edge_sser.settings import MqttSettings
 from edge_sser.sinks.address import parse_address, read_password, tls_context
 from edge_sser.sinks.base import Sink
@@ -25,8 +26,8 @@ from edge_sser.sinks.connection import Message
 from edge_sser.sinks.courier import Courier, MqttReport
 from edge_sser.sinks.discovery import discovery_message
 from edge_sser.sinks.outbox import Record
+from edge_sser.sinks.pause import Switch
 from edge_sser.sinks.standing import LinkState
-from edge_sser.sinks.state import Switch, state_directory
 from edge_sser.sinks.topics import Topics
 
 log = logging.getLogger("edge_sser.mqtt")

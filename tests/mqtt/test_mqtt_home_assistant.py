@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, eventually, health, reading
 
 from edge_sser.events import Event, HealthState, Level, StatusState, as_dict
+from edge_sser.files import state_directory
 from edge_sser.sinks.discovery import discovery_message
 from edge_sser.sinks.mqtt import LinkState, MqttSink
-from edge_sser.sinks.state import Switch, state_directory
+from edge_sser.sinks.pause import Switch
 from edge_sser.sinks.topics import Topics
 
 Start = Callable[..., MqttSink]

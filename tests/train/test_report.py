@@ -22,6 +22,7 @@ from untrained_run import write_run
 from voices import RATE, voice
 
 from edge_sser.errors import TrainingError
+from edge_sser.files import write_file
 from edge_sser.train.battery.history import History
 from edge_sser.train.battery.systems import group, guess, matrix, score
 from edge_sser.train.corpora.table import Utterance, read_table, write_table
@@ -32,7 +33,6 @@ from edge_sser.train.report.page import page
 from edge_sser.train.report.report import Report
 from edge_sser.train.report.svg import Chart
 from edge_sser.train.run_models import open_models
-from edge_sser.train.writing import write_text
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 COMMITTED = ("sser-cnn", "level-only", "level-pitch")
@@ -368,7 +368,7 @@ def test_whose_predictions_calibrate_a_model_is_no_guess(run: Path, toy_table: P
 
 @pytest.mark.parametrize("write", [
     lambda path: write_predictions(path, read_predictions(RESULTS / "sser-cnn.csv")),
-    lambda path: write_text(path, "x" * 2**20),
+    lambda path: write_file(path, "x" * 2**20, TrainingError),
 ])  # fmt: skip
 def test_a_disk_that_fills_is_named_by_the_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -452,5 +452,5 @@ def test_another_table_is_scored_with_the_models_of_the_run(
 def test_a_file_that_cannot_be_written_leaves_what_stood_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(TrainingError, match="cannot be written"):
-        write_text(tmp_path / "file" / "report.html", "y")
+        write_file(tmp_path / "file" / "report.html", "y", TrainingError)
     assert (tmp_path / "file").read_text("utf-8") == "x"

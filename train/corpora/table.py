@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sser.errors import TrainingError
-
-from ..writing import written
+from edge_sser.files import atomic_replace
 
 if TYPE_CHECKING:
     import pyarrow
@@ -81,7 +80,7 @@ def write_table(path: Path, utterances: Iterable[Utterance]) -> None:
         TrainingError: the file cannot be written.
     """
     rows = [asdict(utterance) for utterance in utterances]
-    with written(path) as aside:
+    with atomic_replace(path, TrainingError) as aside:
         if path.suffix.lower() == ".csv":
             _write_csv(aside, rows)
         else:

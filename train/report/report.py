@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from edge_sser import __version__
-from edge_sser.errors import SinkError
+from edge_sser.errors import SinkError, TrainingError
+from edge_sser.files import write_file
 
 from ..battery.history import History
 from ..battery.limits import Check
@@ -22,7 +23,6 @@ from ..battery.seconds import Share
 from ..battery.streaming import Streaming
 from ..battery.systems import Cell, System
 from ..evaluate import PROTOCOL
-from ..writing import write_text
 
 SCHEMA = 1
 DIGITS = 4
@@ -76,9 +76,9 @@ def write_json(path: Path, report: Report) -> None:
     """Writes the figures.
 
     Raises:
-        SinkError: the file cannot be written.
+        TrainingError: the file cannot be written.
     """
-    write_text(path, _lines(report.as_dict()) + "\n")
+    write_file(path, _lines(report.as_dict()) + "\n", TrainingError)
 
 
 def check_place(path: Path) -> None:
