@@ -6,7 +6,6 @@ The broker and the sound server are real ones, started here for the purpose on t
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.bench_processes import CHUNK_SECONDS, WARM_UP_SECONDS, ListenProcess
 from edge_sser.configuration import PREFIX
-from edge_sser.errors import EdgeSserError, MissingComponentError
+from edge_sser.errors import EdgeSserError, MissingComponentError, need_package
 
 SOURCES = 16
 NODE, SOURCE = "bench", "mic"
@@ -201,8 +200,7 @@ def _subscriber(port: int, topic: str) -> Iterator[list[tuple[float, bytes]]]:
 def _microphone(folder: Path) -> Iterator[tuple[Callable[[bytes], object], dict[str, str]]]:
     """A PulseAudio with one microphone: what speaks into it, and the variables that lead `listen` to it."""
     program = _program("pulseaudio", "pulseaudio libasound2-plugins")
-    if importlib.util.find_spec("pyaudio") is None:
-        raise MissingComponentError('it needs PyAudio: pip install "edge-sser[mic]"')
+    need_package("pyaudio", "mic", "it")
     fifo, server = folder / "microphone", folder / "socket"
     environment = _environment(folder) | {"XDG_RUNTIME_DIR": str(folder), "PULSE_SERVER": f"unix:{server}"}
     (folder / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n", encoding="utf-8")

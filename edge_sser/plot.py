@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
-from edge_sser.errors import SinkError, UsageError, missing_extra
+from edge_sser.errors import SinkError, UsageError, need_package
 from edge_sser.events import Episode, Event, Level, Phase, Reading
 from edge_sser.features import BLOCK_FRAMES, FEATURES, LogMel
 
@@ -31,8 +30,7 @@ def check_plot(path: Path) -> None:
         raise UsageError(f"--plot {path}: expected a name that ends in .png, .pdf or .svg")
     if not path.parent.is_dir():
         raise SinkError(f"--plot {path}: there is no folder {path.parent}: make it first")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise missing_extra("matplotlib", "plot", "--plot")
+    need_package("matplotlib", "plot", "--plot")
 
 
 class Plot:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from enum import Enum
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge_sser.backends.tensorrt import has_tensorrt
-from edge_sser.errors import ModelError, UsageError, missing_extra
+from edge_sser.errors import ModelError, UsageError, need_package
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -113,8 +112,7 @@ def export(
     if cache is not None and qat is None:
         raise UsageError("--cache belongs to --qat: add it")
     for package in ("torch", "onnx", "onnxscript", "safetensors", "scipy", "tqdm"):
-        if find_spec(package) is None:
-            raise missing_extra(package, "export", "Export")
+        need_package(package, "export", "Export")
     from edge_sser.model import load_model
     from edge_sser.train.checkpoint import load_student
     from edge_sser.train.evaluate import evaluate

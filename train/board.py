@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_sser.errors import missing_extra
+from edge_sser.errors import need_package
 
 if TYPE_CHECKING:
     from .loop import Epoch
@@ -18,8 +17,7 @@ def check_tensorboard() -> None:
     Raises:
         MissingComponentError: tensorboard is not installed.
     """
-    if find_spec("tensorboard") is None:
-        raise missing_extra("tensorboard", "tensorboard", "--tensorboard")
+    need_package("tensorboard", "tensorboard", "--tensorboard")
 
 
 class Board:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_sser.errors import UsageError, missing_extra
+from edge_sser.errors import UsageError, need_package
 
 from . import cli_corpora
 from .ablation import ablation
@@ -71,7 +71,7 @@ def fit(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; part of what makes a run repeatable.")] = 2,
 ) -> None:
     """Trains one student for each fold, and one on all speakers. Takes up where it was interrupted."""
-    need("torch")
+    need_package("torch", "train", "Training")
     import torch
     from tqdm import tqdm
 
@@ -152,7 +152,7 @@ def baseline(
     ] = "quadrant",
 ) -> None:
     """Predictions of a trivial system, to be set beside every score."""
-    need("sklearn")
+    need_package("sklearn", "train", "Training")
     from tqdm import tqdm
 
     from .baseline import fit_baseline
@@ -170,15 +170,3 @@ def baseline(
     write_predictions(out, found)
     corpora = tuple(sorted({utterance.corpus for utterance in utterances}))
     write_origin(out, Origin(system=kind, trained_on=corpora, preset=preset, baseline=True))
-
-
-def need(package: str) -> None:
-    """Asks for a package of the extra `train`.
-
-    Raises:
-        MissingComponentError: it is not installed.
-    """
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise missing_extra(package, "train", "Training")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge_sser.errors import UsageError, missing_extra
+from edge_sser.errors import UsageError, need_package
 
 CLIPS = 400  # of a corpus that distortions are tried on
 
@@ -82,9 +82,9 @@ def evaluate(
         raise UsageError(
             "nothing to do: give --table FILE to score the model on, or --streaming with --sound calm=PATH"
         )
-    _need("scipy")
+    need_package("scipy", "train", "Training")
     if model is not None:
-        _need("torch")
+        need_package("torch", "train", "Training")
     from .evaluation import Asked, run
 
     run(
@@ -107,10 +107,3 @@ def evaluate(
         ),
         typer.echo,
     )
-
-
-def _need(package: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise missing_extra(package, "train", "Training")

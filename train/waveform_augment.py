@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ import soxr
 from numpy.typing import NDArray
 
 from edge_sser.audio.block import SAMPLE_RATE
-from edge_sser.errors import UsageError, missing_extra
+from edge_sser.errors import UsageError, need_package
 from edge_sser.features import log_mel
 
 from .audio import read_audio
@@ -61,8 +60,7 @@ class WaveformAugmenter:
             UsageError: a folder that the settings need is not given.
             TrainingError: a folder holds no recording.
         """
-        if find_spec("audiomentations") is None:
-            raise missing_extra("audiomentations", "augment", "A recipe with [twins]")
+        need_package("audiomentations", "augment", "A recipe with [twins]")
         import audiomentations as library
 
         for name, share, folder in (("noise", settings.noise, folders.noise), ("room", settings.room, folders.rooms)):

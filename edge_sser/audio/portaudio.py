@@ -255,10 +255,8 @@ def load_pyaudio() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "pyaudio":
             raise
-        missing = missing_extra("pyaudio", "mic", "A microphone")
-        raise MissingComponentError(
-            f"{missing} (it is compiled on the spot: apt install portaudio19-dev gcc python3-dev comes first)"
-        ) from None
+        hint = "it is compiled on the spot: apt install portaudio19-dev gcc python3-dev comes first"
+        raise missing_extra("pyaudio", "mic", "A microphone", hint) from None
     except ImportError as error:
         raise MissingComponentError(
             f"PyAudio cannot be loaded ({error}): apt install libportaudio2, or install it again with "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_sser.errors import UsageError
+from edge_sser.errors import UsageError, need_package
 
 if TYPE_CHECKING:
     from ..corpora.table import Utterance
@@ -46,9 +46,7 @@ def teacher(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Makes a teacher for each fold, which never heard that fold's speakers, and keeps what it says of the others."""
-    from ..cli import need
-
-    need("torch")
+    need_package("torch", "train", "Training")
     import torch
     from tqdm import tqdm
 

@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_sser.errors import TrainingError, missing_extra
+from edge_sser.errors import TrainingError, need_package
 from edge_sser.features import FEATURES
 
 from ..dataset import HOP_FRAMES
@@ -85,8 +84,7 @@ def load_encoder(weights: str, sha256: str = "") -> Encoder:
         TrainingError: the files are not there and cannot be fetched, are damaged, are not of such an encoder, or have
             another checksum.
     """
-    if find_spec("transformers") is None:
-        raise missing_extra("transformers", "teacher", "A speech encoder as a teacher")
+    need_package("transformers", "teacher", "A speech encoder as a teacher")
     path = _find(weights)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if sha256 and sha256 != found:
