@@ -164,7 +164,10 @@ def _workers(parent: int) -> list[int]:
     """The processes of a run that analyse its recordings."""
     found = []
     for path in Path(f"/proc/{parent}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
+        children: list[str] = []
+        with contextlib.suppress(OSError):  # the thread has just ended
+            children = path.read_text().split()
+        for child in map(int, children):
             with contextlib.suppress(OSError):
                 if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.append(child)
