@@ -36,7 +36,7 @@ from edge_sser.audio.names import slug
 from edge_sser.errors import EdgeSserError, SettingsError, SinkError, SourceError, UsageError
 from edge_sser.events import Episode, Event, Reading, as_dict, to_json
 from edge_sser.features import FEATURES
-from edge_sser.model import Model, open_model
+from edge_sser.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.node import node_name
 from edge_sser.settings import Settings
@@ -305,7 +305,8 @@ def _follow(parent: int) -> None:
 
 
 def _load(settings: Settings) -> Model:
-    return open_model(settings.model)
+    wanted = settings.model
+    return Model.load(wanted.path, runtime=wanted.runtime, threads=wanted.threads, engines=wanted.engines)
 
 
 _model_of_process = lru_cache(maxsize=1)(_load)  # a process that analyses many recordings loads the model once

@@ -34,7 +34,7 @@ from edge_sser.events import Reading, to_json
 from edge_sser.features import FEATURES, LogMel
 from edge_sser.latency import latency_table, measure_latencies
 from edge_sser.level import LevelMeter
-from edge_sser.model import Model, load_model
+from edge_sser.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.settings import Runtime, Settings
 from edge_sser.speech import SpeechGate
@@ -82,7 +82,7 @@ def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool, runtime: 
         raise UsageError(f"--runtime {runtime}: expected one of {', '.join(Runtime)}") from None
     samples = _demo()
     files: Sequence[Path | None] = models or [None]
-    loaded = [load_model(path, runtime=computed_by) for path in files]
+    loaded = [Model.load(path, runtime=computed_by) for path in files]
     hubert = _hubert()
     figures = [figure for model in loaded for figure in _model_figures(model, samples, hubert.value)]
     with _in_processes(computed_by):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_sser.features import FEATURES
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.settings import Runtime
 
 THREADS = (1, 2)
@@ -55,7 +55,7 @@ def measure_latencies(
     out: dict[Path, list[Latency]] = {path: [] for path in paths}
     random = np.random.default_rng(0)
     for count in threads:
-        models = {path: load_model(path, runtime=runtime, threads=count) for path in paths}
+        models = {path: Model.load(path, runtime=runtime, threads=count) for path in paths}
         for batch, repetitions in wanted.items():
             windows = random.normal(-60.0, 20.0, (batch, FEATURES.frames, FEATURES.bands)).astype(np.float32)
             taken: dict[Path, list[float]] = {path: [] for path in paths}

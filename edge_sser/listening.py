@@ -20,7 +20,7 @@ from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.events import Event, Reading, StatusState
 from edge_sser.features import FEATURES
 from edge_sser.journal import JournalFormatter, Seldom, goes_to_journal
-from edge_sser.model import open_model
+from edge_sser.model import Model
 from edge_sser.node import node_name
 from edge_sser.outputs import Outputs
 from edge_sser.reload import Reloader
@@ -61,7 +61,8 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
         output = _Output(_standard_output(settings, stop))
         stack.callback(output.close)
         log = stack.enter_context(_log_to_stderr(log_level, output.inner))
-        model = open_model(settings.model)
+        wanted = settings.model
+        model = Model.load(wanted.path, runtime=wanted.runtime, threads=wanted.threads, engines=wanted.engines)
         names = [source_name(source) for source in settings.source]
         online = partial(status_event, StatusState.ONLINE, node_name(settings), model)
         others = Outputs(settings, status=lambda: online(time.time()), sources=names)

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from edge_sser.card import CARD_KEY, Calibration, Card
 from edge_sser.engine_file import EngineMissError, engine_path, engines_folder
 from edge_sser.errors import ModelError, short
 from edge_sser.features import FEATURES
-from edge_sser.settings import ModelSettings, Runtime
+from edge_sser.settings import Runtime
 from edge_sser.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
 
 CHECK_SECONDS = 60.0  # for one window when a model is loaded: a graph can have loops, which need not end
@@ -33,8 +34,7 @@ __all__ = [
     "Model",
     "Score",
     "default_model_path",
-    "load_model",
-    "open_model",
+    "load_engine",
 ]
 
 
@@ -55,44 +55,59 @@ class Model:
     """A loaded model: features in, calibrated stress out.
 
     Attributes:
-        card: what the file says of itself.
-        path: the file.
+        card: description that came with the model: its labels, its calibration, its thresholds.
+        path: of the file, for messages.
         sha256: of the file.
-        provider: what computes it: an ONNX Runtime provider, or `TensorRT engine`.
     """
 
-    def __init__(
-        self, path: Path, *, runtime: Runtime | str = Runtime.AUTO, threads: int = 1, engines: Path | None = None
-    ) -> None:
-        """Loads and checks a model file.
+    def __init__(self, backend: Backend, card: Card, *, path: Path, sha256: str) -> None:
+        """Puts a backend and a card together; `load` does so for a model file."""
+        self.backend, self.card, self.path, self.sha256 = backend, card, path, sha256
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | None = None,
+        *,
+        runtime: Runtime | str = Runtime.AUTO,
+        threads: int = 1,
+        engines: Path | None = None,
+    ) -> Model:
+        """Loads and checks a model file, and logs the backend that computes it, with the reason.
 
         Args:
-            path: an .onnx file with a card.
-            runtime: what is to compute it; auto is the best that ONNX Runtime has. See `load_model`.
+            path: an .onnx file with a card; without it, the one of the shipped files which suits the backend.
+            runtime: auto takes an engine that was built from the file, if it is valid here, else the best provider of
+                ONNX Runtime. It never builds an engine.
             threads: of one inference.
             engines: folder of engines, when it is not the usual one; see `engines_folder`.
 
         Raises:
-            EngineMissError: an engine was asked for, and there is none that can be used.
-            ModelError: the file is missing, damaged, without a card, or made for other features; or the
-                provider is not in this ONNX Runtime.
+            ModelError: the file is missing, damaged, without a card, or made for other features; the provider is not
+                in this ONNX Runtime; or an engine was asked for, and none can be used.
         """
-        self.path = path
-        data = _read(path)
-        self.sha256 = hashlib.sha256(data).hexdigest()
         runtime = Runtime(runtime)
-        if runtime is Runtime.ENGINE:
-            self._use(self._engine(engines))
-            return
-        try:
-            self._use(Session(path, data, runtime=runtime, threads=threads, features=FEATURES))
-        except ModelError:
-            raise
-        except Exception as error:  # ONNX Runtime raises several unrelated classes, and not only where it loads
-            raise ModelError(
-                f"model {path}: not a model that ONNX Runtime can use ({short(error)}): copy it again, or make it "
-                "with edge-sser export"
-            ) from None
+        why, level = f"runtime = {runtime.value}", logging.INFO
+        if runtime in (Runtime.AUTO, Runtime.ENGINE):
+            try:
+                model = _first_engine([path] if path is not None else shipped_for_engines(), engines)
+                log.info("%s is computed by an engine that was built for this machine", model.label)
+                return model
+            except EngineMissError as miss:
+                if runtime is Runtime.ENGINE:
+                    raise ModelError(
+                        f"no engine can be used: {miss}: build one with edge-sser export FILE.onnx --target tensorrt, "
+                        "or take --runtime auto"
+                    ) from None
+                why, level = f"no engine: {miss}", logging.WARNING if miss.refused else logging.INFO
+        model = _load_with_provider(path, runtime, threads)
+        log.log(level, "%s is computed by ONNX Runtime's %s (%s)", model.label, model.provider, why)
+        return model
+
+    @property
+    def provider(self) -> str:
+        """Name of the backend: an ONNX Runtime provider, or `TensorRT engine`."""
+        return self.backend.provider
 
     @property
     def label(self) -> str:
@@ -127,29 +142,23 @@ class Model:
         Returns:
             stress logits float32 [batch] and emotion logits float32 [batch, classes].
         """
-        return self._backend.run(log_mel)
+        return self.backend.run(log_mel)
 
-    def _engine(self, folder: Path | None) -> Backend:
-        path = engine_path(engines_folder(folder), self.sha256)
-        from edge_sser.backends.engine import open_engine
-
-        return open_engine(path, self.path, self.sha256)
-
-    def _use(self, backend: Backend) -> None:
-        """Takes a backend if what it computes is a model's output.
+    def check(self) -> None:
+        """Scores one window of silence: a graph can promise shapes that it does not keep. Also warms the backend up.
 
         Raises:
-            EngineMissError: what an engine computes is not.
-            ModelError: what the file computes is not.
+            ModelError: the outputs have other shapes than the card says, or are not numbers.
+            Exception: of several unrelated classes, when the backend fails.
         """
-        self._backend, self.card, self.provider = backend, backend.card, backend.provider
-        try:
-            self._check_outputs()
-        except Exception as error:
-            backend.close()
-            if isinstance(backend, Session):
-                raise
-            raise EngineMissError(f"it does not compute the model ({short(error)}): build it again") from None
+        silence = np.full((1, FEATURES.frames, FEATURES.bands), FEATURES.floor_db, dtype=np.float32)
+        stress, emotions = self.backend.run(silence, limit_seconds=CHECK_SECONDS)
+        if stress.shape != (1,) or emotions.shape != (1, len(self.card.emotions)):
+            raise ModelError(
+                f"model {self.path}: its outputs have the shapes {list(stress.shape)} and {list(emotions.shape)}, "
+                f"expected [1] and [1, {len(self.card.emotions)}] as its card says: export it again"
+            )
+        self._score(stress, emotions)
 
     def _score(self, stress: NDArray[np.float32], emotions: NDArray[np.float32]) -> Score:
         (logit,), (moods,) = stress, emotions
@@ -159,16 +168,68 @@ class Model:
         shifted = np.exp(moods - moods.max())
         return Score(self.card.calibration.probability(float(logit)), shifted / shifted.sum())
 
-    def _check_outputs(self) -> None:
-        """Computes one window, which also warms it up: a graph can promise shapes that it does not keep."""
-        silence = np.full((1, FEATURES.frames, FEATURES.bands), FEATURES.floor_db, dtype=np.float32)
-        stress, emotions = self._backend.run(silence, limit_seconds=CHECK_SECONDS)
-        if stress.shape != (1,) or emotions.shape != (1, len(self.card.emotions)):
-            raise ModelError(
-                f"model {self.path}: its outputs have the shapes {list(stress.shape)} and {list(emotions.shape)}, "
-                f"expected [1] and [1, {len(self.card.emotions)}] as its card says: export it again"
-            )
-        self._score(stress, emotions)
+
+def load_engine(path: Path, engines: Path | None = None) -> Model:
+    """Loads and checks the engine that was built from a model file.
+
+    Args:
+        path: of the model file.
+        engines: folder of engines, when it is not the usual one.
+
+    Raises:
+        EngineMissError: there is none that can be used.
+        ModelError: the model file cannot be read.
+    """
+    from edge_sser.backends.engine import open_engine
+
+    sha256 = hashlib.sha256(_read(path)).hexdigest()
+    engine = open_engine(engine_path(engines_folder(engines), sha256), path, sha256)
+    model = Model(engine, engine.card, path=path, sha256=sha256)
+    try:
+        model.check()
+    except Exception as error:
+        engine.close()
+        raise EngineMissError(f"it does not compute the model ({short(error)}): build it again") from None
+    return model
+
+
+def _first_engine(paths: Sequence[Path], engines: Path | None) -> Model:
+    """Loads the first engine that can be used; what it raises otherwise is the miss most worth a warning."""
+    misses = []
+    for path in paths:
+        try:
+            return load_engine(path, engines)
+        except EngineMissError as miss:
+            misses.append(miss)
+    raise next((each for each in misses if each.refused), misses[0])
+
+
+def _load_with_provider(path: Path | None, runtime: Runtime, threads: int) -> Model:
+    """Loads a file, or the shipped one that suits the provider, into ONNX Runtime."""
+    if path is not None:
+        return _load_session(path, runtime, threads)
+    provider = automatic_providers()[0] if runtime is Runtime.AUTO else runtime
+    model = _load_session(shipped_for(provider), runtime, threads)
+    if provider is not Runtime.CPU and model.provider == PROVIDERS[Runtime.CPU]:
+        # This ONNX Runtime has another provider, but not what that needs on this machine.
+        model = _load_session(shipped_for(Runtime.CPU), runtime, threads)
+    return model
+
+
+def _load_session(path: Path, runtime: Runtime, threads: int) -> Model:
+    data = _read(path)
+    try:
+        session = Session(path, data, runtime=runtime, threads=threads, features=FEATURES)
+        model = Model(session, session.card, path=path, sha256=hashlib.sha256(data).hexdigest())
+        model.check()
+        return model
+    except ModelError:
+        raise
+    except Exception as error:  # ONNX Runtime raises several unrelated classes, and not only where it loads
+        raise ModelError(
+            f"model {path}: not a model that ONNX Runtime can use ({short(error)}): copy it again, or make it "
+            "with edge-sser export"
+        ) from None
 
 
 def _read(path: Path) -> bytes:
@@ -180,55 +241,3 @@ def _read(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ModelError(f"model {path}: {reason}: give an .onnx file made by edge-sser export") from None
-
-
-def load_model(
-    path: Path | None = None,
-    *,
-    runtime: Runtime | str = Runtime.AUTO,
-    threads: int = 1,
-    engines: Path | None = None,
-) -> Model:
-    """Loads a model file, and says in the log what computes it and why.
-
-    Args:
-        path: an .onnx file with a card; without it, the one of those that ship which suits what computes it.
-        runtime: auto takes an engine that was built from the file, if it is valid here, else the best that ONNX Runtime
-            has. It never builds an engine.
-        threads: of one inference.
-        engines: folder of engines, when it is not the usual one.
-
-    Raises:
-        ModelError: as `Model`; or an engine was asked for, and none can be used.
-    """
-    runtime = Runtime(runtime)
-    why, level = f"runtime = {runtime.value}", logging.INFO
-    if runtime in (Runtime.AUTO, Runtime.ENGINE):
-        misses = []
-        for file in [path] if path is not None else shipped_for_engines():
-            try:
-                model = Model(file, runtime=Runtime.ENGINE, engines=engines)
-            except EngineMissError as miss:
-                misses.append(miss)
-                continue
-            log.info("%s is computed by an engine that was built for this machine", model.label)
-            return model
-        worst = next((each for each in misses if each.refused), misses[0])
-        if runtime is Runtime.ENGINE:
-            raise ModelError(
-                f"no engine can be used: {worst}: build one with edge-sser export FILE.onnx --target tensorrt, or take "
-                "--runtime auto"
-            )
-        why, level = f"no engine: {worst}", logging.WARNING if worst.refused else logging.INFO
-    provider = automatic_providers()[0] if runtime is Runtime.AUTO else runtime
-    model = Model(path or shipped_for(provider), runtime=runtime, threads=threads)
-    if path is None and provider is not Runtime.CPU and model.provider == PROVIDERS[Runtime.CPU]:
-        # This ONNX Runtime has another provider, but not what that needs on this machine.
-        model = Model(shipped_for(Runtime.CPU), runtime=runtime, threads=threads)
-    log.log(level, "%s is computed by ONNX Runtime's %s (%s)", model.label, model.provider, why)
-    return model
-
-
-def open_model(settings: ModelSettings) -> Model:
-    """Loads what the settings name; see `load_model`."""
-    return load_model(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)

@@ -113,7 +113,7 @@ def export(
         raise UsageError("--cache belongs to --qat: add it")
     for package in ("torch", "onnx", "onnxscript", "safetensors", "scipy", "tqdm"):
         need_package(package, "export", "Export")
-    from edge_sser.model import load_model
+    from edge_sser.model import Model
     from edge_sser.train.checkpoint import load_student
     from edge_sser.train.evaluate import evaluate
     from edge_sser.train.predictions import read_predictions
@@ -165,7 +165,7 @@ def export(
     else:
         path = out / f"{recipe.name}.onnx"
         difference = export_onnx(student, card, path)
-        model = load_model(path, runtime="cpu")
+        model = Model.load(path, runtime="cpu")
         size = path.stat().st_size
         typer.echo(f"{path}: {size / 1000:.0f} kB, {model.label}, logits within {difference:.1e} of the checkpoint's")
     if recipe.name not in evaluations:

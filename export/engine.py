@@ -32,7 +32,7 @@ from edge_sser.engine_file import (
 from edge_sser.errors import EdgeSserError, ModelError, missing_extra, short
 from edge_sser.features import FEATURES, log_mel
 from edge_sser.files import make_folder, move_into_place
-from edge_sser.model import Model
+from edge_sser.model import Model, load_engine
 
 from .folder import tidied_on_sigterm
 
@@ -105,7 +105,7 @@ def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None
     """
     begun = time.monotonic()
     need_tensorrt()
-    reference = Model(model, runtime="cpu")  # which refuses what is no model, before minutes are spent
+    reference = Model.load(model, runtime="cpu")  # which refuses what is no model, before minutes are spent
     path = engine_path(engines_folder(engines), reference.sha256)
     data = model.read_bytes()
     trt, cuda = _open_board()
@@ -124,7 +124,7 @@ def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None
             # Read back from the disk, as `listen` will, from a place where no `listen` finds it yet.
             tried = engine_path(trial, reference.sha256)
             write_engine(tried, EngineFile(key=key, card=reference.card.to_json(), data=engine))
-            difference = _difference(reference, Model(model, runtime="engine", engines=trial))
+            difference = _difference(reference, load_engine(model, trial))
             limit = MAX_DIFFERENCE.get(key.precision, MAX_DIFFERENCE["fp32"])
             if not difference <= limit:
                 raise ModelError(

@@ -13,7 +13,7 @@ import onnx
 
 from edge_sser.errors import ModelError
 from edge_sser.latency import measure_latencies
-from edge_sser.model import CARD_KEY, load_model
+from edge_sser.model import CARD_KEY, Model
 
 from .calibration import Drawn, Sides, draw
 from .choose import Choice, choose
@@ -85,7 +85,7 @@ def export_int8(
             made.append(_quantise(fp32, folder / f"{name}{SUFFIXES[target]}", target, drawn, qat))
         say(f"scoring {len(sides.test)} recordings of {_speakers(sides)} held-out speakers")
         paths = [fp32, *(item.path for item in made)]
-        models = {path.name: load_model(path, runtime="cpu") for path in paths}
+        models = {path.name: Model.load(path, runtime="cpu") for path in paths}
         scores = score(models, sides.test)
         say("timing")
         timed = measure_latencies([fp32, *(item.path for item in made if item.choice.target is Target.CPU)])
@@ -128,8 +128,8 @@ def judge_engine(fp32: Path, graph: Path, engine: Path, *, sides: Sides, limits:
         RefusedError: it loses more than the limits allow.
     """
     models = {
-        "fp32": load_model(fp32, runtime="cpu"),
-        "engine": load_model(graph, runtime="engine", engines=engine.parent),
+        "fp32": Model.load(fp32, runtime="cpu"),
+        "engine": Model.load(graph, runtime="engine", engines=engine.parent),
     }
     scores = score(models, sides.test)
     one = scores["engine"]
@@ -178,7 +178,7 @@ class EngineRefusedError(RefusedError):
 
 def _quantise(fp32: Path, path: Path, target: Target, drawn: Drawn, qat: Qat | None) -> Made:
     model = onnx.load(fp32)
-    card = load_model(fp32, runtime="cpu").card
+    card = Model.load(fp32, runtime="cpu").card
     made, choice = choose(model, card, target, drawn)
     if qat:
         made, choice = qat(model, card, made, choice, drawn)
@@ -214,7 +214,7 @@ def _calibration(drawn: Drawn) -> dict[str, Any]:
 
 
 def _largest_difference(fp32: Path, int8: Path, drawn: Drawn) -> float:
-    one, other = (load_model(path, runtime="cpu") for path in (fp32, int8))
+    one, other = (Model.load(path, runtime="cpu") for path in (fp32, int8))
     largest = 0.0
     for window in drawn.tuning:
         pairs = zip(one.logits(window[np.newaxis]), other.logits(window[np.newaxis]), strict=True)

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from edge_sser.backends import session
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES
-from edge_sser.model import Calibration, Card, load_model
+from edge_sser.model import Calibration, Card, Model
 from edge_sser.runtime import onnx_runtime
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=64).filter(str.isprintable)
@@ -31,7 +31,7 @@ def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[[Path
 
     def load(path: Path) -> str:
         with pytest.raises(ModelError) as caught:
-            load_model(path)
+            Model.load(path)
         message = str(caught.value)
         assert len(message.splitlines()) == 1
         assert str(path) in message
@@ -58,7 +58,7 @@ def window(contrast_db: float) -> np.ndarray:
 def test_a_good_file_scores_windows_and_says_what_it_is(tmp_path: Path) -> None:
     calibration = Calibration(temperature=2.0, bias=-0.5)
     path = write_model(tmp_path / "tiny.onnx", card=changed_card(calibration=calibration), slope=0.5, centre_db=40.0)
-    model = load_model(path)
+    model = Model.load(path)
     score = model.score(window(60.0))
     assert score.stress == pytest.approx(1.0 / (1.0 + math.exp(-(0.5 * 20.0 / 2.0 - 0.5))), abs=1e-3)
     assert score.emotions.shape == (len(EMOTIONS),)
@@ -69,7 +69,7 @@ def test_a_good_file_scores_windows_and_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_batch_gives_what_its_windows_give(tmp_path: Path) -> None:
-    model = load_model(write_model(tmp_path / "tiny.onnx"))
+    model = Model.load(write_model(tmp_path / "tiny.onnx"))
     stress, emotions = model.logits(np.stack([window(20.0), window(50.0)]))
     assert stress.shape == (2,)
     assert emotions.shape == (2, len(EMOTIONS))
@@ -213,7 +213,7 @@ def test_a_model_that_gives_no_numbers(refused: Callable[[Path], str], tmp_path:
 
 
 def test_numbers_that_end_later_are_an_error_too(tmp_path: Path) -> None:
-    model = load_model(write_model(tmp_path / "tiny.onnx"))
+    model = Model.load(write_model(tmp_path / "tiny.onnx"))
     mel = window(20.0)
     mel[5, 5] = math.inf
     with pytest.raises(ModelError, match=r"tiny\.onnx: it gave .* as a stress logit"):
@@ -223,7 +223,7 @@ def test_numbers_that_end_later_are_an_error_too(tmp_path: Path) -> None:
 def test_a_provider_that_is_not_here(tmp_path: Path) -> None:
     path = write_model(tmp_path / "tiny.onnx")
     with pytest.raises(ModelError, match=r"ONNX Runtime here has no TensorrtExecutionProvider, only .*--runtime auto"):
-        load_model(path, runtime="tensorrt")
+        Model.load(path, runtime="tensorrt")
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["left out in silence", "raises"])
@@ -250,11 +250,11 @@ def test_a_provider_that_does_not_work_here(tmp_path: Path, monkeypatch: pytest.
     path = write_model(tmp_path / "tiny.onnx")
     for runtime, name in (("cuda", names[1]), ("tensorrt", names[0])):
         with pytest.raises(ModelError, match=f"{name} is in this ONNX Runtime and cannot be used here: use --runtime"):
-            load_model(path, runtime=runtime)
+            Model.load(path, runtime=runtime)
     tried.clear()
-    assert load_model(path).provider == "CPUExecutionProvider"
+    assert Model.load(path).provider == "CPUExecutionProvider"
     assert tried[0] == names[1:], "auto leaves TensorRT's provider out: it would build an engine at every start"
-    assert load_model(path).provider == load_model(path, runtime="cpu").provider == "CPUExecutionProvider"
+    assert Model.load(path).provider == Model.load(path, runtime="cpu").provider == "CPUExecutionProvider"
     path.write_bytes(b"no model")
     with pytest.raises(ModelError, match="not a model that ONNX Runtime can use"):
-        load_model(path, runtime="cuda")
+        Model.load(path, runtime="cuda")

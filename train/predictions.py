@@ -103,10 +103,10 @@ def predict(
     Raises:
         SourceError: a recording cannot be read.
     """
-    from .student_model import StudentModel
+    from .student_model import student_model
 
     gain = np.float32(10.0 ** (gain_db / 20.0))
-    heard = model if isinstance(model, Model) else StudentModel(model)
+    heard = model if isinstance(model, Model) else student_model(model)
     out = []
     for utterance in utterances:
         out.append(predict_samples(heard, utterance, read_audio(utterance.path) * gain))

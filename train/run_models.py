@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.model import Model, load_model
+from edge_sser.model import Model
 
 from .columns import Columns
 from .corpora.table import Utterance
@@ -91,7 +91,7 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
     """
     from .checkpoint import load_student
     from .fit import data_key
-    from .student_model import StudentModel
+    from .student_model import student_model
 
     fold_of = {(clip.corpus, clip.speaker): clip.fold for clip in fitted}
     known = [clip for clip in tested if (clip.corpus, clip.speaker) in fold_of]
@@ -117,7 +117,7 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
                 "that train fit was given"
             )
         check_disjoint(training, [clip for clip in tested if fold_of.get((clip.corpus, clip.speaker)) == fold])
-        found[fold] = StudentModel(student, name=recipe.name, emotions=header.get("emotions", EMOTIONS), path=path)
+        found[fold] = student_model(student, name=recipe.name, emotions=header.get("emotions", EMOTIONS), path=path)
         origin = Origin(
             system=name or recipe.name,
             seed=recipe.optimisation.seed,
@@ -139,14 +139,14 @@ def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = N
     """
     if path.suffix == ".safetensors":
         from .checkpoint import load_student
-        from .student_model import StudentModel
+        from .student_model import student_model
 
         student, recipe, header = load_student(path)
         corpora = header.get("corpora", ())
-        model: Model = StudentModel(student, name=recipe.name, emotions=header.get("emotions", EMOTIONS), path=path)
+        model = student_model(student, name=recipe.name, emotions=header.get("emotions", EMOTIONS), path=path)
         preset: str = recipe.preset
     else:
-        model = load_model(path)
+        model = Model.load(path)
         corpora, preset = model.card.training, model.card.stress_preset
     trained_on = tuple(sorted(str(corpus["name"]) for corpus in corpora))
     heard = tuple(sorted({clip.corpus for clip in tested} & set(trained_on)))

@@ -7,8 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.card import Card
-
 Logits = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -17,11 +15,9 @@ class Backend(Protocol):
 
     Attributes:
         provider: what computes, as status events carry it.
-        card: what the model file says of itself; its input and outputs are there.
     """
 
     provider: str
-    card: Card
 
     def run(self, log_mel: NDArray[np.float32], *, limit_seconds: float | None = None) -> Logits:
         """Computes a batch.

@@ -37,11 +37,11 @@ def look_at_model(patient: Patient) -> Finding:
     import numpy as np
 
     from edge_sser.features import FEATURES
-    from edge_sser.model import open_model
+    from edge_sser.model import Model
     from edge_sser.rolling import Thresholds
 
     settings = patient.settings.model
-    model = open_model(settings)
+    model = Model.load(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)
     stress = model.score(np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)).stress
     if not 0.0 <= stress <= 1.0:
         return Finding(State.PROBLEM, f"{model.path} gives {stress} for silence", "copy or export the model again")

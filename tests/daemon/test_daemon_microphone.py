@@ -16,7 +16,7 @@ from edge_sser.capture import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, Input
 from edge_sser.daemon import listen
 from edge_sser.errors import SourceError
 from edge_sser.events import Health, HealthState, Status
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.settings import Settings
 from edge_sser.sinks.base import Sink
 
@@ -129,7 +129,7 @@ def run_fickle(model: str, opened_after: list[int | None]) -> tuple[list, list[f
     sink = Kept()
     with pytest.raises(SourceError) as caught:
         listen(
-            Settings(node="cab12"), [Input("desk", open_source, reopens=True)], [sink], load_model(Path(model)),
+            Settings(node="cab12"), [Input("desk", open_source, reopens=True)], [sink], Model.load(Path(model)),
             threading.Event(), clock=lambda: now[0], sleep=sleep,
         )  # fmt: skip
     return sink.events, tries, caught.value
@@ -212,7 +212,7 @@ def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_o
     stop = threading.Event()
     sink = Script()
     inputs = [Input(name, lambda name=name: Card(name), reopens=True) for name in ("desk", "door")]
-    listen(Settings(node="cab12"), inputs, [sink], load_model(Path(model)), stop, cards=sound_cards)
+    listen(Settings(node="cab12"), inputs, [sink], Model.load(Path(model)), stop, cards=sound_cards)
     states = [event.state for event in sink.events if isinstance(event, Health) and event.source == "door"]
     assert states == [HealthState.OK, HealthState.MISSING, HealthState.OK]
     desk = [event.state for event in sink.events if isinstance(event, Health) and event.source == "desk"]

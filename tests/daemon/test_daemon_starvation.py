@@ -17,6 +17,7 @@ from accounts import assert_accounted, heard_dbfs
 from mqtt_rig import eventually
 
 from edge_sser.audio.microphone import MicrophoneSource
+from edge_sser.backends.backend import Backend
 from edge_sser.capture import Input
 from edge_sser.daemon import listen
 from edge_sser.events import Event, Health, to_json
@@ -49,16 +50,18 @@ def test_a_program_that_was_frozen_counts_what_it_missed(start, virtual_micropho
     assert "the machine falls behind" in daemon.events("health")[1]["detail"]
 
 
-class Slow(Model):
-    """A model that takes longer over its first windows than their audio lasts."""
+class Slow:
+    """A backend that takes longer over its first windows than their audio lasts."""
 
-    slow_windows = 4
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self.provider, self.close = backend, backend.provider, backend.close
+        self._slow_windows = 4
 
-    def score(self, log_mel):
-        if self.slow_windows:
-            self.slow_windows -= 1
+    def run(self, log_mel, *, limit_seconds=None):
+        if self._slow_windows:
+            self._slow_windows -= 1
             time.sleep(0.9)
-        return super().score(log_mel)
+        return self._backend.run(log_mel, limit_seconds=limit_seconds)
 
 
 class Kept(Sink):
@@ -105,7 +108,9 @@ def test_a_model_that_is_slower_than_the_audio_loses_some_to_the_sample_it_says(
     monkeypatch.setattr("edge_sser.health.OVERRUN_SECONDS", 2.0)
     stop = threading.Event()
     sink = Kept(stop, states=3)
-    listen(Settings(), [Input("desk", open_microphone, reopens=True)], [sink], Slow(Path(model)), stop)
+    loaded = Model.load(Path(model))
+    slow = Model(Slow(loaded.backend), loaded.card, path=loaded.path, sha256=loaded.sha256)
+    listen(Settings(), [Input("desk", open_microphone, reopens=True)], [sink], slow, stop)
     assert sink.states() == ["ok", "overrun", "ok"]
     ((read, processed, dropped, _),) = [astuple(monitor.counters) for monitor in monitors]
     assert read == processed + dropped == at

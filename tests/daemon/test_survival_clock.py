@@ -23,7 +23,7 @@ from edge_sser.configuration import load_settings
 from edge_sser.daemon import listen
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, as_dict
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.sinks.base import Sink
 
 DAY_SECONDS = 86_400
@@ -104,7 +104,7 @@ def test_a_clock_that_is_set_while_it_listens_changes_neither_cadence_nor_ids_no
     loaded = load_settings(write_settings(tmp_path / "config.toml", url="mqtt://unused"))
     settings = loaded.settings.model_copy(update={"node": "cab12"})
     listen(
-        settings, [Input("desk", open_source, reopens=True)], [kept], load_model(Path(sharp_model)), stop,
+        settings, [Input("desk", open_source, reopens=True)], [kept], Model.load(Path(sharp_model)), stop,
         wall_clock=wall_clock, clock=lambda: now[0], sleep=lambda pause: now.__setitem__(0, now[0] + pause),
     )  # fmt: skip
     for pipe in pipes:

@@ -20,7 +20,7 @@ from edge_sser.cli import main
 from edge_sser.engine_file import EngineFile, EngineKey, engine_path, engines_folder, read_engine, write_engine
 from edge_sser.errors import ModelError
 from edge_sser.features import FEATURES
-from edge_sser.model import Model, load_model
+from edge_sser.model import Model
 
 CPU = "CPUExecutionProvider"
 
@@ -36,7 +36,7 @@ def loaded(caplog: pytest.LogCaptureFixture) -> Callable[..., tuple[Model, str]]
     def load(*arguments: Path, **options: object) -> tuple[Model, logging.LogRecord]:
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="edge_sser.model"):
-            model = load_model(*arguments, **options)  # type: ignore[arg-type]
+            model = Model.load(*arguments, **options)  # type: ignore[arg-type]
         (record,) = [record for record in caplog.records if record.name == "edge_sser.model"]
         return model, record
 
@@ -61,7 +61,7 @@ def test_a_valid_engine_is_taken_and_gives_the_same_scores(board: Board, model: 
 def test_any_batch_goes_through_buffers_that_are_there_once(
     board: Board, model: Path, engine: Path, count: int
 ) -> None:
-    taken, reference = load_model(model, runtime="engine"), load_model(model, runtime="cpu")
+    taken, reference = Model.load(model, runtime="engine"), Model.load(model, runtime="cpu")
     before = board.memory()
     for _ in range(3):
         for found, expected in zip(taken.logits(windows(count)), reference.logits(windows(count)), strict=True):
@@ -71,7 +71,7 @@ def test_any_batch_goes_through_buffers_that_are_there_once(
 
 def test_windows_of_another_length_are_refused(board: Board, model: Path, engine: Path) -> None:
     with pytest.raises(ModelError, match=r"windows are \[200, 64\], expected \[300, 64\]"):
-        load_model(model, runtime="engine").logits(windows(1)[:, :200])
+        Model.load(model, runtime="engine").logits(windows(1)[:, :200])
 
 
 def test_without_an_engine_it_is_onnx_runtime_without_a_warning(board: Board, model: Path, loaded) -> None:
@@ -84,7 +84,7 @@ def test_without_an_engine_it_is_onnx_runtime_without_a_warning(board: Board, mo
 
 def of_another_model(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(model, centre_db=44.0)
-    engine.rename(engine_path(engine.parent, load_model(model, runtime="cpu").sha256))
+    engine.rename(engine_path(engine.parent, Model.load(model, runtime="cpu").sha256))
 
 
 def of_another_version(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,23 +135,23 @@ def a_pipe(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def what_tensorrt_does_not_take(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = read_engine(engine, load_model(model, runtime="cpu").sha256)
+    file = read_engine(engine, Model.load(model, runtime="cpu").sha256)
     write_engine(engine, EngineFile(key=file.key, card=file.card, data=b"no engine"))
 
 
 def with_a_damaged_card(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = read_engine(engine, load_model(model, runtime="cpu").sha256)
+    file = read_engine(engine, Model.load(model, runtime="cpu").sha256)
     write_engine(engine, EngineFile(key=file.key, card="{}", data=file.data))
 
 
 def with_other_outputs(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = read_engine(engine, load_model(model, runtime="cpu").sha256)
+    file = read_engine(engine, Model.load(model, runtime="cpu").sha256)
     card = changed_card(emotions=("glad", "sad")).to_json()
     write_engine(engine, EngineFile(key=file.key, card=card, data=file.data))
 
 
 def without_numbers(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = read_engine(engine, load_model(model, runtime="cpu").sha256)
+    file = read_engine(engine, Model.load(model, runtime="cpu").sha256)
     other = write_model(model.with_name("lost.onnx"), slope=np.nan)
     data = file.data.partition(b"\n")[0] + b"\n" + other.read_bytes()
     write_engine(engine, EngineFile(key=file.key, card=file.card, data=data))
@@ -207,9 +207,9 @@ def test_an_engine_that_cannot_be_used_is_a_miss_with_one_line(
     assert (taken.provider, record.levelno) == (CPU, logging.WARNING)
     assert told.format(version=board.version) in record.getMessage()
     assert len(record.getMessage().splitlines()) == 1
-    assert taken.score(windows(1)[0]).stress == load_model(model, runtime="cpu").score(windows(1)[0]).stress
+    assert taken.score(windows(1)[0]).stress == Model.load(model, runtime="cpu").score(windows(1)[0]).stress
     with pytest.raises(ModelError) as caught:
-        load_model(model, runtime="engine")
+        Model.load(model, runtime="engine")
     assert told.format(version=board.version) in str(caught.value)
     assert "--target tensorrt" in str(caught.value)
 
@@ -219,7 +219,7 @@ def test_what_a_refused_engine_took_of_the_gpu_is_given_back(
 ) -> None:
     without_numbers(engine, model, monkeypatch)
     before = len(board.memory())
-    load_model(model)
+    Model.load(model)
     after = [line.split() for line in board.memory()[before:]]
     taken, given = (sorted(size for word, size in after if word == what) for what in ("allocated", "freed"))
     assert len(taken) == 3
@@ -232,7 +232,7 @@ def test_a_folder_that_cannot_be_read_is_a_miss(board: Board, model: Path, engin
         (folder / "tiny.onnx").write_bytes(model.read_bytes())
         (folder / "engines").mkdir(mode=0o700)
         (folder / "engines" / engine.name).write_bytes(engine.read_bytes())
-        load_model(folder / "tiny.onnx", runtime="cpu")  # imports what nobody may not reach
+        Model.load(folder / "tiny.onnx", runtime="cpu")  # imports what nobody may not reach
         with as_ordinary_user():
             taken, record = loaded(folder / "tiny.onnx", engines=folder / "engines")
     assert (taken.provider, record.levelno) == (CPU, logging.WARNING)

@@ -15,7 +15,7 @@ from edge_sser.backends.cuda import Cuda
 from edge_sser.backends.tensorrt import has_tensorrt
 from edge_sser.cli import main
 from edge_sser.features import FEATURES
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.shipped import shipped_for_engines
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board builds an engine for many minutes
@@ -48,7 +48,7 @@ def test_memory_goes_to_the_gpu_and_back(engines: Path) -> None:
 
 @pytest.mark.parametrize("model", shipped_for_engines(), ids=lambda path: path.name)
 def test_an_engine_computes_what_onnx_runtime_computes(engines: Path, model: Path) -> None:
-    engine, reference = load_model(model, runtime="engine", engines=engines), load_model(model, runtime="cpu")
+    engine, reference = Model.load(model, runtime="engine", engines=engines), Model.load(model, runtime="cpu")
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (20, FEATURES.frames, FEATURES.bands)).astype(np.float32)
     for found, expected in zip(engine.logits(windows), reference.logits(windows), strict=True):
         assert np.abs(found - expected).max() < 0.5

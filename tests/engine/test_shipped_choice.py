@@ -13,7 +13,7 @@ from tensorrt_board import Board
 from edge_sser import model as model_module
 from edge_sser import shipped
 from edge_sser.errors import ModelError
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.settings import Runtime
 from edge_sser.shipped import DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL, shipped_for
 
@@ -32,7 +32,7 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def taken(runtime: str = "auto") -> tuple[str, str]:
-    model = load_model(runtime=runtime)
+    model = Model.load(runtime=runtime)
     return model.path.name, model.provider
 
 
@@ -84,6 +84,6 @@ def test_a_provider_that_does_not_work_here_leads_to_the_file_for_the_processor(
 
 def test_a_model_that_is_named_is_taken_whatever_ships(board: Board, family: Path, tmp_path: Path) -> None:
     mine = shutil.copy(family / DEFAULT_MODEL, tmp_path / "mine.onnx")
-    assert load_model(Path(mine)).path == Path(mine)
+    assert Model.load(Path(mine)).path == Path(mine)
     present: Sequence[Runtime] = model_module.automatic_providers()
     assert Runtime.CPU in present

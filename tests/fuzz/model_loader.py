@@ -30,7 +30,7 @@ def main() -> None:
     for line in sys.stdin:
         answer = {"loaded": False, "message": ""}
         try:
-            model = edge_sser.model.load_model(Path(line.rstrip("\n")))
+            model = edge_sser.model.Model.load(Path(line.rstrip("\n")))
             answer["loaded"] = True
             stress = [model.score(window).stress for window in windows]
             if not all(0.0 <= value <= 1.0 for value in stress):

@@ -17,7 +17,7 @@ from edge_sser.audio.block import EndOfAudio
 from edge_sser.audio.raw import RawSource
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, Reading, json_schema, to_json
-from edge_sser.model import Model, load_model
+from edge_sser.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.settings import SampleFormat, Settings
 
@@ -34,7 +34,7 @@ ODD_FLOATS = [0x7FC00000, 0x7F800001, 0xFFFFFFFF, 0x7F800000, 0xFF800000, 0x7F7F
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load_model(write_model(tmp_path_factory.mktemp("model") / "tiny.onnx"))
+    return Model.load(write_model(tmp_path_factory.mktemp("model") / "tiny.onnx"))
 
 
 def pcm(kind: str, sample_format: SampleFormat, size: int, seed: int) -> bytes:

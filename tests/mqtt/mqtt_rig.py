@@ -27,11 +27,7 @@ from edge_sser.events import Episode, Health, HealthState, Level, Phase, Reading
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 MOSQUITTO = shutil.which("mosquitto", path=SEARCH)
 LIMIT_SECONDS = 60.0  # for anything that must happen; reached only by a failing test
-# Below the ports that Linux gives to connections, so that none of them sits on the port of a broker that is away for a
-# moment; and a stretch for each process of pytest-xdist, so that no two choose the same.
-_PORTS_EACH = 500
-_FIRST_PORT = 20_000 + _PORTS_EACH * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS = itertools.cycle(range(_FIRST_PORT, _FIRST_PORT + _PORTS_EACH))
+PORTS_EACH = 250  # for each process that runs tests
 NODE = "cab12"
 STATUS = Status(
     node=NODE,
@@ -54,13 +50,34 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"did not happen: {what}")
 
 
+def _claim_ports() -> tuple[range, socket.socket]:
+    """Reserves ports for this process among all that run tests on this machine, and the socket that holds the claim.
+
+    They lie below the ports that Linux gives to connections, so that none of those sits on the port of a broker that is
+    away for a moment.
+    """
+    for first in range(20_000, 32_500, PORTS_EACH):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0edge-sser-test-ports-{first}")  # an abstract name, free again when the process ends
+        except OSError:
+            claim.close()
+        else:
+            return range(first, first + PORTS_EACH), claim
+    raise AssertionError("no stretch of ports is free: too many processes run tests on this machine")
+
+
+_OWN_PORTS, _claim = _claim_ports()
+_PORTS = itertools.cycle(_OWN_PORTS)
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, nor is given while the test runs."""
-    for port in itertools.islice(_PORTS, _PORTS_EACH):
+    """Returns a port of 127.0.0.1 that nobody has, nor is given while the test runs."""
+    for port in itertools.islice(_PORTS, PORTS_EACH):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise AssertionError(f"no port is free from {_FIRST_PORT} on")
+    raise AssertionError(f"no port is free from {_OWN_PORTS.start} to {_OWN_PORTS.stop - 1}")
 
 
 class Broker:

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from models import write_model
 
-from edge_sser.model import Model, load_model
+from edge_sser.model import Model
 
 
 @pytest.fixture(scope="session")
@@ -30,4 +30,4 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(model_file: Path) -> Model:
     """That model, loaded."""
-    return load_model(model_file)
+    return Model.load(model_file)

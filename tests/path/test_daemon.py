@@ -259,12 +259,12 @@ import sys, threading
 from pathlib import Path
 from edge_sser.audio.file import FileSource
 from edge_sser.daemon import listen
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.settings import Settings
 from edge_sser.sinks.outlet import Outlet
 from edge_sser.sinks.stdout import JsonLines
 source = FileSource(Path({str(speech)!r}), name="desk", paced=True)
-model = load_model(Path({str(model_file)!r}))
+model = Model.load(Path({str(model_file)!r}))
 listen(Settings(), [source], [JsonLines(Outlet(sys.stdout))], model, threading.Event())
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

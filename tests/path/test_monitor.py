@@ -15,31 +15,37 @@ from models import changed_card, write_model
 from streams import LAW, RATE, STARTED_AT, blocks, cuts, losses, make_monitor, noise, play, silence
 
 from edge_sser.audio.block import AudioBlock
+from edge_sser.backends.backend import Backend, Logits
 from edge_sser.errors import SettingsError
 from edge_sser.events import Episode, Event, Level, Phase, Reading, json_schema, timestamp, to_json
 from edge_sser.features import log_mel
-from edge_sser.model import Model, Score, load_model
+from edge_sser.model import Model
 
 EXCERPT = 12 * RATE
 # With the tiny model, these make the recording rise and fall through all levels.
 LIVELY = {"rolling": {"time_constant_seconds": 2.0, "dwell_seconds": 0.5, "elevated": 0.3, "high": 0.6}}
 
 
-class CountingModel(Model):
-    """A model that counts how often it was asked."""
+class Counter:
+    """A backend that counts how often it was run."""
 
-    asked = 0
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self.provider, self.close = backend, backend.provider, backend.close
+        self.runs = 0
 
-    def score(self, log_mel: np.ndarray) -> Score:
-        self.asked += 1
-        return super().score(log_mel)
+    def run(self, log_mel: np.ndarray, *, limit_seconds: float | None = None) -> Logits:
+        self.runs += 1
+        return self._backend.run(log_mel, limit_seconds=limit_seconds)
 
 
 @pytest.fixture
-def counting(model_file: Path) -> CountingModel:
-    model = CountingModel(model_file)
-    model.asked = 0  # it tries itself when it is loaded
-    return model
+def counter(model: Model) -> Counter:
+    return Counter(model.backend)
+
+
+@pytest.fixture
+def counting(model: Model, counter: Counter) -> Model:
+    return Model(counter, model.card, path=model.path, sha256=model.sha256)
 
 
 @pytest.fixture(scope="module")
@@ -100,26 +106,30 @@ def test_every_line_validates_against_the_schema(events: list[Event]) -> None:
         validator.validate(json.loads(to_json(event)))
 
 
-def test_silence_is_not_calm_and_costs_no_inference(counting: CountingModel) -> None:
+def test_silence_is_not_calm_and_costs_no_inference(counting: Model, counter: Counter) -> None:
     audio = np.concatenate((silence(10.0), noise(10.0, dbfs=-50.0)))
     got = readings(play(make_monitor(counting), [AudioBlock(audio)]))
     assert len(got) == 35
-    assert counting.asked == 0
+    assert counter.runs == 0
     assert {(r.stress, r.stress_rolling, r.level, r.confidence) for r in got} == {(None, None, None, None)}
     assert got[0].dbfs == -120.0
 
 
-def test_inference_happens_for_windows_with_enough_speech_only(counting: CountingModel, samples: np.ndarray) -> None:
+def test_inference_happens_for_windows_with_enough_speech_only(
+    counting: Model, counter: Counter, samples: np.ndarray
+) -> None:
     got = readings(play(make_monitor(counting, {"gate": {"min_speech_ratio": 0.6}}), [AudioBlock(samples)]))
     scored = [reading for reading in got if reading.stress is not None]
     assert 0 < len(scored) < len(got)
-    assert counting.asked == len(scored)
+    assert counter.runs == len(scored)
     assert all((reading.stress is not None) == (reading.speech_ratio >= 0.6) for reading in got)
 
 
-def test_without_any_speech_nothing_is_scored_even_when_no_ratio_is_asked_for(counting: CountingModel) -> None:
+def test_without_any_speech_nothing_is_scored_even_when_no_ratio_is_asked_for(
+    counting: Model, counter: Counter
+) -> None:
     play(make_monitor(counting, {"gate": {"min_speech_ratio": 0.0}}), [AudioBlock(silence(5.0))])
-    assert counting.asked == 0
+    assert counter.runs == 0
 
 
 def test_a_pause_keeps_the_rolling_stress_and_the_level(model: Model, samples: np.ndarray) -> None:
@@ -150,7 +160,7 @@ def test_a_window_with_little_speech_is_trusted_less_and_scored_from_where_the_c
     tmp_path: Path, model: Model, samples: np.ndarray
 ) -> None:
     card = changed_card(speech_trust=((0.5, 0.2), (1.0, 0.4), (1.2, 0.5), (2.5, 1.0)))
-    trusting = load_model(write_model(tmp_path / "trusting.onnx", card=card))
+    trusting = Model.load(write_model(tmp_path / "trusting.onnx", card=card))
     audio = [AudioBlock(samples)]
     plain = readings(play(make_monitor(model), audio))
     got = readings(play(make_monitor(trusting), audio))
@@ -251,7 +261,7 @@ def test_the_id_of_an_episode_is_the_time_of_its_start_and_differs_after_a_resta
 
 
 def test_levels_come_from_the_card_unless_the_settings_say_otherwise(tmp_path: Path, samples: np.ndarray) -> None:
-    model = load_model(write_model(tmp_path / "eager.onnx", card=changed_card(elevated=0.05, high=0.1)))
+    model = Model.load(write_model(tmp_path / "eager.onnx", card=changed_card(elevated=0.05, high=0.1)))
     audio = [AudioBlock(samples)]
     settings = {"rolling": {"hysteresis": 0.01}}
     assert Level.HIGH in {r.level for r in readings(play(make_monitor(model, settings), audio))}

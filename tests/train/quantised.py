@@ -16,7 +16,7 @@ from edge_sser.export.onnx import export_onnx
 from edge_sser.export.quantize import Target, activations, quantise
 from edge_sser.export.ranges import Method, find_range, observe
 from edge_sser.features import log_mel
-from edge_sser.model import Card, load_model
+from edge_sser.model import Card, Model
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.recipe import read_recipe
 from edge_sser.train.students.cnn import CompactCnn
@@ -57,7 +57,7 @@ def exported(net: Student, folder: Path) -> tuple[onnx.ModelProto, Card]:
     """A network as an FP32 graph, and its card."""
     path = folder / "small.onnx"
     export_onnx(net.eval(), make_card(read_recipe("sser-cnn"), HEADER, {}, 1), path)
-    return onnx.load(path), load_model(path).card
+    return onnx.load(path), Model.load(path).card
 
 
 def drawn() -> Drawn:
@@ -78,5 +78,5 @@ def logits(model: onnx.ModelProto, card: Card, windows: np.ndarray, folder: Path
     """Stress and emotions of windows, as the runtime computes them: float32 [n, 1 + classes]."""
     path = folder / "measured.onnx"
     path.write_bytes(model.SerializeToString())
-    stress, emotions = load_model(path, runtime="cpu").logits(windows)
+    stress, emotions = Model.load(path, runtime="cpu").logits(windows)
     return np.column_stack([stress, emotions])

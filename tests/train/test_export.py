@@ -16,7 +16,7 @@ from edge_sser.errors import ModelError
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import TOLERANCE, export_onnx
 from edge_sser.features import log_mel
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.train.labels import EMOTIONS
 from edge_sser.train.recipe import StudentKind, read_recipe
 from edge_sser.train.students.cnn import CompactCnn
@@ -40,7 +40,7 @@ def test_the_file_computes_what_the_student_does_for_any_batch(tmp_path: Path, k
     net = student(kind)
     path = tmp_path / "small.onnx"
     assert export_onnx(net, make_card(read_recipe("sser-cnn"), HEADER, {}, 1), path) <= TOLERANCE
-    model = load_model(path, runtime="cpu")
+    model = Model.load(path, runtime="cpu")
     window = log_mel(voice(pitch_hz=130, syllables_hz=3, seconds=3.0, seed=5))
     for batch in (1, 7):
         stress, emotions = model.logits(np.stack([window] * batch))
@@ -85,7 +85,7 @@ def test_a_vit_streams(tmp_path: Path) -> None:
 def test_the_card_says_what_was_heard_its_licence_and_what_it_is_not(tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
     export_onnx(student(), make_card(read_recipe("sser-cnn"), HEADER, {}, 7), path)
-    card = load_model(path).card
+    card = Model.load(path).card
     assert card.licence == "CC BY-NC-SA 4.0"
     assert card.training[0]["name"] == "ravdess"
     assert "7 parameters" in card.architecture

@@ -26,7 +26,7 @@ from edge_sser.export import int8 as int8_module
 from edge_sser.export.calibration import draw, find_sides
 from edge_sser.export.folder import whole_folder
 from edge_sser.export.verify import Limits, Scores, score
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_sser.train.corpora.table import read_table, write_table
 
@@ -100,14 +100,14 @@ def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_pat
     assert tensorrt["scores"]["agreement"] >= 0.85
     assert printed.strip() == (out / "export-report.md").read_text("utf-8").strip()
 
-    parent = load_model(out / "toy.onnx").card
+    parent = Model.load(out / "toy.onnx").card
     assert parent.quantisation is None
     assert parent.speech_trust == ((0.5, 0.25), (3.0, 1.0))
     assert parent.parity is not None
     assert parent.parity <= 1e-4
     drawn = draw(find_sides(load_checkpoint(run.left_out).header, read_table(run.table)).training)
     for name, target in zip(names[1:], ("cpu", "tensorrt"), strict=True):
-        card = load_model(out / name).card
+        card = Model.load(out / name).card
         assert card.precision == "int8"
         assert card.parent_sha256 == fp32["sha256"]
         assert card.speech_trust == parent.speech_trust
@@ -193,7 +193,7 @@ def test_training_on_in_8_bits_mends_what_quantising_broke(
     report = json.loads((tmp_path / "mended" / "export-report.json").read_text("utf-8"))
     (quantisation,) = report["quantisation"]
     assert quantisation["error"] < 0.3 * min(quantisation["error_by_method"].values())
-    card = load_model(tmp_path / "mended" / "toy.int8.onnx").card
+    card = Model.load(tmp_path / "mended" / "toy.int8.onnx").card
     assert card.quantisation is not None
     assert card.quantisation["qat"] == report["qat"] == {"epochs": 10, "seed": 1}
 
@@ -214,7 +214,7 @@ def test_training_on_gives_the_same_file_twice_and_shows_how_long_it_takes(run: 
 
 
 def test_a_corpus_without_emotions_or_of_one_stress_class_is_judged_by_what_it_has(run: Run, tmp_path: Path) -> None:
-    models = {"model": load_model()}
+    models = {"model": Model.load()}
     known = [utterance for utterance in read_table(run.table) if utterance.fold == 1]
     calm = [replace(utterance, corpus="calm", emotion="", stress=0.0) for utterance in known[:3]]
     both = [replace(each, corpus="stress only", emotion="", stress=float(each.emotion == "angry")) for each in known]
@@ -298,7 +298,7 @@ def test_where_tensorrt_is_an_engine_is_built_of_the_graph_that_was_scored(
     printed, _ = export(run.left_out, "--out", out, "--int8", "--target", "tensorrt", "--calibration", run.table)
     graph = out / "toy.int8-tensorrt.onnx"
     assert f"TensorRT {board.version}, int8, logits within" in printed
-    engine, reference = load_model(graph), load_model(graph, runtime="cpu")
+    engine, reference = Model.load(graph), Model.load(graph, runtime="cpu")
     assert (engine.provider, reference.provider) == ("TensorRT engine", "CPUExecutionProvider")
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (9, 300, 64)).astype(np.float32)
     for found, expected in zip(engine.logits(windows), reference.logits(windows), strict=True):
@@ -442,7 +442,7 @@ def test_checkpoints_that_cannot_be_used(run: Run, export, tmp_path: Path) -> No
 
 
 def test_the_levels_of_windows_are_those_of_the_card() -> None:
-    card = load_model().card
+    card = Model.load().card
     logits = np.linspace(-6, 6, 200)
     probabilities = np.array([card.calibration.probability(float(value)) for value in logits])
     found = choose.levels(card, logits)

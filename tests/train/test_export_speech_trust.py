@@ -14,7 +14,7 @@ from untrained_run import write_run
 from edge_sser.cli import main
 from edge_sser.errors import TrainingError
 from edge_sser.export.speech_trust import Measured, fit_speech_trust, read_speech_trust
-from edge_sser.model import Card, load_model
+from edge_sser.model import Card, Model
 from edge_sser.speech_trust import Curve, least_speech_ratio
 from edge_sser.train.corpora.table import read_table
 from edge_sser.train.evaluate import evaluate
@@ -141,7 +141,7 @@ def export(
         capsys.readouterr()
         assert main(["export", str(folder / "final" / CHECKPOINT), "--out", str(out), *map(str, arguments)]) == status
         said = capsys.readouterr().err
-        return (None if status else load_model(out / "toy.onnx", runtime="cpu").card), said
+        return (None if status else Model.load(out / "toy.onnx", runtime="cpu").card), said
 
     return call
 

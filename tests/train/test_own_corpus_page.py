@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from voices import RATE, voice
 
-from edge_sser.model import load_model
+from edge_sser.model import Model
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-corpus.md"
 SHORT = ["optimisation.epochs=2", "optimisation.clips_per_epoch=32", "optimisation.batch=8", "student.width=4"]
@@ -74,7 +74,7 @@ def test_the_commands_of_the_page_lead_from_recordings_to_readings(calls: Path) 
     assert "| calls | 24 / 4 / 4 | sser-cnn | - |" in said["train evaluate"]
     assert "| calls | 24 / 4 / 4 | level-only | - |" in said["train evaluate"]
     assert "level-only" in (calls.parent / "report.html").read_text("utf-8")
-    card = load_model(calls.parent / "models" / "sser-cnn.onnx").card
+    card = Model.load(calls.parent / "models" / "sser-cnn.onnx").card
     assert card.accuracy["sser-cnn"]["corpora"][0]["ua"] is None
     assert card.licence.startswith("yours")
     assert '"type":"reading"' in said["listen"]

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from edge_sser.export.tensorrt_graph import check_tensorrt_graph
-from edge_sser.model import load_model
+from edge_sser.model import Model
 from edge_sser.settings import Runtime
 from edge_sser.shipped import DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL, default_model_path, models_folder
 from edge_sser.train.evaluate import evaluate, table
@@ -41,11 +41,11 @@ def test_the_files_that_ship_are_those_of_the_committed_export_report() -> None:
 
 def test_the_cards_of_the_int8_files_agree_with_the_fp32_one_and_the_report() -> None:
     report = json.loads((RESULTS / "export-report.json").read_text("utf-8"))
-    fp32 = load_model(models_folder() / DEFAULT_MODEL)
+    fp32 = Model.load(models_folder() / DEFAULT_MODEL)
     assert (fp32.card.precision, fp32.card.parent_sha256) == ("fp32", None)
     assert fp32.card.parity == pytest.approx(report["artefacts"][0]["parity"], rel=1e-2)
     for name, choice in zip((INT8_MODEL, TENSORRT_MODEL), report["quantisation"], strict=True):
-        card = load_model(models_folder() / name, runtime=Runtime.CPU).card
+        card = Model.load(models_folder() / name, runtime=Runtime.CPU).card
         assert (card.precision, card.parent_sha256) == ("int8", fp32.sha256)
         assert (card.calibration, card.accuracy) == (fp32.card.calibration, fp32.card.accuracy)
         assert card.speech_trust == fp32.card.speech_trust
@@ -67,7 +67,7 @@ def test_the_documents_quote_the_table_that_the_export_printed() -> None:
 
 
 def test_the_cards_figures_are_those_of_the_committed_predictions() -> None:
-    card = load_model().card
+    card = Model.load().card
     for name in (NAME, "level-only"):
         assert card.accuracy[name] == evaluate(read_predictions(RESULTS / f"{name}.csv")).as_dict()
     found = evaluate(read_predictions(RESULTS / f"{NAME}.csv")).calibration

@@ -17,7 +17,7 @@ from voices import RATE, voice
 
 from edge_sser.audio.block import AudioBlock
 from edge_sser.events import Episode, Event, Phase
-from edge_sser.model import Model, load_model
+from edge_sser.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.settings import RollingSettings, Settings
 from edge_sser.train.battery.alarms import Point, alarms, collar_samples, detect, match, rate
@@ -67,7 +67,7 @@ def stream(clips: Sequence[Utterance]) -> Stream:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load_model(write_pitch_model(tmp_path_factory.mktemp("model") / "pitch.onnx"))
+    return Model.load(write_pitch_model(tmp_path_factory.mktemp("model") / "pitch.onnx"))
 
 
 def test_a_stream_is_made_of_those_with_enough_and_its_events_are_where_it_says(stream: Stream) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.model import load_model
+from edge_sser.model import Model
 
 
 def edge_sser(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,7 @@ def test_a_trained_model_goes_from_recordings_to_a_file_whose_card_has_its_score
         "export", checkpoint, "--out", run / "export", "--predictions", run / "toy.csv",
         "--predictions", run / "level-only.csv",
     )  # fmt: skip
-    card = load_model(run / "export" / "toy.onnx").card
+    card = Model.load(run / "export" / "toy.onnx").card
     assert card.accuracy["toy"]["corpora"] == scores["corpora"]
     assert card.calibration.temperature == pytest.approx(scores["calibration"]["temperature"], rel=0.01)
     assert set(card.accuracy) == {"toy", "level-only"}

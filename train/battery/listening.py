@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
+from edge_sser.backends.backend import Backend, Logits
 from edge_sser.events import Reading
 from edge_sser.features import FEATURES, log_mel
-from edge_sser.model import Card, Model, Score
+from edge_sser.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.settings import Settings
 
@@ -33,22 +34,22 @@ class Heard:
     scores: Sequence[float]
 
 
-class _Recorder(Model):
-    """A model that remembers what it said."""
+class _Recorder:
+    """A backend that keeps the stress logits of another. See `Backend`."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.card: Card = model.card
-        self.path = model.path
-        self.sha256 = model.sha256
-        self.provider = model.provider
-        self.said: list[float] = []
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.provider = backend.provider
+        self.logits: list[float] = []
 
-    def score(self, log_mel: NDArray[np.float32]) -> Score:
-        """Scores one window; see `Model.score`."""
-        score = self._model.score(log_mel)
-        self.said.append(score.stress)
-        return score
+    def run(self, log_mel: NDArray[np.float32], *, limit_seconds: float | None = None) -> Logits:
+        """Computes a batch; see `Backend.run`."""
+        stress, emotions = self._backend.run(log_mel, limit_seconds=limit_seconds)
+        self.logits += map(float, stress)
+        return stress, emotions
+
+    def close(self) -> None:
+        """Does nothing: the other backend belongs to its model."""
 
 
 def listen(samples: Samples, model: Model, settings: Settings) -> Heard:
@@ -59,14 +60,16 @@ def listen(samples: Samples, model: Model, settings: Settings) -> Heard:
         model: calibrated.
         settings: of gate, window, rolling stress and episodes.
     """
-    recorder = _Recorder(model)
+    recorder = _Recorder(model.backend)
+    recorded = Model(recorder, model.card, path=model.path, sha256=model.sha256)
     monitor = Monitor(
-        node="evaluation", source_name="stream", started_at=0.0, live=False, model=recorder, settings=settings
+        node="evaluation", source_name="stream", started_at=0.0, live=False, model=recorded, settings=settings
     )
     events = []
     for start in range(0, samples.size, BLOCK_SAMPLES):
         events += monitor.push(AudioBlock(samples[start : start + BLOCK_SAMPLES]))
-    return Heard([event for event in events if isinstance(event, Reading)], recorder.said)
+    scores = [model.card.calibration.probability(logit) for logit in recorder.logits]
+    return Heard([event for event in events if isinstance(event, Reading)], scores)
 
 
 def differing(samples: Samples, model: Model, settings: Settings, heard: Heard) -> tuple[int, int]:
