@@ -1,1 +1,0 @@
-"""What can compute a model: ONNX Runtime, or a TensorRT engine built for this machine."""

@@ -1,0 +1,1 @@
+"""`edge-sser service`: installs, explains and removes the systemd unit."""

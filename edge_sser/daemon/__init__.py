@@ -1,0 +1,1 @@
+"""The daemon: wiring, the loop over all sources, reload, and the service manager."""

@@ -1,0 +1,1 @@
+"""The MQTT sink: topics, link, outbox."""
