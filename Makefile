@@ -26,7 +26,7 @@ PARALLEL = -n 4 --dist worksteal
 .PHONY: demo test lint bench clean
 
 demo: .venv/installed
-	@.venv/bin/edge-sser listen --source edge_sser/samples/demo.flac
+	@.venv/bin/edge-sser listen --source edge_sser/data/demo.flac
 
 test: .venv-test/installed
 	OMP_NUM_THREADS=1 .venv-test/bin/pytest $(PARALLEL) $(SELECT) $(PYTEST)

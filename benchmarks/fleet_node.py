@@ -26,14 +26,14 @@ from edge_sser.events import (
     timestamp,
     to_json,
 )
-from edge_sser.settings import MqttSettings
-from edge_sser.sinks.address import parse_address, tls_context
-from edge_sser.sinks.backoff import Backoff
-from edge_sser.sinks.broker import CONNACK_SECONDS
-from edge_sser.sinks.connection import Connection, Message
-from edge_sser.sinks.courier import WINDOW
-from edge_sser.sinks.discovery import discovery_message
-from edge_sser.sinks.topics import Topics
+from edge_sser.settings.schema import MqttSettings
+from edge_sser.sinks.mqtt.access import parse_address, tls_context
+from edge_sser.sinks.mqtt.backoff import Backoff
+from edge_sser.sinks.mqtt.connection import Connection, Message
+from edge_sser.sinks.mqtt.contract import Topics
+from edge_sser.sinks.mqtt.discovery import discovery_message
+from edge_sser.sinks.mqtt.link import CONNACK_SECONDS
+from edge_sser.sinks.mqtt.worker import WINDOW
 
 SOURCE = "desk"
 MODEL = "sser-cnn@d0270237"

@@ -23,7 +23,7 @@ from fleet_node import Node
 from fleet_plan import FleetLog, FleetPlan
 
 from edge_sser.events import Phase
-from edge_sser.sinks.connection import Connection
+from edge_sser.sinks.mqtt.connection import Connection
 
 OPENERS = 16  # threads that wait for TCP
 TICK_SECONDS = 0.005  # what is due within one goes out together

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from shapes_student import Head, Pool, Shape, Shaped
 from torch import Tensor, nn
 
+from edge_sser.commands.latency import measure_latencies
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import export_onnx, write_model
 from edge_sser.export.quantize import Target, activations, quantise, slow_nodes
 from edge_sser.export.ranges import Method, find_range, observe
 from edge_sser.export.report import machine
-from edge_sser.features import FEATURES
-from edge_sser.latency import measure_latencies
-from edge_sser.train.labels import EMOTIONS
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.recipe import read_recipe
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "shapes.json"

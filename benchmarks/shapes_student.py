@@ -9,8 +9,8 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-from edge_sser.features import FEATURES
-from edge_sser.train.students.student import Student, standardise
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.students.net import Student, standardise
 
 
 class Pool(str, Enum):

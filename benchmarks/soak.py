@@ -44,7 +44,7 @@ from soak_rig import (
     scrape,
 )
 
-from edge_sser.bench import this_machine
+from edge_sser.commands.bench import this_machine
 
 PARTS = 8
 # Levels that the recording crosses again and again, so that episodes start and end all day.
@@ -86,7 +86,7 @@ def soak(
     minutes: int, *, every: int, warm_up: int, max_drift_mib: float, with_broker: bool, folder: Path
 ) -> dict[str, Any]:
     """Pushes so many minutes of audio. Returns where and what was measured, what failed, and every look."""
-    speech, _ = soundfile.read(str(resources.files("edge_sser") / "samples" / "demo.flac"), dtype="int16")
+    speech, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="int16")
     port, metrics_port = free_port(), free_port()
     config = folder / "config.toml"
     values = WITH_BROKER if with_broker else WITHOUT_BROKER

@@ -21,10 +21,10 @@ import numpy as np
 import paho.mqtt.client as paho
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE
-from edge_sser.bench_processes import COMMAND, cpu_seconds
-from edge_sser.features import FEATURES
-from edge_sser.settings import Settings
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.commands.bench_processes import COMMAND, cpu_seconds
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.settings.schema import Settings
 
 MINUTE_SAMPLES = 60 * SAMPLE_RATE
 PIECE_BYTES = 10 * 2 * SAMPLE_RATE  # ten seconds

@@ -18,10 +18,10 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal
 
-from edge_sser.features import log_mel
-from edge_sser.train.audio import read_audio
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.corpora.fingerprint import fingerprint, twins
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.fingerprint import fingerprint, twins
+from edge_sser.train.data.audio import read_audio
 
 RATE = 16_000
 CLIPS = 400

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_sser import __version__
+from edge_sser.commands.service.cli import app as service_app
 from edge_sser.errors import EdgeSserError, UsageError, missing_extra
-from edge_sser.service_cli import app as service_app
 from edge_sser.sinks.outlet import OutputClosedError
 
 if TYPE_CHECKING:
-    from edge_sser.configuration import Flag, Loaded
+    from edge_sser.settings.load import Flag, Loaded
 
 NOTICE = (
     "The model was trained on acted emotion. It says how stressed speech sounds, not how a person is: this is not a "
@@ -138,7 +138,7 @@ def listen(
 
     Each reading describes the last 3 s, every half second. At the end of a recording or pipe it ends by itself.
     """
-    from edge_sser.listening import run_listen
+    from edge_sser.daemon.listen import run_listen
 
     flags = _flags(
         ("source.device", "--source", source),
@@ -178,7 +178,7 @@ def analyze(
 
     The readings and episodes are those that `listen` would give.
     """
-    from edge_sser.analyze import run_analyze
+    from edge_sser.commands.analyze import run_analyze
 
     flags = _flags(
         ("model.path", "--model", model and str(model)),
@@ -195,7 +195,7 @@ def devices(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a microphone.")] = False,
 ) -> None:
     """Lists microphones, their ids, and how loud it is there."""
-    from edge_sser.devices import print_devices
+    from edge_sser.commands.devices import print_devices
 
     raise typer.Exit(print_devices(level=level, as_json=as_json))
 
@@ -228,7 +228,7 @@ def bench(
     runtime: RuntimeOption = None,
 ) -> None:
     """Measures what a model costs on this machine."""
-    from edge_sser.bench import print_bench
+    from edge_sser.commands.bench import print_bench
 
     print_bench(models or [], quick=quick, as_json=as_json, runtime=runtime or "auto")
 
@@ -236,7 +236,7 @@ def bench(
 @app.command()
 def doctor(config: ConfigOption = None) -> None:
     """Says what is missing here, each with its remedy."""
-    from edge_sser.doctor.checkup import print_checks
+    from edge_sser.commands.doctor.checkup import print_checks
 
     raise typer.Exit(print_checks(config))
 
@@ -252,7 +252,7 @@ def schema() -> None:
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file (TOML).")]) -> None:
     """Validates a settings file, without the environment."""
-    from edge_sser.configuration import load_settings
+    from edge_sser.settings.load import load_settings
 
     load_settings(file, environ={})
     typer.echo(f"{file}: valid")
@@ -261,7 +261,7 @@ def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Sett
 @config_app.command("show")
 def config_show(config: ConfigOption = None) -> None:
     """Prints the settings in effect as TOML, and where each value comes from."""
-    from edge_sser.settings_text import as_toml
+    from edge_sser.settings.show import as_toml
 
     typer.echo(as_toml(_load(config, {})), nl=False)
 
@@ -269,7 +269,7 @@ def config_show(config: ConfigOption = None) -> None:
 @config_app.command("schema")
 def config_schema() -> None:
     """Prints the JSON Schema of the settings."""
-    from edge_sser.settings import Settings
+    from edge_sser.settings.schema import Settings
 
     _print_json(Settings.model_json_schema())
 
@@ -350,14 +350,14 @@ def _run_extra(module: str, command: str, purpose: str, arguments: Sequence[str]
 
 
 def _load(config: Path | None, flags: dict[str, Flag]) -> Loaded:
-    from edge_sser.configuration import load_settings
+    from edge_sser.settings.load import load_settings
 
     return load_settings(config, flags=flags)
 
 
 def _flags(*given: tuple[str, str, Any]) -> dict[str, Flag]:
     """Settings key, flag and value of each flag -> those that were given."""
-    from edge_sser.configuration import Flag
+    from edge_sser.settings.load import Flag
 
     return {key: Flag(name, value) for key, name, value in given if value not in (None, [])}
 
@@ -377,7 +377,7 @@ def _usage_text(error: Any) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    from edge_sser.journal import ERROR_PREFIX, goes_to_journal
+    from edge_sser.daemon.log import ERROR_PREFIX, goes_to_journal
 
     prefix = ERROR_PREFIX if goes_to_journal(sys.stderr) else ""
     print(f"{prefix}edge-sser: error: {' '.join(message.splitlines())}", file=sys.stderr)

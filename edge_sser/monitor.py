@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
+from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Reading, timestamp
-from edge_sser.health import SourceHealth
-from edge_sser.model import Model
-from edge_sser.rolling import EpisodeReport, Episodes, Levels, Rolling, Thresholds
-from edge_sser.settings import Settings
-from edge_sser.speech_trust import WINDOW_SECONDS, least_speech_ratio, trust
-from edge_sser.windows import Window, Windower
+from edge_sser.model.model import Model
+from edge_sser.model.speech_trust import WINDOW_SECONDS, least_speech_ratio, trust
+from edge_sser.pipeline.health import SourceHealth
+from edge_sser.pipeline.rolling import EpisodeReport, Episodes, Levels, Rolling, Thresholds
+from edge_sser.pipeline.windows import Window, Windower
+from edge_sser.settings.schema import Settings
 
 TIME_DIGITS = 3  # milliseconds
 STRESS_DIGITS = 4

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.features import log_mel
-from edge_sser.train.audio import read_audio
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.corpora.folds import check_disjoint, split
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.dataset import windows
-from edge_sser.train.fit import data_key
-from edge_sser.train.folds import check_disjoint, split
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.features import windows
+from edge_sser.train.fit.run import data_key
 
 CALIBRATION_WINDOWS = 256
 TUNING_WINDOWS = 512

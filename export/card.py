@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from edge_sser.features import FEATURES
-from edge_sser.model import Calibration, Card
-from edge_sser.speech_trust import Curve
-from edge_sser.train.evaluate import Evaluation
+from edge_sser.model.model import Calibration, Card
+from edge_sser.model.speech_trust import Curve
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.evaluate.scores import Evaluation
 from edge_sser.train.recipe import Recipe
 
 INPUT = "log_mel"

@@ -9,12 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge_sser.model import Card
-from edge_sser.runtime import onnx_runtime
-
-from .calibration import Drawn
-from .quantize import Target, activations, quantise, slow_nodes, weighted_nodes
-from .ranges import Method, find_range, observe
+from edge_sser.export.calibration import Drawn
+from edge_sser.export.quantize import Target, activations, quantise, slow_nodes, weighted_nodes
+from edge_sser.export.ranges import Method, find_range, observe
+from edge_sser.model.model import Card
+from edge_sser.model.runtime import onnx_runtime
 
 ENOUGH = 0.985  # share of tuning windows that must agree: half way between the gate's 97 % of levels and all
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from edge_sser.backends.tensorrt import has_tensorrt
 from edge_sser.errors import ModelError, UsageError, need_package
+from edge_sser.model.tensorrt import has_tensorrt
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -113,14 +113,13 @@ def export(
         raise UsageError("--cache belongs to --qat: add it")
     for package in ("torch", "onnx", "onnxscript", "safetensors", "scipy", "tqdm"):
         need_package(package, "export", "Export")
-    from edge_sser.model import Model
-    from edge_sser.train.checkpoint import load_student
-    from edge_sser.train.evaluate import evaluate
-    from edge_sser.train.predictions import read_predictions
-
-    from .card import make_card
-    from .onnx import export_onnx
-    from .speech_trust import read_speech_trust
+    from edge_sser.export.card import make_card
+    from edge_sser.export.onnx import export_onnx
+    from edge_sser.export.speech_trust import read_speech_trust
+    from edge_sser.model.model import Model
+    from edge_sser.train.evaluate.predictions import read_predictions
+    from edge_sser.train.evaluate.scores import evaluate
+    from edge_sser.train.fit.checkpoint import load_student
 
     builds = _can_build(target)
     student, recipe, header = load_student(checkpoint)
@@ -128,13 +127,12 @@ def export(
     trust = None if evaluation is None else read_speech_trust(evaluation, system=recipe.name, preset=recipe.preset)
     card = make_card(recipe, header, evaluations, sum(value.numel() for value in student.parameters()), trust)
     if int8:
+        from edge_sser.export.calibration import find_sides
+        from edge_sser.export.int8 import SUFFIXES, RefusedError, export_int8, judge_engine
+        from edge_sser.export.qat import open_qat
+        from edge_sser.export.quantize import Target
+        from edge_sser.export.verify import Limits
         from edge_sser.train.corpora.table import read_table
-
-        from .calibration import find_sides
-        from .int8 import SUFFIXES, RefusedError, export_int8, judge_engine
-        from .qat import open_qat
-        from .quantize import Target
-        from .verify import Limits
 
         if calibration is None:
             raise UsageError("--int8 needs recordings: give --calibration the table that train fit was given")
@@ -179,7 +177,7 @@ def export(
 
 def _can_build(target: TargetChoice | None) -> bool:
     """Whether an engine is to be built: --target tensorrt insists on it, --target all takes it where it can be had."""
-    from .engine import check_board, need_tensorrt
+    from edge_sser.export.engine import check_board, need_tensorrt
 
     if target is TargetChoice.TENSORRT:
         need_tensorrt()
@@ -197,7 +195,7 @@ def _can_build(target: TargetChoice | None) -> bool:
 
 def _build(model: Path, *, engines: Path | None, workspace_mib: int | None) -> Path:
     """Builds an engine, prints what came of it, and returns where it is. Needs no torch."""
-    from .engine import build_engine, report
+    from edge_sser.export.engine import build_engine, report
 
     built = build_engine(model, engines=engines, workspace_mib=workspace_mib, say=partial(typer.echo, err=True))
     typer.echo(report(built))

@@ -17,10 +17,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from edge_sser.backends.cuda import Cuda, CudaError
-from edge_sser.backends.engine import MAX_BATCH
-from edge_sser.backends.tensorrt import has_tensorrt, import_tensorrt, make_logger
-from edge_sser.engine_file import (
+from edge_sser.errors import EdgeSserError, ModelError, missing_extra, short
+from edge_sser.export.folder import tidied_on_sigterm
+from edge_sser.files import make_folder, move_into_place
+from edge_sser.model.cuda import Cuda, CudaError
+from edge_sser.model.engine_file import (
     FOLDER_MODE,
     EngineFile,
     EngineKey,
@@ -29,12 +30,10 @@ from edge_sser.engine_file import (
     write_aside,
     write_engine,
 )
-from edge_sser.errors import EdgeSserError, ModelError, missing_extra, short
-from edge_sser.features import FEATURES, log_mel
-from edge_sser.files import make_folder, move_into_place
-from edge_sser.model import Model, load_engine
-
-from .folder import tidied_on_sigterm
+from edge_sser.model.model import Model, load_engine
+from edge_sser.model.tensorrt import has_tensorrt, import_tensorrt, make_logger
+from edge_sser.model.tensorrt_backend import MAX_BATCH
+from edge_sser.pipeline.features import FEATURES, log_mel
 
 OLDEST, NEWEST = (10, 3), (11, 99)  # versions of TensorRT whose interface this was held against
 TIMINGS = "timings.cache"  # how fast kernels are here: makes the next build quicker
@@ -296,7 +295,7 @@ def _check_version(version: str) -> None:
 
 def _difference(reference: Model, engine: Model) -> float:
     """Largest difference of a logit over the demo recording, one window and several at a time."""
-    samples, _ = soundfile.read(str(resources.files("edge_sser") / "samples" / "demo.flac"), dtype="float32")
+    samples, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="float32")
     mel = log_mel(samples)
     starts = range(0, len(mel) - FEATURES.frames + 1, FEATURES.frames // 6)
     windows = np.stack([mel[start : start + FEATURES.frames] for start in starts])

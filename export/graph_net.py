@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_sser.errors import ModelError
-from edge_sser.train.students.student import Logits, Student
+from edge_sser.train.students.net import Logits, Student
 
 _QUANTISED = "_quantized"  # what ONNX Runtime's quantiser puts behind a constant's name
 _SCALE = "_scale"
 _LEAST_RANGE = 1e-8
 
 
-class GraphNet(Student):  # type: ignore[misc] # mypy knows it as train.students.student
+class GraphNet(Student):
     """What a quantised student computes, in float and with gradients."""
 
     def __init__(

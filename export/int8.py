@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edge_sser.commands.latency import measure_latencies
 from edge_sser.errors import ModelError
-from edge_sser.latency import measure_latencies
-from edge_sser.model import CARD_KEY, Model
-
-from .calibration import Drawn, Sides, draw
-from .choose import Choice, choose
-from .folder import whole_folder
-from .half import with_half_precision
-from .onnx import write_model
-from .qat import Qat
-from .quantize import Target
-from .report import Artefact, make_artefact, table, write_report
-from .tensorrt_graph import check_tensorrt_graph
-from .verify import Limits, Scores, score
+from edge_sser.export.calibration import Drawn, Sides, draw
+from edge_sser.export.choose import Choice, choose
+from edge_sser.export.folder import whole_folder
+from edge_sser.export.half import with_half_precision
+from edge_sser.export.onnx import write_model
+from edge_sser.export.qat import Qat
+from edge_sser.export.quantize import Target
+from edge_sser.export.report import Artefact, make_artefact, table, write_report
+from edge_sser.export.tensorrt_graph import check_tensorrt_graph
+from edge_sser.export.verify import Limits, Scores, score
+from edge_sser.model.model import CARD_KEY, Model
 
 SUFFIXES = {Target.CPU: ".int8.onnx", Target.TENSORRT: ".int8-tensorrt.onnx"}
 QAT_EPOCHS = 5  # recommended where INT8 loses too much

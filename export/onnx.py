@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from edge_sser.errors import ModelError
-from edge_sser.features import FEATURES, log_mel
 from edge_sser.files import write_file
-from edge_sser.model import CARD_KEY, Card
-from edge_sser.runtime import onnx_runtime
-from edge_sser.train.dataset import windows
-from edge_sser.train.students.student import Student
+from edge_sser.model.model import CARD_KEY, Card
+from edge_sser.model.runtime import onnx_runtime
+from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.train.data.features import windows
+from edge_sser.train.students.net import Student
 
 OPSET = 18
 TOLERANCE = 1e-4  # largest difference of a logit between the file and the network it came from
@@ -106,7 +106,7 @@ def _windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     loudness = np.array([-20.0, -50.0, -90.0, -120.0]).reshape(4, 1, 1)
     spread = np.array([12.0, 12.0, 6.0, 0.0]).reshape(4, 1, 1)
     made = (loudness + spread * random.standard_normal(shape)).astype(np.float32)
-    samples, _ = soundfile.read(str(resources.files("edge_sser") / "samples" / "demo.flac"), dtype="float32")
+    samples, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="float32")
     return np.concatenate([made, windows(log_mel(samples))])
 
 

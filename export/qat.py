@@ -22,21 +22,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from edge_sser.model import Card
-from edge_sser.train.checkpoint import load_checkpoint
+from edge_sser.export.calibration import Drawn, Sides
+from edge_sser.export.choose import Choice, judge
+from edge_sser.export.graph_net import GraphNet
+from edge_sser.export.quantize import quantise
+from edge_sser.model.model import Card
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.dataset import FeatureStore
-from edge_sser.train.fit import StudentTask
-from edge_sser.train.loop import Epoch, run, seed
-from edge_sser.train.mixing import NOTHING_MIXED
-from edge_sser.train.parallel import World
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.data.mixing import NOTHING_MIXED
+from edge_sser.train.fit.checkpoint import load_checkpoint
+from edge_sser.train.fit.loop import Epoch, run, seed
+from edge_sser.train.fit.parallel import World
+from edge_sser.train.fit.run import StudentTask
 from edge_sser.train.recipe import Recipe
-from edge_sser.train.students.student import Logits, Student
-
-from .calibration import Drawn, Sides
-from .choose import Choice, judge
-from .graph_net import GraphNet
-from .quantize import quantise
+from edge_sser.train.students.net import Logits, Student
 
 RATE = 0.1  # of the recipe's learning rate: the student has learnt its task already
 RANGE_RATE = 100.0  # of that, for the ranges: they move by shares of themselves
@@ -144,7 +143,7 @@ def open_qat(
         yield Qat(student, recipe, sides.training, store, epochs)
 
 
-class _Task(StudentTask):  # type: ignore[misc] # mypy knows it as train.fit
+class _Task(StudentTask):
     """The student's own task, computed in 8 bits, with the student as a teacher."""
 
     def __init__(

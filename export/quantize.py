@@ -10,7 +10,7 @@ from importlib import import_module
 import numpy as np
 import onnx
 
-from edge_sser.runtime import onnx_runtime
+from edge_sser.model.runtime import onnx_runtime
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 FEW = 4  # input channels

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge_sser.runtime import onnx_runtime
+from edge_sser.model.runtime import onnx_runtime
 
 BINS = 8192  # ONNX Runtime's own entropy method has 128, too few to find anything but the extremes
 LEVELS = 256

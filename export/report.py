@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_sser.latency import Latency, latency_table
-
-from .verify import Scores
+from edge_sser.commands.latency import Latency, latency_table
+from edge_sser.export.verify import Scores
 
 JSON_FILE = "export-report.json"
 TABLE_FILE = "export-report.md"

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from edge_sser.errors import TrainingError
-from edge_sser.speech_trust import Curve, check_curve
-from edge_sser.train.origin import Origin
+from edge_sser.model.speech_trust import Curve, check_curve
+from edge_sser.train.evaluate.origin import Origin
 
 CHANCE = 0.5  # AUROC
 DIGITS = 3

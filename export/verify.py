@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
-from edge_sser.features import log_mel
-from edge_sser.model import Model
-from edge_sser.train.audio import read_audio
+from edge_sser.export.choose import levels
+from edge_sser.model.model import Model
+from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.dataset import windows
-from edge_sser.train.labels import EMOTIONS
-from edge_sser.train.metrics import auroc, expected_calibration_error, unweighted_accuracy
-from edge_sser.train.presets import read_preset
-
-from .choose import levels
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.features import windows
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.metrics import auroc, expected_calibration_error, unweighted_accuracy
 
 LARGEST_AUROC_FALL = 0.005
 LARGEST_UA_FALL = 0.01

@@ -1,4 +1,4 @@
-"""Makes the recording that ships with the package, edge_sser/samples/demo.flac, out of nothing but text.
+"""Makes the recording that ships with the package, edge_sser/data/demo.flac, out of nothing but text.
 
 Two synthetic voices speak in turn, first calmly (slow, low, even), then agitated (fast, high, loud), and calmly again,
 with pauses of faint room noise between the sentences. It shows the path from sound to level, not how accurate the level
@@ -22,7 +22,7 @@ import soxr
 from numpy.typing import NDArray
 
 RATE_HZ = 16_000
-OUTPUT = Path(__file__).resolve().parent.parent / "edge_sser" / "samples" / "demo.flac"
+OUTPUT = Path(__file__).resolve().parent.parent / "edge_sser" / "data" / "demo.flac"
 SEED = 1
 NOISE_DBFS = -62.0  # of the room, all through: no microphone gives digital zeros
 LEAD_SECONDS = 0.8

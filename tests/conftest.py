@@ -10,14 +10,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from components import require_programs, require_pyaudio
 from hypothesis import HealthCheck, settings
+from models import write_model
 from tensorrt_board import STAND_INS, VERSIONS, Board
 from virtual_microphone import VirtualMicrophone
 
 import edge_sser
-from edge_sser.backends import cuda
+from edge_sser.model import cuda
+from edge_sser.model.model import Model
 
 # How long an example takes is no law: machines are shared.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -51,7 +55,7 @@ def default_signals() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def speech() -> Path:
     """The recording that ships: synthesised speech, 16 kHz mono, with pauses and two manners of speaking."""
-    return Path(edge_sser.__file__).parent / "samples" / "demo.flac"
+    return Path(edge_sser.__file__).parent / "data" / "demo.flac"
 
 
 @pytest.fixture
@@ -102,3 +106,24 @@ def board(version: str, driver: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     yield Board(version, cache / "edge-sser" / "engines", environment, log)
     sys.modules.pop("tensorrt", None)
     importlib.invalidate_caches()
+
+
+@pytest.fixture(scope="session")
+def samples(speech: Path) -> np.ndarray:
+    """Speech with pauses, float32 16 kHz mono, about 45 s."""
+    data, rate_hz = soundfile.read(speech, dtype="float32")
+    assert rate_hz == 16_000
+    data.flags.writeable = False
+    return data
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose stress follows the contrast of the sound."""
+    return write_model(tmp_path_factory.mktemp("models") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def model(model_file: Path) -> Model:
+    """That model, loaded."""
+    return Model.load(model_file)

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_sser.features import FEATURES
-from edge_sser.model import CARD_KEY, Calibration, Card
+from edge_sser.model.model import CARD_KEY, Calibration, Card
+from edge_sser.pipeline.features import FEATURES
 
 EMOTIONS = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
 CARD = Card(

@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from edge_sser.audio.block import AudioBlock
+from edge_sser.audio.source import AudioBlock
 from edge_sser.events import Event
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
-from edge_sser.settings import Settings
+from edge_sser.settings.schema import Settings
 
 RATE = 16_000
 STARTED_AT = 1_767_323_045.678  # 2026-01-02T03:04:05.678Z

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from edge_sser.errors import ModelError, SettingsError, SinkError
-from edge_sser.files import atomic_replace, cache_directory, make_folder, resolve_path, state_directory, write_file
+from edge_sser.files import (
+    atomic_replace,
+    cache_directory,
+    make_folder,
+    resolve_path,
+    state_directory,
+    write_file,
+)
 
 
 def mode(path: Path) -> int:

@@ -14,12 +14,21 @@ from hypothesis import given
 from models import changed_card, write_model
 from streams import LAW, RATE, STARTED_AT, blocks, cuts, losses, make_monitor, noise, play, silence
 
-from edge_sser.audio.block import AudioBlock
-from edge_sser.backends.backend import Backend, Logits
+from edge_sser.audio.source import AudioBlock
 from edge_sser.errors import SettingsError
-from edge_sser.events import Episode, Event, Level, Phase, Reading, json_schema, timestamp, to_json
-from edge_sser.features import log_mel
-from edge_sser.model import Model
+from edge_sser.events import (
+    Episode,
+    Event,
+    Level,
+    Phase,
+    Reading,
+    json_schema,
+    timestamp,
+    to_json,
+)
+from edge_sser.model.backend import Backend, Logits
+from edge_sser.model.model import Model
+from edge_sser.pipeline.features import log_mel
 
 EXCERPT = 12 * RATE
 # With the tiny model, these make the recording rise and fall through all levels.

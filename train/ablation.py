@@ -13,17 +13,16 @@ import typer
 
 from edge_sser.errors import TrainingError, need_package
 from edge_sser.files import write_file
-
-from .metrics import worst_known
+from edge_sser.train.evaluate.metrics import worst_known
 
 if TYPE_CHECKING:
-    from .corpora.table import Utterance
-    from .dataset import FeatureStore
-    from .evaluate import Scores
-    from .mixing import Mixed
-    from .predictions import Prediction
-    from .recipe import Recipe
-    from .students.student import Student
+    from edge_sser.train.corpora.table import Utterance
+    from edge_sser.train.data.features import FeatureStore
+    from edge_sser.train.data.mixing import Mixed
+    from edge_sser.train.evaluate.predictions import Prediction
+    from edge_sser.train.evaluate.scores import Scores
+    from edge_sser.train.recipe import Recipe
+    from edge_sser.train.students.net import Student
 
 # What is changed in the recipe, by table and key; None takes the table out.
 _QUIET: Mapping[str, Mapping[str, Any] | None] = {"augmentation": {"noise": 0.0, "room": 0.0}, "twins": None}
@@ -62,16 +61,16 @@ def ablation(
     import torch
     from tqdm import tqdm
 
-    from .corpora.table import read_table
-    from .evaluate import evaluate
-    from .fit import check_teacher, taught
-    from .folds import split
-    from .mixing import open_heard
-    from .predictions import predict, scorable
-    from .presets import read_preset
-    from .recipe import read_recipe
-    from .runs import chosen_folds
-    from .teachers.lesson import check_hearing
+    from edge_sser.train.corpora.folds import split
+    from edge_sser.train.corpora.table import read_table
+    from edge_sser.train.data.mixing import open_heard
+    from edge_sser.train.data.presets import read_preset
+    from edge_sser.train.evaluate.predictions import predict, scorable
+    from edge_sser.train.evaluate.scores import evaluate
+    from edge_sser.train.fit.run import check_teacher, taught
+    from edge_sser.train.fit.runs import chosen_folds
+    from edge_sser.train.recipe import read_recipe
+    from edge_sser.train.teachers.lesson import check_hearing
 
     plan = read_recipe(recipe, change or ())
     check_teacher(plan, True)
@@ -107,7 +106,7 @@ def ablation(
 
 def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any] | None]) -> Recipe:
     """A recipe with other values; None takes a table out."""
-    from .recipe import Recipe
+    from edge_sser.train.recipe import Recipe
 
     values = recipe.model_dump(mode="json")
     for table, content in changes.items():
@@ -177,10 +176,10 @@ def _trained(
     folder: Path,
 ) -> tuple[Student, Sequence[Utterance]]:
     """The student that heard all but a fold, and the fold."""
-    from .checkpoint import load_student
-    from .fit import fit, taught
-    from .folds import split
-    from .runs import run_folder
+    from edge_sser.train.corpora.folds import split
+    from edge_sser.train.fit.checkpoint import load_student
+    from edge_sser.train.fit.run import fit, taught
+    from edge_sser.train.fit.runs import run_folder
 
     training, test = split(utterances, fold)
     lesson = taught(teacher, recipe, training, fold)

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_sser.errors import UsageError, need_package
-
-from . import cli_corpora
-from .ablation import ablation
-from .evaluate_cli import evaluate
-from .runs import chosen_folds, run_folder
-from .teachers.cli import teacher
+from edge_sser.train.ablation import ablation
+from edge_sser.train.corpora import cli as cli_corpora
+from edge_sser.train.evaluate.cli import evaluate
+from edge_sser.train.fit.runs import chosen_folds, run_folder
+from edge_sser.train.teachers.cli import teacher
 
 if TYPE_CHECKING:
-    from .fit import Epoch
+    from edge_sser.train.fit.run import Epoch
 
 app = typer.Typer(
     help="Make a table of recordings, train a student on it, score it on strangers' voices.",
@@ -75,18 +74,18 @@ def fit(
     import torch
     from tqdm import tqdm
 
-    from .board import Board, check_tensorboard
-    from .corpora.table import read_table
-    from .fit import check_teacher, taught
-    from .fit import fit as fit_student
-    from .folds import split
-    from .mixing import open_heard
-    from .parallel import join_world
-    from .presets import read_preset
-    from .recipe import read_recipe
-    from .teachers.lesson import check_hearing
-    from .teachers.make import make_hubert
-    from .teachers.recipe import read_teacher_recipe, shipped
+    from edge_sser.train.corpora.folds import split
+    from edge_sser.train.corpora.table import read_table
+    from edge_sser.train.data.mixing import open_heard
+    from edge_sser.train.data.presets import read_preset
+    from edge_sser.train.fit.board import Board, check_tensorboard
+    from edge_sser.train.fit.parallel import join_world
+    from edge_sser.train.fit.run import check_teacher, taught
+    from edge_sser.train.fit.run import fit as fit_student
+    from edge_sser.train.recipe import read_recipe
+    from edge_sser.train.teachers.lesson import check_hearing
+    from edge_sser.train.teachers.make import make_hubert
+    from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped
 
     if tensorboard:
         check_tensorboard()
@@ -155,11 +154,11 @@ def baseline(
     need_package("sklearn", "train", "Training")
     from tqdm import tqdm
 
-    from .baseline import fit_baseline
-    from .corpora.table import read_table
-    from .origin import Baseline, Origin, write_origin
-    from .predictions import write_predictions
-    from .presets import read_preset
+    from edge_sser.train.corpora.table import read_table
+    from edge_sser.train.data.presets import read_preset
+    from edge_sser.train.evaluate.baselines import fit_baseline
+    from edge_sser.train.evaluate.origin import Baseline, Origin, write_origin
+    from edge_sser.train.evaluate.predictions import write_predictions
 
     if kind not in (Baseline.LEVEL, Baseline.LEVEL_PITCH):
         raise UsageError(f"--kind {kind}: expected {Baseline.LEVEL.value} or {Baseline.LEVEL_PITCH.value}")

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_sser.errors import SinkError, TrainingError
-from edge_sser.features import FEATURES
-
-from .corpora.table import Utterance
-from .labels import LABELS
-from .presets import Preset
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.labels import LABELS
+from edge_sser.train.data.presets import Preset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from scipy import fft, signal
 
 from edge_sser.errors import SourceError
-from edge_sser.features import FEATURES, log_mel
-from edge_sser.level import dbfs
-
-from .audio import read_audio
-from .explore import save
+from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.pipeline.level import dbfs
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.explore import save
 
 RATE = FEATURES.sample_rate
 COEFFICIENTS = 13

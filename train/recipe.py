@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from edge_sser.errors import SettingsError
-from edge_sser.settings import Section
-from edge_sser.settings_file import tomllib
+from edge_sser.settings.file import tomllib
+from edge_sser.settings.schema import Section
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable

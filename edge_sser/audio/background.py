@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Attempt(Generic[T]):
+class BackgroundCall(Generic[T]):
     """A call in a thread of its own, which can be left behind. The thread does not keep the program from ending."""
 
     def __init__(self, work: Callable[[], T], *, name: str) -> None:

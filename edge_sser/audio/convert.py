@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
+from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.errors import SourceError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def mix(frames: NDArray[np.float32], channel: int | None) -> NDArray[np.float32]
     return mono
 
 
-class Intake:
+class InputConverter:
     """What stands between a device, file or pipe and the blocks of a source: mix, replace what is no number, resample.
 
     Attributes:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_sser.audio.block import SAMPLE_RATE, AudioBlock, EndOfAudio, Source
+from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.quiet import silence_c_output
-from edge_sser.audio.resample import Intake
+from edge_sser.audio.source import SAMPLE_RATE, AudioBlock, EndOfAudio, Source
 from edge_sser.errors import SourceError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class FileSource(Source):
         try:
             if frames == 0:
                 raise SourceError(f"{path} holds no audio (its header is there, its length is 0): record it again")
-            self._intake = Intake(rate_hz=rate_hz, channels=channels, channel=channel, thing=str(path))
+            self._intake = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, thing=str(path))
         except SourceError:
             self._file.close()
             raise

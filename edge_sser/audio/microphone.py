@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_sser.audio.attempt import Attempt
-from edge_sser.audio.block import AudioBlock, Source
+from edge_sser.audio.background import BackgroundCall
 from edge_sser.audio.buffer import AudioBuffer
+from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.portaudio import Microphone, PortAudio, RateRefusedError
-from edge_sser.audio.resample import Intake
+from edge_sser.audio.source import AudioBlock, Source
 from edge_sser.errors import SourceError
 
 BLOCK_SECONDS = 0.1  # brought by one callback: windows end at whole tenths, so that none waits for a half-full block
@@ -84,7 +84,9 @@ class MicrophoneSource(Source):
         self.started_at = wall_clock()
         self._last_block_at = self._patient_since = self._looked_at = clock()
         busy = _PORTAUDIO.locked()  # another device hangs there: no use in waiting here
-        self._opening = Attempt(partial(self._open, microphone_id, channel, rate_hz, buffer_seconds), name="open")
+        self._opening = BackgroundCall(
+            partial(self._open, microphone_id, channel, rate_hz, buffer_seconds), name="open"
+        )
         self._opening.result(0.0 if busy else OPEN_SECONDS)
 
     def read(self, timeout_seconds: float) -> AudioBlock | None:
@@ -124,7 +126,7 @@ class MicrophoneSource(Source):
         stream = self._opening.result(0.0)
         if stream is None:
             self._opening.leave(self._release)
-        elif Attempt(partial(self._release, stream), name="close").result(CLOSE_SECONDS) is None:
+        elif BackgroundCall(partial(self._release, stream), name="close").result(CLOSE_SECONDS) is None:
             log.warning("%s does not let itself be closed: what it held is left behind", self._thing)
 
     def _open(self, microphone_id: str | None, channel: int | None, rate_hz: int | None, buffer_seconds: float) -> Any:
@@ -152,7 +154,7 @@ class MicrophoneSource(Source):
 
     def _record(self, microphone: Microphone, channel: int | None, buffer_seconds: float, rate_hz: int) -> Any:
         self._rate_hz = rate_hz
-        self._intake = Intake(rate_hz=rate_hz, channels=self._channels, channel=channel, thing=self._thing)
+        self._intake = InputConverter(rate_hz=rate_hz, channels=self._channels, channel=channel, thing=self._thing)
         self._buffer = AudioBuffer(round(rate_hz * buffer_seconds))
         return self._audio.open(
             microphone, rate_hz=rate_hz, channels=self._channels, block_seconds=BLOCK_SECONDS, callback=self._capture
@@ -208,7 +210,7 @@ def list_microphones() -> list[Microphone]:
         MissingComponentError: PyAudio is not installed.
         SourceError: the sound system does not answer.
     """
-    found = Attempt(_list_microphones, name="list").result(ANSWER_SECONDS)
+    found = BackgroundCall(_list_microphones, name="list").result(ANSWER_SECONDS)
     if found is None:
         raise SourceError("the sound system does not answer: restart the sound server (PipeWire or PulseAudio)")
     return found

@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-from edge_sser.audio.block import Source
 from edge_sser.audio.names import slug
+from edge_sser.audio.source import Source
 from edge_sser.errors import SourceError
-from edge_sser.settings import SourceSettings
+from edge_sser.settings.schema import SourceSettings
 
 MICROPHONE = "mic"
 STANDARD_INPUT = "-"

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edge_sser.audio.block import SAMPLE_RATE
-from edge_sser.audio.holders import SHARING, hardware_id, holders
+from edge_sser.audio.alsa import SHARING, hardware_id, holders
 from edge_sser.audio.names import slug
 from edge_sser.audio.quiet import silence_c_output
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import MissingComponentError, SourceError, missing_extra
 
 ALSA_CARDS = Path("/proc/asound/cards")

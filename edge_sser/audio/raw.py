@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import AudioBlock, EndOfAudio, Source
-from edge_sser.audio.resample import Intake
+from edge_sser.audio.convert import InputConverter
+from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
 from edge_sser.errors import SourceError, UsageError
-from edge_sser.settings import SampleFormat
+from edge_sser.settings.schema import SampleFormat
 
 MAX_READ_BYTES = 1 << 16  # what a Linux pipe holds
 _CONTAINERS = {
@@ -83,7 +83,7 @@ class RawSource(Source):
                 f"{self._thing} is a terminal, expected raw PCM: pipe some in, for example "
                 "arecord -t raw -f S16_LE -r 16000 -c 1 | edge-sser listen --source -"
             )
-        self._intake = Intake(rate_hz=rate_hz, channels=channels, channel=channel, thing=self._thing)
+        self._intake = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, thing=self._thing)
         self._fd = stream.fileno()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)

@@ -30,16 +30,16 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 
-from edge_sser.audio.block import SAMPLE_RATE, EndOfAudio
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.names import slug
+from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio
 from edge_sser.errors import EdgeSserError, SettingsError, SinkError, SourceError, UsageError
 from edge_sser.events import Episode, Event, Reading, as_dict, to_json
-from edge_sser.features import FEATURES
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
-from edge_sser.node import node_name
-from edge_sser.settings import Settings
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.settings.node import node_name
+from edge_sser.settings.schema import Settings
 from edge_sser.sinks.outlet import OutputClosedError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -98,7 +98,7 @@ def run_analyze(
     if form not in list(Form):
         raise UsageError(f"--format {form}: expected one of {', '.join(known.value for known in Form)}")
     if plot is not None:
-        from edge_sser.plot import check_plot
+        from edge_sser.commands.plot import check_plot
 
         check_plot(plot)
     task = Task(settings, Form(form), channel)
@@ -169,7 +169,7 @@ def _listen_to(
     )
     picture = None
     if recording.plot is not None:
-        from edge_sser.plot import Plot
+        from edge_sser.commands.plot import Plot
 
         picture = Plot()
     broken: SourceError | None = None

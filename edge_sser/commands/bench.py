@@ -25,19 +25,19 @@ import typer
 from numpy.typing import NDArray
 
 import edge_sser
-from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
-from edge_sser.bench_daemon import SOURCES, BrokerCost, broker_cost, crowd_cost
-from edge_sser.bench_processes import listen_cost, median_wall_s, run_cost
-from edge_sser.configuration import variable
+from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
+from edge_sser.commands.bench_daemon import SOURCES, BrokerCost, broker_cost, crowd_cost
+from edge_sser.commands.bench_processes import listen_cost, median_wall_s, run_cost
+from edge_sser.commands.latency import latency_table, measure_latencies
 from edge_sser.errors import MissingComponentError, UsageError
 from edge_sser.events import Reading, to_json
-from edge_sser.features import FEATURES, LogMel
-from edge_sser.latency import latency_table, measure_latencies
-from edge_sser.level import LevelMeter
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
-from edge_sser.settings import Runtime, Settings
-from edge_sser.speech import SpeechGate
+from edge_sser.pipeline.features import FEATURES, LogMel
+from edge_sser.pipeline.gate import SpeechGate
+from edge_sser.pipeline.level import LevelMeter
+from edge_sser.settings.load import variable
+from edge_sser.settings.schema import Runtime, Settings
 
 INFERENCES = 300
 WARM_UP_INFERENCES = 20
@@ -128,7 +128,7 @@ def _in_processes(runtime: Runtime) -> Iterator[None]:
 
 
 def _demo() -> NDArray[np.float32]:
-    samples, _ = soundfile.read(str(resources.files("edge_sser") / "samples" / "demo.flac"), dtype="float32")
+    samples, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="float32")
     return np.asarray(samples, dtype=np.float32)
 
 

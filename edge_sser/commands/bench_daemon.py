@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE
-from edge_sser.bench_processes import CHUNK_SECONDS, WARM_UP_SECONDS, ListenProcess
-from edge_sser.configuration import PREFIX
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.commands.bench_processes import CHUNK_SECONDS, WARM_UP_SECONDS, ListenProcess
 from edge_sser.errors import EdgeSserError, MissingComponentError, need_package
+from edge_sser.settings.load import PREFIX
 
 SOURCES = 16
 NODE, SOURCE = "bench", "mic"

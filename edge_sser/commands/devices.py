@@ -8,11 +8,11 @@ from dataclasses import asdict
 import numpy as np
 import typer
 
-from edge_sser.audio.block import SAMPLE_RATE
 from edge_sser.audio.microphone import MicrophoneSource, list_microphones
 from edge_sser.audio.portaudio import Microphone
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import EdgeSserError, SourceError
-from edge_sser.level import dbfs
+from edge_sser.pipeline.level import dbfs
 
 METER_CELLS = 20
 QUIETEST_DBFS = -60.0  # left end of the meter

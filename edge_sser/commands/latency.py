@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sser.features import FEATURES
-from edge_sser.model import Model
-from edge_sser.settings import Runtime
+from edge_sser.model.model import Model
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.settings.schema import Runtime
 
 THREADS = (1, 2)
 INFERENCES = {1: 200, 8: 60, 32: 30}  # timed of each batch size, in turn with the other files

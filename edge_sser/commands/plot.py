@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
+from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.errors import SinkError, UsageError, need_package
 from edge_sser.events import Episode, Event, Level, Phase, Reading
-from edge_sser.features import BLOCK_FRAMES, FEATURES, LogMel
+from edge_sser.pipeline.features import BLOCK_FRAMES, FEATURES, LogMel
 
 COLUMN_SECONDS = BLOCK_FRAMES * FEATURES.hop_samples / SAMPLE_RATE  # of the spectrogram: 0.1 s
 COLOURS = {Level.LOW: "#4c9f70", Level.ELEVATED: "#e0a030", Level.HIGH: "#c8402f"}

@@ -14,22 +14,22 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from edge_sser.audio.open import is_microphone, is_recording, open_source, source_name
-from edge_sser.capture import Input
-from edge_sser.daemon import Operator, Stop, listen, status_event, stop_on_signals
+from edge_sser.daemon.log import JournalFormatter, RateLimitFilter, goes_to_journal
+from edge_sser.daemon.loop import Operator, Stop, listen, status_event, stop_on_signals
+from edge_sser.daemon.reload import Reloader
+from edge_sser.daemon.session import Input
+from edge_sser.daemon.systemd import Supervisor
 from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.events import Event, Reading, StatusState
-from edge_sser.features import FEATURES
-from edge_sser.journal import JournalFormatter, Seldom, goes_to_journal
-from edge_sser.model import Model
-from edge_sser.node import node_name
-from edge_sser.outputs import Outputs
-from edge_sser.reload import Reloader
-from edge_sser.settings import OutputFormat, Settings
+from edge_sser.model.model import Model
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.settings.node import node_name
+from edge_sser.settings.schema import OutputFormat, Settings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.outlet import Outlet, OutputClosedError
+from edge_sser.sinks.open import Outputs
+from edge_sser.sinks.outlet import NonBlockingWriter, OutputClosedError
 from edge_sser.sinks.stdout import JsonLines
 from edge_sser.sinks.terminal import LiveLog, LiveView, TextLines
-from edge_sser.supervisor import Supervisor
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -138,7 +138,7 @@ def _standard_output(settings: Settings, stop: threading.Event) -> Sink:
     form, terminal = settings.output.format, sys.stdout.isatty()
     # A recording can wait for whoever reads. A microphone cannot, nor can what comes in through a pipe from one.
     patient = all(map(is_recording, settings.source))
-    outlet = Outlet(sys.stdout, patient_until=stop if patient else None)
+    outlet = NonBlockingWriter(sys.stdout, patient_until=stop if patient else None)
     if form is OutputFormat.JSONL or (form is OutputFormat.AUTO and not terminal):
         return JsonLines(outlet)
     return LiveView(outlet) if terminal else TextLines(outlet)
@@ -149,7 +149,7 @@ class _StandardError(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._outlet = Outlet(sys.stderr)
+        self._outlet = NonBlockingWriter(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(SinkError):  # nobody reads it: there is nowhere left to say so
@@ -170,7 +170,7 @@ def _log_to_stderr(level: str, output: Sink) -> Iterator[logging.Logger]:
         handler = LiveLog(output)
     form = JournalFormatter if goes_to_journal(sys.stderr) else logging.Formatter
     handler.setFormatter(form("edge-sser: %(message)s"))
-    handler.addFilter(Seldom())
+    handler.addFilter(RateLimitFilter())
     log = logging.getLogger(PROGRAM_LOG)
     level_before = log.level
     log.setLevel(level.upper())

@@ -25,7 +25,7 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines() or [""])
 
 
-class Seldom(logging.Filter):
+class RateLimitFilter(logging.Filter):
     """Leaves lines out when many of a kind come: what others send must not fill a disk.
 
     A kind is a record's text before values are put into it.

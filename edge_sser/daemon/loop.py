@@ -13,18 +13,18 @@ from types import FrameType
 from typing import Final
 
 from edge_sser import __version__
-from edge_sser.audio.block import EndOfAudio, Source
 from edge_sser.audio.portaudio import sound_cards
-from edge_sser.capture import Capture, Input
+from edge_sser.audio.source import EndOfAudio, Source
+from edge_sser.daemon.session import Input, SourceSession
+from edge_sser.daemon.systemd import Supervisor
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import Event, Health, HealthState, Status, StatusState, timestamp
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
-from edge_sser.node import node_name
-from edge_sser.settings import Settings
+from edge_sser.settings.node import node_name
+from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.outlet import OutputClosedError
-from edge_sser.supervisor import Supervisor
 
 NOTE_SECONDS: Final = 10.0  # at least between two changes of what health events say beside the state of the source
 READ_SECONDS: Final = 0.2  # one round over all sources waits at most this long: how soon a stop is noticed
@@ -136,7 +136,9 @@ def listen(
     inputs = [each if isinstance(each, Input) else Input.of(each) for each in sources]
     operator = Operator() if operator is None else operator
     tuning = _Tuning(settings)
-    captures = [Capture(each, _monitors(each.name, node, model, tuning, clock, wall_clock), clock) for each in inputs]
+    captures = [
+        SourceSession(each, _monitors(each.name, node, model, tuning, clock, wall_clock), clock) for each in inputs
+    ]
     listening = operator.listening
     notes = _Notes(clock)
     plugged = _Plugged(cards)
@@ -198,13 +200,13 @@ def listen(
         raise broken
 
 
-def _open(captures: Sequence[Capture], listening: bool) -> list[tuple[Capture, SourceError]]:
+def _open(captures: Sequence[SourceSession], listening: bool) -> list[tuple[SourceSession, SourceError]]:
     """Opens what is to be heard; returns the microphones that are missing.
 
     Raises:
         SourceError: a recording or pipe is.
     """
-    lost: list[tuple[Capture, SourceError]] = []
+    lost: list[tuple[SourceSession, SourceError]] = []
     try:
         if not listening:
             _switch(captures, False)
@@ -224,7 +226,7 @@ def _open(captures: Sequence[Capture], listening: bool) -> list[tuple[Capture, S
     return lost
 
 
-def _switch(captures: Sequence[Capture], listening: bool) -> list[Event]:
+def _switch(captures: Sequence[SourceSession], listening: bool) -> list[Event]:
     """Pauses or resumes what can be; returns the last events of what was paused."""
     events: list[Event] = []
     for each in captures:
@@ -238,7 +240,7 @@ def _switch(captures: Sequence[Capture], listening: bool) -> list[Event]:
     return events
 
 
-def _let_go(captures: Sequence[Capture]) -> list[Event]:
+def _let_go(captures: Sequence[SourceSession]) -> list[Event]:
     """Closes every microphone, to be opened again at once; returns their last events.
 
     PortAudio looks for devices only when nobody uses it. Without this, one that is plugged in again beside another that

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from edge_sser.daemon.systemd import Supervisor
 from edge_sser.errors import EdgeSserError
-from edge_sser.model import Model
-from edge_sser.outputs import TABLES, Outputs
-from edge_sser.rolling import Thresholds
-from edge_sser.settings import Settings
-from edge_sser.supervisor import Supervisor
+from edge_sser.model.model import Model
+from edge_sser.pipeline.rolling import Thresholds
+from edge_sser.settings.schema import Settings
+from edge_sser.sinks.open import TABLES, Outputs
 
 LIVE: Final = ("rolling", "episode", *TABLES)  # tables that change without a restart
 

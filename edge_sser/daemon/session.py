@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from edge_sser.audio.block import Source
+from edge_sser.audio.source import Source
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, HealthState
 from edge_sser.monitor import Monitor
-from edge_sser.settings import Settings
+from edge_sser.settings.schema import Settings
 
 STALLED_SECONDS: Final = 2.0  # without audio from an open source before it is called stalled
 REOPEN_MIN_SECONDS: Final = 1.0  # before a lost microphone is looked for; doubled after each failure
@@ -41,7 +41,7 @@ class Input:
         return cls(source.name, lambda: source, reopens=False)
 
 
-class Capture:
+class SourceSession:
     """The source of one input, which may come and go, and the monitor of what it gives.
 
     A source that is opened anew gets a monitor of its own: what was heard before a gap says nothing of what comes after

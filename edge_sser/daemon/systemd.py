@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_sser.capture import Capture
-from edge_sser.notify import Notifier, Watchdog, watchdog_timeout_seconds
+from edge_sser.daemon.notify import Notifier, Watchdog, watchdog_timeout_seconds
+from edge_sser.daemon.session import SourceSession
 
 
 class Supervisor:
@@ -26,7 +26,7 @@ class Supervisor:
         """For the service manager that started this process, if one did."""
         return cls(Notifier.from_environment(), watchdog_timeout_seconds())
 
-    def look(self, captures: Sequence[Capture]) -> None:
+    def look(self, captures: Sequence[SourceSession]) -> None:
         """To be called every round. Ready is who heard something or is not to listen; the model is warm by then."""
         if not self._notifier.wanted:
             return

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_sser.errors import ModelError, short
-from edge_sser.features import FeatureParams
-from edge_sser.speech_trust import Curve, check_curve
+from edge_sser.model.speech_trust import Curve, check_curve
+from edge_sser.pipeline.features import FeatureParams
 
 CARD_KEY = "edge_sser.card"
 CARD_VERSION = 1

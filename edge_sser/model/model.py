@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.backends.backend import Backend
-from edge_sser.backends.session import PROVIDERS, Session, automatic_providers
-from edge_sser.card import CARD_KEY, Calibration, Card
-from edge_sser.engine_file import EngineMissError, engine_path, engines_folder
 from edge_sser.errors import ModelError, short
-from edge_sser.features import FEATURES
-from edge_sser.settings import Runtime
-from edge_sser.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
+from edge_sser.model.backend import Backend
+from edge_sser.model.card import CARD_KEY, Calibration, Card
+from edge_sser.model.engine_file import EngineMissError, engine_path, engines_folder
+from edge_sser.model.onnx_backend import PROVIDERS, Session, automatic_providers
+from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.settings.schema import Runtime
 
 CHECK_SECONDS = 60.0  # for one window when a model is loaded: a graph can have loops, which need not end
 
@@ -180,7 +180,7 @@ def load_engine(path: Path, engines: Path | None = None) -> Model:
         EngineMissError: there is none that can be used.
         ModelError: the model file cannot be read.
     """
-    from edge_sser.backends.engine import open_engine
+    from edge_sser.model.tensorrt_backend import open_engine
 
     sha256 = hashlib.sha256(_read(path)).hexdigest()
     engine = open_engine(engine_path(engines_folder(engines), sha256), path, sha256)

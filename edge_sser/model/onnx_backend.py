@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.backends.backend import Logits
-from edge_sser.card import CARD_KEY, Card, read_card
 from edge_sser.errors import ModelError
-from edge_sser.features import FeatureParams
-from edge_sser.runtime import onnx_runtime
-from edge_sser.settings import Runtime
+from edge_sser.model.backend import Logits
+from edge_sser.model.card import CARD_KEY, Card, read_card
+from edge_sser.model.runtime import onnx_runtime
+from edge_sser.pipeline.features import FeatureParams
+from edge_sser.settings.schema import Runtime
 
 if TYPE_CHECKING:
     import onnxruntime

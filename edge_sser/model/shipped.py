@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from edge_sser.settings import Runtime
+from edge_sser.settings.schema import Runtime
 
 DEFAULT_MODEL = "sser-cnn.onnx"  # FP32, which every runtime takes
 INT8_MODEL = "sser-cnn.int8.onnx"  # for ONNX Runtime on a CPU
@@ -14,7 +14,7 @@ TENSORRT_MODEL = "sser-cnn.int8-tensorrt.onnx"  # to build engines from
 
 def models_folder() -> Path:
     """Where they are."""
-    return Path(str(resources.files("edge_sser") / "models"))
+    return Path(str(resources.files("edge_sser") / "data" / "models"))
 
 
 def default_model_path() -> Path:

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from edge_sser.audio.block import SAMPLE_RATE
-from edge_sser.features import FEATURES
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.pipeline.features import FEATURES
 
 Curve: TypeAlias = tuple[tuple[float, float], ...]
 """Points (seconds of speech, trust): 0 where scores are as good as chance, 1 where they are as good as they get."""

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.backends.backend import Logits
-from edge_sser.backends.cuda import Cuda, CudaError
-from edge_sser.backends.tensorrt import import_tensorrt, make_logger
-from edge_sser.card import Card, read_card
-from edge_sser.engine_file import EngineFile, EngineKey, EngineMissError, read_engine
 from edge_sser.errors import ModelError, short
-from edge_sser.features import FEATURES, FeatureParams
+from edge_sser.model.backend import Logits
+from edge_sser.model.card import Card, read_card
+from edge_sser.model.cuda import Cuda, CudaError
+from edge_sser.model.engine_file import EngineFile, EngineKey, EngineMissError, read_engine
+from edge_sser.model.tensorrt import import_tensorrt, make_logger
+from edge_sser.pipeline.features import FEATURES, FeatureParams
 
 PROVIDER = "TensorRT engine"
 MAX_BATCH = 8  # windows at once; more go through in turn

@@ -6,9 +6,9 @@ import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE
-from edge_sser.framing import Framer
-from edge_sser.settings import GateSettings
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.pipeline.framing import Framer
+from edge_sser.settings.schema import GateSettings
 
 FRAME_SAMPLES = 480  # 30 ms, the longest frame the detector takes and its steadiest
 _INT16_SCALE = 32_768.0

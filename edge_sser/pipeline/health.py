@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import HealthState
-from edge_sser.windows import Window
+from edge_sser.pipeline.windows import Window
 
 # Root mean square under one step of a 16-bit converter: no working microphone is so quiet.
 SILENT_DBFS: Final = -90.0

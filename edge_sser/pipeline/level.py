@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.framing import Framer
+from edge_sser.pipeline.framing import Framer
 
 FLOOR_DBFS: Final = -120.0  # what digital silence reads
 PIECE_SAMPLES: Final = 160  # 10 ms: squares are summed in pieces of one length, so that chunking cannot change a bit

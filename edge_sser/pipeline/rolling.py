@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SettingsError
 from edge_sser.events import Level, Phase
-from edge_sser.settings import EpisodeSettings, RollingSettings
+from edge_sser.settings.schema import EpisodeSettings, RollingSettings
 
 
 class Rolling:
@@ -123,7 +123,7 @@ class Levels:
         """
         current = Level.LOW if self.level is None else self.level
         asked = self._thresholds.level(stress, current)
-        self._since = {level: self._since.get(level, now) for level in _way(current, asked)}
+        self._since = {level: self._since.get(level, now) for level in _levels_between(current, asked)}
         held = [level for level, since in self._since.items() if now - since >= self._dwell]
         if held:
             current, self._since = held[-1], {}
@@ -131,7 +131,7 @@ class Levels:
         return current
 
 
-def _way(current: Level, asked: Level) -> list[Level]:
+def _levels_between(current: Level, asked: Level) -> list[Level]:
     """The levels from the one next to the current one to the one asked for."""
     rising = list(Level)
     here, there = rising.index(current), rising.index(asked)

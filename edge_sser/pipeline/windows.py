@@ -9,11 +9,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE
-from edge_sser.features import FEATURES, LogMel
-from edge_sser.level import PIECE_SAMPLES, LevelMeter, dbfs
-from edge_sser.settings import GateSettings, WindowSettings
-from edge_sser.speech import FRAME_SAMPLES, SpeechGate
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.pipeline.features import FEATURES, LogMel
+from edge_sser.pipeline.gate import FRAME_SAMPLES, SpeechGate
+from edge_sser.pipeline.level import PIECE_SAMPLES, LevelMeter, dbfs
+from edge_sser.settings.schema import GateSettings, WindowSettings
 
 Row = TypeVar("Row", bound=np.generic)
 

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from edge_sser.audio.open import source_name
 from edge_sser.errors import SettingsError
-from edge_sser.settings import Section, Settings
-from edge_sser.settings_file import CONFIG_VARIABLE, find_file, legible, read_file
+from edge_sser.settings.file import CONFIG_VARIABLE, find_file, legible, read_file
+from edge_sser.settings.schema import Section, Settings
 
 PREFIX = "EDGE_SSER_"
 # Variables with our prefix that are no settings: the file's name, and what steers the tests.

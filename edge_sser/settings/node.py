@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 
-from edge_sser.settings import Settings
+from edge_sser.settings.schema import Settings
 
 
 def node_name(settings: Settings, host: str | None = None) -> str:

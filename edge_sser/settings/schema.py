@@ -188,7 +188,7 @@ class MqttSettings(Section):
     @field_validator("url")
     @classmethod
     def _an_address(cls, value: str) -> str:
-        from edge_sser.sinks.address import parse_address
+        from edge_sser.sinks.mqtt.access import parse_address
 
         parse_address(value)  # its SettingsError passes through pydantic as it is: nothing then prints the URL
         return value

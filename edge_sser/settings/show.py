@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from edge_sser.configuration import SOURCE, Loaded, section_in
-from edge_sser.settings import Section, Settings
+from edge_sser.settings.load import SOURCE, Loaded, section_in
+from edge_sser.settings.schema import Section, Settings
 
 _COMMENT_COLUMN = 48
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Event, to_json
-from edge_sser.settings import FileSinkSettings
+from edge_sser.settings.schema import FileSinkSettings
 from edge_sser.sinks.base import Sink
 
 log = logging.getLogger("edge_sser.file")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final, cast
 
 from edge_sser.errors import SinkError, missing_extra
 from edge_sser.events import Event, Health, HealthState, Level, Reading, Status
-from edge_sser.settings import MetricsSettings
+from edge_sser.settings.schema import MetricsSettings
 from edge_sser.sinks.base import Sink
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
-    from edge_sser.sinks.courier import MqttReport
+    from edge_sser.sinks.mqtt.worker import MqttReport
 
 # Upper bounds of the histogram, seconds: a hop costs about a millisecond, and must not take as long as it lasts.
 LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -166,7 +166,7 @@ class _MqttCollector:
         """Called by the registry."""
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
-        from edge_sser.sinks.standing import LinkState
+        from edge_sser.sinks.mqtt.diagnosis import LinkState
 
         report = self._report()
         if report is None:

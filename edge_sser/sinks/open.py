@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 from edge_sser.errors import EdgeSserError
 from edge_sser.events import Status
 from edge_sser.files import resolve_path
-from edge_sser.node import node_name
-from edge_sser.settings import Settings
+from edge_sser.settings.node import node_name
+from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.exchangeable import ExchangeableSink
+from edge_sser.sinks.swap import SwappableSink
 
 if TYPE_CHECKING:
-    from edge_sser.metrics import MetricsSink
-    from edge_sser.sinks.mqtt import MqttReport, MqttSink
-    from edge_sser.sinks.rotating import RotatingFileSink
+    from edge_sser.sinks.file import RotatingFileSink
+    from edge_sser.sinks.metrics import MetricsSink
+    from edge_sser.sinks.mqtt.sink import MqttReport, MqttSink
 
 log = logging.getLogger("edge_sser.output")
 
@@ -47,7 +47,7 @@ class Outputs:
         self._metrics: MetricsSink | None = None
         self._mqtt: MqttSink | None = None
         self._listening = True
-        self._places = {table: ExchangeableSink() for table in TABLES}
+        self._places = {table: SwappableSink() for table in TABLES}
         self.sinks: Sequence[Sink] = tuple(self._places.values())
         try:
             for table in TABLES:
@@ -114,13 +114,13 @@ class Outputs:
 
     def _open(self, table: str, settings: Settings) -> Sink | None:
         if table == "file" and settings.file is not None:
-            from edge_sser.sinks.rotating import RotatingFileSink
+            from edge_sser.sinks.file import RotatingFileSink
 
             path = resolve_path(settings.file.path)
             self._file = RotatingFileSink(settings.file.model_copy(update={"path": path}))
             return self._file
         if table == "metrics" and settings.metrics is not None:
-            from edge_sser.metrics import open_metrics
+            from edge_sser.sinks.metrics import open_metrics
 
             self._metrics = open_metrics(settings.metrics)
             self._metrics.watch_mqtt(self._mqtt_report)
@@ -128,7 +128,7 @@ class Outputs:
             self._metrics.emit(self._status())
             return self._metrics
         if table == "mqtt" and settings.mqtt is not None:
-            from edge_sser.sinks.mqtt import open_mqtt
+            from edge_sser.sinks.mqtt.sink import open_mqtt
 
             self._mqtt = open_mqtt(
                 settings.mqtt,

@@ -25,7 +25,7 @@ class OutputClosedError(SinkError):
     """Whoever read the output has gone, as `head` does: the end of listening, not a failure."""
 
 
-class Outlet:
+class NonBlockingWriter:
     """Lines to a pipe, a file or a terminal.
 
     What the reader does not take at once is held and handed on with a later line. It needs no thread: a pipe is written

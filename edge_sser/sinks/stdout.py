@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from edge_sser.events import Event, to_json
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.outlet import Outlet
+from edge_sser.sinks.outlet import NonBlockingWriter
 
 
 class JsonLines(Sink):
     """One event a line, UTF-8, handed on at once."""
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, outlet: NonBlockingWriter) -> None:
         self._outlet = outlet
 
     def emit(self, event: Event) -> None:

@@ -16,7 +16,7 @@ log = logging.getLogger("edge_sser.output")
 HELD_EVENTS: Final = 10_000  # while one sink closes and the next opens, before the oldest go
 
 
-class ExchangeableSink(Sink):
+class SwappableSink(Sink):
     """Hands events on to the sink in it, which may be none.
 
     Between `hold` and `put` events wait here, so that none falls between two sinks. What is put in hears first how each

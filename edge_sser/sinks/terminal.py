@@ -16,7 +16,7 @@ from typing import Final
 from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.outlet import Outlet
+from edge_sser.sinks.outlet import NonBlockingWriter
 
 BAR_CELLS = 24
 HELD_NOTES: Final = 100  # log lines for a terminal that has been stopped, before the oldest go
@@ -62,7 +62,7 @@ def clock_text(seconds: float) -> str:
 class TextLines(Sink):
     """Events as plain lines, for a log or a pipe that a person reads."""
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, outlet: NonBlockingWriter) -> None:
         self._outlet = outlet
 
     def emit(self, event: Event) -> None:
@@ -91,7 +91,7 @@ class LiveView(Sink):
 
     def __init__(
         self,
-        outlet: Outlet,
+        outlet: NonBlockingWriter,
         *,
         columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns,
         colour: bool | None = None,

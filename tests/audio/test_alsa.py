@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.audio.holders import Holder, holders
+from edge_sser.audio.alsa import Holder, holders
 
 
 @pytest.fixture
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a card, PCH."""
-    monkeypatch.setattr("edge_sser.audio.holders.ALSA", tmp_path)
+    monkeypatch.setattr("edge_sser.audio.alsa.ALSA", tmp_path)
     folder = tmp_path / "card1"
     folder.mkdir()
     (folder / "id").write_text("PCH\n")
@@ -62,5 +62,5 @@ def test_a_program_in_another_container_has_no_name(card: Path) -> None:
 
 
 def test_a_machine_without_alsa_has_no_holders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sser.audio.holders.ALSA", tmp_path / "gone")
+    monkeypatch.setattr("edge_sser.audio.alsa.ALSA", tmp_path / "gone")
     assert holders() == []

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_sser.audio.resample import MAX_MAGNITUDE, Intake, Resampler, mix
+from edge_sser.audio.convert import MAX_MAGNITUDE, InputConverter, Resampler, mix
 from edge_sser.errors import SourceError
 
 RATES_HZ = [4_000, 8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 12_345]
@@ -21,8 +21,8 @@ def noise(samples: int, channels: int = 1) -> NDArray[np.float32]:
     return np.random.default_rng(samples).standard_normal((samples, channels)).astype(np.float32) * np.float32(0.2)
 
 
-def intake(rate_hz: int, *, channels: int = 1, channel: int | None = None) -> Intake:
-    return Intake(rate_hz=rate_hz, channels=channels, channel=channel, thing="the test")
+def intake(rate_hz: int, *, channels: int = 1, channel: int | None = None) -> InputConverter:
+    return InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, thing="the test")
 
 
 def split(frames: NDArray[np.float32], sizes: list[int]) -> list[NDArray[np.float32]]:

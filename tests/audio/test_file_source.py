@@ -14,8 +14,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import EndOfAudio
 from edge_sser.audio.file import FileSource
+from edge_sser.audio.source import EndOfAudio
 from edge_sser.errors import SourceError
 
 

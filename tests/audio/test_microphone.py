@@ -14,7 +14,7 @@ from virtual_microphone import VirtualMicrophone
 
 from edge_sser.audio.microphone import STALL_SECONDS, MicrophoneSource, list_microphones
 from edge_sser.audio.portaudio import alsa_card_ids, load_pyaudio, stable_id
-from edge_sser.devices import measure_level
+from edge_sser.commands.devices import measure_level
 from edge_sser.errors import MissingComponentError, SourceError
 
 RATE_HZ = 16_000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_sser.audio import names, open, portaudio
 from edge_sser.audio.names import slug
-from edge_sser.settings import SourceSettings
+from edge_sser.settings.schema import SourceSettings
 
 
 @pytest.mark.parametrize("module", [names, open, portaudio], ids=lambda module: module.__name__)

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from virtual_microphone import VirtualMicrophone
 
-from edge_sser.audio.block import Source
 from edge_sser.audio.open import open_source, source_name
 from edge_sser.audio.raw import RawSource
-from edge_sser.settings import SampleFormat, SourceSettings
+from edge_sser.audio.source import Source
+from edge_sser.settings.schema import SampleFormat, SourceSettings
 
 
 @pytest.mark.parametrize(

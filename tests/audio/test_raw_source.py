@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import EndOfAudio, Source
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.open import open_source
 from edge_sser.audio.raw import RawSource
+from edge_sser.audio.source import EndOfAudio, Source
 from edge_sser.errors import SourceError, UsageError
-from edge_sser.settings import SampleFormat, SourceSettings
+from edge_sser.settings.schema import SampleFormat, SourceSettings
 
 
 class Pipe:

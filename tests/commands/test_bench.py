@@ -12,11 +12,11 @@ import pytest
 from components import require, require_programs, require_pyaudio
 from models import changed_card, write_model
 
-from edge_sser.bench import HUBERT, _daemon_figures
-from edge_sser.bench_daemon import SOURCES, broker_cost, crowd_cost
-from edge_sser.bench_processes import listen_cost
+from edge_sser.commands.bench import HUBERT, _daemon_figures
+from edge_sser.commands.bench_daemon import SOURCES, broker_cost, crowd_cost
+from edge_sser.commands.bench_processes import listen_cost
+from edge_sser.commands.latency import Latency, latency_table
 from edge_sser.errors import EdgeSserError
-from edge_sser.latency import Latency, latency_table
 
 
 def require_sound_server() -> None:
@@ -25,10 +25,10 @@ def require_sound_server() -> None:
 
 
 def test_every_figure_of_a_quick_run_is_there_for_each_model(call, tmp_path, model, monkeypatch):
-    monkeypatch.setattr("edge_sser.bench.INFERENCES", 20)
-    monkeypatch.setattr("edge_sser.latency.INFERENCES", {1: 3, 8: 2, 32: 2})
-    monkeypatch.setattr("edge_sser.bench.HELP_RUNS", 1)
-    monkeypatch.setattr("edge_sser.bench.HUBERT", tmp_path / "none.py")
+    monkeypatch.setattr("edge_sser.commands.bench.INFERENCES", 20)
+    monkeypatch.setattr("edge_sser.commands.latency.INFERENCES", {1: 3, 8: 2, 32: 2})
+    monkeypatch.setattr("edge_sser.commands.bench.HELP_RUNS", 1)
+    monkeypatch.setattr("edge_sser.commands.bench.HUBERT", tmp_path / "none.py")
     other = write_model(tmp_path / "other.onnx", card=changed_card(name="other"))
     result = call("bench", model, other, "--quick", "--json")
     assert (result.status, result.err) == (0, "")
@@ -52,7 +52,7 @@ def test_every_figure_of_a_quick_run_is_there_for_each_model(call, tmp_path, mod
 
 
 def test_listening_is_measured_from_outside(model, speech_samples, monkeypatch):
-    monkeypatch.setattr("edge_sser.bench_processes.WARM_UP_SECONDS", 3.5)
+    monkeypatch.setattr("edge_sser.commands.bench_processes.WARM_UP_SECONDS", 3.5)
     cost = listen_cost(speech_samples, model=model, seconds=0.5)
     assert 0.0 <= cost.cpu_share < 2.0
     assert cost.peak_mb > 1.0
@@ -67,8 +67,8 @@ def test_how_soon_a_broker_has_a_reading_is_measured_from_its_last_sample(
     require(found is not None, "mosquitto not found: apt install mosquitto")
     if microphone:
         require_sound_server()
-    monkeypatch.setattr("edge_sser.bench_processes.WARM_UP_SECONDS", 3.2)
-    monkeypatch.setattr("edge_sser.bench_daemon.WARM_UP_SECONDS", 3.2)
+    monkeypatch.setattr("edge_sser.commands.bench_processes.WARM_UP_SECONDS", 3.2)
+    monkeypatch.setattr("edge_sser.commands.bench_daemon.WARM_UP_SECONDS", 3.2)
     cost = broker_cost(speech_samples, model=model, seconds=2.0, microphone=microphone, folder=tmp_path)
     assert 2 <= len(cost.delivery_s) <= 4
     assert 0.0 < min(cost.delivery_s) <= cost.median_s
@@ -78,7 +78,7 @@ def test_how_soon_a_broker_has_a_reading_is_measured_from_its_last_sample(
 @pytest.mark.mic
 def test_sixteen_microphones_at_once_are_measured(model, speech_samples, monkeypatch, tmp_path):
     require_sound_server()
-    monkeypatch.setattr("edge_sser.bench_processes.WARM_UP_SECONDS", 3.2)
+    monkeypatch.setattr("edge_sser.commands.bench_processes.WARM_UP_SECONDS", 3.2)
     cost = crowd_cost(speech_samples, model=model, seconds=1.0, folder=tmp_path)
     assert cost.readings >= SOURCES
     assert cost.dropped >= 0
@@ -87,7 +87,7 @@ def test_sixteen_microphones_at_once_are_measured(model, speech_samples, monkeyp
 
 def test_what_a_figure_needs_and_is_not_here_is_said_with_its_remedy(model, speech_samples, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("edge_sser.bench_daemon._SYSTEM_PROGRAMS", "")
+    monkeypatch.setattr("edge_sser.commands.bench_daemon._SYSTEM_PROGRAMS", "")
     figures = _daemon_figures(model, speech_samples)
     assert len(figures) == len({figure.name for figure in figures}) > 8
     assert all(figure.value is None for figure in figures)

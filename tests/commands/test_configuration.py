@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sser.configuration import Flag, known_keys, load_settings, variable
 from edge_sser.errors import SettingsError
-from edge_sser.settings import Settings
-from edge_sser.settings_text import as_toml
+from edge_sser.settings.load import Flag, known_keys, load_settings, variable
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.show import as_toml
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from doctor_report import read_report
 from models import changed_card, write_model
 
-from edge_sser.features import FEATURES
-from edge_sser.runtime import onnx_runtime
+from edge_sser.model.runtime import onnx_runtime
+from edge_sser.pipeline.features import FEATURES
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
 

@@ -15,10 +15,10 @@ import pytest
 from components import require
 from unprivileged import as_ordinary_user, folder_for_all
 
-from edge_sser.doctor.finding import Patient, State
-from edge_sser.doctor.outputs import look_at_file, look_at_outbox
-from edge_sser.metrics import open_metrics
-from edge_sser.settings import FileSinkSettings, MetricsSettings, MqttSettings, Settings
+from edge_sser.commands.doctor.finding import CheckContext, State
+from edge_sser.commands.doctor.outputs import look_at_file, look_at_outbox
+from edge_sser.settings.schema import FileSinkSettings, MetricsSettings, MqttSettings, Settings
+from edge_sser.sinks.metrics import open_metrics
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
 
@@ -32,7 +32,7 @@ def folder():
 @pytest.fixture
 def outbox(monkeypatch):
     """What the doctor says of the outbox in a folder, to an ordinary user."""
-    patient = Patient(Settings(mqtt=MqttSettings(url="mqtt://broker")), (), microphone_wanted=False)
+    patient = CheckContext(Settings(mqtt=MqttSettings(url="mqtt://broker")), (), microphone_wanted=False)
 
     def outbox(directory):
         monkeypatch.setenv("STATE_DIRECTORY", str(directory))
@@ -44,7 +44,7 @@ def outbox(monkeypatch):
 
 def event_file(path):
     """What the doctor says of an event file, to an ordinary user."""
-    patient = Patient(Settings(file=FileSinkSettings(path=path)), (), microphone_wanted=False)
+    patient = CheckContext(Settings(file=FileSinkSettings(path=path)), (), microphone_wanted=False)
     with as_ordinary_user():
         return look_at_file(patient)
 

@@ -14,20 +14,20 @@ import pytest
 from components import require_pyaudio
 from unprivileged import as_ordinary_user, folder_for_all
 
-from edge_sser.audio.holders import SHARING
+from edge_sser.audio.alsa import SHARING
 from edge_sser.audio.microphone import list_microphones
 from edge_sser.audio.portaudio import PortAudio
-from edge_sser.doctor.finding import Patient, State
-from edge_sser.doctor.sound import look_at_capture, look_at_microphones, look_at_permission
+from edge_sser.commands.doctor.finding import CheckContext, State
+from edge_sser.commands.doctor.sound import look_at_capture, look_at_microphones, look_at_permission
 from edge_sser.errors import SourceError
-from edge_sser.settings import Settings
+from edge_sser.settings.schema import Settings
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
 MICROPHONE = '[[source]]\ndevice = "mic"'
 
 
 def patient(*devices):
-    return Patient(Settings(), devices, microphone_wanted=True)
+    return CheckContext(Settings(), devices, microphone_wanted=True)
 
 
 def test_no_pyaudio_is_a_problem_only_for_who_wants_a_microphone(examine, monkeypatch):
@@ -82,7 +82,7 @@ def test_a_microphone_that_the_settings_name_and_that_is_not_there(examine, virt
 
 def test_a_device_that_this_user_may_not_open(monkeypatch):
     with folder_for_all() as devices:
-        monkeypatch.setattr("edge_sser.doctor.sound.SOUND_DEVICES", devices)
+        monkeypatch.setattr("edge_sser.commands.doctor.sound.SOUND_DEVICES", devices)
         node = devices / "pcmC0D0c"
         node.touch()
         node.chmod(0o000)
@@ -136,7 +136,7 @@ def busy_microphone(monkeypatch, virtual_microphone):
         microphone = BusyMicrophone(folder / "asound")
         (folder / "alsa.conf").write_text(microphone.definition)
         monkeypatch.setenv("ALSA_CONFIG_PATH", str(folder / "alsa.conf"))
-        monkeypatch.setattr("edge_sser.audio.holders.ALSA", folder / "asound")
+        monkeypatch.setattr("edge_sser.audio.alsa.ALSA", folder / "asound")
         yield microphone
         microphone.close()
 

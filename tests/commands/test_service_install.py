@@ -13,12 +13,12 @@ import pytest
 from components import require_programs
 from typer.testing import CliRunner
 
-from edge_sser.configuration import load_settings
+from edge_sser.commands.service.cli import app
+from edge_sser.commands.service.install import install, status, uninstall
+from edge_sser.commands.service.layout import HIDDEN_FROM_SERVICE, Installation, Layout, out_of_reach
+from edge_sser.commands.service.systemctl import ServiceError, Systemctl
 from edge_sser.errors import SettingsError
-from edge_sser.service import install, status, uninstall
-from edge_sser.service_cli import app
-from edge_sser.service_layout import HIDDEN_FROM_SERVICE, Installation, Layout, out_of_reach
-from edge_sser.systemctl import ServiceError, Systemctl
+from edge_sser.settings.load import load_settings
 
 HOME = Path("/home/ada")
 BROKER = '[mqtt]\nurl = "mqtts://cab12@broker.example:8883"\n'

@@ -8,8 +8,17 @@ import threading
 import pytest
 
 from edge_sser.errors import SinkError
-from edge_sser.events import Episode, Health, HealthState, Level, Phase, Reading, Status, StatusState
-from edge_sser.sinks.outlet import Outlet
+from edge_sser.events import (
+    Episode,
+    Health,
+    HealthState,
+    Level,
+    Phase,
+    Reading,
+    Status,
+    StatusState,
+)
+from edge_sser.sinks.outlet import NonBlockingWriter
 from edge_sser.sinks.terminal import LiveLog, LiveView, TextLines, text_line
 
 MODEL = "sser-cnn@ab12cd34"
@@ -46,7 +55,7 @@ STATUS = Status(
 )  # fmt: skip
 
 
-class Screen(Outlet):
+class Screen(NonBlockingWriter):
     """A terminal that understands the few control sequences of the live view, and can be stopped."""
 
     def __init__(self, encoding: str = "utf-8") -> None:
@@ -163,4 +172,4 @@ def test_every_event_is_one_plain_line(event):
 @pytest.mark.parametrize("sink", [TextLines, LiveView])
 def test_an_output_that_fails_is_one_error_for_the_user(sink):
     with open("/dev/full", "w") as full, pytest.raises(SinkError, match="standard output cannot be written"):
-        sink(Outlet(full)).emit(reading())
+        sink(NonBlockingWriter(full)).emit(reading())

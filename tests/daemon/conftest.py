@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from daemon_process import Daemon
 from models import write_model
+from stressed_speech import write_sharp_model
 
-MQTT_TESTS = Path(__file__).parent.parent / "mqtt"
-sys.path.insert(0, str(MQTT_TESTS))  # its rig: a broker to break, and a subscriber that remembers
-
-from daemon_process import Daemon  # noqa: E402
-from stressed_speech import write_sharp_model  # noqa: E402
-
+MQTT_TESTS = Path(__file__).parent.parent / "sinks"
 _spec = importlib.util.spec_from_file_location("mqtt_fixtures", MQTT_TESTS / "conftest.py")
 assert _spec is not None
 assert _spec.loader is not None

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from mqtt_rig import LIMIT_SECONDS, eventually
 
-from edge_sser import capture
 from edge_sser.audio import microphone
-from edge_sser.audio.block import AudioBlock, Source
-from edge_sser.capture import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, Input
-from edge_sser.daemon import listen
+from edge_sser.audio.source import AudioBlock, Source
+from edge_sser.daemon import session as capture
+from edge_sser.daemon.loop import listen
+from edge_sser.daemon.session import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, Input
 from edge_sser.errors import SourceError
 from edge_sser.events import Health, HealthState, Status
-from edge_sser.model import Model
-from edge_sser.settings import Settings
+from edge_sser.model.model import Model
+from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
 
 RATE_HZ = 16_000

@@ -69,7 +69,7 @@ def test_a_microphone_that_its_server_suspends_stalls_until_it_is_resumed(start,
 @pytest.mark.mic
 def test_a_microphone_that_is_muted_is_silent_until_it_is_heard(start, virtual_microphone):
     virtual_microphone.play(noise(60))
-    daemon = start(constants={"edge_sser.health.SILENT_SECONDS": 2.0})
+    daemon = start(constants={"edge_sser.pipeline.health.SILENT_SECONDS": 2.0})
     daemon.await_readings(1)
     virtual_microphone.mute(True)
     daemon.await_states("ok", "silent")
@@ -119,7 +119,7 @@ def test_a_sound_server_that_hangs_from_the_start_is_missing_until_it_answers(st
 @pytest.mark.mic
 def test_when_the_microphone_stays_away_the_program_ends_with_one_line(start, virtual_microphone):
     virtual_microphone.play(noise(60))
-    daemon = start(constants={"edge_sser.capture.GIVE_UP_MINUTES": 0.05})
+    daemon = start(constants={"edge_sser.daemon.session.GIVE_UP_MINUTES": 0.05})
     daemon.await_states("ok")
     virtual_microphone.kill()
     assert daemon.wait() == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mqtt_rig import eventually
 
-from edge_sser.capture import STALLED_SECONDS
+from edge_sser.daemon.session import STALLED_SECONDS
 
 SETTINGS = """
 [[source]]

@@ -17,13 +17,13 @@ from accounts import assert_accounted, heard_dbfs
 from mqtt_rig import eventually
 
 from edge_sser.audio.microphone import MicrophoneSource
-from edge_sser.backends.backend import Backend
-from edge_sser.capture import Input
-from edge_sser.daemon import listen
+from edge_sser.daemon.loop import listen
+from edge_sser.daemon.session import Input
 from edge_sser.events import Event, Health, to_json
-from edge_sser.model import Model
+from edge_sser.model.backend import Backend
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
-from edge_sser.settings import Settings
+from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
 
 RATE_HZ = 16_000
@@ -38,7 +38,7 @@ def test_a_program_that_was_frozen_counts_what_it_missed(start, virtual_micropho
     config = tmp_path / "small.toml"
     config.write_text("[[source]]\nbuffer_seconds = 1.0\n")
     virtual_microphone.play(noise(11))
-    daemon = start("--config", config, constants={"edge_sser.health.OVERRUN_SECONDS": 3.0})
+    daemon = start("--config", config, constants={"edge_sser.pipeline.health.OVERRUN_SECONDS": 3.0})
     daemon.await_readings(1)
     daemon.send(signal.SIGSTOP)
     virtual_microphone.wait_until_played()  # for longer than a device may be silent
@@ -104,8 +104,8 @@ def test_a_model_that_is_slower_than_the_audio_loses_some_to_the_sample_it_says(
         virtual_microphone.play(spoken)
         return source
 
-    monkeypatch.setattr("edge_sser.daemon.Monitor", Compared)
-    monkeypatch.setattr("edge_sser.health.OVERRUN_SECONDS", 2.0)
+    monkeypatch.setattr("edge_sser.daemon.loop.Monitor", Compared)
+    monkeypatch.setattr("edge_sser.pipeline.health.OVERRUN_SECONDS", 2.0)
     stop = threading.Event()
     sink = Kept(stop, states=3)
     loaded = Model.load(Path(model))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.journal import LINES_A_MINUTE, JournalFormatter, Seldom, goes_to_journal
+from edge_sser.daemon.log import LINES_A_MINUTE, JournalFormatter, RateLimitFilter, goes_to_journal
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from edge_sser.journal import LINES_A_MINUTE, JournalFormatter, Seldom, goes_to_
     [(logging.DEBUG, 7), (logging.INFO, 6), (25, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 2)],
 )
 def test_every_line_carries_the_priority_of_its_level(level: int, priority: int) -> None:
-    record = logging.LogRecord("edge_sser.daemon", level, "", 0, "desk is %s\nplug it in", ("missing",), None)
+    record = logging.LogRecord("edge_sser.daemon.loop", level, "", 0, "desk is %s\nplug it in", ("missing",), None)
     assert JournalFormatter("%(message)s").format(record) == f"<{priority}>desk is missing\n<{priority}>plug it in"
 
 
@@ -40,7 +40,7 @@ def test_the_journal_is_known_by_its_device_and_inode(tmp_path: Path) -> None:
 
 def test_many_lines_of_a_kind_are_a_few_a_minute_and_the_last_says_that_there_are_more() -> None:
     now = 0.0
-    seldom = Seldom(clock=lambda: now)
+    seldom = RateLimitFilter(clock=lambda: now)
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     handler.addFilter(seldom)

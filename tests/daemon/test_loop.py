@@ -18,21 +18,37 @@ import pytest
 import soundfile
 from streams import RATE, make_monitor, play
 
-from edge_sser.audio.block import AudioBlock, EndOfAudio, Source
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.raw import RawSource
-from edge_sser.daemon import Operator, Stop, listen, stop_on_signals
+from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
+from edge_sser.daemon.loop import Operator, Stop, listen, stop_on_signals
 from edge_sser.errors import SinkError, SourceError
-from edge_sser.events import Episode, Event, Health, HealthState, Phase, Reading, Status, StatusState, to_json
-from edge_sser.model import Model
-from edge_sser.node import node_name
-from edge_sser.settings import Settings
+from edge_sser.events import (
+    Episode,
+    Event,
+    Health,
+    HealthState,
+    Phase,
+    Reading,
+    Status,
+    StatusState,
+    to_json,
+)
+from edge_sser.model.model import Model
+from edge_sser.settings.node import node_name
+from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.outlet import Outlet
+from edge_sser.sinks.outlet import NonBlockingWriter
 from edge_sser.sinks.stdout import JsonLines
 
 LIVELY = {"rolling": {"time_constant_seconds": 2.0, "dwell_seconds": 0.5, "elevated": 0.3, "high": 0.6}}
 SETTINGS = Settings.model_validate({"node": "cab12", **LIVELY})
+
+
+@pytest.fixture(scope="session")
+def model(model_file: Path) -> Model:
+    """The tiny model, loaded."""
+    return Model.load(model_file)
 
 
 class Kept(Sink):
@@ -248,7 +264,7 @@ def test_a_reader_that_leaves_ends_listening_quietly(model: Model, speech: Path)
     reader, writer = os.pipe()
     kept = Kept(lambda event: os.close(reader) if isinstance(event, Reading) and event.end_s == 5.0 else None)
     with os.fdopen(writer, "wb") as stream:
-        listen(SETTINGS, [recording(speech)], [kept, JsonLines(Outlet(stream))], model, threading.Event())
+        listen(SETTINGS, [recording(speech)], [kept, JsonLines(NonBlockingWriter(stream))], model, threading.Event())
     assert of_kind(Reading, kept.events)[-1].end_s < 10.0
     assert kept.events[-1].state is StatusState.STOPPED  # type: ignore[union-attr]
 
@@ -261,11 +277,11 @@ from edge_sser.audio.file import FileSource
 from edge_sser.daemon import listen
 from edge_sser.model import Model
 from edge_sser.settings import Settings
-from edge_sser.sinks.outlet import Outlet
+from edge_sser.sinks.outlet import NonBlockingWriter
 from edge_sser.sinks.stdout import JsonLines
 source = FileSource(Path({str(speech)!r}), name="desk", paced=True)
 model = Model.load(Path({str(model_file)!r}))
-listen(Settings(), [source], [JsonLines(Outlet(sys.stdout))], model, threading.Event())
+listen(Settings(), [source], [JsonLines(NonBlockingWriter(sys.stdout))], model, threading.Event())
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -349,7 +365,7 @@ def test_sources_take_turns(model: Model, samples: np.ndarray) -> None:
 def test_what_is_written_is_json_lines_and_nothing_else(model: Model, speech: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with path.open("wb") as stream:
-        listen(SETTINGS, [recording(speech)], [JsonLines(Outlet(stream))], model, threading.Event())
+        listen(SETTINGS, [recording(speech)], [JsonLines(NonBlockingWriter(stream))], model, threading.Event())
     kinds = [json.loads(line)["type"] for line in path.read_bytes().splitlines()]
     assert (kinds[0], kinds[1], kinds[-1]) == ("status", "health", "status")
 

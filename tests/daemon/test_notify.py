@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sser.notify import Notifier, Watchdog, watchdog_timeout_seconds
+from edge_sser.daemon.notify import Notifier, Watchdog, watchdog_timeout_seconds
 
 
 class Manager:

@@ -16,14 +16,14 @@ from preloaded_faults import Faults
 from stressed_speech import EPISODE_TOPIC as TOPIC
 from stressed_speech import WINDOW_SECONDS, episodes, hear, write_settings
 
-from edge_sser.audio.block import AudioBlock, EndOfAudio, Source
 from edge_sser.audio.raw import RawSource
-from edge_sser.capture import Input
-from edge_sser.configuration import load_settings
-from edge_sser.daemon import listen
+from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
+from edge_sser.daemon.loop import listen
+from edge_sser.daemon.session import Input
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, as_dict
-from edge_sser.model import Model
+from edge_sser.model.model import Model
+from edge_sser.settings.load import load_settings
 from edge_sser.sinks.base import Sink
 
 DAY_SECONDS = 86_400

@@ -22,7 +22,7 @@ from stressed_speech import EPISODE_TOPIC as TOPIC
 from stressed_speech import hear, write_settings
 
 DISK_BYTES = 2**22
-IMPATIENT = {"edge_sser.sinks.outbox.RETRY_SECONDS": 1.0, "edge_sser.daemon.NOTE_SECONDS": 1.0}
+IMPATIENT = {"edge_sser.sinks.mqtt.outbox.RETRY_SECONDS": 1.0, "edge_sser.daemon.loop.NOTE_SECONDS": 1.0}
 Mend = Callable[[], object]
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
-sys.path[:0] = [str(TESTS / "mqtt"), str(TESTS / "daemon")]  # their rigs
 
-_spec = importlib.util.spec_from_file_location("mqtt_fixtures", TESTS / "mqtt" / "conftest.py")
+_spec = importlib.util.spec_from_file_location("mqtt_fixtures", TESTS / "sinks" / "conftest.py")
 assert _spec is not None
 assert _spec.loader is not None
 _fixtures = importlib.util.module_from_spec(_spec)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-import edge_sser.model
+import edge_sser.model.model
 from edge_sser.errors import ModelError
-from edge_sser.features import FEATURES
+from edge_sser.pipeline.features import FEATURES
 
 MAX_BYTES = 6 * 2**30  # of address space: a graph that wants all memory must not get the machine's
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from models import CARD, save_graph, write_model
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_sser.model import default_model_path
+from edge_sser.model.model import default_model_path
 
 LOADER = Path(__file__).with_name("model_loader.py")
 FIELDS = sorted(json.loads(CARD.to_json()))

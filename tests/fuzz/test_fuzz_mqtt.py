@@ -22,11 +22,11 @@ from mqtt_rig import NODE, Broker, Subscriber, episode, eventually, free_port
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from edge_sser.journal import LINES_A_MINUTE
-from edge_sser.sinks.address import BrokerAddress
-from edge_sser.sinks.broker import LinkState
-from edge_sser.sinks.connection import HEARD_BYTES, Connection, Message
-from edge_sser.sinks.mqtt import MqttSink
+from edge_sser.daemon.log import LINES_A_MINUTE
+from edge_sser.sinks.mqtt.access import BrokerAddress
+from edge_sser.sinks.mqtt.connection import HEARD_BYTES, Connection, Message
+from edge_sser.sinks.mqtt.link import LinkState
+from edge_sser.sinks.mqtt.sink import MqttSink
 
 SET = f"edge-sser/{NODE}/listen/set"
 ANNOUNCEMENT = "homeassistant/status"

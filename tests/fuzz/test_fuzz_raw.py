@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import write_model
 
-from edge_sser.audio.block import EndOfAudio
 from edge_sser.audio.raw import RawSource
+from edge_sser.audio.source import EndOfAudio
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, Reading, json_schema, to_json
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
-from edge_sser.settings import SampleFormat, Settings
+from edge_sser.settings.schema import SampleFormat, Settings
 
 RATE_HZ = 16_000
 WINDOW, HOP = 3 * RATE_HZ, RATE_HZ // 2

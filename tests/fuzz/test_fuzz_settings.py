@@ -13,9 +13,9 @@ from hostile import check_message, examples
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_sser.configuration import PREFIX, known_keys, load_settings, variable
 from edge_sser.errors import SettingsError
-from edge_sser.settings_text import as_toml
+from edge_sser.settings.load import PREFIX, known_keys, load_settings, variable
+from edge_sser.settings.show import as_toml
 
 SECRET = "hunter2"
 KEYS = sorted(known_keys())

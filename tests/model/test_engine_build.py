@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from tensorrt_board import Board
 
 from edge_sser.cli import main
-from edge_sser.engine_file import engine_path
+from edge_sser.model.engine_file import engine_path
 
 COMMAND = [sys.executable, "-m", "edge_sser.cli", "export"]
 

@@ -17,10 +17,17 @@ from tensorrt_board import Board
 from unprivileged import as_ordinary_user, folder_for_all
 
 from edge_sser.cli import main
-from edge_sser.engine_file import EngineFile, EngineKey, engine_path, engines_folder, read_engine, write_engine
 from edge_sser.errors import ModelError
-from edge_sser.features import FEATURES
-from edge_sser.model import Model
+from edge_sser.model.engine_file import (
+    EngineFile,
+    EngineKey,
+    engine_path,
+    engines_folder,
+    read_engine,
+    write_engine,
+)
+from edge_sser.model.model import Model
+from edge_sser.pipeline.features import FEATURES
 
 CPU = "CPUExecutionProvider"
 
@@ -98,7 +105,7 @@ def of_another_gpu(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def of_another_batch(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sser.backends.engine.MAX_BATCH", 16)
+    monkeypatch.setattr("edge_sser.model.tensorrt_backend.MAX_BATCH", 16)
 
 
 def cut_short(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +165,7 @@ def without_numbers(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def without_memory(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sser.backends.engine.math.prod", lambda shape: 1 << 40)
+    monkeypatch.setattr("edge_sser.model.tensorrt_backend.math.prod", lambda shape: 1 << 40)
 
 
 def without_a_gpu(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +173,7 @@ def without_a_gpu(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def without_a_driver(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sser.backends.cuda.LIBRARY", "libcuda.so.none")
+    monkeypatch.setattr("edge_sser.model.cuda.LIBRARY", "libcuda.so.none")
 
 
 def without_tensorrt(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,11 +307,11 @@ def test_doctor_says_what_computes_the_model(board: Board, model: Path, engine: 
 
 @pytest.mark.parametrize("version", ["11.4.0.106"])
 def test_bench_says_what_computed(board: Board, model: Path, engine: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("edge_sser.bench.INFERENCES", 3)
-    monkeypatch.setattr("edge_sser.latency.INFERENCES", {1: 3, 8: 2, 32: 2})
-    monkeypatch.setattr("edge_sser.bench.HELP_RUNS", 1)
-    monkeypatch.setattr("edge_sser.bench.HUBERT", model.with_name("none.py"))
-    monkeypatch.setattr("edge_sser.bench._process_figures", lambda *args, **options: [])
+    monkeypatch.setattr("edge_sser.commands.bench.INFERENCES", 3)
+    monkeypatch.setattr("edge_sser.commands.latency.INFERENCES", {1: 3, 8: 2, 32: 2})
+    monkeypatch.setattr("edge_sser.commands.bench.HELP_RUNS", 1)
+    monkeypatch.setattr("edge_sser.commands.bench.HUBERT", model.with_name("none.py"))
+    monkeypatch.setattr("edge_sser.commands.bench._process_figures", lambda *args, **options: [])
     assert main(["bench", str(model), "--quick", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)["computed_by"].values()) == ["TensorRT engine"]
     assert main(["bench", str(model), "--quick", "--json", "--runtime", "cpu"]) == 0

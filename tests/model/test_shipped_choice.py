@@ -10,12 +10,12 @@ import pytest
 from models import changed_card, write_model
 from tensorrt_board import Board
 
-from edge_sser import model as model_module
-from edge_sser import shipped
 from edge_sser.errors import ModelError
-from edge_sser.model import Model
-from edge_sser.settings import Runtime
-from edge_sser.shipped import DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL, shipped_for
+from edge_sser.model import model as model_module
+from edge_sser.model import shipped
+from edge_sser.model.model import Model
+from edge_sser.model.shipped import DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL, shipped_for
+from edge_sser.settings.schema import Runtime
 
 pytestmark = pytest.mark.parametrize("version", ["10.3.0"])
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from streams import LAW, RATE
 
 from edge_sser.events import Level, Phase
-from edge_sser.rolling import EpisodeReport, Episodes
-from edge_sser.settings import EpisodeSettings
+from edge_sser.pipeline.rolling import EpisodeReport, Episodes
+from edge_sser.settings.schema import EpisodeSettings
 
 HOP = RATE // 2
 # What each hop brings: a rolling stress and a level, or no speech; in stretches, as speech does.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import LAW, RATE, chunks, cuts, noise, silence
 
-from edge_sser.features import BLOCK_FRAMES, FEATURES, LogMel, log_mel
+from edge_sser.pipeline.features import BLOCK_FRAMES, FEATURES, LogMel, log_mel
 
 EXCERPT = 2 * RATE
 

@@ -10,8 +10,8 @@ import webrtcvad
 from hypothesis import given
 from streams import LAW, RATE, chunks, cuts, noise, silence
 
-from edge_sser.settings import GateSettings
-from edge_sser.speech import FRAME_SAMPLES, SpeechGate, to_int16
+from edge_sser.pipeline.gate import FRAME_SAMPLES, SpeechGate, to_int16
+from edge_sser.settings.schema import GateSettings
 
 EXCERPT = 6 * RATE
 

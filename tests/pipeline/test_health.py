@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import LAW, RATE, blocks, cuts, losses, make_monitor, noise, play, silence
 
-from edge_sser.audio.block import AudioBlock
+from edge_sser.audio.source import AudioBlock
 from edge_sser.events import Event, Health, HealthState, to_json
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 
 
 def health(events: list[Event]) -> list[tuple[HealthState, float]]:

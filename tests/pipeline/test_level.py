@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import LAW, RATE, chunks, cuts, silence
 
-from edge_sser.level import PIECE_SAMPLES, LevelMeter, dbfs
+from edge_sser.pipeline.level import PIECE_SAMPLES, LevelMeter, dbfs
 
 LENGTH = 8_000
 

@@ -12,8 +12,8 @@ from streams import LAW, RATE
 
 from edge_sser.errors import SettingsError
 from edge_sser.events import Level
-from edge_sser.rolling import Levels, Rolling, Thresholds
-from edge_sser.settings import RollingSettings
+from edge_sser.pipeline.rolling import Levels, Rolling, Thresholds
+from edge_sser.settings.schema import RollingSettings
 
 THRESHOLDS = Thresholds(elevated=0.5, high=0.75, hysteresis=0.1)
 stress = st.floats(0.0, 1.0)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import LAW, RATE, blocks, chunks, cuts, losses, noise, silence
 
-from edge_sser.audio.block import AudioBlock
-from edge_sser.features import log_mel
-from edge_sser.settings import GateSettings, WindowSettings
-from edge_sser.speech import SpeechGate
-from edge_sser.windows import Window, Windower
+from edge_sser.audio.source import AudioBlock
+from edge_sser.pipeline.features import log_mel
+from edge_sser.pipeline.gate import SpeechGate
+from edge_sser.pipeline.windows import Window, Windower
+from edge_sser.settings.schema import GateSettings, WindowSettings
 
 LENGTH = 6 * RATE
 WINDOW = 3 * RATE

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.configuration import load_settings, section_in
-from edge_sser.settings import Settings
+from edge_sser.settings.load import load_settings, section_in
+from edge_sser.settings.schema import Settings
 
 if sys.version_info >= (3, 11):
     import tomllib

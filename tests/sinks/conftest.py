@@ -11,15 +11,15 @@ from components import require
 from mqtt_certificates import Authority
 from mqtt_rig import LIMIT_SECONDS, MOSQUITTO, NODE, STATUS, Broker, Subscriber
 
-from edge_sser.settings import MqttSettings
-from edge_sser.sinks.mqtt import MqttSink, open_mqtt
+from edge_sser.settings.schema import MqttSettings
+from edge_sser.sinks.mqtt.sink import MqttSink, open_mqtt
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is busy with something else takes longer to say goodbye."""
-    monkeypatch.setattr("edge_sser.sinks.mqtt.CLOSE_SECONDS", LIMIT_SECONDS)
-    monkeypatch.setattr("edge_sser.sinks.rotating.CLOSE_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr("edge_sser.sinks.mqtt.sink.CLOSE_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr("edge_sser.sinks.file.CLOSE_SECONDS", LIMIT_SECONDS)
 
 
 @pytest.fixture

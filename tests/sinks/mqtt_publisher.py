@@ -14,8 +14,8 @@ from pathlib import Path
 from mqtt_rig import NODE, STATUS, episode
 
 from edge_sser.events import Phase
-from edge_sser.settings import MqttSettings
-from edge_sser.sinks.mqtt import open_mqtt
+from edge_sser.settings.schema import MqttSettings
+from edge_sser.sinks.mqtt.sink import open_mqtt
 
 
 def main(port: str, state: str, ledger: str, run: str) -> None:

@@ -22,7 +22,17 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_sser.events import Episode, Health, HealthState, Level, Phase, Reading, Status, StatusState, timestamp
+from edge_sser.events import (
+    Episode,
+    Health,
+    HealthState,
+    Level,
+    Phase,
+    Reading,
+    Status,
+    StatusState,
+    timestamp,
+)
 
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 MOSQUITTO = shutil.which("mosquitto", path=SEARCH)

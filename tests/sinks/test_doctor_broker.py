@@ -19,10 +19,10 @@ from mqtt_rig import LIMIT_SECONDS, NODE, Broker, Cable, Subscriber, eventually,
 from unprivileged import as_ordinary_user, folder_for_all
 
 from edge_sser.cli import main
-from edge_sser.doctor.broker import look_at_broker
-from edge_sser.doctor.finding import Patient, State
-from edge_sser.settings import MqttSettings, Settings
-from edge_sser.sinks.mqtt import LinkState, MqttSink
+from edge_sser.commands.doctor.broker import look_at_broker
+from edge_sser.commands.doctor.finding import CheckContext, State
+from edge_sser.settings.schema import MqttSettings, Settings
+from edge_sser.sinks.mqtt.sink import LinkState, MqttSink
 
 DYNAMIC_SECURITY = Path("/usr/lib")
 PROBE = f"edge-sser/{NODE}/doctor"
@@ -37,7 +37,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
 
     def examine(url: str, *, patience: float = LIMIT_SECONDS, **settings: object) -> dict[str, str]:
-        monkeypatch.setattr("edge_sser.doctor.broker.ANSWER_SECONDS", patience)
+        monkeypatch.setattr("edge_sser.commands.doctor.broker.ANSWER_SECONDS", patience)
         config = tmp_path / "doctor.toml"
         lines = [f"{key} = {json.dumps(value, default=str)}" for key, value in {"url": url, **settings}.items()]
         table = "\n".join(lines)
@@ -224,7 +224,7 @@ def test_a_password_that_is_the_services_alone_is_no_reason_to_open_it(broker: B
     settings = Settings(mqtt=MqttSettings(url=f"mqtt://cabinet@127.0.0.1:{broker.port}"))
     with folder_for_all() as folder:
         write_password(folder, "secret").chmod(0o000)
-        patient = Patient(settings, (), microphone_wanted=False, settings_file=folder / "config.toml")
+        patient = CheckContext(settings, (), microphone_wanted=False, settings_file=folder / "config.toml")
         with as_ordinary_user():
             finding = look_at_broker(patient)
     assert finding.state is State.WARNING

@@ -15,8 +15,8 @@ from mqtt_rig import episode, eventually, reading
 
 from edge_sser.errors import SinkError
 from edge_sser.events import to_json
-from edge_sser.settings import FileSinkSettings
-from edge_sser.sinks.rotating import RotatingFileSink
+from edge_sser.settings.schema import FileSinkSettings
+from edge_sser.sinks.file import RotatingFileSink
 
 Open = Callable[..., RotatingFileSink]
 
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_whole_lines_and_is_written_again_when_there_is_room(
 
     sink = open_file()
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr("edge_sser.sinks.rotating.os.write", short_write)
+        patch.setattr("edge_sser.sinks.file.os.write", short_write)
         for number in range(10):
             sink.emit(episode(number))
         eventually(lambda: sink.fault is not None, "the disk is full")
@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_whole_lines_and_is_written_again_when_there_is_room(
 def test_a_disk_that_hangs_delays_nobody_and_what_it_cannot_take_is_counted(
     tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_sser.sinks.rotating.WAITING", 20)
+    monkeypatch.setattr("edge_sser.sinks.file.WAITING", 20)
     hang, hung = threading.Event(), threading.Event()
     write = os.write
 
@@ -121,7 +121,7 @@ def test_a_disk_that_hangs_delays_nobody_and_what_it_cannot_take_is_counted(
         return write(fd, data)
 
     sink = open_file()
-    monkeypatch.setattr("edge_sser.sinks.rotating.os.write", slow_write)
+    monkeypatch.setattr("edge_sser.sinks.file.os.write", slow_write)
     sink.emit(episode(0))
     assert hung.wait(30)
     for number in range(1, 51):

@@ -10,7 +10,7 @@ import pytest
 from components import require_programs
 from mqtt_rig import NODE, Broker, Subscriber, episode, eventually, health, reading
 
-from edge_sser.sinks.mqtt import MqttSink
+from edge_sser.sinks.mqtt.sink import MqttSink
 
 Start = Callable[..., MqttSink]
 StartBroker = Callable[..., Broker]

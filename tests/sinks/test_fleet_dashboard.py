@@ -19,7 +19,7 @@ else:
     import tomli as tomllib
 
 from edge_sser.events import HealthState, Level, StatusState, json_schema
-from edge_sser.sinks.topics import Topics
+from edge_sser.sinks.mqtt.contract import Topics
 
 FLEET = Path(__file__).parents[2] / "docs" / "fleet"
 ANY = Topics("edge-sser", "NODE")

@@ -16,10 +16,10 @@ import pytest
 from components import require_programs
 from mqtt_rig import NODE, Broker, Cable, Subscriber, episode, eventually, health, reading
 
-from edge_sser.configuration import load_settings
 from edge_sser.events import Phase, as_dict
-from edge_sser.sinks.address import BrokerAddress, parse_address
-from edge_sser.sinks.mqtt import LinkState, MqttSink
+from edge_sser.settings.load import load_settings
+from edge_sser.sinks.mqtt.access import BrokerAddress, parse_address
+from edge_sser.sinks.mqtt.sink import LinkState, MqttSink
 
 Start = Callable[..., MqttSink]
 StartBroker = Callable[..., Broker]

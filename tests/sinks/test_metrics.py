@@ -16,12 +16,22 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from edge_sser.errors import MissingComponentError, SinkError
-from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status, StatusState
-from edge_sser.metrics import MetricsSink, open_metrics
-from edge_sser.settings import MetricsSettings, MqttSettings
-from edge_sser.sinks.courier import MqttReport
-from edge_sser.sinks.mqtt import open_mqtt
-from edge_sser.sinks.standing import LinkState
+from edge_sser.events import (
+    Episode,
+    Event,
+    Health,
+    HealthState,
+    Level,
+    Phase,
+    Reading,
+    Status,
+    StatusState,
+)
+from edge_sser.settings.schema import MetricsSettings, MqttSettings
+from edge_sser.sinks.metrics import MetricsSink, open_metrics
+from edge_sser.sinks.mqtt.diagnosis import LinkState
+from edge_sser.sinks.mqtt.sink import open_mqtt
+from edge_sser.sinks.mqtt.worker import MqttReport
 
 MODEL = "sser-cnn@ab12cd34"
 TS = "2026-01-02T03:04:05.678Z"

@@ -18,10 +18,10 @@ from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, episode, eventuall
 from pydantic import ValidationError
 
 from edge_sser.errors import SettingsError
-from edge_sser.settings import MqttSettings, Settings
-from edge_sser.sinks.address import CREDENTIAL, BrokerAddress, parse_address, read_password
-from edge_sser.sinks.mqtt import LinkState, MqttReport, MqttSink, open_mqtt
-from edge_sser.sinks.topics import Topics
+from edge_sser.settings.schema import MqttSettings, Settings
+from edge_sser.sinks.mqtt.access import CREDENTIAL, BrokerAddress, parse_address, read_password
+from edge_sser.sinks.mqtt.contract import Topics
+from edge_sser.sinks.mqtt.sink import LinkState, MqttReport, MqttSink, open_mqtt
 
 Start = Callable[..., MqttSink]
 StartBroker = Callable[..., Broker]

@@ -31,10 +31,10 @@ from mqtt_rig import (
     reading,
 )
 
-import edge_sser.sinks.broker as broker_module
+import edge_sser.sinks.mqtt.link as broker_module
 from edge_sser.events import Phase, to_json
-from edge_sser.sinks.mqtt import LinkState, MqttReport, MqttSink
-from edge_sser.sinks.outbox import Outbox
+from edge_sser.sinks.mqtt.outbox import Outbox
+from edge_sser.sinks.mqtt.sink import LinkState, MqttReport, MqttSink
 
 Start = Callable[..., MqttSink]
 Subscribe = Callable[..., Subscriber]
@@ -280,7 +280,7 @@ def test_a_disk_that_hangs_delays_neither_the_audio_nor_the_connection(
 def test_an_outbox_that_fails_is_reported_episodes_go_on_and_recovery_is_reported(
     broker: Broker, start_subscriber: Subscribe, open_sink: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_sser.sinks.outbox.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("edge_sser.sinks.mqtt.outbox.RETRY_SECONDS", 0.1)
     in_the_way = tmp_path / "state"
     in_the_way.write_text("a file where the directory should be")
     told: list[MqttReport] = []

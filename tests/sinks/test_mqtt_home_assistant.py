@@ -18,10 +18,10 @@ from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, eventually, health
 
 from edge_sser.events import Event, HealthState, Level, StatusState, as_dict
 from edge_sser.files import state_directory
-from edge_sser.sinks.discovery import discovery_message
-from edge_sser.sinks.mqtt import LinkState, MqttSink
-from edge_sser.sinks.pause import Switch
-from edge_sser.sinks.topics import Topics
+from edge_sser.sinks.mqtt.contract import Topics
+from edge_sser.sinks.mqtt.discovery import discovery_message
+from edge_sser.sinks.mqtt.sink import LinkState, MqttSink
+from edge_sser.sinks.mqtt.switch import Switch
 
 Start = Callable[..., MqttSink]
 Subscribe = Callable[..., Subscriber]

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sser.sinks.outbox import Entry, Outbox, Record
+from edge_sser.sinks.mqtt.outbox import Entry, Outbox, Record
 
 TOPIC = "edge-sser/cab12/desk/episode"
 ROOM = 64 * 2**20

@@ -11,7 +11,7 @@ from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, episode, eventuall
 
 from edge_sser.errors import SinkError
 from edge_sser.events import HealthState, Phase, StatusState, to_json
-from edge_sser.sinks.mqtt import LinkState, MqttSink
+from edge_sser.sinks.mqtt.sink import LinkState, MqttSink
 
 Start = Callable[..., MqttSink]
 Subscribe = Callable[..., Subscriber]

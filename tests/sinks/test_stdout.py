@@ -16,7 +16,7 @@ import pytest
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Health, HealthState, to_json
-from edge_sser.sinks.outlet import HELD_BYTES, Outlet, OutputClosedError
+from edge_sser.sinks.outlet import HELD_BYTES, NonBlockingWriter, OutputClosedError
 from edge_sser.sinks.stdout import JsonLines
 
 HEALTH = Health(
@@ -35,9 +35,9 @@ import sys
 import threading
 from edge_sser.errors import SinkError
 from edge_sser.events import Health, HealthState
-from edge_sser.sinks.outlet import Outlet, OutputClosedError
+from edge_sser.sinks.outlet import NonBlockingWriter, OutputClosedError
 from edge_sser.sinks.stdout import JsonLines
-sink = JsonLines(Outlet(sys.stdout, patient_until=threading.Event()))
+sink = JsonLines(NonBlockingWriter(sys.stdout, patient_until=threading.Event()))
 health = Health(node="n", source="s", ts="t", state=HealthState.OK, detail="", read_s=0.0, processed_s=0.0,
                 dropped_s=0.0, overruns=0)
 try:
@@ -54,7 +54,7 @@ except SinkError as error:
 def test_a_line_arrives_with_its_event() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as lines, os.fdopen(writer, "wb") as stream:
-        JsonLines(Outlet(stream)).emit(HEALTH)
+        JsonLines(NonBlockingWriter(stream)).emit(HEALTH)
         assert select.select([reader], [], [], 10.0)[0], "the line is still in a buffer"
         line = lines.readline()
     assert line == to_json(HEALTH).encode() + b"\n"
@@ -77,7 +77,7 @@ def lines_of(reader: int, until: bytes = b"") -> list[bytes]:
 def test_a_reader_who_does_not_read_makes_nobody_wait_and_gets_all_of_it_later() -> None:
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as stream:
-        outlet = Outlet(stream)
+        outlet = NonBlockingWriter(stream)
         for number in range(5_000):  # far more than a pipe holds
             outlet.write(b"%05d %s\n" % (number, b"x" * 90))
         assert not outlet.clear
@@ -97,7 +97,7 @@ def test_what_nobody_reads_is_bounded_whole_lines_and_counted(caplog: pytest.Log
     line = b"%07d " + b"x" * 1016 + b"\n"  # so that lines and the chunks of a pipe do not end together
     many = HELD_BYTES // 1025 + 500
     with os.fdopen(writer, "wb") as stream, caplog.at_level(logging.WARNING):
-        outlet = Outlet(stream)
+        outlet = NonBlockingWriter(stream)
         for number in range(many):
             outlet.write(line % number)
         assert [record.getMessage() for record in caplog.records] == [
@@ -121,7 +121,7 @@ def test_a_recording_waits_for_its_reader_until_it_is_stopped() -> None:
     reader, writer = os.pipe()
     stop = threading.Event()
     with os.fdopen(writer, "wb") as stream:
-        outlet = Outlet(stream, patient_until=stop)
+        outlet = NonBlockingWriter(stream, patient_until=stop)
         written: list[int] = []
 
         def write() -> None:
@@ -151,7 +151,7 @@ def test_a_reader_that_has_gone_is_told_apart_from_a_failure() -> None:
     with os.fdopen(writer, "wb") as stream:
         os.close(reader)
         with pytest.raises(OutputClosedError):
-            JsonLines(Outlet(stream)).emit(HEALTH)
+            JsonLines(NonBlockingWriter(stream)).emit(HEALTH)
 
 
 def test_python_has_nothing_to_add_when_the_reader_leaves() -> None:

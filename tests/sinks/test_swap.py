@@ -9,7 +9,7 @@ import pytest
 from edge_sser.errors import SinkError
 from edge_sser.events import Event, Health, HealthState
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.exchangeable import ExchangeableSink
+from edge_sser.sinks.swap import SwappableSink
 
 
 class Kept(Sink):
@@ -32,7 +32,7 @@ def health(detail: str) -> Health:
 
 
 def test_events_that_come_during_an_exchange_reach_the_next_sink_in_order() -> None:
-    place, first, second = ExchangeableSink(), Kept(), Kept()
+    place, first, second = SwappableSink(), Kept(), Kept()
     place.emit(health("before any"))
     place.put(first)
     place.emit(health("1"))
@@ -46,7 +46,7 @@ def test_events_that_come_during_an_exchange_reach_the_next_sink_in_order() -> N
 
 
 def test_events_wait_through_a_sink_that_cannot_be_opened() -> None:
-    place, first, second = ExchangeableSink(), Kept(), Kept()
+    place, first, second = SwappableSink(), Kept(), Kept()
     place.put(first)
     place.hold()
     place.emit(health("1"))
@@ -57,7 +57,7 @@ def test_events_wait_through_a_sink_that_cannot_be_opened() -> None:
 
 
 def test_a_place_without_a_sink_works_for_nobody() -> None:
-    place = ExchangeableSink()
+    place = SwappableSink()
     assert not place.works
     place.hold()
     assert place.works
@@ -67,7 +67,7 @@ def test_a_place_without_a_sink_works_for_nobody() -> None:
 
 
 def test_a_sink_that_fails_is_told_of_once_and_may_be_exchanged(caplog: pytest.LogCaptureFixture) -> None:
-    place, full, next_one = ExchangeableSink(), Kept(room=1), Kept()
+    place, full, next_one = SwappableSink(), Kept(room=1), Kept()
     place.put(full)
     with caplog.at_level(logging.ERROR):
         for text in "123":

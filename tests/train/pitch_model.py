@@ -8,7 +8,7 @@ import numpy as np
 from models import EMOTIONS, changed_card, save_graph
 from onnx import helper, numpy_helper
 
-from edge_sser.features import FEATURES, hertz_to_mel
+from edge_sser.pipeline.features import FEATURES, hertz_to_mel
 
 
 def write_pitch_model(path: Path, *, slope: float = 0.4, trained_on: tuple[str, ...] = ()) -> Path:

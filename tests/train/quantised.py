@@ -15,12 +15,12 @@ from edge_sser.export.card import make_card
 from edge_sser.export.onnx import export_onnx
 from edge_sser.export.quantize import Target, activations, quantise
 from edge_sser.export.ranges import Method, find_range, observe
-from edge_sser.features import log_mel
-from edge_sser.model import Card, Model
-from edge_sser.train.labels import EMOTIONS
+from edge_sser.model.model import Card, Model
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.recipe import read_recipe
 from edge_sser.train.students.cnn import CompactCnn
-from edge_sser.train.students.student import Student
+from edge_sser.train.students.net import Student
 
 HEADER = {"emotions": list(EMOTIONS), "corpora": [{"name": "toy", "utterances": 1, "speakers": 1}]}
 

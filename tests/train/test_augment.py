@@ -4,8 +4,8 @@ import pytest
 import torch
 from voices import voice
 
-from edge_sser.features import FEATURES, log_mel
-from edge_sser.train.augment import Augmenter, babble_bank
+from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.train.data.augment import Augmenter, babble_bank
 from edge_sser.train.recipe import Augmentation, read_recipe
 
 OFF = {

@@ -12,22 +12,22 @@ import torch
 from voices import voice
 
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.train.baseline import fit_baseline, majority
-from edge_sser.train.battery.groups import by_sex, by_speaker
-from edge_sser.train.battery.history import read_histories
-from edge_sser.train.battery.offline import measure
-from edge_sser.train.battery.ordinal import ordinal
-from edge_sser.train.battery.systems import group, guess, labels, matrix, matrix_rows, matrix_table, score
-from edge_sser.train.checkpoint import Checkpoint, save_checkpoint
-from edge_sser.train.columns import Columns
 from edge_sser.train.corpora.table import read_table
-from edge_sser.train.evaluate import evaluate
-from edge_sser.train.labels import EMOTIONS
-from edge_sser.train.origin import Baseline, Origin, origin_path, read_origin, write_origin
-from edge_sser.train.pitch import pitch_hz
-from edge_sser.train.predictions import Prediction
-from edge_sser.train.presets import read_preset
-from edge_sser.train.run_models import CHECKPOINT
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.baselines import fit_baseline, majority
+from edge_sser.train.evaluate.groups import by_sex, by_speaker
+from edge_sser.train.evaluate.history import read_histories
+from edge_sser.train.evaluate.offline import measure
+from edge_sser.train.evaluate.ordinal import ordinal
+from edge_sser.train.evaluate.origin import Baseline, Origin, origin_path, read_origin, write_origin
+from edge_sser.train.evaluate.pitch import pitch_hz
+from edge_sser.train.evaluate.predictions import Prediction
+from edge_sser.train.evaluate.score_table import ScoreTable
+from edge_sser.train.evaluate.scores import evaluate
+from edge_sser.train.evaluate.systems import group, guess, labels, matrix, matrix_rows, matrix_table, score
+from edge_sser.train.fit.checkpoint import Checkpoint, save_checkpoint
+from edge_sser.train.fit.runs import MODEL_FILE
 
 PRESET = read_preset("quadrant")
 
@@ -57,7 +57,7 @@ def crowd(wrong: dict[str, int] | None = None, speakers: int = 4) -> list[Predic
 
 
 def test_gaps_between_the_sexes_are_those_of_their_confusion_matrices() -> None:
-    columns = Columns(crowd({"1": 4, "3": 4}), PRESET)
+    columns = ScoreTable(crowd({"1": 4, "3": 4}), PRESET)
     gaps = by_sex(columns, np.ones(80, dtype=np.bool_))
     assert gaps is not None
     found = {check.name: check for check in gaps.checks}
@@ -71,7 +71,7 @@ def test_gaps_between_the_sexes_are_those_of_their_confusion_matrices() -> None:
 
 def test_speakers_are_held_against_all_and_those_with_few_clips_are_not() -> None:
     few = [prediction("5", "angry", said="calm", stress=0.01), prediction("5", "calm", said="angry", stress=0.99)]
-    columns = Columns([*crowd({"2": 5}), *few], PRESET)
+    columns = ScoreTable([*crowd({"2": 5}), *few], PRESET)
     gaps = by_speaker(columns, np.ones(82, dtype=np.bool_))
     assert [each.name for each in gaps.groups] == ["1", "2", "3", "4", "5"]
     assert gaps.groups[4].ua == 0.0
@@ -81,14 +81,14 @@ def test_speakers_are_held_against_all_and_those_with_few_clips_are_not() -> Non
 
 
 def test_equal_groups_have_no_gap() -> None:
-    gaps = by_sex(Columns(crowd(), PRESET), np.ones(80, dtype=np.bool_))
+    gaps = by_sex(ScoreTable(crowd(), PRESET), np.ones(80, dtype=np.bool_))
     assert gaps is not None
     assert all(check.value == 0.0 and check.passed for check in gaps.checks)
 
 
 def test_a_corpus_of_one_sex_has_no_gap_between_sexes() -> None:
     women = [item for item in crowd() if item.sex == "F"]
-    assert by_sex(Columns(women, PRESET), np.ones(40, dtype=np.bool_)) is None
+    assert by_sex(ScoreTable(women, PRESET), np.ones(40, dtype=np.bool_)) is None
 
 
 def test_stress_must_rise_with_intensity_and_one_sided_emotions_do_not_tip_the_balance() -> None:
@@ -100,7 +100,7 @@ def test_stress_must_rise_with_intensity_and_one_sided_emotions_do_not_tip_the_b
             ("neutral", "normal", 0.99),
         )
     ]  # fmt: skip
-    rises = ordinal(Columns(clips, PRESET), np.ones(10, dtype=np.bool_))
+    rises = ordinal(ScoreTable(clips, PRESET), np.ones(10, dtype=np.bool_))
     assert [(rise.emotion, rise.passed, rise.speakers) for rise in rises] == [
         ("all", True, 1.0),
         ("sad", False, 0.0),
@@ -110,7 +110,7 @@ def test_stress_must_rise_with_intensity_and_one_sided_emotions_do_not_tip_the_b
 
 def test_the_details_add_up_to_the_headline() -> None:
     predictions = crowd({"1": 4, "2": 1})
-    found = measure(Columns(predictions, PRESET), draws=50)["toy"]
+    found = measure(ScoreTable(predictions, PRESET), draws=50)["toy"]
     scores = evaluate(predictions).corpora[0]
     assert found.scores == scores
     assert found.emotions.classes == ["calm", "angry"]
@@ -242,7 +242,7 @@ def test_training_curves_survive_a_kill_and_a_resumed_epoch(tmp_path: Path) -> N
 def test_training_curves_are_also_found_in_the_header_of_a_checkpoint(tmp_path: Path) -> None:
     history = [{"number": 1, "loss": 2.0, "scores": {}}, {"number": 2, "loss": 1.0, "scores": {"ua": 0.5}}]
     for part, header in (("final", {"history": history}), ("fold-1", {})):
-        save_checkpoint(tmp_path / part / CHECKPOINT, Checkpoint({"x": torch.zeros(1)}, header))
+        save_checkpoint(tmp_path / part / MODEL_FILE, Checkpoint({"x": torch.zeros(1)}, header))
     (tmp_path / "cache").mkdir()
     (found,) = read_histories(tmp_path)
     assert (found.part, found.epochs) == ("final", [1, 2])

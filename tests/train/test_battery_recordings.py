@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from components import require
 
-from edge_sser.model import default_model_path
-from edge_sser.settings import Settings
-from edge_sser.train.audio import read_audio
-from edge_sser.train.battery.alarms import Point
-from edge_sser.train.battery.conditions import conditions
-from edge_sser.train.battery.listening import differing, listen
-from edge_sser.train.battery.robustness import try_all
-from edge_sser.train.battery.sounds import parse_sounds
-from edge_sser.train.battery.streaming import try_streams
+from edge_sser.model.model import default_model_path
+from edge_sser.settings.schema import Settings
 from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.pitch import pitch_hz
-from edge_sser.train.presets import read_preset
-from edge_sser.train.run_models import open_file
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.alarms import Point
+from edge_sser.train.evaluate.conditions import conditions
+from edge_sser.train.evaluate.listening import differing, listen
+from edge_sser.train.evaluate.models import open_file
+from edge_sser.train.evaluate.pitch import pitch_hz
+from edge_sser.train.evaluate.robustness import try_all
+from edge_sser.train.evaluate.sounds import parse_sounds
+from edge_sser.train.evaluate.streaming import try_streams
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(3600)]  # as many recordings as there are
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from corpus_folders import savee, sounds, touch
 
-from edge_sser.model import default_model_path
+from edge_sser.model.model import default_model_path
 from edge_sser.train.corpora.table import read_table, write_table
 
 

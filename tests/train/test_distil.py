@@ -14,18 +14,18 @@ import torch
 from tqdm import tqdm
 
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.train.checkpoint import load_student
+from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.dataset import FeatureStore
-from edge_sser.train.distill import Distiller, blend, concordance, similarity_difference
-from edge_sser.train.fit import StudentTask, check_preset, data_key, fit, own_preset
-from edge_sser.train.folds import split
-from edge_sser.train.labels import EMOTIONS
-from edge_sser.train.mixing import NOTHING_MIXED
-from edge_sser.train.parallel import World
-from edge_sser.train.predictions import predict
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.mixing import NOTHING_MIXED
+from edge_sser.train.evaluate.predictions import predict
+from edge_sser.train.fit.checkpoint import load_student
+from edge_sser.train.fit.losses import Distiller, blend, concordance, similarity_difference
+from edge_sser.train.fit.parallel import World
+from edge_sser.train.fit.run import StudentTask, check_preset, data_key, fit, own_preset
 from edge_sser.train.recipe import Distillation, Hears, Recipe, read_recipe
-from edge_sser.train.students.student import Logits
+from edge_sser.train.students.net import Logits
 from edge_sser.train.teachers.ensemble import Ensemble
 from edge_sser.train.teachers.lesson import open_lesson, open_lessons
 from edge_sser.train.teachers.make import make_ensemble

@@ -10,13 +10,13 @@ from components import require
 
 from edge_sser.cli import main
 from edge_sser.train.ablation import ROWS
-from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import read_table
-from edge_sser.train.fit import data_key
-from edge_sser.train.folds import split
-from edge_sser.train.origin import read_origin
-from edge_sser.train.predictions import read_predictions
-from edge_sser.train.runs import MODEL_FILE
+from edge_sser.train.evaluate.origin import read_origin
+from edge_sser.train.evaluate.predictions import read_predictions
+from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_sser.train.fit.run import data_key
+from edge_sser.train.fit.runs import MODEL_FILE
 from edge_sser.train.teachers.ensemble import Ensemble
 from edge_sser.train.teachers.outputs import OUTPUTS_FILE
 

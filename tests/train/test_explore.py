@@ -12,11 +12,11 @@ from scipy import fft
 from voices import RATE
 
 from edge_sser.errors import SinkError, SourceError, TrainingError
-from edge_sser.features import log_mel
+from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.table import Utterance, read_table
+from edge_sser.train.data.presets import read_preset
 from edge_sser.train.explore import _Colours, draw_table
 from edge_sser.train.explore_clip import PITCH_CLASSES, chroma, draw_clip, mfcc, spectrogram_db
-from edge_sser.train.presets import read_preset
 
 matplotlib = pytest.importorskip("matplotlib", reason='pip install "edge-sser[plot]"')
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -15,12 +15,12 @@ from voices import RATE, voice
 from edge_sser.errors import ModelError
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import TOLERANCE, export_onnx
-from edge_sser.features import log_mel
-from edge_sser.model import Model
-from edge_sser.train.labels import EMOTIONS
+from edge_sser.model.model import Model
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.recipe import StudentKind, read_recipe
 from edge_sser.train.students.cnn import CompactCnn
-from edge_sser.train.students.student import Student
+from edge_sser.train.students.net import Student
 from edge_sser.train.students.vit import ColumnVit
 
 HEADER = {"emotions": list(EMOTIONS), "corpora": [{"name": "ravdess", "utterances": 1, "speakers": 1}]}

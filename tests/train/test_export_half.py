@@ -13,7 +13,7 @@ from quantised import fp32, int8, logits, spoken
 from edge_sser.export.half import with_half_precision
 from edge_sser.export.quantize import Target
 from edge_sser.export.tensorrt_graph import check_tensorrt_graph
-from edge_sser.model import Card
+from edge_sser.model.model import Card
 
 
 @pytest.fixture(scope="module")

@@ -17,18 +17,18 @@ import onnx
 import pytest
 from tensorrt_board import Board
 
-from edge_sser import latency
-from edge_sser.backends import cuda
 from edge_sser.cli import main
+from edge_sser.commands import latency
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.export import choose, tensorrt_graph
 from edge_sser.export import int8 as int8_module
 from edge_sser.export.calibration import draw, find_sides
 from edge_sser.export.folder import whole_folder
 from edge_sser.export.verify import Limits, Scores, score
-from edge_sser.model import Model
-from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_sser.model import cuda
+from edge_sser.model.model import Model
 from edge_sser.train.corpora.table import read_table, write_table
+from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from untrained_run import write_run
 from edge_sser.cli import main
 from edge_sser.errors import TrainingError
 from edge_sser.export.speech_trust import Measured, fit_speech_trust, read_speech_trust
-from edge_sser.model import Card, Model
-from edge_sser.speech_trust import Curve, least_speech_ratio
+from edge_sser.model.model import Card, Model
+from edge_sser.model.speech_trust import Curve, least_speech_ratio
 from edge_sser.train.corpora.table import read_table
-from edge_sser.train.evaluate import evaluate
-from edge_sser.train.predictions import Prediction, read_predictions, write_predictions
-from edge_sser.train.run_models import CHECKPOINT
+from edge_sser.train.evaluate.predictions import Prediction, read_predictions, write_predictions
+from edge_sser.train.evaluate.scores import evaluate
+from edge_sser.train.fit.runs import MODEL_FILE
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -139,7 +139,7 @@ def export(
         folder = write_run(tmp_path / "run", read_table(toy_table)[:1], recipe)
         out = tmp_path / "out"
         capsys.readouterr()
-        assert main(["export", str(folder / "final" / CHECKPOINT), "--out", str(out), *map(str, arguments)]) == status
+        assert main(["export", str(folder / "final" / MODEL_FILE), "--out", str(out), *map(str, arguments)]) == status
         said = capsys.readouterr().err
         return (None if status else Model.load(out / "toy.onnx", runtime="cpu").card), said
 

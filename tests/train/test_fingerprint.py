@@ -16,13 +16,13 @@ from scipy import signal
 from voices import RATE
 
 from edge_sser.errors import TrainingError
-from edge_sser.features import log_mel
-from edge_sser.train.audio import read_audio
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.corpora.fingerprint import LANDMARKS, SHARED_VOICES, TWIN_LANDMARKS, fingerprint, twins
+from edge_sser.train.corpora.folds import check_disjoint, split
 from edge_sser.train.corpora.index import Plan, index
 from edge_sser.train.corpora.report import Kind
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.fingerprint import LANDMARKS, SHARED_VOICES, TWIN_LANDMARKS, fingerprint, twins
-from edge_sser.train.folds import check_disjoint, split
+from edge_sser.train.data.audio import read_audio
 
 Alter = Callable[[np.ndarray], np.ndarray]
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from edge_sser.errors import SettingsError, TrainingError
-from edge_sser.train.checkpoint import Checkpoint, load_checkpoint, load_student, save_checkpoint
+from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.dataset import FeatureStore, windows
-from edge_sser.train.evaluate import evaluate
-from edge_sser.train.fit import Epoch, fit
-from edge_sser.train.folds import split
-from edge_sser.train.loop import LAST_FILE
-from edge_sser.train.predictions import predict
+from edge_sser.train.data.features import FeatureStore, windows
+from edge_sser.train.data.sampling import Sampler
+from edge_sser.train.evaluate.predictions import predict
+from edge_sser.train.evaluate.scores import evaluate
+from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, load_student, save_checkpoint
+from edge_sser.train.fit.loop import LAST_FILE
+from edge_sser.train.fit.run import Epoch, fit
 from edge_sser.train.recipe import Recipe, read_recipe
-from edge_sser.train.sampling import Sampler
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge_sser.train.checkpoint.save_file", full)
+    monkeypatch.setattr("edge_sser.train.fit.checkpoint.save_file", full)
     with pytest.raises(TrainingError, match="No space left"):
         save_checkpoint(path, Checkpoint(good.tensors, {}))
     assert load_checkpoint(path).header == good.header

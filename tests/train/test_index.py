@@ -9,11 +9,11 @@ import soundfile
 from corpus_folders import RATE, sounds
 
 from edge_sser.errors import TrainingError
-from edge_sser.train.audio import read_audio
+from edge_sser.train.corpora.folds import check_disjoint, split
 from edge_sser.train.corpora.index import Index, Plan, index
 from edge_sser.train.corpora.report import Finding, Kind, shown
 from edge_sser.train.corpora.table import COLUMNS, Utterance, read_table, write_table
-from edge_sser.train.folds import check_disjoint, split
+from edge_sser.train.data.audio import read_audio
 
 
 def manifest(folder: Path, text: str) -> Path:

@@ -21,18 +21,18 @@ from torch import nn
 from tqdm import tqdm
 
 from edge_sser.errors import TrainingError
-from edge_sser.train.checkpoint import load_checkpoint, load_student
+from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.dataset import FeatureStore
-from edge_sser.train.fit import Epoch, fit
-from edge_sser.train.folds import split
-from edge_sser.train.loop import BEST_FILE, LAST_FILE
-from edge_sser.train.parallel import World
-from edge_sser.train.predictions import predict
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.evaluate.predictions import predict
+from edge_sser.train.fit.checkpoint import load_checkpoint, load_student
+from edge_sser.train.fit.loop import BEST_FILE, LAST_FILE
+from edge_sser.train.fit.parallel import World
+from edge_sser.train.fit.run import Epoch, fit
+from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.fit.validation import set_aside
 from edge_sser.train.recipe import Recipe, read_recipe
-from edge_sser.train.runs import MODEL_FILE
 from edge_sser.train.teachers.make import make_ensemble
-from edge_sser.train.validation import set_aside
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_a_gradient_that_is_no_number_changes_no_weight_and_is_told(
         calls += 1
         return torch.tensor(float("nan")) if calls == 13 else clip(parameters, longest)
 
-    monkeypatch.setattr("edge_sser.train.loop.nn.utils.clip_grad_norm_", broken)
+    monkeypatch.setattr("edge_sser.train.fit.loop.nn.utils.clip_grad_norm_", broken)
     with pytest.raises(TrainingError, match=r"gradient is nan in epoch 2, batch 3.*last good epoch"):
         fit(split(rows, 1)[0], changed(toy_recipe), store, tmp_path)
     last = load_checkpoint(tmp_path / LAST_FILE)

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from voices import RATE, voice
 
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-corpus.md"
 SHORT = ["optimisation.epochs=2", "optimisation.clips_per_epoch=32", "optimisation.batch=8", "student.width=4"]

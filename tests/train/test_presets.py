@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from edge_sser.errors import SettingsError
-from edge_sser.train.checkpoint import load_checkpoint
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.dataset import FeatureStore
-from edge_sser.train.fit import fit
-from edge_sser.train.labels import EMOTIONS, LABELS, PRESETS
-from edge_sser.train.presets import read_preset
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.data.labels import EMOTIONS, LABELS, PRESETS
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.fit.checkpoint import load_checkpoint
+from edge_sser.train.fit.run import fit
+from edge_sser.train.fit.task import Tally, label_losses, make_targets
 from edge_sser.train.recipe import Losses, Recipe, read_recipe
-from edge_sser.train.students.student import Logits
-from edge_sser.train.targets import Tally, label_losses, make_targets
+from edge_sser.train.students.net import Logits
 
 PLAIN = Utterance(
     path="", corpus="mine", speaker="1", sex="", emotion="", intensity="", fold=1, duration_s=1.0, sha256=""

@@ -23,16 +23,16 @@ from voices import RATE, voice
 
 from edge_sser.errors import TrainingError
 from edge_sser.files import write_file
-from edge_sser.train.battery.history import History
-from edge_sser.train.battery.systems import group, guess, matrix, score
 from edge_sser.train.corpora.table import Utterance, read_table, write_table
-from edge_sser.train.origin import Origin, read_origin
-from edge_sser.train.predictions import Prediction, read_predictions, write_predictions
+from edge_sser.train.evaluate.history import History
+from edge_sser.train.evaluate.models import open_models
+from edge_sser.train.evaluate.origin import Origin, read_origin
+from edge_sser.train.evaluate.predictions import Prediction, read_predictions, write_predictions
+from edge_sser.train.evaluate.systems import group, guess, matrix, score
 from edge_sser.train.report.notes import notes
 from edge_sser.train.report.page import page
 from edge_sser.train.report.report import Report
 from edge_sser.train.report.svg import Chart
-from edge_sser.train.run_models import open_models
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 COMMITTED = ("sser-cnn", "level-only", "level-pitch")

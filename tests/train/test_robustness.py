@@ -15,13 +15,13 @@ from pitch_model import write_pitch_model
 from voices import RATE, voice
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.train.battery import distortions
-from edge_sser.train.battery.conditions import Condition, choose_clips, conditions
-from edge_sser.train.battery.distortions import speech_power
-from edge_sser.train.battery.robustness import Robustness, try_all
-from edge_sser.train.battery.sounds import Sound, parse_sounds
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.run_models import open_file
+from edge_sser.train.evaluate import distortions
+from edge_sser.train.evaluate.conditions import Condition, choose_clips, conditions
+from edge_sser.train.evaluate.distortions import speech_power
+from edge_sser.train.evaluate.models import open_file
+from edge_sser.train.evaluate.robustness import Robustness, try_all
+from edge_sser.train.evaluate.sounds import Sound, parse_sounds
 
 SPEECH = voice(pitch_hz=140.0, syllables_hz=3.0, seconds=2.0, seed=4)
 

@@ -23,13 +23,12 @@ from sklearn.metrics import (
 )
 
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.model import Calibration
+from edge_sser.model.model import Calibration
 from edge_sser.train.ablation import render
-from edge_sser.train.bootstrap import over_speakers
-from edge_sser.train.calibrate import calibrated, fit_calibration
-from edge_sser.train.evaluate import Scores, evaluate, table
-from edge_sser.train.labels import EMOTIONS
-from edge_sser.train.metrics import (
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.evaluate.bootstrap import over_speakers
+from edge_sser.train.evaluate.calibrate import calibrated, fit_calibration
+from edge_sser.train.evaluate.metrics import (
     auroc,
     average_precision,
     confusion,
@@ -43,7 +42,8 @@ from edge_sser.train.metrics import (
     unweighted_accuracy,
     unweighted_precision,
 )
-from edge_sser.train.predictions import COLUMNS, Prediction, read_predictions, write_predictions
+from edge_sser.train.evaluate.predictions import COLUMNS, Prediction, read_predictions, write_predictions
+from edge_sser.train.evaluate.scores import Scores, evaluate, table
 
 labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=4, max_size=40).filter(
     lambda pairs: len({label for label, _ in pairs}) == 2

@@ -10,12 +10,18 @@ import onnx
 import pytest
 
 from edge_sser.export.tensorrt_graph import check_tensorrt_graph
-from edge_sser.model import Model
-from edge_sser.settings import Runtime
-from edge_sser.shipped import DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL, default_model_path, models_folder
-from edge_sser.train.evaluate import evaluate, table
-from edge_sser.train.labels import EMOTIONS
-from edge_sser.train.predictions import read_predictions
+from edge_sser.model.model import Model
+from edge_sser.model.shipped import (
+    DEFAULT_MODEL,
+    INT8_MODEL,
+    TENSORRT_MODEL,
+    default_model_path,
+    models_folder,
+)
+from edge_sser.settings.schema import Runtime
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.evaluate.predictions import read_predictions
+from edge_sser.train.evaluate.scores import evaluate, table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"

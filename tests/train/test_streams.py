@@ -15,22 +15,31 @@ from pitch_model import write_pitch_model
 from scipy.stats import poisson
 from voices import RATE, voice
 
-from edge_sser.audio.block import AudioBlock
+from edge_sser.audio.source import AudioBlock
 from edge_sser.events import Episode, Event, Phase
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
-from edge_sser.settings import RollingSettings, Settings
-from edge_sser.train.battery.alarms import Point, alarms, collar_samples, detect, match, rate
-from edge_sser.train.battery.distortions import speech_power, trimmed
-from edge_sser.train.battery.listening import differing, listen
-from edge_sser.train.battery.seconds import by_seconds
-from edge_sser.train.battery.sounds import Sound, parse_sounds
-from edge_sser.train.battery.streaming import catching, try_streams
-from edge_sser.train.battery.streams import SNR_DB, SPEECH_DBFS, Span, Stream, assemble, bed, calm_speakers, levelled
-from edge_sser.train.columns import Columns
+from edge_sser.settings.schema import RollingSettings, Settings
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.presets import read_preset
-from edge_sser.train.run_models import open_file
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.alarms import Point, alarms, collar_samples, detect, match, rate
+from edge_sser.train.evaluate.by_speech import by_seconds
+from edge_sser.train.evaluate.distortions import speech_power, trimmed
+from edge_sser.train.evaluate.listening import differing, listen
+from edge_sser.train.evaluate.models import open_file
+from edge_sser.train.evaluate.score_table import ScoreTable
+from edge_sser.train.evaluate.sounds import Sound, parse_sounds
+from edge_sser.train.evaluate.streaming import catching, try_streams
+from edge_sser.train.evaluate.streams import (
+    SNR_DB,
+    SPEECH_DBFS,
+    Span,
+    Stream,
+    assemble,
+    bed,
+    calm_speakers,
+    levelled,
+)
 
 STRESS = read_preset("quadrant")
 
@@ -219,7 +228,7 @@ def test_no_time_has_no_rate() -> None:
 
 
 def test_the_operating_point_catches_its_share_with_each_corpus_weighing_the_same() -> None:
-    columns = Columns([], STRESS)
+    columns = ScoreTable([], STRESS)
     columns.corpus = np.array(["a"] * 4 + ["b"] * 40)
     columns.stress = np.ones(44, dtype=np.int64)
     columns.judged = np.ones(44, dtype=np.bool_)

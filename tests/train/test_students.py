@@ -6,9 +6,9 @@ import pytest
 import torch
 from voices import voice
 
-from edge_sser.features import log_mel
+from edge_sser.pipeline.features import log_mel
 from edge_sser.train.students.cnn import CompactCnn
-from edge_sser.train.students.student import RANGE_DB, Student, standardise
+from edge_sser.train.students.net import RANGE_DB, Student, standardise
 from edge_sser.train.students.vit import ColumnVit
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.model import Model
+from edge_sser.model.model import Model
 
 
 def edge_sser(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:

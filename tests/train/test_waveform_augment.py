@@ -14,19 +14,19 @@ from components import require
 from voices import RATE, voice
 
 from edge_sser.errors import SettingsError, TrainingError, UsageError
-from edge_sser.features import log_mel
-from edge_sser.train.augment import Augmenter
-from edge_sser.train.checkpoint import load_checkpoint
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.dataset import FeatureStore
-from edge_sser.train.fit import StudentTask, fit
-from edge_sser.train.folds import split
-from edge_sser.train.loop import Epoch
-from edge_sser.train.mixing import Mixed, open_mixed
-from edge_sser.train.parallel import World
+from edge_sser.train.data.augment import Augmenter
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.data.mixing import Mixed, open_mixed
+from edge_sser.train.data.recordings import noise_bank
+from edge_sser.train.data.waveform import CODECS, Folders, WaveformAugmenter, coded
+from edge_sser.train.fit.checkpoint import load_checkpoint
+from edge_sser.train.fit.loop import Epoch
+from edge_sser.train.fit.parallel import World
+from edge_sser.train.fit.run import StudentTask, fit
 from edge_sser.train.recipe import Augmentation, Recipe, Twins, read_recipe
-from edge_sser.train.recordings import noise_bank
-from edge_sser.train.waveform_augment import CODECS, Folders, WaveformAugmenter, coded
 
 try:
     import audiomentations

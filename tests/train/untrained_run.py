@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from edge_sser.train.checkpoint import Checkpoint, make_student, save_checkpoint
+from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.fit import data_key
-from edge_sser.train.folds import split
-from edge_sser.train.labels import EMOTIONS
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.fit.checkpoint import Checkpoint, make_student, save_checkpoint
+from edge_sser.train.fit.run import data_key
+from edge_sser.train.fit.runs import MODEL_FILE, run_folder
 from edge_sser.train.recipe import read_recipe
-from edge_sser.train.run_models import CHECKPOINT
-from edge_sser.train.runs import run_folder
 
 
 def write_run(folder: Path, fitted: Sequence[Utterance], recipe: Path, *, final: bool = True) -> Path:
@@ -37,5 +36,5 @@ def write_run(folder: Path, fitted: Sequence[Utterance], recipe: Path, *, final:
             "corpora": [{"name": name} for name in sorted({clip.corpus for clip in training})],
             "data": data_key(training),
         }
-        save_checkpoint(run_folder(folder, fold) / CHECKPOINT, Checkpoint(student.state_dict(), header))
+        save_checkpoint(run_folder(folder, fold) / MODEL_FILE, Checkpoint(student.state_dict(), header))
     return folder

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
-
-from .entry import Entry
+from edge_sser.train.corpora.entry import Entry
 
 NAME = "besst"
 SUFFIX = ".scp"

@@ -12,7 +12,7 @@ from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.files import write_file
 
 if TYPE_CHECKING:
-    from .corpora.index import Index
+    from edge_sser.train.corpora.index import Index
 
 
 def index(
@@ -46,10 +46,10 @@ def index(
         need_package(package, "train", "Training")
     from tqdm import tqdm
 
-    from .corpora.index import Plan, parse_source
-    from .corpora.index import index as make_index
-    from .corpora.report import Kind, shown
-    from .corpora.table import write_table
+    from edge_sser.train.corpora.index import Plan, parse_source
+    from edge_sser.train.corpora.index import index as make_index
+    from edge_sser.train.corpora.report import Kind, shown
+    from edge_sser.train.corpora.table import write_table
 
     plan = Plan(folds=folds, same=[_pair(text) for text in same_person or ()], drop_twins=drop_twins)
     with tqdm(unit=" recordings", desc="index") as bar:
@@ -84,8 +84,8 @@ def select(
     ] = None,
 ) -> None:
     """Takes a part of a table, folds as they are: to leave a corpus out, or a statement, and to test on it."""
-    from .corpora.select import select as choose
-    from .corpora.table import read_table, write_table
+    from edge_sser.train.corpora.select import select as choose
+    from edge_sser.train.corpora.table import read_table, write_table
 
     if not (keep or drop):
         raise UsageError("give what to keep or to drop, for example --keep corpus=ravdess or --drop statement=01")
@@ -111,10 +111,10 @@ def explore(
         raise UsageError("give a table of utterances, --clip RECORDING, or both")
     for package, extra in (("scipy", "train"), ("matplotlib", "plot")):
         need_package(package, extra, "train explore")
-    from .corpora.table import read_table
-    from .explore import draw_table
-    from .explore_clip import draw_clip
-    from .presets import read_preset
+    from edge_sser.train.corpora.table import read_table
+    from edge_sser.train.data.presets import read_preset
+    from edge_sser.train.explore import draw_table
+    from edge_sser.train.explore_clip import draw_clip
 
     try:
         out.mkdir(parents=True, exist_ok=True)

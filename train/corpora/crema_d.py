@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
-
-from ..labels import Emotion
-from .corpus import Corpus
-from .entry import Entry
+from edge_sser.train.corpora.corpus import Corpus
+from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.data.labels import Emotion
 
 DEMOGRAPHICS = "VideoDemographics.csv"
 VOTES = "tabulatedVotes.csv"

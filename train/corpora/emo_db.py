@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..labels import Emotion
-from .corpus import Corpus
-from .entry import Entry
+from edge_sser.train.corpora.corpus import Corpus
+from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.data.labels import Emotion
 
 _NAME = re.compile(r"(?P<speaker>03|08|09|1[0-6])(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<version>[a-z]?)")
 _EMOTIONS = {

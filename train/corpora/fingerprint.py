@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from .corpora.table import Utterance
+from edge_sser.train.corpora.table import Utterance
 
 LANDMARKS = 256  # kept of a recording, 1 kB
 TWIN_LANDMARKS = 10  # shared by twins; of 13.6 million pairs by different people none shares them (docs/training.md)

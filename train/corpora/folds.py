@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edge_sser.errors import TrainingError
-
-from .corpora.table import Utterance
+from edge_sser.train.corpora.table import Utterance
 
 FOLDS = 6
 
@@ -94,7 +93,7 @@ def straddling_twins(utterances: Sequence[Utterance], sides: Sequence[int]) -> l
         utterances: to be compared, all with all.
         sides: of each; a fold, or training and test.
     """
-    from .fingerprint import twins
+    from edge_sser.train.corpora.fingerprint import twins
 
     return [(utterances[a], utterances[b]) for a, b in twins(utterances) if sides[a] != sides[b]]
 

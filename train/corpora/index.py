@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from edge_sser.errors import SourceError, TrainingError
-from edge_sser.features import log_mel
-from edge_sser.level import dbfs
-
-from ..audio import as_pcm, content_hash, duration_s, read_audio
-from ..fingerprint import fingerprint
-from ..folds import assign_folds, check_folds, straddling_twins
-from . import besst, manifest
-from .entry import Entry
-from .known import known, recognise
-from .report import Finding, Kind
-from .table import Utterance
+from edge_sser.pipeline.features import log_mel
+from edge_sser.pipeline.level import dbfs
+from edge_sser.train.corpora import besst, manifest
+from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.corpora.fingerprint import fingerprint
+from edge_sser.train.corpora.folds import assign_folds, check_folds, straddling_twins
+from edge_sser.train.corpora.known import known, recognise
+from edge_sser.train.corpora.report import Finding, Kind
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import as_pcm, content_hash, duration_s, read_audio
 
 SHORTEST_S = 0.25  # shorter than this is no utterance
 LONGEST_S = 60.0  # longer than this is a recording to cut, not an utterance

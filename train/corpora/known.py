@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
-
-from .corpus import Corpus, audio_files
-from .crema_d import CREMA_D
-from .emo_db import EMO_DB
-from .ravdess import RAVDESS
-from .savee import SAVEE
-from .tess import TESS
+from edge_sser.train.corpora.corpus import Corpus, audio_files
+from edge_sser.train.corpora.crema_d import CREMA_D
+from edge_sser.train.corpora.emo_db import EMO_DB
+from edge_sser.train.corpora.ravdess import RAVDESS
+from edge_sser.train.corpora.savee import SAVEE
+from edge_sser.train.corpora.tess import TESS
 
 KNOWN: Sequence[Corpus] = (RAVDESS, CREMA_D, TESS, SAVEE, EMO_DB)
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
-
-from ..labels import LABELS, emotion_name
-from .entry import Entry
+from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.data.labels import LABELS, emotion_name
 
 SUFFIXES = (".csv", ".parquet")
 REQUIRED = ("path", "speaker")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from ..labels import Emotion
-from .corpus import Corpus
-from .entry import Entry
+from edge_sser.train.corpora.corpus import Corpus
+from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.data.labels import Emotion
 
 _NAME = re.compile(
     r"03-01-(?P<emotion>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])-0[12]-(?P<actor>[01]\d|2[0-4])"

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from edge_sser.errors import TrainingError, UsageError
-
-from .table import Utterance
+from edge_sser.train.corpora.table import Utterance
 
 FIELDS = ("corpus", "speaker", "sex", "emotion", "intensity", "statement", "fold", "path")
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from ..labels import emotion_name
-from .corpus import Corpus
-from .entry import Entry
+from edge_sser.train.corpora.corpus import Corpus
+from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.data.labels import emotion_name
 
 _NAME = re.compile(
     r"(?P<speaker>OAF?|YAF)_(?P<word>[^_]+)_(?P<emotion>angry|disgust|fear|happy|neutral|ps|sad)", re.IGNORECASE

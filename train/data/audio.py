@@ -11,7 +11,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SourceError
 
 _PART = re.compile(r"(?P<path>.+)#t=(?P<start>[0-9.]+),(?P<end>[0-9.]+)")

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_sser.features import FEATURES, LogMel, hertz_to_mel, mel_to_hertz
-
-from .recipe import Augmentation
+from edge_sser.pipeline.features import FEATURES, LogMel, hertz_to_mel, mel_to_hertz
+from edge_sser.train.recipe import Augmentation
 
 _SILENT_DB = -120.0
 _TALKERS = 5  # in babble: fewer are understood, more are a hum

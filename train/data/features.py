@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
-from edge_sser.features import FEATURES, log_mel
 from edge_sser.files import atomic_replace
-
-from .audio import read_audio
-from .corpora.table import Utterance
+from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
 
 HOP_FRAMES = 50  # between the windows of a clip that a score is the mean of, as on the device
 

@@ -12,12 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from edge_sser.errors import UsageError
-
-from .corpora.table import Utterance
-from .dataset import FeatureStore
-from .recipe import Recipe
-from .recordings import noise_bank
-from .waveform_augment import Folders, WaveformAugmenter, twin_stores
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.data.recordings import noise_bank
+from edge_sser.train.data.waveform import Folders, WaveformAugmenter, twin_stores
+from edge_sser.train.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

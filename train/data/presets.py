@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_sser.errors import SettingsError
-from edge_sser.settings_file import tomllib
-
-from .corpora.table import Utterance
-from .labels import LABELS, PRESETS, emotion_name
+from edge_sser.settings.file import tomllib
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.labels import LABELS, PRESETS, emotion_name
 
 AROUSAL_VALENCE = "arousal_valence"
 LEAVE_OUT = "leave out"

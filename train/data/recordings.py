@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from edge_sser.errors import TrainingError
-from edge_sser.features import FEATURES, log_mel
-
-from .audio import read_audio
-from .corpora.entry import AUDIO_SUFFIXES
+from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.train.corpora.entry import AUDIO_SUFFIXES
+from edge_sser.train.data.audio import read_audio
 
 
 def recordings(folder: Path) -> list[Path]:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
-
-from .corpora.table import Utterance
+from edge_sser.train.corpora.table import Utterance
 
 
 class Sampler:

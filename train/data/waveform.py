@@ -21,15 +21,14 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import UsageError, need_package
-from edge_sser.features import log_mel
-
-from .audio import read_audio
-from .corpora.table import Utterance
-from .dataset import FeatureStore
-from .recipe import Twins
-from .recordings import content_key, recordings
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.data.recordings import content_key, recordings
+from edge_sser.train.recipe import Twins
 
 Sound = NDArray[np.float32]
 # What telephones and messengers do to speech: container, coding, sample rate.

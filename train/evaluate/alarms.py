@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import Phase, Reading
-from edge_sser.features import FEATURES
-from edge_sser.rolling import EpisodeReport, Episodes, Levels, Thresholds
-from edge_sser.settings import RollingSettings, Settings
-
-from ..metrics import NAN
-from .streams import Span
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.pipeline.rolling import EpisodeReport, Episodes, Levels, Thresholds
+from edge_sser.settings.schema import RollingSettings, Settings
+from edge_sser.train.evaluate.metrics import NAN
+from edge_sser.train.evaluate.streams import Span
 
 
 @dataclass(frozen=True, slots=True)

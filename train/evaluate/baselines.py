@@ -12,17 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
-from edge_sser.level import dbfs
-
-from .audio import read_audio
-from .corpora.table import Utterance
-from .folds import split
-from .labels import EMOTIONS
-from .metrics import Floats
-from .origin import Baseline
-from .pitch import pitch_hz
-from .predictions import Prediction, make_prediction, scorable
-from .presets import read_preset
+from edge_sser.pipeline.level import dbfs
+from edge_sser.train.corpora.folds import split
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.metrics import Floats
+from edge_sser.train.evaluate.origin import Baseline
+from edge_sser.train.evaluate.pitch import pitch_hz
+from edge_sser.train.evaluate.predictions import Prediction, make_prediction, scorable
 
 
 def fit_baseline(

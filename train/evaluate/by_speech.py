@@ -8,20 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sser.audio.block import SAMPLE_RATE
-from edge_sser.features import FEATURES
-from edge_sser.settings import Settings
-from edge_sser.speech_trust import WINDOW_SECONDS
-from edge_sser.windows import Windower
-
-from ..audio import read_audio
-from ..corpora.table import Utterance
-from ..labels import EMOTIONS, emotion_name
-from ..metrics import NAN, auroc, expected_calibration_error, uar, unweighted_accuracy
-from ..presets import Preset
-from ..run_models import Models
-from .sounds import Samples
-from .streams import bed, levelled
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.model.speech_trust import WINDOW_SECONDS
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.pipeline.windows import Windower
+from edge_sser.settings.schema import Settings
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.labels import EMOTIONS, emotion_name
+from edge_sser.train.data.presets import Preset
+from edge_sser.train.evaluate.metrics import NAN, auroc, expected_calibration_error, uar, unweighted_accuracy
+from edge_sser.train.evaluate.models import Models
+from edge_sser.train.evaluate.sounds import Samples
+from edge_sser.train.evaluate.streams import bed, levelled
 
 CENTRES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # seconds of speech
 EDGES = (0.0, 0.375, 0.75, 1.25, 1.75, 2.25, 2.75, WINDOW_SECONDS + 0.01)

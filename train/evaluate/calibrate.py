@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.model import Calibration
+from edge_sser.model.model import Calibration
 
 Array = NDArray[np.float64]
 

@@ -85,10 +85,10 @@ def evaluate(
     need_package("scipy", "train", "Training")
     if model is not None:
         need_package("torch", "train", "Training")
-    from .evaluation import Asked, run
+    from edge_sser.train.evaluate.run import EvaluationRequest, run
 
     run(
-        Asked(
+        EvaluationRequest(
             model=model,
             table=table,
             test=test,

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_sser.audio.block import SAMPLE_RATE
-
-from .sounds import Samples
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.train.evaluate.sounds import Samples
 
 _FRAME = 320  # 20 ms
 _SPEECH_RANGE_DB = 30.0  # frames within this of the loudest are taken for speech

@@ -7,9 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..columns import Columns, Mask
-from ..metrics import NAN, Floats, Labels, auroc, confusion, precisions, recalls, uar, unweighted_accuracy
-from .limits import PRECISION_GAP, RECALL_GAP, UAR_GAP, Check, Sense
+from edge_sser.train.evaluate.limits import PRECISION_GAP, RECALL_GAP, UAR_GAP, Check, Sense
+from edge_sser.train.evaluate.metrics import (
+    NAN,
+    Floats,
+    Labels,
+    auroc,
+    confusion,
+    precisions,
+    recalls,
+    uar,
+    unweighted_accuracy,
+)
+from edge_sser.train.evaluate.score_table import Mask, ScoreTable
 
 MIN_CLIPS = 10  # of a speaker whose figures are held to a limit: one clip is 0 or 1
 
@@ -46,7 +56,7 @@ class Gaps:
     checks: Sequence[Check]
 
 
-def by_sex(columns: Columns, inside: Mask) -> Gaps | None:
+def by_sex(columns: ScoreTable, inside: Mask) -> Gaps | None:
     """Women against men; None when only one sex, or none, is known."""
     names = [name for name in ("F", "M") if (columns.sex[inside] == name).any()]
     if len(names) < 2:
@@ -66,7 +76,7 @@ def by_sex(columns: Columns, inside: Mask) -> Gaps | None:
     return Gaps(groups, [_at_most(*gap) for gap in found])
 
 
-def by_speaker(columns: Columns, inside: Mask) -> Gaps:
+def by_speaker(columns: ScoreTable, inside: Mask) -> Gaps:
     """Each speaker against all of them: the largest distance that a speaker's figure falls below the whole's.
 
     Speakers with fewer than `MIN_CLIPS` clips are listed and not held to a limit; recall and precision of stress are
@@ -101,7 +111,7 @@ def by_speaker(columns: Columns, inside: Mask) -> Gaps:
     )
 
 
-def _group(name: str, columns: Columns, mask: Mask) -> Group:
+def _group(name: str, columns: ScoreTable, mask: Mask) -> Group:
     judged, named = mask & columns.judged, mask & columns.named
     stress = columns.stress[judged]
     return Group(
@@ -113,13 +123,13 @@ def _group(name: str, columns: Columns, mask: Mask) -> Group:
     )
 
 
-def _matrix(columns: Columns, mask: Mask) -> Labels:
+def _matrix(columns: ScoreTable, mask: Mask) -> Labels:
     """Confusion over all of EMOTIONS; those that the corpus lacks are empty."""
     named = mask & columns.named
     return confusion(columns.emotion[named], columns.decided[named], columns.emotions.shape[1])
 
 
-def _stress_matrix(columns: Columns, mask: Mask) -> Labels:
+def _stress_matrix(columns: ScoreTable, mask: Mask) -> Labels:
     judged = mask & columns.judged
     return confusion(columns.stress[judged], columns.stressed[judged], 2)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sser.errors import TrainingError
-
-from ..runs import MODEL_FILE
+from edge_sser.train.fit.runs import MODEL_FILE
 
 FILE = "history.jsonl"
 
@@ -47,7 +46,7 @@ def _history(folder: Path) -> History | None:
     if path.is_file():
         lines = list(_lines(path))
     elif model.is_file():
-        from ..checkpoint import load_checkpoint
+        from edge_sser.train.fit.checkpoint import load_checkpoint
 
         lines = list(load_checkpoint(model).header.get("history", ()))
     else:

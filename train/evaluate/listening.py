@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE, AudioBlock
-from edge_sser.backends.backend import Backend, Logits
+from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import Reading
-from edge_sser.features import FEATURES, log_mel
-from edge_sser.model import Model
+from edge_sser.model.backend import Backend, Logits
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
-from edge_sser.settings import Settings
-
-from .sounds import Samples
+from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.settings.schema import Settings
+from edge_sser.train.evaluate.sounds import Samples
 
 BLOCK_SAMPLES = 1_600  # 100 ms, as a microphone brings them
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.model import Model
-
-from .columns import Columns
-from .corpora.table import Utterance
-from .folds import check_disjoint, split
-from .labels import EMOTIONS
-from .origin import Origin
-from .predictions import Prediction, predict
-from .runs import MODEL_FILE, run_folder
+from edge_sser.model.model import Model
+from edge_sser.train.corpora.folds import check_disjoint, split
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.evaluate.origin import Origin
+from edge_sser.train.evaluate.predictions import Prediction, predict
+from edge_sser.train.evaluate.score_table import ScoreTable
+from edge_sser.train.fit.runs import MODEL_FILE, run_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Models:
             for prediction in predict(self.judge(utterance), [utterance], gain_db=gain_db, progress=progress)
         ]
 
-    def calibrate(self, columns: Columns) -> None:
+    def calibrate(self, columns: ScoreTable) -> None:
         """Gives each model the calibration that the clips of other folds ask for, unless it came with one."""
         if self.calibrated:
             return
@@ -89,9 +88,9 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
         TrainingError: all that is needed is missing, or a fold comes from other recordings, or would be scored on
             what it heard.
     """
-    from .checkpoint import load_student
-    from .fit import data_key
-    from .student_model import student_model
+    from edge_sser.train.fit.checkpoint import load_student
+    from edge_sser.train.fit.run import data_key
+    from edge_sser.train.students.backend import student_model
 
     fold_of = {(clip.corpus, clip.speaker): clip.fold for clip in fitted}
     known = [clip for clip in tested if (clip.corpus, clip.speaker) in fold_of]
@@ -138,8 +137,8 @@ def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = N
         EdgeSserError: the file cannot be used.
     """
     if path.suffix == ".safetensors":
-        from .checkpoint import load_student
-        from .student_model import student_model
+        from edge_sser.train.fit.checkpoint import load_student
+        from edge_sser.train.students.backend import student_model
 
         student, recipe, header = load_student(path)
         corpora = header.get("corpora", ())

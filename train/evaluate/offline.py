@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bootstrap import DRAWS, Interval, over_speakers
-from ..columns import Columns, Mask
-from ..evaluate import FoldScores, Scores, evaluate_columns, fold_scores
-from ..labels import EMOTIONS
-from ..metrics import (
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.evaluate.bootstrap import DRAWS, Interval, over_speakers
+from edge_sser.train.evaluate.groups import Gaps, by_sex, by_speaker
+from edge_sser.train.evaluate.metrics import (
     NAN,
     Floats,
     Labels,
@@ -29,8 +28,9 @@ from ..metrics import (
     unweighted_accuracy,
     unweighted_precision,
 )
-from .groups import Gaps, by_sex, by_speaker
-from .ordinal import Rise, ordinal
+from edge_sser.train.evaluate.ordinal import Rise, ordinal
+from edge_sser.train.evaluate.score_table import Mask, ScoreTable
+from edge_sser.train.evaluate.scores import FoldScores, Scores, evaluate_columns, fold_scores
 
 STRESS_CLASSES = ("not stressed", "stressed")
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of calibrated probability, for the table of operating points
@@ -138,7 +138,7 @@ class Measures:
     ordinal: Sequence[Rise]
 
 
-def measure(columns: Columns, *, draws: int = DRAWS) -> dict[str, Measures]:
+def measure(columns: ScoreTable, *, draws: int = DRAWS) -> dict[str, Measures]:
     """Everything, by corpus.
 
     Args:
@@ -148,7 +148,7 @@ def measure(columns: Columns, *, draws: int = DRAWS) -> dict[str, Measures]:
     return {scores.corpus: _measure(columns, scores, draws) for scores in evaluate_columns(columns).corpora}
 
 
-def _measure(columns: Columns, scores: Scores, draws: int) -> Measures:
+def _measure(columns: ScoreTable, scores: Scores, draws: int) -> Measures:
     inside = columns.corpus == scores.corpus
     judged = inside & columns.judged
     labels, logits, probability = columns.stress[judged], columns.logits[judged], columns.probability[judged]
@@ -176,7 +176,7 @@ def _measure(columns: Columns, scores: Scores, draws: int) -> Measures:
     )
 
 
-def _emotions(columns: Columns, named: Mask) -> Decisions:
+def _emotions(columns: ScoreTable, named: Mask) -> Decisions:
     whole = confusion(columns.emotion[named], columns.decided[named], len(EMOTIONS))
     present = np.flatnonzero(whole.sum(axis=1))  # no decision is made for a class that the corpus lacks
     return _decisions([EMOTIONS[place] for place in present.tolist()], np.asarray(whole[np.ix_(present, present)]))
@@ -194,7 +194,7 @@ def _decisions(classes: Sequence[str], matrix: Labels) -> Decisions:
     )
 
 
-def _intervals(columns: Columns, inside: Mask, draws: int) -> Intervals:
+def _intervals(columns: ScoreTable, inside: Mask, draws: int) -> Intervals:
     places = np.flatnonzero(inside)
 
     def statistics(drawn: NDArray[np.intp]) -> tuple[float, ...]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..columns import Columns, Mask
-from ..labels import EMOTIONS
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.evaluate.score_table import Mask, ScoreTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Rise:
         return self.strong > self.normal
 
 
-def ordinal(columns: Columns, inside: Mask) -> Sequence[Rise]:
+def ordinal(columns: ScoreTable, inside: Mask) -> Sequence[Rise]:
     """All emotions together, then each; empty when the corpus has no two intensities."""
     normal, strong = (inside & (columns.intensity == name) for name in ("normal", "strong"))
     both = [place for place in range(len(EMOTIONS)) if _of(columns, normal, place) and _of(columns, strong, place)]
@@ -44,7 +44,7 @@ def ordinal(columns: Columns, inside: Mask) -> Sequence[Rise]:
     return [_rise("all", columns, normal, strong, np.isin(columns.emotion, both)), *rises]
 
 
-def _rise(emotion: str, columns: Columns, normal: Mask, strong: Mask, chosen: Mask) -> Rise:
+def _rise(emotion: str, columns: ScoreTable, normal: Mask, strong: Mask, chosen: Mask) -> Rise:
     stress = columns.probability
     speakers = [columns.speaker == name for name in np.unique(columns.speaker[chosen & (normal | strong)])]
     rising = [
@@ -60,5 +60,5 @@ def _rise(emotion: str, columns: Columns, normal: Mask, strong: Mask, chosen: Ma
     )
 
 
-def _of(columns: Columns, mask: Mask, place: int) -> bool:
+def _of(columns: ScoreTable, mask: Mask, place: int) -> bool:
     return bool((columns.emotion[mask] == place).any())

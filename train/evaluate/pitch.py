@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.source import SAMPLE_RATE
 
 FRAME_SAMPLES = 960  # 60 ms: three periods of the lowest pitch
 HOP_SAMPLES = 320  # 20 ms

@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
-from edge_sser.features import log_mel
 from edge_sser.files import atomic_replace
-from edge_sser.model import Model
-
-from .audio import read_audio
-from .corpora.table import Utterance
-from .dataset import windows
-from .labels import EMOTIONS, LABELS, emotion_name
-from .presets import Preset, decided, read_preset
+from edge_sser.model.model import Model
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.features import windows
+from edge_sser.train.data.labels import EMOTIONS, LABELS, emotion_name
+from edge_sser.train.data.presets import Preset, decided, read_preset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,7 +102,7 @@ def predict(
     Raises:
         SourceError: a recording cannot be read.
     """
-    from .student_model import student_model
+    from edge_sser.train.students.backend import student_model
 
     gain = np.float32(10.0 ** (gain_db / 20.0))
     heard = model if isinstance(model, Model) else student_model(model)

@@ -12,29 +12,28 @@ from tqdm import tqdm
 
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.files import write_file
-
-from .battery.alarms import Point
-from .battery.conditions import choose_clips, conditions
-from .battery.history import read_histories
-from .battery.robustness import Robustness, try_all
-from .battery.seconds import Share, by_seconds
-from .battery.sounds import Sound, SoundFiles, check_unheard, parse_sounds, read_all
-from .battery.streaming import CAUGHT, Streaming, catching, try_streams
-from .battery.systems import Scored, group, guess, labels, matrix, matrix_table, score
-from .columns import Columns
-from .corpora.table import Utterance, read_table
-from .evaluate import PROTOCOL, table
-from .origin import Baseline, Origin, read_origin, write_origin
-from .predictions import Prediction, read_predictions, scorable, write_predictions
-from .presets import read_preset
-from .report.notes import heard_notes, notes
-from .report.page import page
-from .report.report import Report, check_place, write_json
-from .run_models import Models, missing_line, open_models
+from edge_sser.train.corpora.table import Utterance, read_table
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.alarms import Point
+from edge_sser.train.evaluate.by_speech import Share, by_seconds
+from edge_sser.train.evaluate.conditions import choose_clips, conditions
+from edge_sser.train.evaluate.history import read_histories
+from edge_sser.train.evaluate.models import Models, missing_line, open_models
+from edge_sser.train.evaluate.origin import Baseline, Origin, read_origin, write_origin
+from edge_sser.train.evaluate.predictions import Prediction, read_predictions, scorable, write_predictions
+from edge_sser.train.evaluate.robustness import Robustness, try_all
+from edge_sser.train.evaluate.score_table import ScoreTable
+from edge_sser.train.evaluate.scores import PROTOCOL, table
+from edge_sser.train.evaluate.sounds import Sound, SoundFiles, check_unheard, parse_sounds, read_all
+from edge_sser.train.evaluate.streaming import CAUGHT, Streaming, catching, try_streams
+from edge_sser.train.evaluate.systems import Scored, group, guess, labels, matrix, matrix_table, score
+from edge_sser.train.report.notes import heard_notes, notes
+from edge_sser.train.report.page import page
+from edge_sser.train.report.report import Report, check_place, write_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class EvaluationRequest:
     """What is to be evaluated, and how: the options of the command."""
 
     model: Path | None
@@ -69,7 +68,7 @@ class _Audio:
     remarks: Sequence[str]
 
 
-def run(asked: Asked, say: Callable[[str], None]) -> None:
+def run(asked: EvaluationRequest, say: Callable[[str], None]) -> None:
     """Evaluates.
 
     Args:
@@ -115,7 +114,7 @@ def run(asked: Asked, say: Callable[[str], None]) -> None:
         _write(asked, _report(asked, audio, scored, preset, sounds))
 
 
-def _open(asked: Asked, model: Path) -> _Audio:
+def _open(asked: EvaluationRequest, model: Path) -> _Audio:
     import torch
 
     torch.set_num_threads(asked.threads)
@@ -151,7 +150,9 @@ def _predict(audio: _Audio, gain_db: float) -> list[Prediction]:
         return audio.models.predict(audio.tested, gain_db=gain_db, progress=lambda utterance: bar.update() and None)
 
 
-def _report(asked: Asked, audio: _Audio | None, scored: Sequence[Scored], preset: str, sounds: SoundFiles) -> Report:
+def _report(
+    asked: EvaluationRequest, audio: _Audio | None, scored: Sequence[Scored], preset: str, sounds: SoundFiles
+) -> Report:
     systems = group(scored)
     remarks = [
         *(audio.remarks if audio else ()),
@@ -186,7 +187,7 @@ def _robustness(audio: _Audio, preset: str, sounds: SoundFiles, clips: int) -> R
 
 
 def _streaming(
-    audio: _Audio, preset: str, sounds: SoundFiles, columns: Columns | None, clips: int
+    audio: _Audio, preset: str, sounds: SoundFiles, columns: ScoreTable | None, clips: int
 ) -> tuple[Streaming, list[Share]]:
     card = audio.models.whole.card
     points = [Point("the card's levels", card.elevated, card.high)]
@@ -204,7 +205,7 @@ def _streaming(
     return streaming, shares
 
 
-def _write(asked: Asked, report: Report) -> None:
+def _write(asked: EvaluationRequest, report: Report) -> None:
     if asked.as_json is not None:
         write_json(asked.as_json, report)
     if asked.html is not None:

@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from edge_sser.model import Calibration
-
-from .calibrate import calibrated, fit_calibration, logit
-from .labels import EMOTIONS
-from .metrics import Floats, Labels, both_kinds
-from .predictions import Prediction
-from .presets import Preset
+from edge_sser.model.model import Calibration
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.presets import Preset
+from edge_sser.train.evaluate.calibrate import calibrated, fit_calibration, logit
+from edge_sser.train.evaluate.metrics import Floats, Labels, both_kinds
+from edge_sser.train.evaluate.predictions import Prediction
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 _PLACES = {name: place for place, name in enumerate(EMOTIONS)}
 
 
-class Columns:
+class ScoreTable:
     """One value a clip in each column.
 
     Attributes:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_sser.model import Calibration
-
-from .columns import Columns, Mask
-from .metrics import (
+from edge_sser.model.model import Calibration
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.metrics import (
     NAN,
     auroc,
     expected_calibration_error,
@@ -21,8 +20,8 @@ from .metrics import (
     unweighted_accuracy,
     worst_known,
 )
-from .predictions import Prediction
-from .presets import read_preset
+from edge_sser.train.evaluate.predictions import Prediction
+from edge_sser.train.evaluate.score_table import Mask, ScoreTable
 
 DEFAULT_PRESET = "quadrant"
 DASH = "-"
@@ -143,10 +142,10 @@ def evaluate(predictions: Sequence[Prediction], preset: str = DEFAULT_PRESET) ->
     Raises:
         SettingsError: there is no such preset.
     """
-    return evaluate_columns(Columns(predictions, read_preset(preset)))
+    return evaluate_columns(ScoreTable(predictions, read_preset(preset)))
 
 
-def evaluate_columns(columns: Columns) -> Evaluation:
+def evaluate_columns(columns: ScoreTable) -> Evaluation:
     """Scores predictions that are columns already; see `evaluate`."""
     names = sorted(set(columns.corpus.tolist()))
     corpora = [_score(corpus, columns, columns.corpus == corpus) for corpus in names]
@@ -154,7 +153,7 @@ def evaluate_columns(columns: Columns) -> Evaluation:
     return Evaluation(corpora, found or Calibration(temperature=1.0, bias=0.0), found is not None)
 
 
-def _score(corpus: str, columns: Columns, inside: Mask) -> Scores:
+def _score(corpus: str, columns: ScoreTable, inside: Mask) -> Scores:
     folds = fold_scores(columns, inside)
     judged = inside & columns.judged
     stressed, calm = (columns.stressed[judged & (columns.stress == kind)] for kind in (1, 0))
@@ -206,7 +205,7 @@ class FoldScores:
     uar: float
 
 
-def fold_scores(columns: Columns, inside: Mask) -> list[FoldScores]:
+def fold_scores(columns: ScoreTable, inside: Mask) -> list[FoldScores]:
     """Scores of each fold of the clips inside, in the order of the folds."""
     out = []
     for fold in np.unique(columns.fold[inside]):

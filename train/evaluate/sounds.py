@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.errors import SourceError, TrainingError, UsageError
-
-from ..audio import content_hash, read_audio
-from ..corpora.entry import AUDIO_SUFFIXES
-from ..corpora.table import Utterance
+from edge_sser.train.corpora.entry import AUDIO_SUFFIXES
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import content_hash, read_audio
 
 Samples = NDArray[np.float32]
 

@@ -8,20 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sser.audio.block import SAMPLE_RATE
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import Reading
-from edge_sser.settings import Settings
-
-from ..audio import read_audio
-from ..columns import Columns
-from ..corpora.table import Utterance
-from ..metrics import NAN
-from ..presets import Preset
-from ..run_models import Models
-from .alarms import Detection, Point, Rate, alarms, detect, rate
-from .listening import differing, listen
-from .sounds import Samples, Sound, SoundFiles, read_all
-from .streams import Span, assemble, calm_speakers
+from edge_sser.settings.schema import Settings
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.presets import Preset
+from edge_sser.train.evaluate.alarms import Detection, Point, Rate, alarms, detect, rate
+from edge_sser.train.evaluate.listening import differing, listen
+from edge_sser.train.evaluate.metrics import NAN
+from edge_sser.train.evaluate.models import Models
+from edge_sser.train.evaluate.score_table import ScoreTable
+from edge_sser.train.evaluate.sounds import Samples, Sound, SoundFiles, read_all
+from edge_sser.train.evaluate.streams import Span, assemble, calm_speakers
 
 CAUGHT = 0.7  # share of stressed clips that the operating point is chosen for
 SWEEP = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds of the curve
@@ -72,7 +71,7 @@ class Streaming:
     left_out: int
 
 
-def catching(columns: Columns, share: float = CAUGHT) -> float:
+def catching(columns: ScoreTable, share: float = CAUGHT) -> float:
     """The calibrated probability that this share of the stressed clips reach, each corpus weighing the same, 0..1.
 
     NaN when no clip is stressed.

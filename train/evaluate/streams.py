@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sser.audio.block import SAMPLE_RATE
-
-from ..audio import read_audio
-from ..corpora.table import Utterance
-from ..presets import Preset
-from .distortions import piece, pink, speech_power, trimmed
-from .sounds import Samples
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.presets import Preset
+from edge_sser.train.evaluate.distortions import piece, pink, speech_power, trimmed
+from edge_sser.train.evaluate.sounds import Samples
 
 EVENT_SECONDS = 15.0  # least length of a stressed part
 CALM_SECONDS = 30.0  # least length of a calm one

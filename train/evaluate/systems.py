@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sser.errors import UsageError
-
-from ..baseline import majority
-from ..bootstrap import DRAWS
-from ..columns import Columns
-from ..evaluate import DASH, Evaluation, evaluate_columns, fold_scores
-from ..metrics import NAN, mean_known, worst_known
-from ..origin import Baseline, Origin
-from ..predictions import Prediction
-from ..presets import read_preset
-from .offline import Measures, measure
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.baselines import majority
+from edge_sser.train.evaluate.bootstrap import DRAWS
+from edge_sser.train.evaluate.metrics import NAN, mean_known, worst_known
+from edge_sser.train.evaluate.offline import Measures, measure
+from edge_sser.train.evaluate.origin import Baseline, Origin
+from edge_sser.train.evaluate.predictions import Prediction
+from edge_sser.train.evaluate.score_table import ScoreTable
+from edge_sser.train.evaluate.scores import DASH, Evaluation, evaluate_columns, fold_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Scored:
     """
 
     origin: Origin
-    columns: Columns
+    columns: ScoreTable
     evaluation: Evaluation
 
 
@@ -115,7 +114,7 @@ def score(origin: Origin, predictions: Sequence[Prediction], preset: str | None 
     Raises:
         SettingsError: there is no such preset.
     """
-    columns = Columns(predictions, read_preset(preset or origin.preset))
+    columns = ScoreTable(predictions, read_preset(preset or origin.preset))
     return Scored(origin, columns, evaluate_columns(columns))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edge_sser.errors import need_package
 
 if TYPE_CHECKING:
-    from .loop import Epoch
+    from edge_sser.train.fit.loop import Epoch
 
 
 def check_tensorboard() -> None:

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from edge_sser.errors import TrainingError
 from edge_sser.files import atomic_replace
-
-from .recipe import Recipe, StudentKind
-from .runs import MODEL_FILE
-from .students.cnn import CompactCnn
-from .students.student import Student
-from .students.vit import ColumnVit
+from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.recipe import Recipe, StudentKind
+from edge_sser.train.students.cnn import CompactCnn
+from edge_sser.train.students.net import Student
+from edge_sser.train.students.vit import ColumnVit
 
 _HEADER = "edge_sser.checkpoint"
 

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_sser.errors import TrainingError
-
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .parallel import World
-from .recipe import Optimisation, Validation
-from .runs import MODEL_FILE
-from .targets import Tally
+from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_sser.train.fit.parallel import World
+from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.fit.task import Tally
+from edge_sser.train.recipe import Optimisation, Validation
 
 BEST_FILE = "best.safetensors"
 LAST_FILE = "last.safetensors"

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .recipe import Distillation
-from .students.student import Logits
-from .teachers.outputs import Outputs
+from edge_sser.train.recipe import Distillation
+from edge_sser.train.students.net import Logits
+from edge_sser.train.teachers.outputs import Outputs
 
 
 class Distiller(nn.Module):

@@ -13,24 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_sser.errors import TrainingError, UsageError
-
-from .augment import Augmenter, babble_bank
-from .checkpoint import load_checkpoint, make_student
-from .corpora.table import Utterance
-from .dataset import FeatureStore
-from .distill import Distiller, blend
-from .labels import EMOTIONS, PRESETS
-from .loop import Epoch, Task, check_same, run, seed
-from .mixing import NOTHING_MIXED, Mixed
-from .parallel import World, share_batch_norm
-from .presets import AROUSAL_VALENCE, read_preset
-from .recipe import Recipe
-from .runs import MODEL_FILE, run_folder
-from .sampling import Sampler
-from .students.student import Logits, Student
-from .targets import label_losses, make_targets
-from .teachers.lesson import Lesson, open_lessons
-from .validation import Validator, set_aside
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.augment import Augmenter, babble_bank
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.data.labels import EMOTIONS, PRESETS
+from edge_sser.train.data.mixing import NOTHING_MIXED, Mixed
+from edge_sser.train.data.presets import AROUSAL_VALENCE, read_preset
+from edge_sser.train.data.sampling import Sampler
+from edge_sser.train.fit.checkpoint import load_checkpoint, make_student
+from edge_sser.train.fit.loop import Epoch, Task, check_same, run, seed
+from edge_sser.train.fit.losses import Distiller, blend
+from edge_sser.train.fit.parallel import World, share_batch_norm
+from edge_sser.train.fit.runs import MODEL_FILE, run_folder
+from edge_sser.train.fit.task import label_losses, make_targets
+from edge_sser.train.fit.validation import Validator, set_aside
+from edge_sser.train.recipe import Recipe
+from edge_sser.train.students.net import Logits, Student
+from edge_sser.train.teachers.lesson import Lesson, open_lessons
 
 __all__ = ["Epoch", "check_teacher", "data_key", "describe", "fit"]
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sser.errors import UsageError
-
-from .corpora.table import Utterance
+from edge_sser.train.corpora.table import Utterance
 
 MODEL_FILE = "model.safetensors"  # of a finished student or teacher, in its folder
 

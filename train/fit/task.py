@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .corpora.table import Utterance
-from .labels import EMOTIONS
-from .presets import read_preset
-from .recipe import Losses
-from .students.student import Logits
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.recipe import Losses
+from edge_sser.train.students.net import Logits
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from edge_sser.errors import TrainingError
-
-from .corpora.table import Utterance
-from .dataset import FeatureStore, windows
-from .labels import EMOTIONS
-from .metrics import auroc, unweighted_accuracy
-from .presets import read_preset
-from .students.student import Student
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.features import FeatureStore, windows
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.presets import read_preset
+from edge_sser.train.evaluate.metrics import auroc, unweighted_accuracy
+from edge_sser.train.students.net import Student
 
 _BATCH = 256
 

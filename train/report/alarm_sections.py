@@ -6,13 +6,24 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from edge_sser.events import Level
-
-from ..battery.alarms import Detection, Rate
-from ..battery.limits import Check, Sense
-from ..battery.sounds import Sound
-from ..battery.streaming import FALSE_EPISODES_AN_HOUR, SWEEP, Quiet, Streaming
-from .markup import Cell, figure, grid, judged, legend, number, paragraph, part, percent, section, table
-from .svg import Chart
+from edge_sser.train.evaluate.alarms import Detection, Rate
+from edge_sser.train.evaluate.limits import Check, Sense
+from edge_sser.train.evaluate.sounds import Sound
+from edge_sser.train.evaluate.streaming import FALSE_EPISODES_AN_HOUR, SWEEP, Quiet, Streaming
+from edge_sser.train.report.markup import (
+    Cell,
+    figure,
+    grid,
+    judged,
+    legend,
+    number,
+    paragraph,
+    part,
+    percent,
+    section,
+    table,
+)
+from edge_sser.train.report.svg import Chart
 
 
 def streaming(found: Streaming) -> str:

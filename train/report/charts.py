@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..battery.history import History
-from ..battery.offline import Measures
-from ..metrics import Floats
-from .svg import Chart, Points, radar
+from edge_sser.train.evaluate.history import History
+from edge_sser.train.evaluate.metrics import Floats
+from edge_sser.train.evaluate.offline import Measures
+from edge_sser.train.report.svg import Chart, Points, radar
 
 CURVE_POINTS = 120  # of a drawn curve; more cannot be seen
 

@@ -8,14 +8,28 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..battery.groups import MIN_CLIPS, Gaps
-from ..battery.offline import Decisions, Measures
-from ..battery.systems import Repeats, System
-from ..metrics import mean_known
-from . import charts
-from .charts import Series
-from .markup import Cell, figure, grid, judged, legend, limit, number, part, percent, section, signed, table, verdict
-from .sections import styles
+from edge_sser.train.evaluate.groups import MIN_CLIPS, Gaps
+from edge_sser.train.evaluate.metrics import mean_known
+from edge_sser.train.evaluate.offline import Decisions, Measures
+from edge_sser.train.evaluate.systems import Repeats, System
+from edge_sser.train.report import charts
+from edge_sser.train.report.charts import Series
+from edge_sser.train.report.markup import (
+    Cell,
+    figure,
+    grid,
+    judged,
+    legend,
+    limit,
+    number,
+    part,
+    percent,
+    section,
+    signed,
+    table,
+    verdict,
+)
+from edge_sser.train.report.sections import styles
 
 
 def corpus(name: str, systems: Sequence[System]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..battery.conditions import SNRS_DB
-from ..battery.limits import Check
-from ..battery.robustness import Effect, Robustness
-from ..battery.seconds import Share
-from .markup import (
+from edge_sser.train.evaluate.by_speech import Share
+from edge_sser.train.evaluate.conditions import SNRS_DB
+from edge_sser.train.evaluate.limits import Check
+from edge_sser.train.evaluate.robustness import Effect, Robustness
+from edge_sser.train.report.markup import (
     Cell,
     figure,
     grid,
@@ -24,7 +24,7 @@ from .markup import (
     signed,
     table,
 )
-from .svg import Chart
+from edge_sser.train.report.svg import Chart
 
 
 def robustness(found: Robustness) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..battery.systems import Scored
-from ..origin import Baseline, Origin
+from edge_sser.train.evaluate.origin import Baseline, Origin
+from edge_sser.train.evaluate.systems import Scored
 
 
 def heard_notes(origins: Sequence[Origin]) -> list[str]:

@@ -7,14 +7,13 @@ from html import escape
 from importlib import resources
 
 from edge_sser import __version__
-
-from ..battery.limits import Check, Sense
-from ..battery.systems import System
-from ..evaluate import PROTOCOL
-from . import alarm_sections, corpus_section, listening_sections, sections
-from .alarm_sections import false_limits
-from .markup import Cell, notes, paragraph, section, table
-from .report import Report
+from edge_sser.train.evaluate.limits import Check, Sense
+from edge_sser.train.evaluate.scores import PROTOCOL
+from edge_sser.train.evaluate.systems import System
+from edge_sser.train.report import alarm_sections, corpus_section, listening_sections, sections
+from edge_sser.train.report.alarm_sections import false_limits
+from edge_sser.train.report.markup import Cell, notes, paragraph, section, table
+from edge_sser.train.report.report import Report
 
 CAUTION = (
     "All corpora are acted or labelled emotions. None of these figures says how well a person's stress is measured."

@@ -15,14 +15,13 @@ import numpy as np
 from edge_sser import __version__
 from edge_sser.errors import SinkError, TrainingError
 from edge_sser.files import write_file
-
-from ..battery.history import History
-from ..battery.limits import Check
-from ..battery.robustness import Robustness
-from ..battery.seconds import Share
-from ..battery.streaming import Streaming
-from ..battery.systems import Cell, System
-from ..evaluate import PROTOCOL
+from edge_sser.train.evaluate.by_speech import Share
+from edge_sser.train.evaluate.history import History
+from edge_sser.train.evaluate.limits import Check
+from edge_sser.train.evaluate.robustness import Robustness
+from edge_sser.train.evaluate.scores import PROTOCOL
+from edge_sser.train.evaluate.streaming import Streaming
+from edge_sser.train.evaluate.systems import Cell, System
 
 SCHEMA = 1
 DIGITS = 4

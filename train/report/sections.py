@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..battery.history import History
-from ..battery.systems import Cell as MatrixCell
-from ..battery.systems import System, matrix_rows
-from ..bootstrap import Interval
-from . import charts
-from .markup import (
+from edge_sser.train.evaluate.bootstrap import Interval
+from edge_sser.train.evaluate.history import History
+from edge_sser.train.evaluate.systems import Cell as MatrixCell
+from edge_sser.train.evaluate.systems import System, matrix_rows
+from edge_sser.train.report import charts
+from edge_sser.train.report.markup import (
     Cell,
     figure,
     grid,

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edge_sser.backends.backend import Logits
-from edge_sser.features import FEATURES
-from edge_sser.model import Calibration, Card, Model
-
-from .labels import EMOTIONS
+from edge_sser.model.backend import Logits
+from edge_sser.model.model import Calibration, Card, Model
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.data.labels import EMOTIONS
 
 UNCALIBRATED = Calibration(temperature=1.0, bias=0.0)
 ELEVATED, HIGH = 0.6, 0.8  # a checkpoint has no card that would say so

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edge_sser.features import FEATURES
-
-from .student import Student, standardise
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.students.net import Student, standardise
 
 
 class CompactCnn(Student):

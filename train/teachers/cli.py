@@ -12,9 +12,9 @@ import typer
 from edge_sser.errors import UsageError, need_package
 
 if TYPE_CHECKING:
-    from ..corpora.table import Utterance
-    from ..predictions import Prediction
-    from .teacher import Teacher
+    from edge_sser.train.corpora.table import Utterance
+    from edge_sser.train.evaluate.predictions import Prediction
+    from edge_sser.train.teachers.teacher import Teacher
 
 
 def teacher(
@@ -50,14 +50,14 @@ def teacher(
     import torch
     from tqdm import tqdm
 
-    from ..corpora.table import read_table
-    from ..origin import Origin, write_origin
-    from ..predictions import prediction_of, write_predictions
-    from ..presets import read_preset
-    from ..report.report import check_place
-    from ..runs import chosen_folds
-    from .make import ignore, make_ensembles, make_hubert, members_preset
-    from .recipe import read_teacher_recipe
+    from edge_sser.train.corpora.table import read_table
+    from edge_sser.train.data.presets import read_preset
+    from edge_sser.train.evaluate.origin import Origin, write_origin
+    from edge_sser.train.evaluate.predictions import prediction_of, write_predictions
+    from edge_sser.train.fit.runs import chosen_folds
+    from edge_sser.train.report.report import check_place
+    from edge_sser.train.teachers.make import ignore, make_ensembles, make_hubert, members_preset
+    from edge_sser.train.teachers.recipe import read_teacher_recipe
 
     if (recipe is None) == (not ensemble):
         raise UsageError("give either --recipe NAME or --ensemble RUN, the folder of a run of train fit")

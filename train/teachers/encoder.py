@@ -23,10 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_sser.errors import TrainingError, need_package
-from edge_sser.features import FEATURES
-
-from ..dataset import HOP_FRAMES
-from .whisper import WhisperWindows
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.data.features import HOP_FRAMES
+from edge_sser.train.teachers.whisper import WhisperWindows
 
 KINDS = ("hubert", "wav2vec2", "wavlm", "whisper")
 CONFIG_FILE = "config.json"

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from edge_sser.errors import TrainingError
-from edge_sser.features import log_mel
-
-from ..audio import read_audio
-from ..checkpoint import load_student
-from ..corpora.table import Utterance
-from ..dataset import windows
-from ..labels import EMOTIONS
-from ..students.student import Student
-from .outputs import Outputs, together
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.features import windows
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.fit.checkpoint import load_student
+from edge_sser.train.students.net import Student
+from edge_sser.train.teachers.outputs import Outputs, together
 
 
 class Ensemble:

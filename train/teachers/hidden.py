@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_sser.features import FEATURES
-
-from ..audio import read_audio
-from ..corpora.table import Utterance
-from ..dataset import HOP_FRAMES, load_array, save_array
-from ..loop import has_bfloat16
-from .encoder import STEP_FRAMES, Encoder, sound_windows
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.features import HOP_FRAMES, load_array, save_array
+from edge_sser.train.fit.loop import has_bfloat16
+from edge_sser.train.teachers.encoder import STEP_FRAMES, Encoder, sound_windows
 
 CLIPS_A_FILE = 200
 _BATCH = 16  # windows at once

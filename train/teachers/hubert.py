@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_sser.features import FEATURES
-
-from ..audio import read_audio
-from ..checkpoint import load_checkpoint
-from ..corpora.table import Utterance
-from ..fit import data_key, describe, own_preset
-from ..labels import EMOTIONS
-from ..loop import Epoch, Task, check_same, run, seed
-from ..runs import MODEL_FILE
-from ..sampling import Sampler
-from ..students.student import Logits, Net
-from ..targets import label_losses, make_targets
-from .encoder import Encoder, sound_windows, standardise_sound
-from .hidden import HiddenStore
-from .outputs import Outputs, join
-from .recipe import TeacherRecipe, Trained
+from edge_sser.pipeline.features import FEATURES
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.sampling import Sampler
+from edge_sser.train.fit.checkpoint import load_checkpoint
+from edge_sser.train.fit.loop import Epoch, Task, check_same, run, seed
+from edge_sser.train.fit.run import data_key, describe, own_preset
+from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.fit.task import label_losses, make_targets
+from edge_sser.train.students.net import Logits, Net
+from edge_sser.train.teachers.encoder import Encoder, sound_windows, standardise_sound
+from edge_sser.train.teachers.hidden import HiddenStore
+from edge_sser.train.teachers.outputs import Outputs, join
+from edge_sser.train.teachers.recipe import TeacherRecipe, Trained
 
 _BATCH = 16  # windows at once when asked
 

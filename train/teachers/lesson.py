@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from edge_sser.errors import UsageError
-
-from ..corpora.table import Utterance
-from ..parallel import World
-from ..recipe import Hears
-from .ensemble import Ensemble
-from .outputs import OUTPUTS_FILE, Outputs, read_outputs, together
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.fit.parallel import World
+from edge_sser.train.recipe import Hears
+from edge_sser.train.teachers.ensemble import Ensemble
+from edge_sser.train.teachers.outputs import OUTPUTS_FILE, Outputs, read_outputs, together
 
 MEMBER_FILE = "member-{}.safetensors"
 

@@ -10,21 +10,20 @@ from typing import Any, Protocol
 import torch
 
 from edge_sser.errors import TrainingError, UsageError
-
-from ..checkpoint import load_checkpoint
-from ..corpora.table import Utterance
-from ..fit import data_key
-from ..folds import split
-from ..loop import Epoch, check_same
-from ..runs import MODEL_FILE, run_folder
-from .encoder import load_encoder
-from .ensemble import Ensemble
-from .hidden import HiddenStore
-from .hubert import fit_hubert
-from .lesson import MEMBER_FILE
-from .outputs import OUTPUTS_FILE, join, write_outputs
-from .recipe import TeacherRecipe, Trained
-from .teacher import Teacher
+from edge_sser.train.corpora.folds import split
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.fit.checkpoint import load_checkpoint
+from edge_sser.train.fit.loop import Epoch, check_same
+from edge_sser.train.fit.run import data_key
+from edge_sser.train.fit.runs import MODEL_FILE, run_folder
+from edge_sser.train.teachers.encoder import load_encoder
+from edge_sser.train.teachers.ensemble import Ensemble
+from edge_sser.train.teachers.hidden import HiddenStore
+from edge_sser.train.teachers.hubert import fit_hubert
+from edge_sser.train.teachers.lesson import MEMBER_FILE
+from edge_sser.train.teachers.outputs import OUTPUTS_FILE, join, write_outputs
+from edge_sser.train.teachers.recipe import TeacherRecipe, Trained
+from edge_sser.train.teachers.teacher import Teacher
 
 
 class Bar(Protocol):

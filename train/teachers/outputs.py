@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from edge_sser.errors import TrainingError
-
-from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ..corpora.table import Utterance
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 OUTPUTS_FILE = "outputs.safetensors"
 _REMEDY = "make it with edge-sser train teacher"

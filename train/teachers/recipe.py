@@ -8,9 +8,8 @@ from importlib import resources
 
 from pydantic import Field
 
-from edge_sser.settings import Section
-
-from ..recipe import Losses, Optimisation, Positive, Sampling, Share, read_toml
+from edge_sser.settings.schema import Section
+from edge_sser.train.recipe import Losses, Optimisation, Positive, Sampling, Share, read_toml
 
 
 class Trained(str, Enum):

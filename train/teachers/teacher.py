@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..corpora.table import Utterance
-from .outputs import Outputs
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.teachers.outputs import Outputs
 
 
 class Teacher(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_sser.features import FEATURES
+from edge_sser.pipeline.features import FEATURES
 
 FFT, HOP = 400, 160
 POSITIONS = FEATURES.window_samples // (2 * HOP)  # its second convolution takes every other frame

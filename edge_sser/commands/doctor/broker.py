@@ -17,14 +17,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from edge_sser.doctor.finding import Finding, Patient, State
-from edge_sser.node import node_name
-from edge_sser.settings import MqttSettings
-from edge_sser.sinks.address import CREDENTIAL, parse_address, read_password, tls_context
-from edge_sser.sinks.broker import BrokerLink, LinkHooks, LinkOptions
-from edge_sser.sinks.connection import Message
-from edge_sser.sinks.standing import LinkState, Standing
-from edge_sser.sinks.topics import Topics
+from edge_sser.commands.doctor.finding import CheckContext, Finding, State
+from edge_sser.settings.node import node_name
+from edge_sser.settings.schema import MqttSettings
+from edge_sser.sinks.mqtt.access import CREDENTIAL, parse_address, read_password, tls_context
+from edge_sser.sinks.mqtt.connection import Message
+from edge_sser.sinks.mqtt.contract import Topics
+from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus
+from edge_sser.sinks.mqtt.link import BrokerLink, LinkHooks, LinkOptions
 
 ANSWER_SECONDS = 5.0  # for the broker to let us in, and again to acknowledge a message
 CLOSE_SECONDS = 1.0
@@ -33,7 +33,7 @@ ONCE_SECONDS = 3600.0  # until the link would try again
 T = TypeVar("T")
 
 
-def look_at_secrets(patient: Patient) -> Finding:
+def look_at_secrets(patient: CheckContext) -> Finding:
     """Whether others may read the password or the key."""
     settings = patient.settings.mqtt
     if settings is None:
@@ -45,7 +45,7 @@ def look_at_secrets(patient: Patient) -> Finding:
     return Finding(State.FINE, ", ".join(map(str, secrets)) or "neither a password nor a key")
 
 
-def look_at_broker(patient: Patient) -> Finding:
+def look_at_broker(patient: CheckContext) -> Finding:
     """Whether the broker lets us in, takes messages and would send commands.
 
     Raises:
@@ -118,12 +118,12 @@ class _Visit:
         answers: topics that the broker answered for, with the reason where it refused.
     """
 
-    standing: Standing | None
+    standing: LinkStatus | None
     answers: Mapping[str, str | None]
 
 
 def _visit(settings: MqttSettings, topics: Topics, *, password: str | None, client_id: str) -> _Visit:
-    standings: SimpleQueue[Standing] = SimpleQueue()
+    standings: SimpleQueue[LinkStatus] = SimpleQueue()
     answered: SimpleQueue[tuple[str, str | None]] = SimpleQueue()
     address = parse_address(settings.url)
     options = LinkOptions(
@@ -144,7 +144,7 @@ def _visit(settings: MqttSettings, topics: Topics, *, password: str | None, clie
         answered=lambda topic, _tag, refusal: answered.put((topic, refusal)),
         heard=lambda _topic, _payload, _retained: None,
         changed=standings.put,
-        died=lambda error: standings.put(Standing(LinkState.UNREACHABLE, f"this program has failed: {error!r}")),
+        died=lambda error: standings.put(LinkStatus(LinkState.UNREACHABLE, f"this program has failed: {error!r}")),
     )
     link = BrokerLink(options, hooks)
     link.start()  # a thread of its own, so that a name server that does not answer holds up nobody for long
@@ -173,7 +173,7 @@ def _arriving(queue: SimpleQueue[T]) -> Iterator[T]:
             yield queue.get(timeout=max(0.0, deadline - time.monotonic()))
 
 
-def _credential(patient: Patient) -> Path | None:
+def _credential(patient: CheckContext) -> Path | None:
     """The file of the systemd credential: what this process was handed, else what a service would be.
 
     Both kinds of service keep it beside their settings.

@@ -10,20 +10,25 @@ from pathlib import Path
 import typer
 
 from edge_sser.audio.open import MICROPHONE
-from edge_sser.configuration import SOURCE, load_settings
-from edge_sser.doctor.broker import look_at_broker, look_at_secrets
-from edge_sser.doctor.finding import Check, Finding, Patient, State
-from edge_sser.doctor.machine import (
+from edge_sser.commands.doctor.broker import look_at_broker, look_at_secrets
+from edge_sser.commands.doctor.finding import Check, CheckContext, Finding, State
+from edge_sser.commands.doctor.machine import (
     look_at_model,
     look_at_python,
     look_at_recordings,
     look_at_runtime,
     look_at_speech_gate,
 )
-from edge_sser.doctor.outputs import look_at_file, look_at_metrics, look_at_outbox
-from edge_sser.doctor.sound import look_at_capture, look_at_microphones, look_at_permission, look_at_pyaudio
+from edge_sser.commands.doctor.outputs import look_at_file, look_at_metrics, look_at_outbox
+from edge_sser.commands.doctor.sound import (
+    look_at_capture,
+    look_at_microphones,
+    look_at_permission,
+    look_at_pyaudio,
+)
 from edge_sser.errors import EdgeSserError
-from edge_sser.settings import Settings
+from edge_sser.settings.load import SOURCE, load_settings
+from edge_sser.settings.schema import Settings
 
 CHECKS = (
     Check("python", look_at_python),
@@ -68,7 +73,7 @@ def _print(name: str, finding: Finding) -> None:
     typer.echo(f"{finding.state.value:9}{name:12}{finding.detail}{remedy}")
 
 
-def _look(check: Check, patient: Patient) -> Finding:
+def _look(check: Check, patient: CheckContext) -> Finding:
     try:
         return check.look(patient)
     except EdgeSserError as error:
@@ -82,7 +87,7 @@ def _look(check: Check, patient: Patient) -> Finding:
         )
 
 
-def _examine_settings(config: Path | None) -> tuple[Patient, Finding]:
+def _examine_settings(config: Path | None) -> tuple[CheckContext, Finding]:
     try:
         loaded = load_settings(config)
     except EdgeSserError as error:
@@ -93,10 +98,10 @@ def _examine_settings(config: Path | None) -> tuple[Patient, Finding]:
     return _patient(loaded.settings, wanted=wanted, file=loaded.path), Finding(State.FINE, where)
 
 
-def _patient(settings: Settings, *, wanted: bool, file: Path | None) -> Patient:
+def _patient(settings: Settings, *, wanted: bool, file: Path | None) -> CheckContext:
     devices = [source.device for source in settings.source]
     microphones = tuple(device for device in devices if device.partition(":")[0] == MICROPHONE)
-    return Patient(settings, microphones, wanted and bool(microphones), file)
+    return CheckContext(settings, microphones, wanted and bool(microphones), file)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from edge_sser.settings import Settings
+from edge_sser.settings.schema import Settings
 
 
 class State(str, Enum):
@@ -33,7 +33,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class CheckContext:
     """What the checks look at.
 
     Attributes:
@@ -59,4 +59,4 @@ class Check:
     """One thing that can be wrong. `look` may raise an EdgeSserError: its message is the finding."""
 
     name: str
-    look: Callable[[Patient], Finding]
+    look: Callable[[CheckContext], Finding]

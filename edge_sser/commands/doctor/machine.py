@@ -6,12 +6,12 @@ import platform
 import sys
 from importlib import resources
 
-from edge_sser.doctor.finding import Finding, Patient, State
+from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 
-def look_at_python(patient: Patient) -> Finding:
+def look_at_python(patient: CheckContext) -> Finding:
     """Whether this Python is one of those that were tried."""
     version = platform.python_version()
     if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
@@ -23,22 +23,22 @@ def look_at_python(patient: Patient) -> Finding:
     )
 
 
-def look_at_runtime(patient: Patient) -> Finding:
+def look_at_runtime(patient: CheckContext) -> Finding:
     """ONNX Runtime, and what it can compute on."""
-    from edge_sser.runtime import onnx_runtime
+    from edge_sser.model.runtime import onnx_runtime
 
     onnxruntime = onnx_runtime()
     present = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
     return Finding(State.FINE, f"ONNX Runtime {onnxruntime.__version__} with {present}")
 
 
-def look_at_model(patient: Patient) -> Finding:
+def look_at_model(patient: CheckContext) -> Finding:
     """Whether the model that the settings name loads where they say, gives a number, and fits their thresholds."""
     import numpy as np
 
-    from edge_sser.features import FEATURES
-    from edge_sser.model import Model
-    from edge_sser.rolling import Thresholds
+    from edge_sser.model.model import Model
+    from edge_sser.pipeline.features import FEATURES
+    from edge_sser.pipeline.rolling import Thresholds
 
     settings = patient.settings.model
     model = Model.load(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)
@@ -49,17 +49,17 @@ def look_at_model(patient: Patient) -> Finding:
     return Finding(State.FINE, f"{model.label}, computed by {model.provider}")
 
 
-def look_at_recordings(patient: Patient) -> Finding:
+def look_at_recordings(patient: CheckContext) -> Finding:
     """Whether libsndfile reads a recording."""
     import soundfile
 
-    demo = resources.files("edge_sser") / "samples" / "demo.flac"
+    demo = resources.files("edge_sser") / "data" / "demo.flac"
     with soundfile.SoundFile(str(demo)) as file:
         file.read(1)
     return Finding(State.FINE, f"libsndfile {soundfile.__libsndfile_version__} reads the recording that ships")
 
 
-def look_at_speech_gate(patient: Patient) -> Finding:
+def look_at_speech_gate(patient: CheckContext) -> Finding:
     """Whether the speech gate runs."""
     import webrtcvad
 

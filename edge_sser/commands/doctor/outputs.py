@@ -8,17 +8,17 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from edge_sser.doctor.finding import Finding, Patient, State
+from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.errors import SinkError
 from edge_sser.files import resolve_path, state_directory
-from edge_sser.settings import MetricsSettings
+from edge_sser.settings.schema import MetricsSettings
 
 TRIAL_BYTES = 65_536  # written to see whether the disk takes anything
 SCRAPE_SECONDS = 2.0
 SCRAPE_BYTES = 2**20
 
 
-def look_at_outbox(patient: Patient) -> Finding:
+def look_at_outbox(patient: CheckContext) -> Finding:
     """Whether the outbox and the switch can be kept. The files themselves are left alone: a daemon may hold them."""
     if patient.settings.mqtt is None:
         return Finding(State.FINE, "not needed without [mqtt]")
@@ -33,7 +33,7 @@ def look_at_outbox(patient: Patient) -> Finding:
     )
 
 
-def look_at_file(patient: Patient) -> Finding:
+def look_at_file(patient: CheckContext) -> Finding:
     """Whether the event file and its older ones can be written."""
     if patient.settings.file is None:
         return Finding(State.FINE, "no [file] in the settings")
@@ -45,12 +45,12 @@ def look_at_file(patient: Patient) -> Finding:
     return Finding(State.PROBLEM, f"events cannot be written: {trouble}", remedy)
 
 
-def look_at_metrics(patient: Patient) -> Finding:
+def look_at_metrics(patient: CheckContext) -> Finding:
     """Whether metrics can be served, or are already by the edge-sser that runs."""
     settings = patient.settings.metrics
     if settings is None:
         return Finding(State.FINE, "no [metrics] in the settings")
-    from edge_sser.metrics import open_metrics
+    from edge_sser.sinks.metrics import open_metrics
 
     try:
         open_metrics(settings).close()

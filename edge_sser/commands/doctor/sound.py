@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edge_sser.audio.holders import SHARING, holders
-from edge_sser.doctor.finding import Finding, Patient, State
+from edge_sser.audio.alsa import SHARING, holders
+from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.errors import EdgeSserError, MissingComponentError, SourceError
 
 SOUND_DEVICES = Path("/dev/snd")
 SILENT_DBFS = -100.0  # below it a microphone delivers zeros: muted, or suspended by its sound server
 
 
-def look_at_pyaudio(patient: Patient) -> Finding:
+def look_at_pyaudio(patient: CheckContext) -> Finding:
     """Whether PyAudio is there and can be loaded."""
     from edge_sser.audio.portaudio import load_pyaudio
 
@@ -24,7 +24,7 @@ def look_at_pyaudio(patient: Patient) -> Finding:
     return Finding(State.FINE, "installed")
 
 
-def look_at_permission(patient: Patient) -> Finding:
+def look_at_permission(patient: CheckContext) -> Finding:
     """Whether this user may open what ALSA records from."""
     nodes = sorted(SOUND_DEVICES.glob("pcm*c"))
     if not nodes:
@@ -39,7 +39,7 @@ def look_at_permission(patient: Patient) -> Finding:
     )
 
 
-def look_at_microphones(patient: Patient) -> Finding:
+def look_at_microphones(patient: CheckContext) -> Finding:
     """Which microphones there are."""
     from edge_sser.audio.microphone import list_microphones
 
@@ -61,7 +61,7 @@ def look_at_microphones(patient: Patient) -> Finding:
     )
 
 
-def look_at_capture(patient: Patient) -> Finding:
+def look_at_capture(patient: CheckContext) -> Finding:
     """Whether audio comes from the microphones that the settings name."""
     from edge_sser.audio.microphone import list_microphones
 
@@ -86,7 +86,7 @@ def _listen(device: str) -> float | str:
     Raises:
         EdgeSserError: it cannot be recorded from, and that is not because edge-sser does.
     """
-    from edge_sser.devices import measure_level
+    from edge_sser.commands.devices import measure_level
 
     microphone_id = device.partition(":")[2] or None
     try:

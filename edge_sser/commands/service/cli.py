@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edge_sser.service_layout import Layout
-    from edge_sser.systemctl import Systemctl
+    from edge_sser.commands.service.layout import Layout
+    from edge_sser.commands.service.systemctl import Systemctl
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run edge-sser as a service of systemd.")
 
@@ -33,8 +33,8 @@ def install(
     root: RootOption = None,
 ) -> None:
     """Writes unit, settings and password, and starts the service."""
-    from edge_sser.service import install as run
-    from edge_sser.service_layout import running_installation
+    from edge_sser.commands.service.install import install as run
+    from edge_sser.commands.service.layout import running_installation
 
     def ask(question: str) -> bool:
         if yes:
@@ -52,7 +52,7 @@ def install(
 @app.command()
 def status(user: UserOption = False, root: RootOption = None) -> None:
     """Says how the service is doing, and why. Exit status 0 when it runs, 1 when it does not."""
-    from edge_sser.service import status as run
+    from edge_sser.commands.service.install import status as run
 
     running, lines = run(*_parts(user, root))
     for line in lines:
@@ -69,14 +69,14 @@ def uninstall(
     root: RootOption = None,
 ) -> None:
     """Stops and removes the service; settings, password and state stay."""
-    from edge_sser.service import uninstall as run
+    from edge_sser.commands.service.install import uninstall as run
 
     for line in run(*_parts(user, root), purge=purge):
         typer.echo(line)
 
 
 def _parts(user: bool, root: Path | None) -> tuple[Layout, Systemctl]:
-    from edge_sser.service_layout import layout
-    from edge_sser.systemctl import Systemctl
+    from edge_sser.commands.service.layout import layout
+    from edge_sser.commands.service.systemctl import Systemctl
 
     return layout(user=user, root=root), Systemctl(user=user)

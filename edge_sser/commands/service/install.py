@@ -15,13 +15,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from edge_sser.configuration import load_settings
+from edge_sser.commands.service.layout import Installation, Layout, out_of_reach, remove
+from edge_sser.commands.service.systemctl import UNIT, ServiceError, Systemctl, UnitState
 from edge_sser.errors import EdgeSserError
 from edge_sser.files import write_file
-from edge_sser.service_layout import Installation, Layout, out_of_reach, remove
-from edge_sser.settings import Settings
-from edge_sser.sinks.address import parse_address
-from edge_sser.systemctl import UNIT, ServiceError, Systemctl, UnitState
+from edge_sser.settings.load import load_settings
+from edge_sser.settings.schema import Settings
+from edge_sser.sinks.mqtt.access import parse_address
 
 PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # what stands in the units that ship
 PLACE_FOR_ALL: Final = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_sser.sinks.address import CREDENTIAL
-from edge_sser.systemctl import UNIT, ServiceError
+from edge_sser.commands.service.systemctl import UNIT, ServiceError
+from edge_sser.sinks.mqtt.access import CREDENTIAL
 
 # What the unit's ProtectHome= and PrivateTmp= hide from the service.
 HIDDEN_FROM_SERVICE: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108

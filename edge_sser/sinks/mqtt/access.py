@@ -14,7 +14,7 @@ from edge_sser.errors import SettingsError
 if TYPE_CHECKING:
     import ssl
 
-    from edge_sser.settings import MqttSettings
+    from edge_sser.settings.schema import MqttSettings
 
 CREDENTIAL = "mqtt-password"  # the name in `LoadCredential=` of the unit
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.sinks.address import BrokerAddress
-from edge_sser.sinks.connection import Connection
+from edge_sser.sinks.mqtt.access import BrokerAddress
+from edge_sser.sinks.mqtt.connection import Connection
 
 UNSUPPORTED_VERSION = 0x84  # MQTT 5 reason codes
 _BAD_LOGIN = {0x86, 0x87}
@@ -35,7 +35,7 @@ class LinkState(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LinkStatus:
     """How it stands with the broker, and why.
 
     Attributes:
@@ -51,7 +51,7 @@ class Standing:
         return f"{self.detail}; {self.remedy}" if self.remedy else self.detail
 
 
-def after_error(error: Exception, address: BrokerAddress) -> Standing:
+def after_error(error: Exception, address: BrokerAddress) -> LinkStatus:
     """What an error while connecting means.
 
     Args:
@@ -59,23 +59,23 @@ def after_error(error: Exception, address: BrokerAddress) -> Standing:
         address: of the broker.
     """
     if isinstance(error, EdgeSserError):
-        return Standing(LinkState.REFUSED, str(error))
+        return LinkStatus(LinkState.REFUSED, str(error))
     if isinstance(error, ssl.SSLCertVerificationError):
         detail = f"its certificate cannot be trusted: {error.verify_message.rstrip('.')}"
-        return Standing(LinkState.UNTRUSTED, detail, _certificate_remedy(error.verify_code))
+        return LinkStatus(LinkState.UNTRUSTED, detail, _certificate_remedy(error.verify_code))
     if isinstance(error, (ssl.SSLEOFError, ConnectionResetError)):
         during = "the TLS handshake" if address.tls else "the handshake"
-        return Standing(LinkState.UNREACHABLE, f"hangs up during {during}", _port_remedy(address))
+        return LinkStatus(LinkState.UNREACHABLE, f"hangs up during {during}", _port_remedy(address))
     if isinstance(error, ssl.SSLError):
         return _after_tls(error.reason or str(error), address)
     if isinstance(error, (socket.gaierror, UnicodeError)):
         reason = error.strerror if isinstance(error, socket.gaierror) else "no name for DNS"
         detail = f"the host {address.host} is not found: {reason}"
-        return Standing(LinkState.UNREACHABLE, detail, "check mqtt.url, and this device's network and name server")
-    return Standing(LinkState.UNREACHABLE, *_unreachable(error))
+        return LinkStatus(LinkState.UNREACHABLE, detail, "check mqtt.url, and this device's network and name server")
+    return LinkStatus(LinkState.UNREACHABLE, *_unreachable(error))
 
 
-def after_connection(connection: Connection, address: BrokerAddress) -> Standing:
+def after_connection(connection: Connection, address: BrokerAddress) -> LinkStatus:
     """Why a connection ended before the broker accepted us.
 
     Args:
@@ -86,18 +86,18 @@ def after_connection(connection: Connection, address: BrokerAddress) -> Standing
         code, name = connection.refusal
         state = LinkState.REFUSED if code in _FOR_A_PERSON else LinkState.UNREACHABLE
         remedy = _login_remedy(address) if code in _BAD_LOGIN else ""
-        return Standing(state, f"refuses the connection: {name}", remedy)
+        return LinkStatus(state, f"refuses the connection: {name}", remedy)
     if "SSL" in connection.ended_because:
         return _after_tls(connection.ended_because, address)
     # TLS 1.3 brings a client's certificate after the handshake: a broker that misses it may just be gone then.
     remedy = _OWN_CERTIFICATE if address.tls else _port_remedy(address)
-    return Standing(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}", remedy)
+    return LinkStatus(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}", remedy)
 
 
-def _after_tls(reason: str, address: BrokerAddress) -> Standing:
+def _after_tls(reason: str, address: BrokerAddress) -> LinkStatus:
     if "ALERT" in reason.upper():  # the broker's way of saying that it is we who are not trusted
-        return Standing(LinkState.UNTRUSTED, f"ends the TLS connection: {reason}", _OWN_CERTIFICATE)
-    return Standing(LinkState.UNTRUSTED, f"TLS fails: {reason}", _port_remedy(address))
+        return LinkStatus(LinkState.UNTRUSTED, f"ends the TLS connection: {reason}", _OWN_CERTIFICATE)
+    return LinkStatus(LinkState.UNTRUSTED, f"TLS fails: {reason}", _port_remedy(address))
 
 
 def _certificate_remedy(code: int) -> str:

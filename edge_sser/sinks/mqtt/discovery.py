@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge_sser.events import HealthState, Level, Status, StatusState
-from edge_sser.sinks.connection import Message
-from edge_sser.sinks.topics import Topics
+from edge_sser.sinks.mqtt.connection import Message
+from edge_sser.sinks.mqtt.contract import Topics
 
 EXPIRE_SECONDS = 60  # a reading older than this says nothing about now: shown as unavailable
 

@@ -22,10 +22,16 @@ from dataclasses import dataclass, replace
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.sinks.address import BrokerAddress
-from edge_sser.sinks.backoff import STABLE_SECONDS, Backoff
-from edge_sser.sinks.connection import Connection, Message, Tag
-from edge_sser.sinks.standing import UNSUPPORTED_VERSION, LinkState, Standing, after_connection, after_error
+from edge_sser.sinks.mqtt.access import BrokerAddress
+from edge_sser.sinks.mqtt.backoff import STABLE_SECONDS, Backoff
+from edge_sser.sinks.mqtt.connection import Connection, Message, Tag
+from edge_sser.sinks.mqtt.diagnosis import (
+    UNSUPPORTED_VERSION,
+    LinkState,
+    LinkStatus,
+    after_connection,
+    after_error,
+)
 
 log = logging.getLogger("edge_sser.mqtt")
 
@@ -76,7 +82,7 @@ class LinkHooks:
     down: Callable[[], None]
     answered: Callable[[str, Tag, str | None], None]
     heard: Callable[[str, bytes, bool], None]
-    changed: Callable[[Standing], None]
+    changed: Callable[[LinkStatus], None]
     died: Callable[[Exception], None]
 
 
@@ -84,7 +90,7 @@ class LinkHooks:
 class _End:
     """How an attempt or a connection ended."""
 
-    standing: Standing
+    standing: LinkStatus
     held_seconds: float = 0.0  # how long the connection stood
     older_version: bool = False  # the broker does not know MQTT 5
 
@@ -100,8 +106,8 @@ class BrokerLink:
         self._latest_lock = threading.Lock()
         self._generation = 0
         self._connected = False
-        self._standing = Standing(LinkState.CONNECTING, "")
-        self._said: set[Standing] = set()  # since the last connection
+        self._standing = LinkStatus(LinkState.CONNECTING, "")
+        self._said: set[LinkStatus] = set()  # since the last connection
         self._stop = threading.Event()
         self._farewell: Sequence[Message] = ()
         self._farewell_until = 0.0
@@ -185,7 +191,7 @@ class BrokerLink:
             hint = f"does another client use the id {self._options.client_id}?" if brief >= BRIEF_CONNECTIONS else ""
             self._change(replace(end.standing, remedy=hint) if hint else end.standing)
             self._stop.wait(backoff.wait_seconds(end.held_seconds))
-        self._change(Standing(LinkState.CLOSED, ""))
+        self._change(LinkStatus(LinkState.CLOSED, ""))
 
     def _connect_and_serve(self, version: MQTTProtocolVersion) -> _End:
         options = self._options
@@ -243,7 +249,7 @@ class BrokerLink:
         connection.subscribe(self._options.subscriptions)  # first: who sees the greeting can send a command
         for message in self._hooks.greeting():
             connection.publish(message, None)
-        self._change(Standing(LinkState.CONNECTED, f"MQTT {connection.version_name}"))
+        self._change(LinkStatus(LinkState.CONNECTED, f"MQTT {connection.version_name}"))
         with self._latest_lock:
             self._connected = True
         self._hooks.up(self._generation)
@@ -284,12 +290,12 @@ class BrokerLink:
 
     def _explain(self, connection: Connection, accepted_at: float | None) -> _End:
         if accepted_at is not None:
-            lost = Standing(LinkState.UNREACHABLE, f"connection lost: {connection.ended_because}")
+            lost = LinkStatus(LinkState.UNREACHABLE, f"connection lost: {connection.ended_because}")
             return _End(lost, held_seconds=time.monotonic() - accepted_at)
         older = connection.refusal is not None and connection.refusal[0] == UNSUPPORTED_VERSION
         return _End(after_connection(connection, self._options.address), older_version=older)
 
-    def _change(self, standing: Standing) -> None:
+    def _change(self, standing: LinkStatus) -> None:
         """Says how it stands, but nothing twice between two connections: one fault may show in several ways."""
         known = standing in self._said
         if known and standing.state is self._standing.state:

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from edge_sser.sinks.outbox_file import Entry, Key, OutboxFile, Record, is_damage, salvage
+from edge_sser.sinks.mqtt.outbox_file import Entry, Key, OutboxFile, Record, is_damage, salvage
 
 log = logging.getLogger("edge_sser.outbox")
 

@@ -16,19 +16,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_sser.errors import SinkError
-from edge_sser.events import Episode, Event, Health, Reading, Status, StatusState, timestamp, to_json
+from edge_sser.events import (
+    Episode,
+    Event,
+    Health,
+    Reading,
+    Status,
+    StatusState,
+    timestamp,
+    to_json,
+)
 from edge_sser.files import state_directory
-from edge_sser.settings import MqttSettings
-from edge_sser.sinks.address import parse_address, read_password, tls_context
+from edge_sser.settings.schema import MqttSettings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.broker import BrokerLink, LinkHooks, LinkOptions
-from edge_sser.sinks.connection import Message
-from edge_sser.sinks.courier import Courier, MqttReport
-from edge_sser.sinks.discovery import discovery_message
-from edge_sser.sinks.outbox import Record
-from edge_sser.sinks.pause import Switch
-from edge_sser.sinks.standing import LinkState
-from edge_sser.sinks.topics import Topics
+from edge_sser.sinks.mqtt.access import parse_address, read_password, tls_context
+from edge_sser.sinks.mqtt.connection import Message
+from edge_sser.sinks.mqtt.contract import Topics
+from edge_sser.sinks.mqtt.diagnosis import LinkState
+from edge_sser.sinks.mqtt.discovery import discovery_message
+from edge_sser.sinks.mqtt.link import BrokerLink, LinkHooks, LinkOptions
+from edge_sser.sinks.mqtt.outbox import Record
+from edge_sser.sinks.mqtt.switch import Switch
+from edge_sser.sinks.mqtt.worker import MqttReport, OutboxWorker
 
 log = logging.getLogger("edge_sser.mqtt")
 
@@ -105,7 +114,7 @@ class MqttSink(Sink):
         self._closed = False
         self._announcement = f"{settings.discovery_prefix}/status"  # where Home Assistant says that it has started
         self._link = BrokerLink(self._link_options(node), self._link_hooks())
-        self._courier = Courier(
+        self._courier = OutboxWorker(
             directory / "outbox.db",
             max_bytes=settings.outbox_bytes,
             retry_refused_seconds=settings.retry_max_seconds,

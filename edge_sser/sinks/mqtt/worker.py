@@ -19,9 +19,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol
 
-from edge_sser.sinks.connection import Message, Tag
-from edge_sser.sinks.outbox import Entry, Key, Outbox, Record
-from edge_sser.sinks.standing import LinkState
+from edge_sser.sinks.mqtt.connection import Message, Tag
+from edge_sser.sinks.mqtt.diagnosis import LinkState
+from edge_sser.sinks.mqtt.outbox import Entry, Key, Outbox, Record
 
 log = logging.getLogger("edge_sser.mqtt")
 
@@ -97,7 +97,7 @@ class _Refusal:
     retry_at: float  # monotonic seconds
 
 
-class Courier:
+class OutboxWorker:
     """The thread that owns the outbox.
 
     Args:
