@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final, Literal, Union
 
 SCHEMA: Final = 1
@@ -177,6 +178,11 @@ class Status:
 
 Event = Union[Reading, Episode, Health, Status]
 
+# One event is encoded for every hop of every source, so all that does not depend on its values is prepared here.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in (Reading, Episode, Health, Status)}
+_VALUES: Final = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
+
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC with milliseconds.
@@ -195,12 +201,22 @@ def as_dict(event: Event) -> dict[str, Any]:
 
 
 def to_json(event: Event) -> str:
-    """The event as one line of JSON, without a line end.
+    """Returns the event as one line of JSON, without a line end.
 
     Raises:
-        ValueError: a value is NaN or infinite, which JSON cannot say.
+        ValueError: a value is NaN or infinite, which JSON cannot represent.
     """
-    return json.dumps(as_dict(event), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    kind = type(event)
+    return _ENCODER.encode(dict(zip(_NAMES[kind], _VALUES[kind](event), strict=True)))
+
+
+def to_line(event: Event) -> bytes:
+    """Returns `to_json` in UTF-8: the bytes that every sink gets.
+
+    Raises:
+        ValueError: as `to_json`.
+    """
+    return to_json(event).encode()
 
 
 def json_schema() -> dict[str, Any]:

@@ -121,11 +121,11 @@ class _Output(Sink):
         self.heard: set[str] = set()
         self.reader_gone = False
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         if isinstance(event, Reading):
             self.heard.add(event.source)
         try:
-            self.inner.emit(event)
+            self.inner.emit(event, line)
         except OutputClosedError:
             self.reader_gone = True
             raise

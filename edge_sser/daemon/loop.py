@@ -18,7 +18,7 @@ from edge_sser.audio.source import EndOfAudio, Source
 from edge_sser.daemon.session import Input, SourceSession
 from edge_sser.daemon.systemd import Supervisor
 from edge_sser.errors import SinkError, SourceError
-from edge_sser.events import Event, Health, HealthState, Status, StatusState, timestamp
+from edge_sser.events import Event, Health, HealthState, Status, StatusState, timestamp, to_line
 from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.settings.node import node_name
@@ -308,9 +308,10 @@ class _Outputs:
         for event in events:
             if isinstance(event, Health):
                 _log_health(event)
+            line = to_line(event)
             for sink in list(self._sinks):
                 try:
-                    sink.emit(event)
+                    sink.emit(event, line)
                 except OutputClosedError:
                     self._sinks.remove(sink)
                     self.wanted = False

@@ -89,7 +89,7 @@ class Kept(Sink):
     def __init__(self) -> None:
         self.events: list = []
 
-    def emit(self, event) -> None:
+    def emit(self, event, line: bytes) -> None:
         self.events.append(event)
 
 
@@ -199,8 +199,8 @@ def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_o
         return dict(cards)
 
     class Script(Kept):
-        def emit(self, event) -> None:
-            super().emit(event)
+        def emit(self, event, line: bytes) -> None:
+            super().emit(event, line)
             if getattr(event, "id", "") == "cab12/door/000003":
                 cards.clear()
                 cards[0] = "desk"

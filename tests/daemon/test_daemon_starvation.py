@@ -71,7 +71,7 @@ class Kept(Sink):
         self.events: list[Event] = []
         self._stop, self._states = stop, states
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         self.events.append(event)
         if len(self.states()) == self._states:
             self._stop.set()

@@ -58,7 +58,7 @@ class Kept(Sink):
         self.events: list[Event] = []
         self._then = then
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         self.events.append(event)
         self._then(event)
 
@@ -70,7 +70,7 @@ class Failing(Sink):
         self.taken = 0
         self._after = after
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         if self.taken == self._after:
             raise SinkError("the disk is gone")
         self.taken += 1
@@ -274,9 +274,9 @@ def test_a_program_whose_reader_leaves_says_nothing(model_file: Path, speech: Pa
 import sys, threading
 from pathlib import Path
 from edge_sser.audio.file import FileSource
-from edge_sser.daemon import listen
-from edge_sser.model import Model
-from edge_sser.settings import Settings
+from edge_sser.daemon.loop import listen
+from edge_sser.model.model import Model
+from edge_sser.settings.schema import Settings
 from edge_sser.sinks.outlet import NonBlockingWriter
 from edge_sser.sinks.stdout import JsonLines
 source = FileSource(Path({str(speech)!r}), name="desk", paced=True)

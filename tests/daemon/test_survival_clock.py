@@ -59,7 +59,7 @@ class Kept(Sink):
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         self.events.append(as_dict(event))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
