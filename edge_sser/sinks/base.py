@@ -16,8 +16,12 @@ class Sink(ABC):
         return True
 
     @abstractmethod
-    def emit(self, event: Event) -> None:
-        """Hands an event on.
+    def emit(self, event: Event, line: bytes) -> None:
+        """Delivers an event.
+
+        Args:
+            event: the event.
+            line: the same event as JSON in UTF-8, without a line end; made once for all sinks.
 
         Raises:
             SinkError: nothing more can be written, ever (a closed pipe, for example).

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_sser.errors import SinkError
-from edge_sser.events import Event, to_json
+from edge_sser.events import Event
 from edge_sser.settings.schema import FileSinkSettings
 from edge_sser.sinks.base import Sink
 
@@ -60,7 +60,7 @@ class RotatingFileSink(Sink):
         self._thread = threading.Thread(target=self._run, name="edge-sser-file", daemon=True)
         self._thread.start()
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         """Hands an event on; never waits.
 
         Raises:
@@ -68,12 +68,11 @@ class RotatingFileSink(Sink):
         """
         if self._stop.is_set():
             raise SinkError("the event file is closed")
-        line = to_json(event).encode() + b"\n"
         with self._lock:
             if len(self._lines) >= WAITING:
                 self._lines.popleft()
                 self.dropped += 1
-            self._lines.append(line)
+            self._lines.append(line + b"\n")
         self._wake.set()
 
     def close(self) -> None:

@@ -105,7 +105,7 @@ class MetricsSink(Sink):
         """Whether listening is on, or paused by a command."""
         self._listening.set(on)
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         """Takes an event's figures.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.events import Status
+from edge_sser.events import Status, to_line
 from edge_sser.files import resolve_path
 from edge_sser.settings.node import node_name
 from edge_sser.settings.schema import Settings
@@ -125,7 +125,8 @@ class Outputs:
             self._metrics = open_metrics(settings.metrics)
             self._metrics.watch_mqtt(self._mqtt_report)
             self._metrics.set_listening(self.listening)
-            self._metrics.emit(self._status())
+            status = self._status()
+            self._metrics.emit(status, to_line(status))
             return self._metrics
         if table == "mqtt" and settings.mqtt is not None:
             from edge_sser.sinks.mqtt.sink import open_mqtt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_sser.events import Event, to_json
+from edge_sser.events import Event
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.outlet import NonBlockingWriter
 
@@ -13,14 +13,14 @@ class JsonLines(Sink):
     def __init__(self, outlet: NonBlockingWriter) -> None:
         self._outlet = outlet
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         """Writes one line.
 
         Raises:
             OutputClosedError: nobody reads any more.
             SinkError: it cannot be written.
         """
-        self._outlet.write(to_json(event).encode() + b"\n")
+        self._outlet.write(line + b"\n")
 
     def close(self) -> None:
         """Waits a little for the reader to take the rest."""

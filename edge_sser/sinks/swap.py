@@ -29,8 +29,8 @@ class SwappableSink(Sink):
 
     def __init__(self) -> None:
         self._inner: Sink | None = None
-        self._held: deque[Event] | None = None
-        self._health: dict[str, Health] = {}  # the latest of each source
+        self._held: deque[tuple[Event, bytes]] | None = None
+        self._health: dict[str, tuple[Health, bytes]] = {}  # the latest of each source
         self.failure = ""
         self._lock = threading.Lock()
 
@@ -39,15 +39,15 @@ class SwappableSink(Sink):
         """Whether there is a sink in it, or one to come."""
         return self._inner is not None or self._held is not None
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         """Hands an event on, or holds it."""
         with self._lock:
             if self._held is not None:
-                self._held.append(event)
+                self._held.append((event, line))
                 return
             if isinstance(event, Health):
-                self._health[event.source] = event
-            self._pass(event)
+                self._health[event.source] = (event, line)
+            self._pass(event, line)
 
     def hold(self) -> None:
         """Takes the sink out. Events wait from now on, or still; the sink may be closed."""
@@ -61,19 +61,19 @@ class SwappableSink(Sink):
         with self._lock:
             self._inner = sink
             self.failure = ""
-            for known in self._health.values():
-                self._pass(known)
+            for health, line in self._health.values():
+                self._pass(health, line)
             held, self._held = self._held or (), None
-            for event in held:
+            for event, line in held:
                 if isinstance(event, Health):
-                    self._health[event.source] = event
-                self._pass(event)
+                    self._health[event.source] = (event, line)
+                self._pass(event, line)
 
-    def _pass(self, event: Event) -> None:
+    def _pass(self, event: Event, line: bytes) -> None:
         if self._inner is None:
             return
         try:
-            self._inner.emit(event)
+            self._inner.emit(event, line)
         except SinkError as error:
             self._inner = None
             self.failure = str(error)

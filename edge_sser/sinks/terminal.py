@@ -65,7 +65,7 @@ class TextLines(Sink):
     def __init__(self, outlet: NonBlockingWriter) -> None:
         self._outlet = outlet
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         """Writes one line."""
         self._outlet.say(text_line(event) + "\n")
 
@@ -114,7 +114,7 @@ class LiveView(Sink):
         self._closed = False
         self._lock = threading.RLock()  # log lines come from threads of their own
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         """Draws the view with what the event says."""
         with self._lock:
             self._take(event)

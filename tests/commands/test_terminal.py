@@ -6,6 +6,7 @@ import logging
 import threading
 
 import pytest
+from mqtt_rig import emit
 
 from edge_sser.errors import SinkError
 from edge_sser.events import (
@@ -77,7 +78,7 @@ class Screen(NonBlockingWriter):
 def test_the_view_says_stress_level_loudness_speech_and_the_last_episode():
     view = LiveView(Screen(), columns=lambda: 100, colour=False)
     for event in (STATUS, reading(clipped=True), episode(phase=Phase.END)):
-        view.emit(event)
+        emit(view, event)
     text = "\n".join(view.lines())
     for part in (
         "edge-sser 0.1.0", MODEL, "desk", "0:00:21.0", "0.55 elevated", "now 0.62", "-27.4 dBFS", "CLIPPED", "74%",
@@ -88,7 +89,7 @@ def test_the_view_says_stress_level_loudness_speech_and_the_last_episode():
 
 def test_silence_is_not_shown_as_calm():
     view = LiveView(Screen(), columns=lambda: 100, colour=False)
-    view.emit(reading(stress=None, stress_rolling=None, level=None, confidence=None))
+    emit(view, reading(stress=None, stress_rolling=None, level=None, confidence=None))
     text = "\n".join(view.lines())
     assert "no speech yet" in text
     assert "low" not in text
@@ -97,9 +98,9 @@ def test_silence_is_not_shown_as_calm():
 def test_a_new_event_is_drawn_over_the_old_view():
     screen = Screen()
     view = LiveView(screen, columns=lambda: 100, colour=False)
-    view.emit(reading(stress_rolling=0.11))
+    emit(view, reading(stress_rolling=0.11))
     first = len(screen.rows)
-    view.emit(reading(stress_rolling=0.22))
+    emit(view, reading(stress_rolling=0.22))
     assert len(screen.rows) == first
     assert not any("0.11" in row for row in screen.rows)
     assert any("0.22" in row for row in screen.rows)
@@ -108,10 +109,10 @@ def test_a_new_event_is_drawn_over_the_old_view():
 def test_log_lines_stay_above_the_view():
     screen = Screen()
     view = LiveView(screen, columns=lambda: 100, colour=False)
-    view.emit(reading())
+    emit(view, reading())
     shown = list(screen.rows)
     LiveLog(view).emit(logging.LogRecord("x", logging.WARNING, __file__, 1, "microphone %s is back", ("desk",), None))
-    view.emit(reading())
+    emit(view, reading())
     assert screen.rows == ["microphone desk is back", *shown]
 
 
@@ -122,24 +123,24 @@ def test_log_lines_of_other_threads_do_not_tear_the_view():
     for thread in threads:
         thread.start()
     for _ in range(200):
-        view.emit(reading())
+        emit(view, reading())
     for thread in threads:
         thread.join()
-    view.emit(reading())
+    emit(view, reading())
     assert screen.rows == ["a line"] * 800 + view.lines()
 
 
 def test_a_terminal_that_was_stopped_shows_the_newest_when_it_goes_on():
     screen = Screen()
     view = LiveView(screen, columns=lambda: 100, colour=False)
-    view.emit(reading(stress_rolling=0.11))
+    emit(view, reading(stress_rolling=0.11))
     before = list(screen.rows)
     screen.stopped = True
-    view.emit(reading(stress_rolling=0.22))
+    emit(view, reading(stress_rolling=0.22))
     view.note("a line of the log")
     assert screen.rows == before
     screen.stopped = False
-    view.emit(reading(stress_rolling=0.33))
+    emit(view, reading(stress_rolling=0.33))
     assert screen.rows[0] == "a line of the log"
     assert len(screen.rows) == len(before) + 1
     assert any("0.33" in row for row in screen.rows)
@@ -149,7 +150,7 @@ def test_no_line_is_wider_than_the_terminal_and_colours_do_not_count():
     screen = Screen()
     view = LiveView(screen, columns=lambda: 40, colour=True)
     for event in (STATUS, reading(), health(detail="x" * 100)):
-        view.emit(event)
+        emit(view, event)
     widths = [len(row.replace("\x1b[33m", "").replace("\x1b[0m", "")) for row in screen.rows]
     assert max(widths) < 40
     assert any("\x1b[33m" in row for row in screen.rows)
@@ -158,7 +159,7 @@ def test_no_line_is_wider_than_the_terminal_and_colours_do_not_count():
 def test_a_terminal_without_unicode_gets_ascii():
     screen = Screen("ascii")
     view = LiveView(screen, columns=lambda: 100, colour=False)
-    view.emit(reading())
+    emit(view, reading())
     "".join(screen.rows).encode("ascii")
 
 
@@ -172,4 +173,4 @@ def test_every_event_is_one_plain_line(event):
 @pytest.mark.parametrize("sink", [TextLines, LiveView])
 def test_an_output_that_fails_is_one_error_for_the_user(sink):
     with open("/dev/full", "w") as full, pytest.raises(SinkError, match="standard output cannot be written"):
-        sink(NonBlockingWriter(full)).emit(reading())
+        emit(sink(NonBlockingWriter(full)), reading())

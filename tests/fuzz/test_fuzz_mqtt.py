@@ -18,7 +18,7 @@ from hostile import check_message, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from models import write_model
-from mqtt_rig import NODE, Broker, Subscriber, episode, eventually, free_port
+from mqtt_rig import NODE, Broker, Subscriber, emit, episode, eventually, free_port
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTProtocolVersion
 
@@ -120,7 +120,7 @@ def test_anything_heard_at_any_rate(
     ]  # fmt: skip
     wanted = decisions[-1] if decisions else before
     eventually(lambda: sink.listening is wanted, "the last good one is obeyed")
-    sink.emit(episode(1))  # it still works
+    emit(sink, episode(1))  # it still works
     eventually(lambda: sink.report.stored == 1, "an episode is stored")
     lines(warnings)
     sink.close()
@@ -141,7 +141,7 @@ def test_episodes_are_stored_while_commands_pour_in(open_sink: Start) -> None:
     pouring.start()
     try:
         for number in range(8):
-            sink.emit(episode(number))
+            emit(sink, episode(number))
             eventually(lambda number=number: sink.report.stored > number, "an episode is stored")
     finally:
         stop.set()
@@ -156,7 +156,7 @@ def test_many_announcements_get_few_answers(
     eventually(lambda: subscriber.heard, "the first answer comes with the connection")
     for _ in range(1_000):
         sink._heard(ANNOUNCEMENT, b"online", False)
-    sink.emit(episode(1))
+    emit(sink, episode(1))
     eventually(subscriber.episodes, "what comes behind the answers")
     assert 2 <= len(subscriber.heard) - len(subscriber.episodes()) < 100
 
@@ -268,7 +268,7 @@ def test_a_parser_that_gives_way_is_a_lost_connection(
 
     monkeypatch.setattr(Client, "loop_read", loop_read)
     with suppress(StopIteration):
-        sink.emit(episode(1))  # the broker's answer wakes the link
+        emit(sink, episode(1))  # the broker's answer wakes the link
     eventually(lambda: sink.report.connections == 2, "connects again")
     assert any("it sent what is no MQTT (error)" in line for line in lines(warnings))
     eventually(lambda: sink.report.outbox_depth == 0, "the episode arrives")

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from mqtt_rig import NODE, STATUS, episode
+from mqtt_rig import NODE, STATUS, emit, episode
 
 from edge_sser.events import Phase
 from edge_sser.settings.schema import MqttSettings
@@ -27,7 +27,7 @@ def main(port: str, state: str, ledger: str, run: str) -> None:
         batch = [episode(number + extra, Phase.END, run=run) for extra in range(random.randint(1, 8))]
         number += len(batch)
         for event in batch:
-            sink.emit(event)
+            emit(sink, event)
         while sink.report.stored < number:
             time.sleep(0.0005)
         os.write(promised, "".join(f"{event.id}\n" for event in batch).encode())

@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 
 from edge_sser.events import (
     Episode,
+    Event,
     Health,
     HealthState,
     Level,
@@ -32,7 +33,9 @@ from edge_sser.events import (
     Status,
     StatusState,
     timestamp,
+    to_line,
 )
+from edge_sser.sinks.base import Sink
 
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 MOSQUITTO = shutil.which("mosquitto", path=SEARCH)
@@ -369,6 +372,12 @@ def health(state: HealthState = HealthState.OK, detail: str = "", *, source: str
         dropped_s=0.0,
         overruns=0,
     )
+
+
+def emit(sink: Sink, *events: Event) -> None:
+    """Hands events to a sink, each with its line of JSON, as the listening loop does."""
+    for event in events:
+        sink.emit(event, to_line(event))
 
 
 def once_each(heard: Iterable[Heard]) -> list[Heard]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mqtt_rig import episode, eventually, reading
+from mqtt_rig import emit, episode, eventually, reading
 
 from edge_sser.errors import SinkError
 from edge_sser.events import to_json
@@ -43,18 +43,18 @@ def test_the_file_holds_the_lines_of_standard_output(tmp_path: Path, open_file: 
     sink = open_file()
     events = [reading(1), episode(1), reading(2)]
     for event in events:
-        sink.emit(event)
+        emit(sink, event)
     sink.close()
     assert lines(tmp_path / "events.jsonl") == [to_json(event) for event in events]
     sink.close()
     with pytest.raises(SinkError, match="closed"):
-        sink.emit(reading(3))
+        emit(sink, reading(3))
 
 
 def test_a_full_file_becomes_the_first_older_one_and_the_oldest_is_deleted(tmp_path: Path, open_file: Open) -> None:
     sink = open_file(max_bytes=4096, keep=2)
     for number in range(60):
-        sink.emit(episode(number))
+        emit(sink, episode(number))
     sink.close()
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == ["events.jsonl", "events.jsonl.1", "events.jsonl.2"]
@@ -67,7 +67,7 @@ def test_a_full_file_becomes_the_first_older_one_and_the_oldest_is_deleted(tmp_p
 def test_no_older_file_is_kept_when_none_is_wanted(tmp_path: Path, open_file: Open) -> None:
     sink = open_file(max_bytes=4096, keep=0)
     for number in range(60):
-        sink.emit(episode(number))
+        emit(sink, episode(number))
     sink.close()
     assert [file.name for file in tmp_path.iterdir()] == ["events.jsonl"]
     assert lines(tmp_path / "events.jsonl")[-1] == to_json(episode(59))
@@ -77,7 +77,7 @@ def test_a_restart_goes_on_where_the_file_ends_and_cuts_off_half_a_line(tmp_path
     path = tmp_path / "events.jsonl"
     path.write_text(to_json(episode(1)) + "\n" + to_json(episode(2))[:50])
     sink = open_file()
-    sink.emit(episode(3))
+    emit(sink, episode(3))
     sink.close()
     assert lines(path) == [to_json(episode(1)), to_json(episode(3))]
 
@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_whole_lines_and_is_written_again_when_there_is_room(
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr("edge_sser.sinks.file.os.write", short_write)
         for number in range(10):
-            sink.emit(episode(number))
+            emit(sink, episode(number))
         eventually(lambda: sink.fault is not None, "the disk is full")
         assert sink.fault == "No space left on device"
         written = (tmp_path / "events.jsonl").read_text()
@@ -122,10 +122,10 @@ def test_a_disk_that_hangs_delays_nobody_and_what_it_cannot_take_is_counted(
 
     sink = open_file()
     monkeypatch.setattr("edge_sser.sinks.file.os.write", slow_write)
-    sink.emit(episode(0))
+    emit(sink, episode(0))
     assert hung.wait(30)
     for number in range(1, 51):
-        sink.emit(episode(number))
+        emit(sink, episode(number))
     hang.set()
     sink.close()
     assert sink.dropped == 30

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from components import require_programs
-from mqtt_rig import NODE, Broker, Subscriber, episode, eventually, health, reading
+from mqtt_rig import NODE, Broker, Subscriber, emit, episode, eventually, health, reading
 
 from edge_sser.sinks.mqtt.sink import MqttSink
 
@@ -106,10 +106,10 @@ def test_a_device_has_every_right_it_needs(
     secret.write_text("p\n")
     home = start_subscriber(fleet_broker.port, "edge-sser/#", "homeassistant/#", login=("homeassistant", "p"))
     sink = open_sink(fleet_broker.port, user=NODE, password_file=secret)
-    sink.emit(episode(1))
-    sink.emit(health())
+    emit(sink, episode(1))
+    emit(sink, health())
     eventually(lambda: sink.report.stored == 2 and sink.report.outbox_depth == 0, "kept events are taken")
-    sink.emit(reading(1))
+    emit(sink, reading(1))
     eventually(lambda: home.on(f"edge-sser/{NODE}/desk/reading"), "a reading arrives")
     eventually(lambda: home.on(f"homeassistant/device/edge-sser_{NODE}/config"), "it is announced")
     home.publish(f"edge-sser/{NODE}/listen/set", "OFF")

@@ -1,4 +1,4 @@
-"""What docs/fleet.md tells people to write works, and its figures are those of the files with results."""
+"""The examples of docs/fleet.md work, and the figures of docs/results/fleet.md are those of the files with results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from components import require_programs
-from mqtt_rig import NODE, Broker, Cable, Subscriber, episode, eventually, health, reading
+from mqtt_rig import NODE, Broker, Cable, Subscriber, emit, episode, eventually, health, reading
 
 from edge_sser.events import Phase, as_dict
 from edge_sser.settings.load import load_settings
@@ -27,6 +27,7 @@ Subscribe = Callable[..., Subscriber]
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = (DOCS / "fleet.md").read_text()
+FIGURES = (DOCS / "results" / "fleet.md").read_text()
 
 
 def block(marker: str) -> str:
@@ -47,10 +48,10 @@ def test_a_bridge_passes_on_what_is_kept_with_its_numbers_and_brings_commands_do
     sink = open_sink(lower.port)
     eventually(lambda: below.on(f"edge-sser/{NODE}/status"), "it is online")
     eventually(lambda: above.on(f"edge-sser/{NODE}/status"), "which is known above")
-    sink.emit(reading(1))
+    emit(sink, reading(1))
     eventually(lambda: below.on(f"edge-sser/{NODE}/desk/reading"), "a reading stays below")
     for event in (episode(1), health()):
-        sink.emit(event)
+        emit(sink, event)
     (arrived,) = eventually(above.episodes, "an episode goes up")
     assert arrived.properties == below.episodes()[0].properties
     assert arrived.properties["seq"] == "1"
@@ -140,7 +141,7 @@ def results() -> tuple[dict[str, Any], dict[str, Any]]:
 def test_figures_of_the_thousand_nodes_are_those_that_were_measured() -> None:
     measured, _ = results()
     steady, took = measured["steady"], measured["steady"]["readings"]["latency_ms"]
-    assert f"`{re.sub(' --out [^ ]+', '', measured['command'])}`" in DOCUMENT
+    assert f"`{re.sub(' --out [^ ]+', '', measured['command'])}`" in FIGURES
     assert measured["nodes"] == 1000
     rows = {
         "messages a second": f"{steady['messages_per_second']:,.0f}",
@@ -158,7 +159,7 @@ def test_figures_of_the_thousand_nodes_are_those_that_were_measured() -> None:
         )
         assert outage["episodes_and_health"]["lost"] == 0
     for name, value in rows.items():
-        assert f"| {name} | {value} |" in DOCUMENT
+        assert f"| {name} | {value} |" in FIGURES
     assert f"{steady['episodes_and_health']['sent'] / steady['seconds']:.0f} messages a second upwards" in DOCUMENT
 
 
@@ -174,13 +175,13 @@ def test_figures_of_other_settings_are_those_that_were_measured() -> None:
         steady = variants[name]["steady"]
         took = steady["readings"]["latency_ms"]
         row = f"| {title} | {steady['broker']['core_percent']} % | {took['p50']:.1f} / {took['p99']:.1f} ms |"
-        assert row in DOCUMENT
+        assert row in FIGURES
     saved = [variants[f"saved at every change{more}"]["steady"]["broker"] for more in (", 1 node", ", 10 nodes", "")]
     one, ten, thousand = (each["disk_mb_per_second"] for each in saved)
-    assert f"{one} MB a second for one node, {ten} for ten, {thousand:.0f} for a thousand" in " ".join(DOCUMENT.split())
+    assert f"{one} MB a second for one node, {ten} for ten, {thousand:.0f} for a thousand" in " ".join(FIGURES.split())
     short, enough = (variants[name]["first_connection"] for name in ("backlog, queue of 1000", "backlog"))
-    assert f"{short['backlog']['lost']:,} of {short['backlog']['sent']:,} messages" in " ".join(DOCUMENT.split())
+    assert f"{short['backlog']['lost']:,} of {short['backlog']['sent']:,} messages" in " ".join(FIGURES.split())
     assert enough["backlog"]["lost"] == 0
-    assert f"{enough['broker']['resident_mb']:.0f} MB" in DOCUMENT
+    assert f"{enough['broker']['resident_mb']:.0f} MB" in FIGURES
     plain, tls = (each["first_connection"]["broker"]["cpu_seconds"] for each in (measured, variants["tls"]))
-    assert f"{tls - plain:.2f} ms of processor time to connect a node" in DOCUMENT
+    assert f"{tls - plain:.2f} ms of processor time to connect a node" in FIGURES

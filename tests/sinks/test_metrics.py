@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mqtt_rig import emit
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from edge_sser.errors import MissingComponentError, SinkError
 from edge_sser.events import (
     Episode,
-    Event,
     Health,
     HealthState,
     Level,
@@ -74,11 +74,6 @@ def scrape(sink: MetricsSink) -> dict[str, float]:
 
 def _source_first(label: str) -> tuple[bool, str]:
     return label != "source", label
-
-
-def emit(sink: MetricsSink, *events: Event) -> None:
-    for event in events:
-        sink.emit(event)
 
 
 def test_a_reading_is_what_a_scrape_says(sink: MetricsSink) -> None:
@@ -178,7 +173,7 @@ def test_a_real_outbox_that_fills_is_seen(sink: MetricsSink, tmp_path: Path) -> 
         mqtt = open_mqtt(settings, node="cab", status=STATUS, sources=["desk"], directory=tmp_path)
         try:
             sink.watch_mqtt(lambda: mqtt.report)
-            mqtt.emit(EPISODE)
+            emit(mqtt, EPISODE)
         finally:
             mqtt.close()
         assert scrape(sink)["edge_sser_outbox_depth"] == 1
@@ -220,4 +215,4 @@ def test_after_closing_nothing_answers_and_nothing_is_taken() -> None:
     with pytest.raises(urllib.error.URLError):
         scrape(sink)
     with pytest.raises(SinkError, match="closed"):
-        sink.emit(READING)
+        emit(sink, READING)

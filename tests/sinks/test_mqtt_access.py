@@ -14,7 +14,7 @@ from components import require_programs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mqtt_certificates import Authority
-from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, episode, eventually, health, reading
+from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, emit, episode, eventually, health, reading
 from pydantic import ValidationError
 
 from edge_sser.errors import SettingsError
@@ -66,7 +66,7 @@ def test_a_wrong_password_is_said_once_and_episodes_wait_until_it_is_corrected(
     cable = Cable(password_broker.port)
     with caplog.at_level(logging.INFO):
         sink = open_sink(cable.port, user="cabinet", password_file=secret, hooks={"on_change": told.append})
-        sink.emit(episode(1))
+        emit(sink, episode(1))
         eventually(lambda: cable.connections > 3 and sink.report.outbox_depth == 1, "it is tried again and again")
         eventually(lambda: sink.report.link is LinkState.REFUSED and told, "is refused")
         assert "'cabinet'" in sink.report.trouble
@@ -110,10 +110,10 @@ def test_a_topic_that_access_rules_deny_is_said_once_kept_and_delivered_when_the
     subscriber = start_subscriber(broker.port)
     with caplog.at_level(logging.INFO):
         sink = open_sink(broker.port)
-        sink.emit(episode(1))
-        sink.emit(health())
+        emit(sink, episode(1))
+        emit(sink, health())
         eventually(lambda: sink.report.refused == ((EPISODE_TOPIC, "Not authorized"),), "is refused")
-        sink.emit(episode(2))  # not on its way beside the first: rules that change then let it overtake
+        emit(sink, episode(2))  # not on its way beside the first: rules that change then let it overtake
         eventually(lambda: subscriber.on(f"edge-sser/{NODE}/desk/health"), "other topics are not held up")
         eventually(lambda: sink.report.outbox_depth == 2, "the others wait")
         assert EPISODE_TOPIC in sink.report.trouble
@@ -134,8 +134,8 @@ def test_a_message_larger_than_the_broker_takes_does_not_hold_up_others(
     broker = start_broker("allow_anonymous true", "max_packet_size 600")
     subscriber = start_subscriber(broker.port)
     sink = open_sink(broker.port, discovery=False)
-    sink.emit(health(detail="x" * 600))
-    sink.emit(episode(1))
+    emit(sink, health(detail="x" * 600))
+    emit(sink, episode(1))
     eventually(lambda: len(subscriber.episodes()) == 1, "the episode arrives")
     eventually(lambda: sink.report.outbox_depth == 1, "and is acknowledged")
     assert "at most 600 bytes" in dict(sink.report.refused)[f"edge-sser/{NODE}/desk/health"]
@@ -151,8 +151,8 @@ def test_tls_with_the_right_authority(start_broker: StartBroker, open_sink: Star
     sink = open_sink(broker.port, scheme="mqtts", ca_file=authority.ca)
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     for number in range(200):
-        sink.emit(episode(number))
-        sink.emit(reading(number))
+        emit(sink, episode(number))
+        emit(sink, reading(number))
     eventually(lambda: sink.report.stored == 200 and sink.report.outbox_depth == 0, "all acknowledged")
 
 
@@ -175,7 +175,7 @@ def test_a_certificate_that_cannot_be_trusted_is_refused_and_said_once(
     }[case]
     with caplog.at_level(logging.INFO):
         sink = open_sink(cable.port, scheme="mqtts", ca_file=ca)
-        sink.emit(episode(1))
+        emit(sink, episode(1))
         eventually(lambda: cable.connections > 3 and sink.report.outbox_depth == 1, "it is tried again")
         eventually(lambda: sink.report.link is LinkState.UNTRUSTED, "is refused")
         remedy = "write the host in mqtt.url" if case == "another host's name" else "as mqtt.ca_file"
@@ -350,9 +350,9 @@ def test_the_access_rules_of_the_documentation_are_enough_and_keep_devices_apart
     secret = password_file(tmp_path, "p")
     sink = open_sink(broker.port, user=NODE, password_file=secret)
     for event in (episode(1), health()):
-        sink.emit(event)
+        emit(sink, event)
     eventually(lambda: sink.report.stored == 2 and sink.report.outbox_depth == 0, "taken")
-    sink.emit(reading(1))
+    emit(sink, reading(1))
     eventually(lambda: subscriber.on(f"edge-sser/{NODE}/desk/reading"), "a reading arrives")
     subscriber.publish(f"edge-sser/{NODE}/listen/set", "OFF")
     eventually(lambda: not sink.listening, "a command arrives")

@@ -22,6 +22,7 @@ from mqtt_rig import (
     Broker,
     Cable,
     Subscriber,
+    emit,
     episode,
     eventually,
     free_port,
@@ -61,10 +62,10 @@ def test_the_broker_is_killed_twenty_times_under_load(
         while not stop.is_set():
             for phase in Phase:
                 event = episode(len(sent), phase)
-                sink.emit(event)
+                emit(sink, event)
             sent.append(event.id)
-            sink.emit(reading(len(sent)))
-            sink.emit(health())
+            emit(sink, reading(len(sent)))
+            emit(sink, health())
             time.sleep(0.01)
 
     thread = threading.Thread(target=load)
@@ -130,7 +131,7 @@ def test_the_network_is_cut_in_the_middle_of_a_publish(
     cable = Cable(broker.port, cut_after=9000)  # the greeting takes about 4,000 bytes, an episode 400
     sink = open_sink(cable.port)
     for number in range(60):
-        sink.emit(episode(number))
+        emit(sink, episode(number))
     eventually(lambda: sink.report.outbox_depth == 0 and sink.report.stored == 60, "all delivered")
     eventually(lambda: len(once_each(subscriber.episodes())) == 60, "all arrived")
     assert sink.report.connections > 3
@@ -148,8 +149,8 @@ def test_a_network_that_falls_silent_delays_nobody_and_loses_no_episode(
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     cable.hold()
     for number in range(200):
-        sink.emit(episode(number))
-        sink.emit(reading(number))
+        emit(sink, episode(number))
+        emit(sink, reading(number))
     eventually(lambda: sink.report.stored == 200, "stored meanwhile")
     assert sink.report.outbox_depth == 200
     cable.cut()
@@ -185,7 +186,7 @@ def test_a_broker_that_never_acknowledges_is_left_and_tried_again(
     sink = open_sink(cable.port)
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     cable.hold()
-    sink.emit(episode(1))
+    emit(sink, episode(1))
     eventually(lambda: "acknowledge" in sink.report.detail, "gives up")
     cable.cut()
     cable.release()
@@ -199,13 +200,13 @@ def test_readings_are_for_now_and_never_wait_for_a_broker(
     port = free_port()
     sink = open_sink(port)
     for number in range(10):
-        sink.emit(reading(number))
-        sink.emit(episode(number))
+        emit(sink, reading(number))
+        emit(sink, episode(number))
     assert sink.report.readings_dropped == 10
     broker = start_broker(port=port)
     subscriber = start_subscriber(broker.port, "edge-sser/+/desk/#")
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
-    sink.emit(reading(99))
+    emit(sink, reading(99))
     topic = f"edge-sser/{NODE}/desk/reading"
     eventually(lambda: subscriber.on(topic), "a reading")
     assert [message.payload for message in subscriber.on(topic)] == [to_json(reading(99)).encode()]
@@ -269,8 +270,8 @@ def test_a_disk_that_hangs_delays_neither_the_audio_nor_the_connection(
     sink = open_sink(broker.port)
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     for number in range(5):
-        sink.emit(episode(number))
-    sink.emit(reading(1))
+        emit(sink, episode(number))
+    emit(sink, reading(1))
     eventually(lambda: subscriber.on(f"edge-sser/{NODE}/desk/reading"), "readings go on while the disk hangs")
     assert subscriber.episodes() == []
     hang.set()
@@ -286,14 +287,14 @@ def test_an_outbox_that_fails_is_reported_episodes_go_on_and_recovery_is_reporte
     told: list[MqttReport] = []
     subscriber = start_subscriber(broker.port)
     sink = open_sink(broker.port, hooks={"on_change": told.append})
-    sink.emit(episode(1))
+    emit(sink, episode(1))
     eventually(lambda: len(subscriber.episodes()) == 1, "delivered from memory")
     eventually(lambda: any(report.storage_fault for report in told), "reported")
     assert "in memory only" in sink.report.trouble
     in_the_way.unlink()
     eventually(lambda: told[-1].storage_fault is None, "recovery reported")
     assert sink.report.trouble == ""
-    sink.emit(episode(2))
+    emit(sink, episode(2))
     eventually(lambda: len(subscriber.episodes()) == 2, "delivered")
     assert (in_the_way / "outbox.db").exists()
 

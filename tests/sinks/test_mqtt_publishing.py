@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import paho.mqtt.client as paho
 import pytest
-from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, episode, eventually, gaps, health, reading
+from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, emit, episode, eventually, gaps, health, reading
 
 from edge_sser.errors import SinkError
 from edge_sser.events import HealthState, Phase, StatusState, to_json
@@ -29,7 +29,7 @@ def test_events_arrive_on_their_topics_as_the_bytes_of_standard_output(
         f"edge-sser/{NODE}/desk/health": health(HealthState.SILENT, "no sound for 10 s: is it muted?"),
     }
     for event in events.values():
-        sink.emit(event)
+        emit(sink, event)
     for topic, event in events.items():
         (message,) = eventually(lambda topic=topic: subscriber.on(topic), topic)
         assert message.payload == to_json(event).encode()
@@ -42,7 +42,7 @@ def test_quality_of_service_and_retention_follow_the_contract(
     sink = open_sink(broker.port)
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     for event in (reading(1), reading(2), episode(1), health()):
-        sink.emit(event)
+        emit(sink, event)
         eventually(lambda event=event: any(m.payload == to_json(event).encode() for m in early.heard), "arrives")
     qos = {message.topic.rsplit("/", 1)[1]: message.qos for message in early.heard}
     assert (qos["reading"], qos["episode"], qos["health"], qos["status"]) == (0, 1, 1, 1)
@@ -84,7 +84,7 @@ def test_a_new_status_is_published_and_is_the_one_repeated_on_the_next_connectio
     cable = Cable(broker.port)
     sink = open_sink(cable.port)
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
-    sink.emit(replace(STATUS, model="sser-cnn@00000000"))
+    emit(sink, replace(STATUS, model="sser-cnn@00000000"))
     topic = f"edge-sser/{NODE}/status"
     eventually(lambda: [m.json["model"] for m in subscriber.on(topic)][-1:] == ["sser-cnn@00000000"], "the new one")
     cable.cut()
@@ -100,9 +100,9 @@ def test_numbers_count_the_messages_of_a_topic_across_restarts(
     subscriber = start_subscriber(broker.port)
     for run in range(3):
         sink = open_sink(broker.port)
-        sink.emit(episode(run, Phase.START))
-        sink.emit(health())
-        sink.emit(episode(run, Phase.END))
+        emit(sink, episode(run, Phase.START))
+        emit(sink, health())
+        emit(sink, episode(run, Phase.END))
         eventually(lambda sink=sink: sink.report.stored == 3 and sink.report.outbox_depth == 0, "delivered")
         sink.close()
     eventually(lambda: len(subscriber.episodes()) == 6, "six episodes")
@@ -117,7 +117,7 @@ def test_episodes_of_many_sources_are_numbered_without_gaps(
     subscriber = start_subscriber(broker.port)
     sink = open_sink(broker.port)
     for number in range(120):
-        sink.emit(episode(number, source=f"mic{number % 3}"))
+        emit(sink, episode(number, source=f"mic{number % 3}"))
     eventually(lambda: len(subscriber.episodes()) == 120, "all of them")
     assert gaps(subscriber.episodes()) == []
     for source in ("mic0", "mic1", "mic2"):
@@ -135,7 +135,7 @@ def test_a_broker_that_knows_only_3_1_1_is_spoken_to_in_3_1_1(
     subscriber = start_subscriber(broker.port, protocol=paho.MQTTv311)
     cable = Cable(broker.port, answer=old_broker)
     sink = open_sink(cable.port)
-    sink.emit(episode(1))
+    emit(sink, episode(1))
     (message,) = eventually(subscriber.episodes, "arrives")
     assert message.payload == to_json(episode(1)).encode()
     assert sink.report.detail == "MQTT 3.1.1"
@@ -159,7 +159,7 @@ def test_closing_delivers_what_was_emitted_just_before(
     sink = open_sink(broker.port)
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     for number in range(50):
-        sink.emit(episode(number))
+        emit(sink, episode(number))
     sink.close()
     eventually(lambda: len(subscriber.episodes()) == 50, "all fifty")
     assert sink.report.outbox_depth == 0
@@ -167,4 +167,4 @@ def test_closing_delivers_what_was_emitted_just_before(
     eventually(lambda: subscriber.on(status)[-1].json["state"] == StatusState.STOPPED.value, "stopped")
     sink.close()
     with pytest.raises(SinkError, match="closed"):
-        sink.emit(episode(51))
+        emit(sink, episode(51))

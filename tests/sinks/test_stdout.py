@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mqtt_rig import emit
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Health, HealthState, to_json
@@ -42,7 +43,7 @@ health = Health(node="n", source="s", ts="t", state=HealthState.OK, detail="", r
                 dropped_s=0.0, overruns=0)
 try:
     while True:
-        sink.emit(health)
+        emit(sink, health)
 except OutputClosedError:
     sys.exit(3)
 except SinkError as error:
@@ -54,7 +55,7 @@ except SinkError as error:
 def test_a_line_arrives_with_its_event() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as lines, os.fdopen(writer, "wb") as stream:
-        JsonLines(NonBlockingWriter(stream)).emit(HEALTH)
+        emit(JsonLines(NonBlockingWriter(stream)), HEALTH)
         assert select.select([reader], [], [], 10.0)[0], "the line is still in a buffer"
         line = lines.readline()
     assert line == to_json(HEALTH).encode() + b"\n"
@@ -151,7 +152,7 @@ def test_a_reader_that_has_gone_is_told_apart_from_a_failure() -> None:
     with os.fdopen(writer, "wb") as stream:
         os.close(reader)
         with pytest.raises(OutputClosedError):
-            JsonLines(NonBlockingWriter(stream)).emit(HEALTH)
+            emit(JsonLines(NonBlockingWriter(stream)), HEALTH)
 
 
 def test_python_has_nothing_to_add_when_the_reader_leaves() -> None:

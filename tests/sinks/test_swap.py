@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from mqtt_rig import emit
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Event, Health, HealthState
@@ -17,7 +18,7 @@ class Kept(Sink):
         self.events: list[str] = []
         self.room = room
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         if len(self.events) >= self.room:
             raise SinkError("the sink is full")
         assert isinstance(event, Health)
@@ -33,14 +34,14 @@ def health(detail: str) -> Health:
 
 def test_events_that_come_during_an_exchange_reach_the_next_sink_in_order() -> None:
     place, first, second = SwappableSink(), Kept(), Kept()
-    place.emit(health("before any"))
+    emit(place, health("before any"))
     place.put(first)
-    place.emit(health("1"))
+    emit(place, health("1"))
     place.hold()
-    place.emit(health("2"))
-    place.emit(health("3"))
+    emit(place, health("2"))
+    emit(place, health("3"))
     place.put(second)
-    place.emit(health("4"))
+    emit(place, health("4"))
     assert first.events == ["before any", "1"]  # how the source is, though it was told before there was a sink
     assert second.events == ["1", "2", "3", "4"]
 
@@ -49,9 +50,9 @@ def test_events_wait_through_a_sink_that_cannot_be_opened() -> None:
     place, first, second = SwappableSink(), Kept(), Kept()
     place.put(first)
     place.hold()
-    place.emit(health("1"))
+    emit(place, health("1"))
     place.hold()  # the next try, with the settings of before
-    place.emit(health("2"))
+    emit(place, health("2"))
     place.put(second)
     assert (first.events, second.events) == ([], ["1", "2"])
 
@@ -61,7 +62,7 @@ def test_a_place_without_a_sink_works_for_nobody() -> None:
     assert not place.works
     place.hold()
     assert place.works
-    place.emit(health("for nobody"))
+    emit(place, health("for nobody"))
     place.put(None)
     assert not place.works
 
@@ -71,12 +72,12 @@ def test_a_sink_that_fails_is_told_of_once_and_may_be_exchanged(caplog: pytest.L
     place.put(full)
     with caplog.at_level(logging.ERROR):
         for text in "123":
-            place.emit(health(text))
+            emit(place, health(text))
     assert [record.getMessage() for record in caplog.records] == ["the sink is full; the other outputs go on"]
     assert not place.works
     assert place.failure == "the sink is full"
     place.put(next_one)
     assert place.failure == ""
-    place.emit(health("4"))
+    emit(place, health("4"))
     assert full.events == ["1"]
     assert next_one.events == ["3", "4"]

@@ -24,7 +24,7 @@ from edge_sser.events import (
     Status,
     StatusState,
     timestamp,
-    to_json,
+    to_line,
 )
 from edge_sser.files import state_directory
 from edge_sser.settings.schema import MqttSettings
@@ -135,7 +135,7 @@ class MqttSink(Sink):
         """How it is doing, a moment ago."""
         return replace(self._courier.report, readings_dropped=self._readings_dropped)
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, line: bytes) -> None:
         """Hands an event on; never waits.
 
         Raises:
@@ -145,17 +145,16 @@ class MqttSink(Sink):
             raise SinkError(f"the MQTT sink has failed: {self._failure!r}")
         if self._closed:
             raise SinkError("the MQTT sink is closed")
-        payload = to_json(event).encode()
         if isinstance(event, Reading):
-            message = Message(topic=self._topics.reading(event.source), payload=payload, qos=0, retain=True)
+            message = Message(topic=self._topics.reading(event.source), payload=line, qos=0, retain=True)
             self._readings_dropped += not self._link.offer(message)
         elif isinstance(event, Episode):
-            self._courier.keep(Record(self._topics.episode(event.source), payload, retain=False))
+            self._courier.keep(Record(self._topics.episode(event.source), line, retain=False))
         elif isinstance(event, Health):
-            self._courier.keep(Record(self._topics.health(event.source), payload, retain=True))
+            self._courier.keep(Record(self._topics.health(event.source), line, retain=True))
         else:
             self._status = event
-            self._link.send(Message(topic=self._topics.status, payload=payload, qos=1, retain=True))
+            self._link.send(Message(topic=self._topics.status, payload=line, qos=1, retain=True))
 
     def close(self) -> None:
         """Writes what is left to disk, waits a little for acknowledgements, says goodbye. Safe to call twice."""
@@ -237,7 +236,7 @@ class MqttSink(Sink):
 
     def _status_message(self, state: StatusState) -> Message:
         status = replace(self._status, state=state, ts=timestamp(time.time()))
-        return Message(topic=self._topics.status, payload=to_json(status).encode(), qos=1, retain=True)
+        return Message(topic=self._topics.status, payload=to_line(status), qos=1, retain=True)
 
     def _listen_message(self) -> Message:
         payload = b"ON" if self._switch.on else b"OFF"
