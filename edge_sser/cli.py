@@ -20,7 +20,7 @@ import typer
 from edge_sser import __version__
 from edge_sser.commands.service.cli import app as service_app
 from edge_sser.errors import EdgeSserError, UsageError, missing_extra
-from edge_sser.sinks.outlet import OutputClosedError
+from edge_sser.sinks.stdout import OutputClosedError
 
 if TYPE_CHECKING:
     from edge_sser.settings.load import Flag, Loaded

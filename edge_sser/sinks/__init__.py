@@ -1,1 +1,1 @@
-"""Where events go: standard output, a terminal, a file, a broker."""
+"""Destinations of events: standard output, a terminal, a file, a metrics endpoint, an MQTT broker."""

@@ -1,4 +1,4 @@
-"""Where events go."""
+"""The interface of every sink."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from edge_sser.events import Event
 
 
 class Sink(ABC):
-    """Takes events. `emit` never waits for a reader or a network: a slow sink drops or queues on its own account."""
+    """A destination of events. `emit` never waits for a reader, a disk or a network: a slow sink queues or drops."""
 
     @property
-    def works(self) -> bool:
-        """Whether events arrive anywhere."""
+    def active(self) -> bool:
+        """True while events reach a destination."""
         return True
 
     @abstractmethod
@@ -21,11 +21,11 @@ class Sink(ABC):
 
         Args:
             event: the event.
-            line: the same event as JSON in UTF-8, without a line end; made once for all sinks.
+            line: the same event as JSON in UTF-8, without a line end; encoded once for all sinks.
 
         Raises:
             SinkError: nothing more can be written, ever (a closed pipe, for example).
         """
 
-    def close(self) -> None:  # noqa: B027 - not every sink holds something
-        """Delivers what can be delivered now and releases the sink. Safe to call twice."""
+    def close(self) -> None:  # noqa: B027 - not every sink holds a resource
+        """Delivers queued events where that is possible now, and releases the sink. Safe to call twice."""

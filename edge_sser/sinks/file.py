@@ -1,8 +1,8 @@
-"""Events as JSON Lines in a file that starts anew when it is full: PATH, and older ones as PATH.1, PATH.2 and so on.
+"""Events as JSON Lines in a file with rotation: PATH, and older files as PATH.1, PATH.2 and so on.
 
-The file holds whole lines only, whatever happens: a line that did not fit on the disk is taken back, and one that a
-power cut left unfinished is cut off at the next start. Writing has a thread of its own, because a disk can hang and
-`emit` must not; events that it cannot take are dropped and counted.
+The file holds whole lines only: a line that did not fit on the disk is truncated away, and a line that a power cut left
+unfinished is removed at the next start. A thread writes, because a disk can hang and `emit` must not. Events that
+the disk does not take are dropped and counted.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from edge_sser.sinks.base import Sink
 
 log = logging.getLogger("edge_sser.file")
 
-WAITING = 10_000  # lines held for a disk that does not answer, before the oldest go
+MAX_QUEUED_LINES = 10_000  # for a disk that does not answer, before the oldest go
 RETRY_SECONDS = 5.0  # between attempts to write to a disk that failed
 CLOSE_SECONDS = 3.0  # for a slow disk to take the last lines
-TAIL_BYTES = 65_536  # what is looked through at most for the end of the last whole line
+TAIL_BYTES = 65_536  # searched at most for the end of the last whole line
 
 
 class RotatingFileSink(Sink):
-    """Appends every event to a file, and begins a new one before the bound is passed.
+    """Appends every event to a file, and rotates before the size limit is passed.
 
     Args:
-        settings: where, how large, and how many older files are kept.
+        settings: path, size limit, and number of older files.
         retry_seconds: between attempts to write to a disk that failed.
 
     Attributes:
-        fault: why nothing can be written at present, for a person; None when all is well.
+        fault: why nothing can be written at present, for a person; None without a fault.
         dropped: events that never reached the file.
 
     Raises:
@@ -45,7 +45,7 @@ class RotatingFileSink(Sink):
     def __init__(self, settings: FileSinkSettings, *, retry_seconds: float = RETRY_SECONDS) -> None:
         self._settings = settings
         self._retry_seconds = retry_seconds
-        self._lines: deque[bytes] = deque()
+        self._queue: deque[bytes] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -61,7 +61,7 @@ class RotatingFileSink(Sink):
         self._thread.start()
 
     def emit(self, event: Event, line: bytes) -> None:
-        """Hands an event on; never waits.
+        """Queues an event; never waits.
 
         Raises:
             SinkError: the sink is closed.
@@ -69,14 +69,14 @@ class RotatingFileSink(Sink):
         if self._stop.is_set():
             raise SinkError("the event file is closed")
         with self._lock:
-            if len(self._lines) >= WAITING:
-                self._lines.popleft()
+            if len(self._queue) >= MAX_QUEUED_LINES:
+                self._queue.popleft()
                 self.dropped += 1
-            self._lines.append(line + b"\n")
+            self._queue.append(line + b"\n")
         self._wake.set()
 
     def close(self) -> None:
-        """Writes what is left and closes the file. Safe to call twice."""
+        """Writes the queued lines and closes the file. Safe to call twice."""
         self._stop.set()
         self._wake.set()
         self._thread.join(CLOSE_SECONDS)
@@ -85,28 +85,28 @@ class RotatingFileSink(Sink):
         stopping = False
         while not stopping:
             stopping = self._stop.is_set()
-            self._write_out()
+            self._write_queued()
             if not stopping and self.fault is None:
                 self._wake.wait()
             elif not stopping:
                 self._stop.wait(self._retry_seconds)
             self._wake.clear()
-        self.dropped += len(self._lines)
+        self.dropped += len(self._queue)
         if self._fd >= 0:
             os.close(self._fd)
 
-    def _write_out(self) -> None:
-        """Writes everything that waits, or as much as the disk takes."""
-        while self._lines:
+    def _write_queued(self) -> None:
+        """Writes the queued lines, or as many as the disk takes."""
+        while self._queue:
             with self._lock:
-                line = self._lines.popleft()
+                line = self._queue.popleft()
             try:
                 if self._fd < 0:
                     self._open()
                 self._write(line)
             except OSError as error:
                 with self._lock:
-                    self._lines.appendleft(line)
+                    self._queue.appendleft(line)
                 self._fail(error)
                 return
             if self.fault is not None:
@@ -129,9 +129,9 @@ class RotatingFileSink(Sink):
     def _rotate(self) -> None:
         path, keep = self._settings.path, self._settings.keep
         for number in range(keep, 0, -1):
-            younger = path if number == 1 else _numbered(path, number - 1)
+            newer = path if number == 1 else _numbered(path, number - 1)
             with suppress(FileNotFoundError):
-                os.replace(younger, _numbered(path, number))
+                os.replace(newer, _numbered(path, number))
         if keep == 0:
             path.unlink(missing_ok=True)
         os.close(self._fd)

@@ -1,8 +1,7 @@
 """Figures for Prometheus over HTTP, on this machine only.
 
-A sink like any other: it sees every event, and keeps the latest figures where a scrape finds them. What no event says
-(the outbox, whether listening is paused) is told to it, or asked for when a scrape comes. Names and units follow
-Prometheus's conventions; an unknown value is NaN.
+The sink updates its metrics with every event. Figures that no event carries come from a callback at each scrape (outbox
+and connection) or from `set_listening`. Names and units follow Prometheus's conventions; an unknown value is NaN.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED)
 
 
 def open_metrics(settings: MetricsSettings) -> MetricsSink:
-    """Starts serving.
+    """Starts the endpoint.
 
     Raises:
         MissingComponentError: prometheus_client is not installed.
@@ -38,14 +37,14 @@ def open_metrics(settings: MetricsSettings) -> MetricsSink:
 
 
 class MetricsSink(Sink):
-    """See `open_metrics`. Nothing is shared with other objects in the process, not even a registry.
+    """The HTTP endpoint and its metrics, with a registry of its own.
 
     Args:
         address: a loopback address.
         port: 0 takes a free one.
 
     Attributes:
-        port: where it listens.
+        port: TCP port of the endpoint.
     """
 
     def __init__(self, *, address: str, port: int) -> None:
@@ -81,7 +80,7 @@ class MetricsSink(Sink):
         self._info = gauge("info", "Always 1; what runs here", "version", "model", "provider")
         self._listening = gauge("listening", "1 while listening, 0 while paused by a command")
         self._listening.set(1)
-        self._seen_overruns: dict[str, int] = {}
+        self._overruns_before: dict[str, int] = {}
         try:
             self._server, self._thread = prometheus.start_http_server(port, address, registry)
         except OSError as error:
@@ -93,20 +92,20 @@ class MetricsSink(Sink):
         self._closed = False
 
     def watch_mqtt(self, report: Callable[[], MqttReport | None]) -> None:
-        """Whom to ask for the outbox and the connection; to be called once.
+        """Sets the callback for the figures of outbox and connection. To be called once.
 
         Args:
-            report: called in a thread of the server for every scrape, for example `lambda: sink.report`. None
-                while there is no bus.
+            report: called in a thread of the server for every scrape, for example `lambda: sink.report`. Returns
+                None while there is no MQTT sink.
         """
         self._registry.register(cast("Collector", _MqttCollector(report)))
 
     def set_listening(self, on: bool) -> None:
-        """Whether listening is on, or paused by a command."""
+        """Sets the gauge of listening: False while a command has paused it."""
         self._listening.set(on)
 
     def emit(self, event: Event, line: bytes) -> None:
-        """Takes an event's figures.
+        """Updates the metrics with an event.
 
         Raises:
             SinkError: the sink is closed.
@@ -114,9 +113,9 @@ class MetricsSink(Sink):
         if self._closed:
             raise SinkError("the metrics endpoint is closed")
         if isinstance(event, Reading):
-            self._take_reading(event)
+            self._update_reading(event)
         elif isinstance(event, Health):
-            self._take_health(event)
+            self._update_health(event)
         elif isinstance(event, Status):
             self._info.clear()
             self._info.labels(event.version, event.model, event.provider).set(1)
@@ -129,7 +128,7 @@ class MetricsSink(Sink):
             self._server.server_close()
             self._thread.join()
 
-    def _take_reading(self, reading: Reading) -> None:
+    def _update_reading(self, reading: Reading) -> None:
         source = reading.source
         self._windows.labels(source).inc()
         self._scored.labels(source).inc(reading.stress is not None)
@@ -143,27 +142,27 @@ class MetricsSink(Sink):
         if reading.latency_ms is not None:
             self._latency.labels(source).observe(reading.latency_ms / 1e3)
 
-    def _take_health(self, health: Health) -> None:
+    def _update_health(self, health: Health) -> None:
         source = health.source
         for state in HealthState:
             self._state.labels(source, state.value).set(state is health.state)
-        before = self._seen_overruns.get(source, 0)
-        # A source that was opened anew counts from 0 again.
+        before = self._overruns_before.get(source, 0)
+        # A source that was opened again counts from 0.
         self._overruns.labels(source).inc(health.overruns - before if health.overruns >= before else health.overruns)
-        self._seen_overruns[source] = health.overruns
-        if health.state in NO_AUDIO:  # the figures of the last window are not true any more
+        self._overruns_before[source] = health.overruns
+        if health.state in NO_AUDIO:  # the figures of the last window are out of date
             for stale in (self._speech, self._stress, self._loudness):
                 stale.labels(source).set(math.nan)
 
 
 class _MqttCollector:
-    """The figures of the MQTT sink, as they are when a scrape comes."""
+    """Metrics of the MQTT sink, collected at each scrape."""
 
     def __init__(self, report: Callable[[], MqttReport | None]) -> None:
         self._report = report
 
     def collect(self) -> Iterable[Metric]:
-        """Called by the registry."""
+        """Yields the metrics; called by the registry."""
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
         from edge_sser.sinks.mqtt.diagnosis import LinkState

@@ -1,4 +1,4 @@
-"""The outputs that settings name beside standard output: opened, exchanged while listening goes on, closed."""
+"""The sinks that settings name beside standard output: opened, replaced while listening goes on, closed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from edge_sser.errors import EdgeSserError
 from edge_sser.events import Status, to_line
 from edge_sser.files import resolve_path
-from edge_sser.settings.node import node_name
+from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.swap import SwappableSink
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edge_sser.output")
 
-TABLES: Final = ("file", "metrics", "mqtt")  # of the settings; one makes one output
+TABLES: Final = ("file", "metrics", "mqtt")  # of the settings; one makes one sink
 
 
-class Outputs:
-    """See the module. A sink's module is imported when the settings ask for it.
+class ConfiguredSinks:
+    """One replaceable sink for each table of the settings. A sink's module is imported only when it is configured.
 
     Args:
-        settings: which outputs there are.
-        status: what runs here, as it is now.
-        sources: names of what is listened to.
+        settings: tables of the sinks.
+        status: returns the current status of the program.
+        sources: names of the sources.
 
     Attributes:
-        sinks: to be given every event.
+        sinks: one for each table, to get every event.
 
     Raises:
-        EdgeSserError: one cannot be opened.
+        EdgeSserError: a sink cannot be opened.
     """
 
     def __init__(self, settings: Settings, *, status: Callable[[], Status], sources: Sequence[str]) -> None:
@@ -47,18 +47,18 @@ class Outputs:
         self._metrics: MetricsSink | None = None
         self._mqtt: MqttSink | None = None
         self._listening = True
-        self._places = {table: SwappableSink() for table in TABLES}
-        self.sinks: Sequence[Sink] = tuple(self._places.values())
+        self._slots = {table: SwappableSink() for table in TABLES}
+        self.sinks: Sequence[Sink] = tuple(self._slots.values())
         try:
             for table in TABLES:
-                self._places[table].put(self._open(table, settings))
+                self._slots[table].attach(self._open(table, settings))
         except BaseException:
             self.close()
             raise
 
     @property
     def listening(self) -> bool:
-        """Whether somebody on the bus wants audio to be listened to; True without a bus."""
+        """True unless a command from the broker has paused listening."""
         mqtt = self._mqtt
         if mqtt is not None:
             self._listening = mqtt.listening
@@ -66,25 +66,25 @@ class Outputs:
 
     @property
     def trouble(self) -> str:
-        """What keeps promised events from being kept, in one line; empty when nothing does."""
+        """One line for a person on events that may get lost; empty without trouble."""
         file, mqtt = self._file, self._mqtt
         parts = [] if mqtt is None else [mqtt.report.storage_trouble]
         if file is not None and file.fault is not None:
             parts.append(f"the event file cannot be written: {file.fault}")
-        parts += [place.failure for place in self._places.values()]
+        parts += [slot.failure for slot in self._slots.values()]
         return "; ".join(filter(None, parts))
 
     def apply(self, settings: Settings) -> None:
-        """Exchanges the outputs whose settings differ. It may take seconds; events wait meanwhile.
+        """Reopens the sinks whose settings differ. May take seconds; events are queued meanwhile.
 
         Raises:
-            EdgeSserError: one cannot be opened. All are as they were before, as far as they can be.
+            EdgeSserError: a sink cannot be opened. The sinks of before are restored as far as possible.
         """
         before = self._settings
         changed = [table for table in TABLES if getattr(settings, table) != getattr(before, table)]
         try:
             for table in changed:
-                self._exchange(table, settings)
+                self._reopen(table, settings)
         except EdgeSserError:
             for table in changed:
                 self._restore(table, before)
@@ -92,25 +92,25 @@ class Outputs:
         self._settings = settings
         if self._mqtt is None:
             self._listening = True
-            self._tell_metrics(True)
+            self._set_metrics_listening(True)
 
     def close(self) -> None:
-        """Delivers what can be delivered now and closes all. Safe to call twice."""
+        """Delivers queued events where that is possible now, and closes all sinks. Safe to call twice."""
         for table in reversed(TABLES):
             self._close(table)
 
     def _restore(self, table: str, settings: Settings) -> None:
         try:
-            self._exchange(table, settings)
+            self._reopen(table, settings)
         except EdgeSserError as error:
-            self._places[table].put(None)
+            self._slots[table].attach(None)
             log.error("%s; the other outputs go on", error)
 
-    def _exchange(self, table: str, settings: Settings) -> None:
-        place = self._places[table]
-        place.hold()
+    def _reopen(self, table: str, settings: Settings) -> None:
+        slot = self._slots[table]
+        slot.detach()
         self._close(table)
-        place.put(self._open(table, settings))  # should it fail, events wait until what was before is restored
+        slot.attach(self._open(table, settings))  # on failure events are queued until `_restore`
 
     def _open(self, table: str, settings: Settings) -> Sink | None:
         if table == "file" and settings.file is not None:
@@ -136,9 +136,9 @@ class Outputs:
                 node=node_name(settings),
                 status=self._status(),
                 sources=self._sources,
-                on_listen=self._tell_metrics,
+                on_listen=self._set_metrics_listening,
             )
-            self._tell_metrics(self._mqtt.listening)
+            self._set_metrics_listening(self._mqtt.listening)
             return self._mqtt
         return None
 
@@ -154,7 +154,7 @@ class Outputs:
             mqtt, self._mqtt = self._mqtt, None
             mqtt.close()
 
-    def _tell_metrics(self, on: bool) -> None:
+    def _set_metrics_listening(self, on: bool) -> None:
         metrics = self._metrics
         if metrics is not None:
             metrics.set_listening(on)

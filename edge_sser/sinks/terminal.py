@@ -16,10 +16,10 @@ from typing import Final
 from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.outlet import NonBlockingWriter
+from edge_sser.sinks.stdout import NonBlockingWriter
 
 BAR_CELLS = 24
-HELD_NOTES: Final = 100  # log lines for a terminal that has been stopped, before the oldest go
+MAX_LOG_LINES: Final = 100  # queued for a terminal that has been stopped, before the oldest go
 QUIETEST_DBFS = -60.0  # left end of the level meter
 _COLOURS = {Level.LOW: "32", Level.ELEVATED: "33", Level.HIGH: "31"}  # ANSI: green, yellow, red
 _COLOUR_SEQUENCE = re.compile(r"(\x1b\[[0-9]+m)")
@@ -30,7 +30,7 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 
 def text_line(event: Event) -> str:
-    """An event in words, on one line."""
+    """Returns an event as one line of text for a person."""
     if isinstance(event, Reading):
         stress = "no speech" if event.stress is None else f"stress {event.stress:.2f}"
         rolling = "" if event.stress_rolling is None else f"  rolling {event.stress_rolling:.2f}"
@@ -48,7 +48,7 @@ def text_line(event: Event) -> str:
 
 
 def clock_text(seconds: float) -> str:
-    """A place in the audio as hours, minutes and seconds.
+    """Returns a position in the audio as hours, minutes and seconds.
 
     Examples:
         >>> clock_text(3675.5)
@@ -62,21 +62,21 @@ def clock_text(seconds: float) -> str:
 class TextLines(Sink):
     """Events as plain lines, for a log or a pipe that a person reads."""
 
-    def __init__(self, outlet: NonBlockingWriter) -> None:
-        self._outlet = outlet
+    def __init__(self, writer: NonBlockingWriter) -> None:
+        self._writer = writer
 
     def emit(self, event: Event, line: bytes) -> None:
         """Writes one line."""
-        self._outlet.say(text_line(event) + "\n")
+        self._writer.write_text(text_line(event) + "\n")
 
     def close(self) -> None:
-        """Waits a little for the reader to take the rest."""
-        self._outlet.close()
+        """Waits up to CLOSE_SECONDS for the reader to take the rest."""
+        self._writer.close()
 
 
 @dataclass(slots=True)
-class _Shown:
-    """What the view knows of one source."""
+class _SourceView:
+    """The latest events of one source."""
 
     reading: Reading | None = None
     episode: Episode | None = None
@@ -84,14 +84,14 @@ class _Shown:
 
 
 class LiveView(Sink):
-    """A few lines on a terminal for each source, drawn anew with each event.
+    """A few lines on a terminal for each source, redrawn with each event.
 
-    A terminal that has been stopped (Ctrl-S) is drawn on when it goes on.
+    A terminal that has been stopped (Ctrl-S) is redrawn when it continues.
     """
 
     def __init__(
         self,
-        outlet: NonBlockingWriter,
+        writer: NonBlockingWriter,
         *,
         columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns,
         colour: bool | None = None,
@@ -99,64 +99,64 @@ class LiveView(Sink):
         """Takes over the lines below the cursor.
 
         Args:
-            outlet: to a terminal that knows ANSI control sequences.
-            columns: the terminal's width, asked for with every drawing.
+            writer: to a terminal that knows ANSI control sequences.
+            columns: returns the terminal's width; called for every redraw.
             colour: None for colour unless the environment has NO_COLOR.
         """
-        self._outlet = outlet
+        self._writer = writer
         self._columns = columns
         self._colour = "NO_COLOR" not in os.environ if colour is None else colour
-        self._plain = not _can_say(outlet.encoding, "█░")
+        self._plain = not _can_encode(writer.encoding, "█░")
         self._title = ""
-        self._shown: dict[str, _Shown] = {}
+        self._sources: dict[str, _SourceView] = {}
         self._drawn_lines = 0
-        self._notes: deque[str] = deque(maxlen=HELD_NOTES)
+        self._lines_above: deque[str] = deque(maxlen=MAX_LOG_LINES)
         self._closed = False
         self._lock = threading.RLock()  # log lines come from threads of their own
 
     def emit(self, event: Event, line: bytes) -> None:
-        """Draws the view with what the event says."""
+        """Redraws the view with an event."""
         with self._lock:
-            self._take(event)
+            self._update(event)
             self._draw()
 
-    def _take(self, event: Event) -> None:
+    def _update(self, event: Event) -> None:
         if isinstance(event, Status):
             self._title = f"edge-sser {event.version}  {event.model}  {event.provider}  {event.state.value}"
         else:
-            shown = self._shown.setdefault(event.source, _Shown())
+            view = self._sources.setdefault(event.source, _SourceView())
             if isinstance(event, Reading):
-                shown.reading = event
+                view.reading = event
             elif isinstance(event, Episode):
-                shown.episode = event
+                view.episode = event
             else:
-                shown.health = event
+                view.health = event
 
-    def note(self, line: str) -> None:
+    def print_above(self, line: str) -> None:
         """Prints a line above the view, where it stays."""
         with self._lock:
-            self._notes.append(line)
+            self._lines_above.append(line)
             self._draw()
 
     def close(self) -> None:
-        """Leaves the last view standing and gives the cursor back."""
+        """Keeps the last view on the terminal and shows the cursor again."""
         with self._lock, suppress(SinkError):  # a terminal that has gone needs no cursor
             if not self._closed:
                 self._closed = True
                 if self._drawn_lines:
-                    self._outlet.say(_SHOW_CURSOR)
-                self._outlet.close()
+                    self._writer.write_text(_SHOW_CURSOR)
+                self._writer.close()
 
     def lines(self) -> list[str]:
-        """The view as it stands, without control sequences for the cursor."""
+        """Returns the lines of the view, without control sequences for the cursor."""
         out = [self._title] if self._title else []
-        for name, shown in self._shown.items():
-            out += self._source_lines(name, shown)
+        for name, view in self._sources.items():
+            out += self._source_lines(name, view)
         return out
 
-    def _source_lines(self, name: str, shown: _Shown) -> list[str]:
+    def _source_lines(self, name: str, view: _SourceView) -> list[str]:
         out = []
-        reading = shown.reading
+        reading = view.reading
         if reading is None:
             out.append(f"{name}: waiting for the first 3 s of audio")
         else:
@@ -173,10 +173,10 @@ class LiveView(Sink):
                 f"  sound   {self._bar(meter)}  {reading.dbfs:.1f} dBFS{clipped}",
                 f"  speech  {self._bar(reading.speech_ratio)}  {reading.speech_ratio:.0%}",
             ]
-        if shown.episode is not None:
-            out.append(f"  {_episode_text(shown.episode)}")
-        if shown.health is not None and shown.health.state is not HealthState.OK:
-            out.append(f"  {_health_text(shown.health)}")
+        if view.episode is not None:
+            out.append(f"  {_episode_text(view.episode)}")
+        if view.health is not None and view.health.state is not HealthState.OK:
+            out.append(f"  {_health_text(view.health)}")
         return out
 
     def _bar(self, share: float) -> str:
@@ -188,18 +188,18 @@ class LiveView(Sink):
         return f"\x1b[{_COLOURS[level]}m{level.value}\x1b[0m" if self._colour else level.value
 
     def _draw(self) -> None:
-        if self._closed or not self._outlet.clear:
+        if self._closed or not self._writer.flush():
             return
         columns = self._columns()
         lines = [_cut(line, columns) for line in self.lines()]
-        back = _CURSOR_UP.format(self._drawn_lines) if self._drawn_lines else _HIDE_CURSOR
-        self._outlet.say(back + _CLEAR_BELOW + "".join(f"{line}\n" for line in (*self._notes, *lines)))
-        self._notes.clear()
+        move = _CURSOR_UP.format(self._drawn_lines) if self._drawn_lines else _HIDE_CURSOR
+        self._writer.write_text(move + _CLEAR_BELOW + "".join(f"{line}\n" for line in (*self._lines_above, *lines)))
+        self._lines_above.clear()
         self._drawn_lines = len(lines)
 
 
 class LiveLog(logging.Handler):
-    """Log lines above a live view, which would otherwise tear it."""
+    """Log handler that prints above a live view, so that log lines do not tear it."""
 
     def __init__(self, view: LiveView) -> None:
         super().__init__()
@@ -207,8 +207,8 @@ class LiveLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints the record."""
-        with suppress(SinkError):  # a terminal that has gone: there is nowhere left to say so
-            self._view.note(self.format(record))
+        with suppress(SinkError):  # the terminal has gone: no place is left for the message
+            self._view.print_above(self.format(record))
 
 
 def _episode_text(episode: Episode) -> str:
@@ -225,7 +225,7 @@ def _health_text(health: Health) -> str:
 
 
 def _cut(line: str, columns: int) -> str:
-    """The line within a terminal's width, colours not counted: one that wraps would be drawn over wrongly."""
+    """Cuts a line to a terminal's width, colours not counted: a line that wraps would be overwritten wrongly."""
     room = max(columns - 1, 0)
     parts = []
     for part in _COLOUR_SEQUENCE.split(line):
@@ -236,7 +236,7 @@ def _cut(line: str, columns: int) -> str:
     return "".join(parts)
 
 
-def _can_say(encoding: str, text: str) -> bool:
+def _can_encode(encoding: str, text: str) -> bool:
     try:
         text.encode(encoding)
     except (LookupError, UnicodeEncodeError):

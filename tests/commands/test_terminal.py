@@ -19,7 +19,7 @@ from edge_sser.events import (
     Status,
     StatusState,
 )
-from edge_sser.sinks.outlet import NonBlockingWriter
+from edge_sser.sinks.stdout import NonBlockingWriter
 from edge_sser.sinks.terminal import LiveLog, LiveView, TextLines, text_line
 
 MODEL = "sser-cnn@ab12cd34"
@@ -64,8 +64,7 @@ class Screen(NonBlockingWriter):
         self.rows: list[str] = []
         self.stopped = False
 
-    @property
-    def clear(self) -> bool:
+    def flush(self, seconds: float = 0.0) -> bool:
         return not self.stopped
 
     def write(self, line: bytes) -> None:
@@ -119,7 +118,7 @@ def test_log_lines_stay_above_the_view():
 def test_log_lines_of_other_threads_do_not_tear_the_view():
     screen = Screen()
     view = LiveView(screen, columns=lambda: 100, colour=False)
-    threads = [threading.Thread(target=lambda: [view.note("a line") for _ in range(200)]) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: [view.print_above("a line") for _ in range(200)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(200):
@@ -137,7 +136,7 @@ def test_a_terminal_that_was_stopped_shows_the_newest_when_it_goes_on():
     before = list(screen.rows)
     screen.stopped = True
     emit(view, reading(stress_rolling=0.22))
-    view.note("a line of the log")
+    view.print_above("a line of the log")
     assert screen.rows == before
     screen.stopped = False
     emit(view, reading(stress_rolling=0.33))

@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_whole_lines_and_is_written_again_when_there_is_room(
 def test_a_disk_that_hangs_delays_nobody_and_what_it_cannot_take_is_counted(
     tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_sser.sinks.file.WAITING", 20)
+    monkeypatch.setattr("edge_sser.sinks.file.MAX_QUEUED_LINES", 20)
     hang, hung = threading.Event(), threading.Event()
     write = os.write
 

@@ -17,8 +17,7 @@ from mqtt_rig import emit
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Health, HealthState, to_json
-from edge_sser.sinks.outlet import HELD_BYTES, NonBlockingWriter, OutputClosedError
-from edge_sser.sinks.stdout import JsonLines
+from edge_sser.sinks.stdout import MAX_QUEUED_BYTES, JsonLines, NonBlockingWriter, OutputClosedError
 
 HEALTH = Health(
     node="cab12",
@@ -35,15 +34,15 @@ WRITER = """
 import sys
 import threading
 from edge_sser.errors import SinkError
-from edge_sser.events import Health, HealthState
-from edge_sser.sinks.outlet import NonBlockingWriter, OutputClosedError
+from edge_sser.events import Health, HealthState, to_line
+from edge_sser.sinks.stdout import NonBlockingWriter, OutputClosedError
 from edge_sser.sinks.stdout import JsonLines
-sink = JsonLines(NonBlockingWriter(sys.stdout, patient_until=threading.Event()))
+sink = JsonLines(NonBlockingWriter(sys.stdout, wait_until=threading.Event()))
 health = Health(node="n", source="s", ts="t", state=HealthState.OK, detail="", read_s=0.0, processed_s=0.0,
                 dropped_s=0.0, overruns=0)
 try:
     while True:
-        emit(sink, health)
+        sink.emit(health, to_line(health))
 except OutputClosedError:
     sys.exit(3)
 except SinkError as error:
@@ -53,8 +52,8 @@ except SinkError as error:
 
 
 def test_a_line_arrives_with_its_event() -> None:
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as lines, os.fdopen(writer, "wb") as stream:
+    reader, write_end = os.pipe()
+    with os.fdopen(reader, "rb") as lines, os.fdopen(write_end, "wb") as stream:
         emit(JsonLines(NonBlockingWriter(stream)), HEALTH)
         assert select.select([reader], [], [], 10.0)[0], "the line is still in a buffer"
         line = lines.readline()
@@ -76,38 +75,38 @@ def lines_of(reader: int, until: bytes = b"") -> list[bytes]:
 
 
 def test_a_reader_who_does_not_read_makes_nobody_wait_and_gets_all_of_it_later() -> None:
-    reader, writer = os.pipe()
-    with os.fdopen(writer, "wb") as stream:
-        outlet = NonBlockingWriter(stream)
+    reader, write_end = os.pipe()
+    with os.fdopen(write_end, "wb") as stream:
+        writer = NonBlockingWriter(stream)
         for number in range(5_000):  # far more than a pipe holds
-            outlet.write(b"%05d %s\n" % (number, b"x" * 90))
-        assert not outlet.clear
+            writer.write(b"%05d %s\n" % (number, b"x" * 90))
+        assert not writer.flush()
         got: list[bytes] = []
         thread = threading.Thread(target=lambda: got.extend(lines_of(reader)))
         thread.start()
-        outlet.close()
-        assert outlet.clear
+        writer.close()
+        assert writer.flush()
     thread.join()
     os.close(reader)
     assert [int(line[:5]) for line in got] == list(range(5_000))
-    assert outlet.dropped == 0
+    assert writer.dropped == 0
 
 
 def test_what_nobody_reads_is_bounded_whole_lines_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    reader, writer = os.pipe()
+    reader, write_end = os.pipe()
     line = b"%07d " + b"x" * 1016 + b"\n"  # so that lines and the chunks of a pipe do not end together
-    many = HELD_BYTES // 1025 + 500
-    with os.fdopen(writer, "wb") as stream, caplog.at_level(logging.WARNING):
-        outlet = NonBlockingWriter(stream)
+    many = MAX_QUEUED_BYTES // 1025 + 500
+    with os.fdopen(write_end, "wb") as stream, caplog.at_level(logging.WARNING):
+        writer = NonBlockingWriter(stream)
         for number in range(many):
-            outlet.write(line % number)
+            writer.write(line % number)
         assert [record.getMessage() for record in caplog.records] == [
-            "standard output is not read; the oldest lines go from now on"
+            "standard output is not read; the oldest lines are dropped from now on"
         ]
         got: list[bytes] = []
         thread = threading.Thread(target=lambda: got.extend(lines_of(reader)))
         thread.start()
-        outlet.close()
+        writer.close()
         assert "is read again" in caplog.records[-1].getMessage()
     thread.join()
     os.close(reader)
@@ -115,19 +114,19 @@ def test_what_nobody_reads_is_bounded_whole_lines_and_counted(caplog: pytest.Log
     numbers = [int(each[:7]) for each in got]
     assert numbers == sorted(numbers)
     assert numbers[-1] == many - 1
-    assert outlet.dropped == many - len(numbers) > 0
+    assert writer.dropped == many - len(numbers) > 0
 
 
 def test_a_recording_waits_for_its_reader_until_it_is_stopped() -> None:
-    reader, writer = os.pipe()
+    reader, write_end = os.pipe()
     stop = threading.Event()
-    with os.fdopen(writer, "wb") as stream:
-        outlet = NonBlockingWriter(stream, patient_until=stop)
+    with os.fdopen(write_end, "wb") as stream:
+        writer = NonBlockingWriter(stream, wait_until=stop)
         written: list[int] = []
 
         def write() -> None:
             for number in range(2_000):
-                outlet.write(b"x" * 99 + b"\n")
+                writer.write(b"x" * 99 + b"\n")
                 written.append(number)
 
         thread = threading.Thread(target=write)
@@ -144,12 +143,12 @@ def test_a_recording_waits_for_its_reader_until_it_is_stopped() -> None:
         assert not thread.is_alive()
         os.close(reader)
         with pytest.raises(OutputClosedError):
-            outlet.close()
+            writer.close()
 
 
 def test_a_reader_that_has_gone_is_told_apart_from_a_failure() -> None:
-    reader, writer = os.pipe()
-    with os.fdopen(writer, "wb") as stream:
+    reader, write_end = os.pipe()
+    with os.fdopen(write_end, "wb") as stream:
         os.close(reader)
         with pytest.raises(OutputClosedError):
             emit(JsonLines(NonBlockingWriter(stream)), HEALTH)

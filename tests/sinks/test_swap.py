@@ -1,4 +1,4 @@
-"""A place for a sink: nothing falls between two of them."""
+"""A swap for a sink: nothing falls between two of them."""
 
 from __future__ import annotations
 
@@ -33,51 +33,51 @@ def health(detail: str) -> Health:
 
 
 def test_events_that_come_during_an_exchange_reach_the_next_sink_in_order() -> None:
-    place, first, second = SwappableSink(), Kept(), Kept()
-    emit(place, health("before any"))
-    place.put(first)
-    emit(place, health("1"))
-    place.hold()
-    emit(place, health("2"))
-    emit(place, health("3"))
-    place.put(second)
-    emit(place, health("4"))
+    swap, first, second = SwappableSink(), Kept(), Kept()
+    emit(swap, health("before any"))
+    swap.attach(first)
+    emit(swap, health("1"))
+    swap.detach()
+    emit(swap, health("2"))
+    emit(swap, health("3"))
+    swap.attach(second)
+    emit(swap, health("4"))
     assert first.events == ["before any", "1"]  # how the source is, though it was told before there was a sink
     assert second.events == ["1", "2", "3", "4"]
 
 
 def test_events_wait_through_a_sink_that_cannot_be_opened() -> None:
-    place, first, second = SwappableSink(), Kept(), Kept()
-    place.put(first)
-    place.hold()
-    emit(place, health("1"))
-    place.hold()  # the next try, with the settings of before
-    emit(place, health("2"))
-    place.put(second)
+    swap, first, second = SwappableSink(), Kept(), Kept()
+    swap.attach(first)
+    swap.detach()
+    emit(swap, health("1"))
+    swap.detach()  # the next try, with the settings of before
+    emit(swap, health("2"))
+    swap.attach(second)
     assert (first.events, second.events) == ([], ["1", "2"])
 
 
 def test_a_place_without_a_sink_works_for_nobody() -> None:
-    place = SwappableSink()
-    assert not place.works
-    place.hold()
-    assert place.works
-    emit(place, health("for nobody"))
-    place.put(None)
-    assert not place.works
+    swap = SwappableSink()
+    assert not swap.active
+    swap.detach()
+    assert swap.active
+    emit(swap, health("for nobody"))
+    swap.attach(None)
+    assert not swap.active
 
 
 def test_a_sink_that_fails_is_told_of_once_and_may_be_exchanged(caplog: pytest.LogCaptureFixture) -> None:
-    place, full, next_one = SwappableSink(), Kept(room=1), Kept()
-    place.put(full)
+    swap, full, next_one = SwappableSink(), Kept(room=1), Kept()
+    swap.attach(full)
     with caplog.at_level(logging.ERROR):
         for text in "123":
-            emit(place, health(text))
+            emit(swap, health(text))
     assert [record.getMessage() for record in caplog.records] == ["the sink is full; the other outputs go on"]
-    assert not place.works
-    assert place.failure == "the sink is full"
-    place.put(next_one)
-    assert place.failure == ""
-    emit(place, health("4"))
+    assert not swap.active
+    assert swap.failure == "the sink is full"
+    swap.attach(next_one)
+    assert swap.failure == ""
+    emit(swap, health("4"))
     assert full.events == ["1"]
     assert next_one.events == ["3", "4"]
