@@ -26,8 +26,8 @@ from edge_sser.events import (
     timestamp,
     to_json,
 )
-from edge_sser.settings.schema import MqttSettings
-from edge_sser.sinks.mqtt.access import parse_address, tls_context
+from edge_sser.settings.schema import MqttSettings, parse_address
+from edge_sser.sinks.mqtt.access import tls_context
 from edge_sser.sinks.mqtt.backoff import Backoff
 from edge_sser.sinks.mqtt.connection import Connection, Message
 from edge_sser.sinks.mqtt.contract import Topics

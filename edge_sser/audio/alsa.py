@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sser.audio.names import slug
+from edge_sser.settings.names import slug
 
 ALSA = Path("/proc/asound")
 PROCESSES = Path("/proc")

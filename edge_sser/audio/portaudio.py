@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any
 
 from edge_sser.audio.alsa import SHARING, hardware_id, holders
-from edge_sser.audio.names import slug
 from edge_sser.audio.quiet import silence_c_output
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import MissingComponentError, SourceError, missing_extra
+from edge_sser.settings.names import slug
 
 ALSA_CARDS = Path("/proc/asound/cards")
 # ALSA's names for sound servers, which resample and mix (well) to whatever they are asked for: the rate and the channel

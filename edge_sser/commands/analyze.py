@@ -31,16 +31,15 @@ from typing import Any, NoReturn, TextIO
 import typer
 
 from edge_sser.audio.file import FileSource
-from edge_sser.audio.names import slug
 from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio
 from edge_sser.errors import EdgeSserError, SettingsError, SinkError, SourceError, UsageError
 from edge_sser.events import Episode, Event, Reading, as_dict, to_json
 from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.settings.node import node_name
+from edge_sser.settings.names import node_name, slug
 from edge_sser.settings.schema import Settings
-from edge_sser.sinks.outlet import OutputClosedError
+from edge_sser.sinks.stdout import OutputClosedError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 WAITING_PER_JOB = 2  # recordings analysed ahead of the one that is printed

@@ -18,9 +18,9 @@ from typing import Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from edge_sser.audio.open import source_name
 from edge_sser.errors import SettingsError
 from edge_sser.settings.file import CONFIG_VARIABLE, find_file, legible, read_file
+from edge_sser.settings.names import source_name
 from edge_sser.settings.schema import Section, Settings
 
 PREFIX = "EDGE_SSER_"

@@ -11,30 +11,10 @@ import pytest
 import soundfile
 from virtual_microphone import VirtualMicrophone
 
-from edge_sser.audio.open import open_source, source_name
+from edge_sser.audio.open import open_source
 from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import Source
 from edge_sser.settings.schema import SampleFormat, SourceSettings
-
-
-@pytest.mark.parametrize(
-    ("device", "name"),
-    [
-        ("mic", "mic"),
-        ("mic:device_1", "device_1"),
-        ("-", "stdin"),
-        ("/data/Day 1.flac", "day-1"),
-        ("./mic", "mic"),
-        ("micro.wav", "micro"),
-        ("録音.wav", "recording"),
-    ],
-)
-def test_a_source_is_named_after_its_device(device: str, name: str) -> None:
-    assert source_name(SourceSettings(device=device)) == name
-
-
-def test_a_given_name_wins() -> None:
-    assert source_name(SourceSettings(device="mic:pulse", name="desk")) == "desk"
 
 
 def test_a_file_is_opened_with_its_settings(tmp_path: Path) -> None:

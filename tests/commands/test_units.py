@@ -11,8 +11,8 @@ import pytest
 from components import require_programs
 
 from edge_sser.errors import UsageError
-from edge_sser.settings.schema import MqttSettings
-from edge_sser.sinks.mqtt.access import CREDENTIAL, read_password
+from edge_sser.settings.schema import CREDENTIAL, MqttSettings
+from edge_sser.sinks.mqtt.access import read_password
 
 UNITS = ("edge-sser.service", "edge-sser-user.service")
 MAX_EXPOSURE = 20  # tenths, as systemd-analyze counts them

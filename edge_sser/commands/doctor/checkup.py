@@ -9,7 +9,6 @@ from pathlib import Path
 
 import typer
 
-from edge_sser.audio.open import MICROPHONE
 from edge_sser.commands.doctor.broker import look_at_broker, look_at_secrets
 from edge_sser.commands.doctor.finding import Check, CheckContext, Finding, State
 from edge_sser.commands.doctor.machine import (
@@ -28,6 +27,7 @@ from edge_sser.commands.doctor.sound import (
 )
 from edge_sser.errors import EdgeSserError
 from edge_sser.settings.load import SOURCE, load_settings
+from edge_sser.settings.names import MICROPHONE
 from edge_sser.settings.schema import Settings
 
 CHECKS = (

@@ -20,8 +20,7 @@ from edge_sser.commands.service.systemctl import UNIT, ServiceError, Systemctl, 
 from edge_sser.errors import EdgeSserError
 from edge_sser.files import write_file
 from edge_sser.settings.load import load_settings
-from edge_sser.settings.schema import Settings
-from edge_sser.sinks.mqtt.access import parse_address
+from edge_sser.settings.schema import Settings, parse_address
 
 PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # what stands in the units that ship
 PLACE_FOR_ALL: Final = (

@@ -4,75 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from edge_sser.errors import SettingsError
+from edge_sser.settings.schema import CREDENTIAL, MqttSettings
 
 if TYPE_CHECKING:
     import ssl
 
-    from edge_sser.settings.schema import MqttSettings
-
-CREDENTIAL = "mqtt-password"  # the name in `LoadCredential=` of the unit
-DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 MAX_PASSWORD_BYTES = 65_535  # what an MQTT packet can carry
-
-_SHAPE = "mqtt.url must look like mqtts://user@host:8883"
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerAddress:
-    """A broker.
-
-    Attributes:
-        tls: whether the connection is encrypted and the broker's certificate verified. There is no third way.
-        username: who we are there; None to say nothing.
-    """
-
-    host: str
-    port: int
-    tls: bool
-    username: str | None
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(url: str) -> BrokerAddress:
-    """Reads `mqtt://[USER@]HOST[:PORT]` or `mqtts://…`.
-
-    Raises:
-        SettingsError: it is not that. The message never repeats the URL: a password may stand in it.
-    """
-    if any(not char.isprintable() or char.isspace() for char in url):
-        raise SettingsError(f"{_SHAPE}; it has a space or a control character in it")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise SettingsError(f"{_SHAPE}; its host or port cannot be read (ports are 1 to 65535)") from None
-    if parts.password is not None:
-        raise SettingsError(
-            "mqtt.url has a password in it, where process lists and logs would show it: "
-            f"put it in a file and name that as mqtt.password_file, or use the systemd credential {CREDENTIAL}"
-        )
-    if parts.scheme not in DEFAULT_PORTS:
-        raise SettingsError(f"{_SHAPE}; it must start with mqtt:// or mqtts://")
-    if not parts.hostname:
-        raise SettingsError(f"{_SHAPE}; it has no host")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise SettingsError(f"{_SHAPE}; nothing may follow the port (topics start with mqtt.base_topic)")
-    if port == 0:
-        raise SettingsError(f"{_SHAPE}; port 0 is none")
-    return BrokerAddress(
-        host=parts.hostname,
-        port=port or DEFAULT_PORTS[parts.scheme],
-        tls=parts.scheme == "mqtts",
-        username=unquote(parts.username) if parts.username else None,
-    )
 
 
 def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_sser.sinks.mqtt.access import BrokerAddress
+from edge_sser.settings.schema import BrokerAddress
 
 OPEN_SECONDS = 10.0  # for TCP, and again for TLS, to come about
 PACKET_BYTES = 64  # what a PUBLISH takes beyond topic, payload and properties, at most

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.sinks.mqtt.access import BrokerAddress
+from edge_sser.settings.schema import BrokerAddress
 from edge_sser.sinks.mqtt.backoff import STABLE_SECONDS, Backoff
 from edge_sser.sinks.mqtt.connection import Connection, Message, Tag
 from edge_sser.sinks.mqtt.diagnosis import (

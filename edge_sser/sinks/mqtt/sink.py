@@ -27,9 +27,9 @@ from edge_sser.events import (
     to_line,
 )
 from edge_sser.files import state_directory
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.settings.schema import MqttSettings, parse_address
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.mqtt.access import parse_address, read_password, tls_context
+from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.connection import Message
 from edge_sser.sinks.mqtt.contract import Topics
 from edge_sser.sinks.mqtt.diagnosis import LinkState
