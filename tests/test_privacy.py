@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge_sser.model.runtime import onnx_runtime
+from edge_sser.model.onnx_backend import onnx_runtime
 
 
 def test_a_run_leaves_nothing_in_the_home_folder(speech: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ kernel says who that is, to everybody.
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,3 +82,26 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:  # gone since, or another user's and hidden
         return ""
+
+
+def silence_c_output() -> None:
+    """Points the C library's `stdout` and `stderr` at /dev/null for the rest of the process; again changes nothing.
+
+    Those variables and nothing else: file descriptors 1 and 2, Python's `sys.stdout` and `sys.stderr`, C++ streams and
+    the C runtime's abort messages stay as they are. (Redirecting descriptor 2 instead would swallow the log lines of
+    other threads.) Where they are no variables (musl), the libraries go on printing.
+    """
+    libc = ctypes.CDLL(None)
+    libc.fileno.argtypes = [ctypes.c_void_p]
+    libc.fopen.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+    libc.fopen.restype = ctypes.c_void_p
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        try:
+            stream = ctypes.c_void_p.in_dll(libc, name)
+        except ValueError:
+            return
+        if libc.fileno(stream) != descriptor:  # silenced before, or the program arranged its own
+            continue
+        null = libc.fopen(b"/dev/null", b"w")  # never closed: a library may hold on to it
+        if null is not None:
+            stream.value = null

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_sser.audio.alsa import silence_c_output
 from edge_sser.audio.convert import InputConverter
-from edge_sser.audio.quiet import silence_c_output
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock, EndOfAudio, Source
 from edge_sser.errors import SourceError
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edge_sser.audio.alsa import SHARING, hardware_id, holders
-from edge_sser.audio.quiet import silence_c_output
+from edge_sser.audio.alsa import SHARING, hardware_id, holders, silence_c_output
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import MissingComponentError, SourceError, missing_extra
 from edge_sser.settings.names import slug

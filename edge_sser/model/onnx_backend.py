@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,6 @@ from numpy.typing import NDArray
 from edge_sser.errors import ModelError
 from edge_sser.model.backend import Logits
 from edge_sser.model.card import CARD_KEY, Card, read_card
-from edge_sser.model.runtime import onnx_runtime
 from edge_sser.pipeline.features import FeatureParams
 from edge_sser.settings.schema import Runtime
 
@@ -73,6 +74,17 @@ class Session:
         if shape is None or shape[1:] != [features.frames, features.bands] or not {*card.outputs} <= outputs:
             raise ModelError(f"model {path}: its inputs and outputs are not what its card says: export it again")
         return card
+
+
+def onnx_runtime() -> Any:
+    """The module onnxruntime, imported with its telemetry off.
+
+    As of 1.31 its Linux builds keep a database of events below ~/.cache, and carry what uploads it. That costs
+    a thread, and breaks the promise that nothing but the broker is contacted. The switch is read when the library is
+    loaded, so nothing else in the project may import it.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    return import_module("onnxruntime")
 
 
 def present_providers() -> list[Runtime]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import weakref
 from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,12 @@ from edge_sser.model.backend import Logits
 from edge_sser.model.card import Card, read_card
 from edge_sser.model.cuda import Cuda, CudaError
 from edge_sser.model.engine_file import EngineFile, EngineKey, EngineMissError, read_engine
-from edge_sser.model.tensorrt import import_tensorrt, make_logger
 from edge_sser.pipeline.features import FEATURES, FeatureParams
 
 PROVIDER = "TensorRT engine"
 MAX_BATCH = 8  # windows at once; more go through in turn
+
+log = logging.getLogger("edge_sser.tensorrt")
 
 
 class Engine:
@@ -159,3 +163,43 @@ def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str) -> Engine:
 def _close(cuda: Cuda) -> None:
     with suppress(CudaError):  # what went wrong before is what matters
         cuda.close()
+
+
+def has_tensorrt() -> bool:
+    """Whether the package is installed; it is not imported."""
+    return find_spec("tensorrt") is not None
+
+
+def import_tensorrt() -> Any:
+    """The package. It has no stubs, and comes with JetPack or with pip.
+
+    Raises:
+        ImportError: it is not installed, or its libraries are not.
+    """
+    return import_module("tensorrt")
+
+
+def make_logger(trt: Any) -> Any:
+    """An `ILogger` that writes to the program's log, and remembers the last error.
+
+    Args:
+        trt: the package.
+
+    Returns:
+        The logger; its attribute `last_error` is a line for a person, empty when there was none.
+    """
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last_error = ""
+
+        def log(self, severity: Any, msg: str) -> None:
+            """Called from any thread; must not raise."""
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.last_error = msg
+                log.info("%s", msg)  # whoever asked for it says what it means
+            else:
+                log.debug("%s", msg)
+
+    return Logger()

@@ -8,7 +8,7 @@ import pytest
 from doctor_report import read_report
 from models import changed_card, write_model
 
-from edge_sser.model.runtime import onnx_runtime
+from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.pipeline.features import FEATURES
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'

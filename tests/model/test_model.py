@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from edge_sser.errors import ModelError
 from edge_sser.model import onnx_backend as session
 from edge_sser.model.model import Calibration, Card, Model
-from edge_sser.model.runtime import onnx_runtime
+from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.pipeline.features import FEATURES
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=64).filter(str.isprintable)

@@ -15,7 +15,7 @@ from edge_sser.cli import main
 from edge_sser.model.cuda import Cuda
 from edge_sser.model.model import Model
 from edge_sser.model.shipped import shipped_for_engines
-from edge_sser.model.tensorrt import has_tensorrt
+from edge_sser.model.tensorrt_backend import has_tensorrt
 from edge_sser.pipeline.features import FEATURES
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board builds an engine for many minutes

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streams import LAW, RATE
 
 from edge_sser.events import Level, Phase
-from edge_sser.pipeline.rolling import EpisodeReport, Episodes
+from edge_sser.pipeline.episodes import EpisodeReport, Episodes
 from edge_sser.settings.schema import EpisodeSettings
 
 HOP = RATE // 2

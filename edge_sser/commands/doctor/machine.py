@@ -25,7 +25,7 @@ def look_at_python(patient: CheckContext) -> Finding:
 
 def look_at_runtime(patient: CheckContext) -> Finding:
     """ONNX Runtime, and what it can compute on."""
-    from edge_sser.model.runtime import onnx_runtime
+    from edge_sser.model.onnx_backend import onnx_runtime
 
     onnxruntime = onnx_runtime()
     present = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())

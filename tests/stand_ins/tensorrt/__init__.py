@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edge_sser.model.runtime import onnx_runtime
+from edge_sser.model.onnx_backend import onnx_runtime
 
 __version__ = os.environ.get("STAND_IN_TENSORRT", "10.3.0")
 _ELEVEN = int(__version__.split(".")[0]) >= 11

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sser.model.speech_trust import Curve, check_curve, least_speech_ratio, trust
+from edge_sser.model.card import Curve, check_curve, least_speech_ratio, trust
 
 CURVE = ((0.5, 0.2), (1.0, 0.6), (3.0, 1.0))
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from edge_sser.audio.background import BackgroundCall
+from edge_sser.audio.microphone import BackgroundCall
 
 LIMIT_SECONDS = 60.0  # reached only by a failing test
 
