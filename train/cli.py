@@ -157,8 +157,7 @@ def baseline(
     from edge_sser.train.corpora.table import read_table
     from edge_sser.train.data.presets import read_preset
     from edge_sser.train.evaluate.baselines import fit_baseline
-    from edge_sser.train.evaluate.origin import Baseline, Origin, write_origin
-    from edge_sser.train.evaluate.predictions import write_predictions
+    from edge_sser.train.evaluate.predictions import Baseline, Origin, write_origin, write_predictions
 
     if kind not in (Baseline.LEVEL, Baseline.LEVEL_PITCH):
         raise UsageError(f"--kind {kind}: expected {Baseline.LEVEL.value} or {Baseline.LEVEL_PITCH.value}")

@@ -15,14 +15,11 @@ from edge_sser.errors import TrainingError, UsageError
 from edge_sser.train.corpora.table import read_table
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.presets import read_preset
-from edge_sser.train.evaluate.baselines import fit_baseline, majority
-from edge_sser.train.evaluate.groups import by_sex, by_speaker
-from edge_sser.train.evaluate.history import read_histories
+from edge_sser.train.evaluate.baselines import fit_baseline, majority, pitch_hz
+from edge_sser.train.evaluate.groups import by_sex, by_speaker, ordinal
+from edge_sser.train.evaluate.models import read_histories
 from edge_sser.train.evaluate.offline import measure
-from edge_sser.train.evaluate.ordinal import ordinal
-from edge_sser.train.evaluate.origin import Baseline, Origin, origin_path, read_origin, write_origin
-from edge_sser.train.evaluate.pitch import pitch_hz
-from edge_sser.train.evaluate.predictions import Prediction
+from edge_sser.train.evaluate.predictions import Baseline, Origin, Prediction, origin_path, read_origin, write_origin
 from edge_sser.train.evaluate.score_table import ScoreTable
 from edge_sser.train.evaluate.scores import evaluate
 from edge_sser.train.evaluate.systems import group, guess, labels, matrix, matrix_rows, matrix_table, score

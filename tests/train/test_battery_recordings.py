@@ -16,13 +16,12 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.presets import read_preset
 from edge_sser.train.evaluate.alarms import Point
+from edge_sser.train.evaluate.baselines import pitch_hz
 from edge_sser.train.evaluate.conditions import conditions
-from edge_sser.train.evaluate.listening import differing, listen
 from edge_sser.train.evaluate.models import open_file
-from edge_sser.train.evaluate.pitch import pitch_hz
 from edge_sser.train.evaluate.robustness import try_all
-from edge_sser.train.evaluate.sounds import parse_sounds
-from edge_sser.train.evaluate.streaming import try_streams
+from edge_sser.train.evaluate.streaming import differing, listen, try_streams
+from edge_sser.train.evaluate.streams import parse_sounds
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(3600)]  # as many recordings as there are
 

@@ -24,10 +24,8 @@ from voices import RATE, voice
 from edge_sser.errors import TrainingError
 from edge_sser.files import write_file
 from edge_sser.train.corpora.table import Utterance, read_table, write_table
-from edge_sser.train.evaluate.history import History
-from edge_sser.train.evaluate.models import open_models
-from edge_sser.train.evaluate.origin import Origin, read_origin
-from edge_sser.train.evaluate.predictions import Prediction, read_predictions, write_predictions
+from edge_sser.train.evaluate.models import History, open_models
+from edge_sser.train.evaluate.predictions import Origin, Prediction, read_origin, read_predictions, write_predictions
 from edge_sser.train.evaluate.systems import group, guess, matrix, score
 from edge_sser.train.report.notes import notes
 from edge_sser.train.report.page import page

@@ -21,7 +21,7 @@ from edge_sser.train.evaluate.conditions import Condition, choose_clips, conditi
 from edge_sser.train.evaluate.distortions import speech_power
 from edge_sser.train.evaluate.models import open_file
 from edge_sser.train.evaluate.robustness import Robustness, try_all
-from edge_sser.train.evaluate.sounds import Sound, parse_sounds
+from edge_sser.train.evaluate.streams import Sound, parse_sounds
 
 SPEECH = voice(pitch_hz=140.0, syllables_hz=3.0, seconds=2.0, seed=4)
 

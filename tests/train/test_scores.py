@@ -26,13 +26,14 @@ from edge_sser.errors import TrainingError, UsageError
 from edge_sser.model.model import Calibration
 from edge_sser.train.ablation import render
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.evaluate.bootstrap import over_speakers
-from edge_sser.train.evaluate.calibrate import calibrated, fit_calibration
 from edge_sser.train.evaluate.metrics import (
     auroc,
     average_precision,
+    calibrated,
     confusion,
     expected_calibration_error,
+    fit_calibration,
+    over_speakers,
     precision_recall_curve,
     precisions,
     recalls,

@@ -25,20 +25,20 @@ from edge_sser.train.data.presets import read_preset
 from edge_sser.train.evaluate.alarms import Point, alarms, collar_samples, detect, match, rate
 from edge_sser.train.evaluate.by_speech import by_seconds
 from edge_sser.train.evaluate.distortions import speech_power, trimmed
-from edge_sser.train.evaluate.listening import differing, listen
 from edge_sser.train.evaluate.models import open_file
 from edge_sser.train.evaluate.score_table import ScoreTable
-from edge_sser.train.evaluate.sounds import Sound, parse_sounds
-from edge_sser.train.evaluate.streaming import catching, try_streams
+from edge_sser.train.evaluate.streaming import catching, differing, listen, try_streams
 from edge_sser.train.evaluate.streams import (
     SNR_DB,
     SPEECH_DBFS,
+    Sound,
     Span,
     Stream,
     assemble,
     bed,
     calm_speakers,
     levelled,
+    parse_sounds,
 )
 
 STRESS = read_preset("quadrant")

@@ -9,8 +9,9 @@ import numpy as np
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import Phase, Reading
+from edge_sser.pipeline.episodes import EpisodeReport, Episodes
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.pipeline.rolling import EpisodeReport, Episodes, Levels, Thresholds
+from edge_sser.pipeline.rolling import Levels, Thresholds
 from edge_sser.settings.schema import RollingSettings, Settings
 from edge_sser.train.evaluate.metrics import NAN
 from edge_sser.train.evaluate.streams import Span

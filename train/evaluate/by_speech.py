@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.model.speech_trust import WINDOW_SECONDS
+from edge_sser.model.card import WINDOW_SECONDS
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.pipeline.windows import Windower
 from edge_sser.settings.schema import Settings
@@ -17,9 +17,9 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.labels import EMOTIONS, emotion_name
 from edge_sser.train.data.presets import Preset
+from edge_sser.train.evaluate.distortions import Samples
 from edge_sser.train.evaluate.metrics import NAN, auroc, expected_calibration_error, uar, unweighted_accuracy
 from edge_sser.train.evaluate.models import Models
-from edge_sser.train.evaluate.sounds import Samples
 from edge_sser.train.evaluate.streams import bed, levelled
 
 CENTRES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # seconds of speech

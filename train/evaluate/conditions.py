@@ -12,7 +12,8 @@ import numpy as np
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.evaluate import distortions
-from edge_sser.train.evaluate.sounds import Samples, Sound, SoundFiles, read_all
+from edge_sser.train.evaluate.distortions import Samples
+from edge_sser.train.evaluate.streams import Sound, SoundFiles, read_all
 
 SNRS_DB = (20, 10, 5, 0)
 TALKERS = 4

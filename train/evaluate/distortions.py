@@ -9,9 +9,11 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.train.evaluate.sounds import Samples
+
+Samples = NDArray[np.float32]
 
 _FRAME = 320  # 20 ms
 _SPEECH_RANGE_DB = 30.0  # frames within this of the loudest are taken for speech

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_sser.model.model import Calibration
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -163,3 +167,142 @@ def _share(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Floats:
     out = np.full(whole.shape, np.nan)
     np.divide(part, whole, out=out, where=whole > 0)  # type: ignore[operator]
     return out
+
+
+class Sense(str, Enum):
+    """On which side of its limit a figure should be."""
+
+    AT_LEAST = "at least"
+    AT_MOST = "at most"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A figure and its limit.
+
+    Attributes:
+        name: what was measured.
+        value: NaN when it could not be.
+        sense: on which side it should be.
+        limit: in the unit of the value.
+    """
+
+    name: str
+    value: float
+    sense: Sense
+    limit: float
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the figure keeps its limit; None when it could not be measured."""
+        if math.isnan(self.value):
+            return None
+        if self.sense is Sense.AT_LEAST:
+            return self.value >= self.limit
+        return self.value <= self.limit
+
+
+# Limits that are the same wherever they apply; those of a distortion stand beside it.
+UAR_GAP = 0.075
+RECALL_GAP = 0.175
+PRECISION_GAP = 0.075
+
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A score and where 95 % of the draws lie.
+
+    Attributes:
+        value: over all clips.
+        low: the 2.5th percentile; NaN with a single speaker, who says nothing of others.
+        high: the 97.5th.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def over_speakers(
+    statistics: Callable[[NDArray[np.intp]], tuple[float, ...]],
+    speakers: NDArray[np.str_],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[Interval, ...]:
+    """Intervals of statistics when speakers, with all their clips, are drawn with replacement.
+
+    A draw in which a statistic has no value (all its clips are of one class) is left out.
+
+    Args:
+        statistics: from the places of clips, which may repeat, to scores.
+        speakers: of each clip, [n].
+        draws: how many times as many speakers are drawn as there are.
+        seed: of the draws: the same gives the same intervals.
+    """
+    everything = np.arange(speakers.size)
+    values = statistics(everything)
+    _, speaker = np.unique(speakers, return_inverse=True)
+    count = int(speaker.max()) + 1
+    if count < 2:
+        return tuple(Interval(value, float("nan"), float("nan")) for value in values)
+    clips = [np.flatnonzero(speaker == place) for place in range(count)]
+    random = np.random.default_rng(seed)
+    drawn = np.array(
+        [
+            statistics(np.concatenate([clips[place] for place in random.integers(count, size=count)]))
+            for _ in range(draws)
+        ]
+    )
+    return tuple(_interval(value, column[~np.isnan(column)]) for value, column in zip(values, drawn.T, strict=True))
+
+
+def _interval(value: float, drawn: NDArray[np.float64]) -> Interval:
+    if drawn.size == 0:
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+Array = NDArray[np.float64]
+
+_SLOPES = (0.1, 10.0)  # 1 / temperature; the models here lie at 1 to 2
+_BIASES = (-10.0, 10.0)
+
+
+def logit(probability: Array) -> Array:
+    """Inverse of the logistic function; probabilities are kept 1e-6 away from 0 and 1."""
+    kept = probability.clip(1e-6, 1.0 - 1e-6)
+    return np.asarray(np.log(kept) - np.log1p(-kept))
+
+
+def calibrated(logits: Array, calibration: Calibration) -> Array:
+    """Probabilities, 0..1, of many logits at once: what `Calibration.probability` gives for each."""
+    return np.asarray(1.0 / (1.0 + np.exp(-(logits / calibration.temperature + calibration.bias))))
+
+
+def fit_calibration(logits: Array, labels: Array, weights: Array) -> Calibration:
+    """The temperature and bias of the greatest likelihood.
+
+    Where that lies at infinity, as when the logits part a few clips without a fault, or where they rank them the wrong
+    way round, it is the greatest within `_SLOPES` and `_BIASES`.
+
+    Args:
+        logits: float64 [n].
+        labels: float64 [n], 0 or 1.
+        weights: float64 [n], of each clip in the likelihood.
+    """
+    from scipy.optimize import minimize
+
+    def negative_log_likelihood(parameters: Array) -> float:
+        z = logits * np.exp(parameters[0]) + parameters[1]
+        return float(np.average(np.logaddexp(0.0, z) - labels * z, weights=weights))
+
+    found = minimize(negative_log_likelihood, np.zeros(2), method="BFGS").x
+    bounds = [tuple(math.log(slope) for slope in _SLOPES), _BIASES]
+    if any(not low <= value <= high for value, (low, high) in zip(found, bounds, strict=True)):
+        found = minimize(negative_log_likelihood, np.zeros(2), method="L-BFGS-B", bounds=bounds).x
+    return Calibration(temperature=float(np.exp(-found[0])), bias=float(found[1]))

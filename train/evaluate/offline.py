@@ -9,16 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.evaluate.bootstrap import DRAWS, Interval, over_speakers
-from edge_sser.train.evaluate.groups import Gaps, by_sex, by_speaker
+from edge_sser.train.evaluate.groups import Gaps, Rise, by_sex, by_speaker, ordinal
 from edge_sser.train.evaluate.metrics import (
+    DRAWS,
     NAN,
     Floats,
+    Interval,
     Labels,
     auroc,
     average_precision,
     confusion,
     mean_known,
+    over_speakers,
     precision_recall_curve,
     precisions,
     recalls,
@@ -28,7 +30,6 @@ from edge_sser.train.evaluate.metrics import (
     unweighted_accuracy,
     unweighted_precision,
 )
-from edge_sser.train.evaluate.ordinal import Rise, ordinal
 from edge_sser.train.evaluate.score_table import Mask, ScoreTable
 from edge_sser.train.evaluate.scores import FoldScores, Scores, evaluate_columns, fold_scores
 

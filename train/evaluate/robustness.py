@@ -12,10 +12,18 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.presets import read_preset
-from edge_sser.train.evaluate.calibrate import calibrated, logit
 from edge_sser.train.evaluate.conditions import Condition
-from edge_sser.train.evaluate.limits import Check, Sense
-from edge_sser.train.evaluate.metrics import NAN, auroc, both_kinds, uar, unweighted_accuracy
+from edge_sser.train.evaluate.metrics import (
+    NAN,
+    Check,
+    Sense,
+    auroc,
+    both_kinds,
+    calibrated,
+    logit,
+    uar,
+    unweighted_accuracy,
+)
 from edge_sser.train.evaluate.models import Models
 from edge_sser.train.evaluate.predictions import predict_samples
 

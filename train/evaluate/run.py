@@ -17,15 +17,22 @@ from edge_sser.train.data.presets import read_preset
 from edge_sser.train.evaluate.alarms import Point
 from edge_sser.train.evaluate.by_speech import Share, by_seconds
 from edge_sser.train.evaluate.conditions import choose_clips, conditions
-from edge_sser.train.evaluate.history import read_histories
-from edge_sser.train.evaluate.models import Models, missing_line, open_models
-from edge_sser.train.evaluate.origin import Baseline, Origin, read_origin, write_origin
-from edge_sser.train.evaluate.predictions import Prediction, read_predictions, scorable, write_predictions
+from edge_sser.train.evaluate.models import Models, missing_line, open_models, read_histories
+from edge_sser.train.evaluate.predictions import (
+    Baseline,
+    Origin,
+    Prediction,
+    read_origin,
+    read_predictions,
+    scorable,
+    write_origin,
+    write_predictions,
+)
 from edge_sser.train.evaluate.robustness import Robustness, try_all
 from edge_sser.train.evaluate.score_table import ScoreTable
 from edge_sser.train.evaluate.scores import PROTOCOL, table
-from edge_sser.train.evaluate.sounds import Sound, SoundFiles, check_unheard, parse_sounds, read_all
 from edge_sser.train.evaluate.streaming import CAUGHT, Streaming, catching, try_streams
+from edge_sser.train.evaluate.streams import Sound, SoundFiles, check_unheard, parse_sounds, read_all
 from edge_sser.train.evaluate.systems import Scored, group, guess, labels, matrix, matrix_table, score
 from edge_sser.train.report.notes import heard_notes, notes
 from edge_sser.train.report.page import page

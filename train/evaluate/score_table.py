@@ -10,8 +10,7 @@ import numpy as np
 from edge_sser.model.model import Calibration
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.presets import Preset
-from edge_sser.train.evaluate.calibrate import calibrated, fit_calibration, logit
-from edge_sser.train.evaluate.metrics import Floats, Labels, both_kinds
+from edge_sser.train.evaluate.metrics import Floats, Labels, both_kinds, calibrated, fit_calibration, logit
 from edge_sser.train.evaluate.predictions import Prediction
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]

@@ -11,11 +11,9 @@ import numpy as np
 from edge_sser.errors import UsageError
 from edge_sser.train.data.presets import read_preset
 from edge_sser.train.evaluate.baselines import majority
-from edge_sser.train.evaluate.bootstrap import DRAWS
-from edge_sser.train.evaluate.metrics import NAN, mean_known, worst_known
+from edge_sser.train.evaluate.metrics import DRAWS, NAN, mean_known, worst_known
 from edge_sser.train.evaluate.offline import Measures, measure
-from edge_sser.train.evaluate.origin import Baseline, Origin
-from edge_sser.train.evaluate.predictions import Prediction
+from edge_sser.train.evaluate.predictions import Baseline, Origin, Prediction
 from edge_sser.train.evaluate.score_table import ScoreTable
 from edge_sser.train.evaluate.scores import DASH, Evaluation, evaluate_columns, fold_scores
 

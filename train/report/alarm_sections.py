@@ -7,9 +7,9 @@ from itertools import groupby
 
 from edge_sser.events import Level
 from edge_sser.train.evaluate.alarms import Detection, Rate
-from edge_sser.train.evaluate.limits import Check, Sense
-from edge_sser.train.evaluate.sounds import Sound
+from edge_sser.train.evaluate.metrics import Check, Sense
 from edge_sser.train.evaluate.streaming import FALSE_EPISODES_AN_HOUR, SWEEP, Quiet, Streaming
+from edge_sser.train.evaluate.streams import Sound
 from edge_sser.train.report.markup import (
     Cell,
     figure,

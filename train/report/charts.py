@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sser.train.evaluate.history import History
 from edge_sser.train.evaluate.metrics import Floats
+from edge_sser.train.evaluate.models import History
 from edge_sser.train.evaluate.offline import Measures
 from edge_sser.train.report.svg import Chart, Points, radar
 

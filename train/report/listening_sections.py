@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edge_sser.train.evaluate.by_speech import Share
 from edge_sser.train.evaluate.conditions import SNRS_DB
-from edge_sser.train.evaluate.limits import Check
+from edge_sser.train.evaluate.metrics import Check
 from edge_sser.train.evaluate.robustness import Effect, Robustness
 from edge_sser.train.report.markup import (
     Cell,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from edge_sser.train.evaluate.limits import Check, Sense
+from edge_sser.train.evaluate.metrics import Check, Sense
 
 KEPT, MISSED = "\N{CHECK MARK}", "\N{MULTIPLICATION X}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_sser.train.evaluate.origin import Baseline, Origin
+from edge_sser.train.evaluate.predictions import Baseline, Origin
 from edge_sser.train.evaluate.systems import Scored
 
 

@@ -7,7 +7,7 @@ from html import escape
 from importlib import resources
 
 from edge_sser import __version__
-from edge_sser.train.evaluate.limits import Check, Sense
+from edge_sser.train.evaluate.metrics import Check, Sense
 from edge_sser.train.evaluate.scores import PROTOCOL
 from edge_sser.train.evaluate.systems import System
 from edge_sser.train.report import alarm_sections, corpus_section, listening_sections, sections

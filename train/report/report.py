@@ -16,8 +16,8 @@ from edge_sser import __version__
 from edge_sser.errors import SinkError, TrainingError
 from edge_sser.files import write_file
 from edge_sser.train.evaluate.by_speech import Share
-from edge_sser.train.evaluate.history import History
-from edge_sser.train.evaluate.limits import Check
+from edge_sser.train.evaluate.metrics import Check
+from edge_sser.train.evaluate.models import History
 from edge_sser.train.evaluate.robustness import Robustness
 from edge_sser.train.evaluate.scores import PROTOCOL
 from edge_sser.train.evaluate.streaming import Streaming

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_sser.train.evaluate.bootstrap import Interval
-from edge_sser.train.evaluate.history import History
+from edge_sser.train.evaluate.metrics import Interval
+from edge_sser.train.evaluate.models import History
 from edge_sser.train.evaluate.systems import Cell as MatrixCell
 from edge_sser.train.evaluate.systems import System, matrix_rows
 from edge_sser.train.report import charts
