@@ -1,18 +1,18 @@
-"""One source through the whole path: audio in, events out. The same for a microphone and for a recording."""
+"""Audio of one source in, events out: the same path for a microphone and for a recording."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Reading, timestamp
+from edge_sser.model.card import WINDOW_SECONDS, least_speech_ratio, trust
 from edge_sser.model.model import Model
-from edge_sser.model.speech_trust import WINDOW_SECONDS, least_speech_ratio, trust
+from edge_sser.pipeline.episodes import EpisodeReport, Episodes
 from edge_sser.pipeline.health import SourceHealth
-from edge_sser.pipeline.rolling import EpisodeReport, Episodes, Levels, Rolling, Thresholds
+from edge_sser.pipeline.rolling import Levels, Rolling, Thresholds
 from edge_sser.pipeline.windows import Window, Windower
 from edge_sser.settings.schema import Settings
 
@@ -25,13 +25,13 @@ LATENCY_DIGITS = 1  # of milliseconds
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Where the audio went, in samples at 16 kHz. Always: read = processed + dropped.
+    """Account of the audio, in samples at 16 kHz. Always: read = processed + dropped.
 
     Attributes:
         read: delivered or lost by the source.
-        processed: taken in by the stages.
+        processed: processed by the stages.
         dropped: lost.
-        overruns: how often the device reported a loss without saying how much.
+        overruns: number of losses that the device reported, without saying how much.
     """
 
     read: int
@@ -41,11 +41,12 @@ class Counters:
 
 
 class Monitor:
-    """Events of one source. How its audio is cut into blocks changes nothing in them but the latency.
+    """Events of one source. The cut of its audio into blocks changes nothing in them but the latency.
 
     Attributes:
-        started_at: seconds since the epoch (UTC) of the source's first sample. A live source knows it with its first
-            block only: set it before that block is pushed.
+        started_at: seconds since the epoch (UTC) of the source's first sample. A live source knows the time with its
+            first block only: set the attribute before that block is pushed.
+        read: samples delivered or lost by the source so far.
         readings: number of the next reading.
     """
 
@@ -62,18 +63,18 @@ class Monitor:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Gets ready for the first block.
+        """Prepares for the first block.
 
         Args:
             node: this device's name in events.
             source_name: the source's.
             started_at: see the attribute.
-            live: whether audio comes at its own pace; the latency of a recording means nothing.
+            live: True for audio that comes at its own pace; the latency of a recording means nothing.
             model: scores windows. May be shared with other monitors of the same thread.
             settings: gate, window, rolling and episode are used.
-            first_reading: number of the first reading: a source that is opened anew goes on counting.
+            first_reading: number of the first reading: a source that is opened again continues the count.
             clock: seconds on a clock that never goes back, for latencies.
-            wall_clock: seconds since the epoch, for what is reported while no audio comes.
+            wall_clock: seconds since the epoch, for health that changes while no audio comes.
 
         Raises:
             SettingsError: the levels of settings and model card do not fit together.
@@ -87,43 +88,43 @@ class Monitor:
         self._clock = clock
         self._wall_clock = wall_clock
         self._hop_seconds = settings.window.hop_seconds
-        asked = settings.gate.min_speech_ratio
-        self._min_speech_ratio = least_speech_ratio(model.card.speech_trust) if asked is None else asked
+        ratio = settings.gate.min_speech_ratio
+        self._min_speech_ratio = least_speech_ratio(model.card.speech_trust) if ratio is None else ratio
         self._windower = Windower(window=settings.window, gate=settings.gate)
         self._rolling = Rolling(settings.rolling.time_constant_seconds)
         self._levels = Levels(self._thresholds(settings), dwell_seconds=settings.rolling.dwell_seconds)
         self._episodes = Episodes(settings.episode)
         self._health = SourceHealth()
         self._note = ""
-        self._read = 0
+        self.read = 0
         self._overruns = 0
         self.readings = first_reading
         self._dropped_at_reading = 0
 
     @property
     def counters(self) -> Counters:
-        """Where the audio went so far."""
-        return Counters(self._read, self._windower.processed, self._windower.dropped, self._overruns)
+        """Account of the audio so far."""
+        return Counters(self.read, self._windower.processed, self._windower.dropped, self._overruns)
 
     @property
     def health(self) -> HealthState | None:
-        """The state of the source; None before its first audio."""
+        """State of the source; None before its first audio."""
         return self._health.state
 
     @property
     def level(self) -> Level | None:
-        """The level in force; None before the first speech."""
+        """Stress level in force; None before the first speech."""
         return self._levels.level
 
     def push(self, block: AudioBlock, overruns: int = 0) -> list[Event]:
-        """The events that a block brings about, in order.
+        """Returns the events that a block completes, in order.
 
         Args:
             block: the next of the source.
-            overruns: how often the device has reported a loss so far, as the source counts them.
+            overruns: number of losses that the device has reported so far, as the source counts them.
         """
         arrived = self._clock()
-        self._read += block.samples.size + block.dropped
+        self.read += block.samples.size + block.dropped
         self._overruns = overruns
         events: list[Event] = []
         if block.samples.size and self._health.sound():
@@ -134,10 +135,10 @@ class Monitor:
         return events
 
     def report(self, state: HealthState, detail: str) -> list[Event]:
-        """The event for what cannot be heard: the source is missing, or has stalled. None when that is known already.
+        """Returns the event for a source that is missing or has stalled; none when its health is so already.
 
         Args:
-            state: what is the matter.
+            state: the new health.
             detail: one line for a person: what happened and what to do.
         """
         if not self._health.report(state, detail):
@@ -145,10 +146,10 @@ class Monitor:
         return [self._health_event(self._windower.now, self._windower.dropped, ts=self._wall_clock())]
 
     def note(self, text: str) -> list[Event]:
-        """Something beside the sound that health events are to say from now on; the event that says so.
+        """Adds a text to the detail of health events from now on; returns the event that carries the change.
 
         Args:
-            text: one line for a person; empty when there is nothing any more.
+            text: one line for a person; empty for none.
         """
         if text == self._note:
             return []
@@ -158,7 +159,7 @@ class Monitor:
         return [self._health_event(self._windower.now, self._windower.dropped, ts=self._wall_clock())]
 
     def retune(self, settings: Settings) -> None:
-        """Changes levels and episodes to what other settings say, from the next window on.
+        """Applies other settings of rolling and episode, from the next window on.
 
         Raises:
             SettingsError: the levels of settings and model card do not fit together.
@@ -168,10 +169,10 @@ class Monitor:
         self._episodes.retune(settings.episode)
 
     def finish(self) -> list[Event]:
-        """The events that the end of the source brings about. Audio that fills no hop any more has no reading."""
+        """Returns the events of the end of the source. Audio that fills no further hop has no reading."""
         events: list[Event] = []
         now, dropped = self._windower.now, self._windower.dropped
-        if self._health.account(now, dropped, self._overruns):  # a loss after the last window is told as well
+        if self._health.account(now, dropped, self._overruns):  # a loss after the last window is reported too
             events.append(self._health_event(now, dropped))
         ended = self._episodes.finish()
         if ended is not None:
@@ -186,61 +187,57 @@ class Monitor:
         events: list[Event] = []
         if self._health.window(window, self._overruns):
             events.append(self._health_event(window.end, window.dropped))
-        stress = self._score(window)
-        if stress is None:
+        if window.speech_ratio == 0.0 or window.speech_ratio < self._min_speech_ratio:  # no speech, no inference
+            stress = None
             episode = self._episodes.silence(window.end)
         else:
+            stress = self._model.score(window.log_mel).stress
             rolling = self._rolling.push(stress, self._hop_seconds * window.speech_ratio)
             level = self._levels.push(rolling, window.end)
             episode = self._episodes.speech(rolling, level, window.end)
-        events.append(self._reading(window, stress, self._levels.level, arrived))
+        events.append(self._reading(window, stress, arrived))
         if episode is not None:
             events.append(self._episode_event(episode, window.end))
         return events
 
-    def _score(self, window: Window) -> float | None:
-        """Stress of the window; None, and no inference, when too little of it is speech."""
-        if window.speech_ratio == 0.0 or window.speech_ratio < self._min_speech_ratio:
-            return None
-        return self._model.score(window.log_mel).stress
-
-    def _confidence(self, window: Window, stress: float) -> float:
-        """How far stress is from undecided, times the trust in a window with so much speech, 0..1."""
-        curve = self._model.card.speech_trust
-        return abs(2.0 * stress - 1.0) * trust(curve, window.speech_ratio * WINDOW_SECONDS)
-
-    def _reading(self, window: Window, stress: float | None, level: Level | None, arrived: float) -> Reading:
-        rolling = self._rolling.value
+    def _reading(self, window: Window, stress: float | None, arrived: float) -> Reading:
+        """Returns the reading of a window. Written out in one piece: it is made for every hop of every source."""
         number, self.readings = self.readings, self.readings + 1
         dropped, self._dropped_at_reading = window.dropped - self._dropped_at_reading, window.dropped
+        rolling = self._rolling.value
+        confidence = None
+        if stress is not None:
+            in_speech = trust(self._model.card.speech_trust, window.speech_ratio * WINDOW_SECONDS)
+            confidence = round(abs(2.0 * stress - 1.0) * in_speech, STRESS_DIGITS)
+            stress = round(stress, STRESS_DIGITS)
         return Reading(
             id=f"{self._node}/{self._source}/{number:06d}",
             node=self._node,
             source=self._source,
-            ts=self._ts(window.end),
-            start_s=_seconds(window.start),
-            end_s=_seconds(window.end),
+            ts=timestamp(self.started_at + window.end / SAMPLE_RATE),
+            start_s=round(window.start / SAMPLE_RATE, TIME_DIGITS),
+            end_s=round(window.end / SAMPLE_RATE, TIME_DIGITS),
             speech_ratio=round(window.speech_ratio, RATIO_DIGITS),
-            stress=None if stress is None else round(stress, STRESS_DIGITS),
+            stress=stress,
             stress_rolling=None if rolling is None else round(rolling, STRESS_DIGITS),
-            level=level,
-            confidence=None if stress is None else round(self._confidence(window, stress), STRESS_DIGITS),
+            level=self._levels.level,
+            confidence=confidence,
             dbfs=round(window.dbfs, DBFS_DIGITS) + 0.0,  # + 0.0: never "-0.0"
             clipped=window.clipped,
             latency_ms=round(1e3 * (self._clock() - arrived), LATENCY_DIGITS) if self._live else None,
-            dropped_s=_seconds(dropped),
+            dropped_s=round(dropped / SAMPLE_RATE, TIME_DIGITS),
             model=self._label,
         )
 
     def _episode_event(self, episode: EpisodeReport, now: int) -> Episode:
-        started = datetime.fromtimestamp(round(self._moment(episode.start), TIME_DIGITS), tz=timezone.utc)
-        compact = f"{started:%Y%m%dT%H%M%S}.{started.microsecond // 1000:03d}Z"
+        started = timestamp(self.started_at + episode.start / SAMPLE_RATE)
+        compact = started.replace("-", "").replace(":", "")
         return Episode(
             phase=episode.phase,
             id=f"{self._node}/{self._source}/{compact}",
             node=self._node,
             source=self._source,
-            ts=self._ts(now),
+            ts=timestamp(self.started_at + now / SAMPLE_RATE),
             level=episode.level,
             start_s=_seconds(episode.start),
             end_s=_seconds(episode.end),
@@ -255,7 +252,7 @@ class Monitor:
         return Health(
             node=self._node,
             source=self._source,
-            ts=self._ts(now) if ts is None else timestamp(ts),
+            ts=timestamp(self.started_at + now / SAMPLE_RATE if ts is None else ts),
             state=self._health.state,
             detail="; ".join(filter(None, (self._health.detail, self._note))),
             read_s=_seconds(now),
@@ -263,13 +260,6 @@ class Monitor:
             dropped_s=_seconds(dropped),
             overruns=self._overruns,
         )
-
-    def _moment(self, samples: int) -> float:
-        """Seconds since the epoch at a place in the stream."""
-        return self.started_at + samples / SAMPLE_RATE
-
-    def _ts(self, samples: int) -> str:
-        return timestamp(self._moment(samples))
 
 
 def _seconds(samples: int) -> float:
