@@ -2,6 +2,7 @@
 # make test    the tests, with everything they need
 # make lint    style and types
 # make bench   what this machine does with the model
+# make docs    the documents as a site, in site/; a link that leads nowhere fails
 #
 # PYTHON=python3.12        the Python to make the virtual environments with
 # TORCH_INDEX=URL          where to take torch from: https://download.pytorch.org/whl/cpu spares gigabytes of CUDA
@@ -23,7 +24,7 @@ SELECT = $(if $(EDGE_SSER_DATA),,-m "not shared_data")
 # computes on one thread, since threads of several wait for each other.
 PARALLEL = -n 4 --dist worksteal
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: .venv/installed
 	@.venv/bin/edge-sser listen --source edge_sser/data/demo.flac
@@ -39,6 +40,9 @@ lint: .venv-test/installed
 bench: .venv-test/installed
 	@.venv-test/bin/edge-sser bench
 
+docs: .venv-docs/installed
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 .venv/installed: pyproject.toml
 	@scripts/make_venv .venv --editable .
 	@touch $@
@@ -51,5 +55,9 @@ bench: .venv-test/installed
 		echo "PyAudio could not be built, so tests with a microphone will be skipped: see above" >&2
 	@touch $@
 
+.venv-docs/installed: pyproject.toml
+	@scripts/make_venv .venv-docs --editable ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-test build *.egg-info
+	rm -rf .venv .venv-test .venv-docs site build *.egg-info

@@ -22,7 +22,7 @@ SHORT = ["optimisation.epochs=2", "optimisation.clips_per_epoch=32", "optimisati
 
 
 def commands() -> list[list[str]]:
-    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines if line.startswith("edge-sser ")]
 
@@ -51,7 +51,7 @@ def calls(tmp_path: Path) -> Path:
 
 
 def test_the_commands_of_the_page_lead_from_recordings_to_readings(calls: Path) -> None:
-    pytest.importorskip("matplotlib", reason='pip install "edge-sser[plot]"')
+    pytest.importorskip("matplotlib", reason='pip install ".[plot]"')
     environment = {name: value for name, value in os.environ.items() if name != "EDGE_SSER_CONFIG"}
     said = {}
     for command in commands():
