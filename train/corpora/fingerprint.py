@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_sser.train.corpora.table import Utterance
 
 LANDMARKS = 256  # kept of a recording, 1 kB
-TWIN_LANDMARKS = 10  # shared by twins; of 13.6 million pairs by different people none shares them (docs/training.md)
+TWIN_LANDMARKS = 10  # shared by twins; of 13.6 million pairs by different people none shares them (docs/corpora.md)
 SHARED_VOICES = 4  # a landmark of more people than this is of the room or the device: a hum, a beep at the start
 
 _DEPTH_DB = 50.0  # below the loudest value: what is fainter says nothing of the recording
