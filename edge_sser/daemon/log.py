@@ -1,12 +1,20 @@
-"""Log lines as the journal wants them: with their priority, without the time that it notes itself, and not too many."""
+"""The program's log: on standard error, with priorities for systemd's journal, and rate-limited."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final, TextIO
+
+from edge_sser.errors import SinkError
+from edge_sser.events import Health, HealthState
+from edge_sser.sinks.base import Sink
+from edge_sser.sinks.stdout import NonBlockingWriter
+from edge_sser.sinks.terminal import LiveLog, LiveView
 
 # Levels of logging -> priorities of syslog(3), which systemd reads as <N> at the start of a line.
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -17,16 +25,16 @@ _MINUTE_SECONDS: Final = 60.0
 
 
 class JournalFormatter(logging.Formatter):
-    """`<4>text`: the priority on every line of a record, for the journal takes each line as an entry of its own."""
+    """Formatter of `<4>text`: the priority on every line of a record, because the journal stores each line alone."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record with its priority."""
+        """Returns the record with its priority."""
         priority = next((number for level, number in _PRIORITIES if record.levelno >= level), _DEBUG_PRIORITY)
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines() or [""])
 
 
 class RateLimitFilter(logging.Filter):
-    """Leaves lines out when many of a kind come: what others send must not fill a disk.
+    """Limits the lines of each kind a minute: messages that others cause must not fill a disk.
 
     A kind is a record's text before values are put into it.
 
@@ -37,22 +45,22 @@ class RateLimitFilter(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._said: dict[str, tuple[float, int]] = {}  # kind -> when its minute began, lines since
+        self._counts: dict[str, tuple[float, int]] = {}  # kind -> start of its minute, lines since
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be shown. The last one before others are left out says so."""
+        """Returns True when the record is within the limit. The last one before the limit says so."""
         now = self._clock()
-        begun, lines = self._said.get(str(record.msg), (now, 0))
+        begun, lines = self._counts.get(str(record.msg), (now, 0))
         if now - begun >= _MINUTE_SECONDS:
             begun, lines = now, 0
-        self._said[str(record.msg)] = begun, lines + 1
+        self._counts[str(record.msg)] = begun, lines + 1
         if lines + 1 == LINES_A_MINUTE:
             record.msg, record.args = "%s (more such lines are left out for a minute)", (record.getMessage(),)
         return lines < LINES_A_MINUTE
 
 
 def goes_to_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a stream is the one that systemd connected to the journal, and not a terminal or a file since.
+    """Returns True when systemd has connected a stream to the journal, and nobody has redirected it since.
 
     Args:
         stream: standard error, usually.
@@ -63,3 +71,58 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> 
     except (OSError, ValueError, AttributeError):
         return False
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class StandardErrorHandler(logging.Handler):
+    """Log handler for standard error that never waits for its reader."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer = NonBlockingWriter(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the record."""
+        with suppress(SinkError):  # the reader has gone: no place is left for the message
+            self._writer.write_text(self.format(record) + "\n")
+
+    def close(self) -> None:
+        """Waits a little for the reader to take the rest."""
+        with suppress(SinkError):
+            self._writer.close()
+        super().close()
+
+
+@contextmanager
+def log_to_stderr(level: str, output: Sink) -> Iterator[logging.Logger]:
+    """Sends the program's log to standard error; above the live view where both share a terminal.
+
+    Args:
+        level: lowest level to be logged, in lower case.
+        output: sink of standard output.
+    """
+    # Standard error may have been closed by whoever started this.
+    handler: logging.Handler = logging.NullHandler() if sys.stderr is None else StandardErrorHandler()
+    if isinstance(output, LiveView) and sys.stderr is not None and sys.stderr.isatty():
+        handler = LiveLog(output)
+    formatter = JournalFormatter if goes_to_journal(sys.stderr) else logging.Formatter
+    handler.setFormatter(formatter("edge-sser: %(message)s"))
+    handler.addFilter(RateLimitFilter())
+    log = logging.getLogger("edge_sser")
+    level_before = log.level
+    log.setLevel(level.upper())
+    log.addHandler(handler)
+    try:
+        yield log
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+        log.setLevel(level_before)
+
+
+def log_health(health: Health) -> None:
+    """Logs a change of health. A missing source is logged by its session, with the retries."""
+    if health.state is HealthState.MISSING:
+        return
+    level = logging.WARNING if health.detail else logging.INFO
+    detail = f": {health.detail}" if health.detail else ""
+    logging.getLogger("edge_sser.daemon").log(level, "%s is %s%s", health.source, health.state.value, detail)

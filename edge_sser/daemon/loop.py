@@ -1,367 +1,306 @@
-"""Several sources through their monitors to the sinks, until they end or somebody says stop."""
+"""The loop of `listen`: sources through their monitors to the sinks, until the sources end or a stop is requested."""
 
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Final, Protocol
 
 from edge_sser import __version__
 from edge_sser.audio.portaudio import sound_cards
-from edge_sser.audio.source import EndOfAudio, Source
-from edge_sser.daemon.session import Input, SourceSession
-from edge_sser.daemon.systemd import Supervisor
-from edge_sser.errors import SinkError, SourceError
-from edge_sser.events import Event, Health, HealthState, Status, StatusState, timestamp, to_line
+from edge_sser.audio.source import EndOfAudio
+from edge_sser.daemon.log import log_health
+from edge_sser.daemon.reload import Reloader
+from edge_sser.daemon.session import CardWatch, Clocks, Input, SessionState, SourceSession
+from edge_sser.daemon.systemd import ServiceReporter
+from edge_sser.errors import EdgeSserError, SinkError, SourceError
+from edge_sser.events import Event, Health, Reading, Status, StatusState, timestamp, to_line
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
-from edge_sser.settings.node import node_name
+from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.outlet import OutputClosedError
+from edge_sser.sinks.stdout import OutputClosedError
 
-NOTE_SECONDS: Final = 10.0  # at least between two changes of what health events say beside the state of the source
-READ_SECONDS: Final = 0.2  # one round over all sources waits at most this long: how soon a stop is noticed
+NOTE_SECONDS: Final = 10.0  # between two changes of the note that health events carry, at least: health is retained
+READ_SECONDS: Final = 0.2  # for one round over all sources, at most: the delay before a stop is noticed
 
 log = logging.getLogger("edge_sser.daemon")
 
 
-class Operator:
-    """What may be asked of listening while it goes on. This one asks for nothing."""
+class Controls(Protocol):
+    """Requests and faults that the loop follows while it runs; `ConfiguredSinks` has both."""
 
     @property
     def listening(self) -> bool:
-        """Whether to listen at the moment."""
-        return True
+        """True while microphones are to be open."""
 
     @property
     def trouble(self) -> str:
-        """What health events are to say beside the state of the source; empty when nothing."""
-        return ""
-
-    def news(self) -> Settings | None:
-        """Settings whose levels and episodes are to be used from now on; None when none have changed."""
-        return None
+        """Fault of an output, for the detail of health events; empty when there is none."""
 
 
-class Stop(threading.Event):
-    """Tells `listen` to end.
+class EndReason(Enum):
+    """Reason for which a loop ended."""
+
+    SOURCES_ENDED = "sources ended"
+    STOPPED = "stopped"
+    READER_GONE = "reader gone"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenResult:
+    """Outcome of a `ListenLoop`.
 
     Attributes:
-        signal_number: what set it; None when it was not a signal.
-        hangups: SIGHUPs so far that did not set it.
+        reason: for the end.
+        error: None unless the loop failed: no source was there, no sink is left, or no source is left and one broke.
+        heard: names of the sources that gave a reading.
     """
 
-    signal_number: int | None = None
-    hangups: int = 0
+    reason: EndReason
+    error: EdgeSserError | None
+    heard: frozenset[str]
 
 
-@contextmanager
-def stop_on_signals(stop: Stop, *, hangup_ends: bool = True) -> Iterator[None]:
-    """Lets SIGTERM and SIGINT end listening properly; a second one of a kind ends the program at once.
-
-    Only the main thread may enter. It must not wait on `stop` meanwhile: the handler would wait for a lock of its own.
-
-    Args:
-        stop: is set.
-        hangup_ends: whether SIGHUP ends listening as well; otherwise it is counted. One that is ignored (`nohup`)
-            stays so.
-    """
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        if stop.signal_number is None:
-            stop.signal_number = number
-            stop.set()
-
-    def count(_number: int, _frame: FrameType | None) -> None:
-        stop.hangups += 1
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    if (hangup := signal.getsignal(signal.SIGHUP)) is not signal.SIG_IGN:
-        before[signal.SIGHUP] = hangup
-        signal.signal(signal.SIGHUP, handle if hangup_ends else count)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def listen(
-    settings: Settings,
-    sources: Sequence[Source | Input],
-    sinks: Sequence[Sink],
-    model: Model,
-    stop: threading.Event,
-    *,
-    operator: Operator | None = None,
-    cards: Callable[[], Mapping[int, str]] = sound_cards,
-    supervisor: Supervisor | None = None,
-    clock: Callable[[], float] = time.monotonic,
-    wall_clock: Callable[[], float] = time.time,
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
+class ListenLoop:
     """Runs sources through monitors until all have ended, `stop` is set, or the reader of an output has gone.
 
-    The last episodes are closed in every case. Sources are closed as they end; sinks stay open, they are the caller's.
-    A microphone that breaks is looked for until it is back. One that is not there to begin with is an error, unless
-    another source is.
-
-    Args:
-        settings: of gate, window, rolling, episode and node.
-        sources: opened, or to be opened here, with different names.
-        sinks: get every event. One that fails for good is left out from then on.
-        model: scores the windows of all sources.
-        stop: may be set by a signal handler or another thread.
-        operator: asked every round. While it does not want to listen, microphones are let go of.
-        cards: the sound cards of this moment, number -> id.
-        supervisor: is told how it goes.
-        clock: seconds on a clock that never goes back.
-        wall_clock: seconds since the epoch.
-        sleep: waits for seconds, while no source is open.
-
-    Raises:
-        SourceError: a source is not there to begin with; or all are gone, and one of them broke: the last one's error.
-        SinkError: no sink is left.
-        SettingsError: the levels of settings and model card do not fit together.
+    The last episodes are closed in every case. Sources are closed as they end; sinks stay open for their owner. A
+    microphone that breaks is retried until it is back. The loop ends at once when every source is a microphone that is
+    missing from the start.
     """
-    node = node_name(settings)
-    inputs = [each if isinstance(each, Input) else Input.of(each) for each in sources]
-    operator = Operator() if operator is None else operator
-    tuning = _Tuning(settings)
-    captures = [
-        SourceSession(each, _monitors(each.name, node, model, tuning, clock, wall_clock), clock) for each in inputs
-    ]
-    listening = operator.listening
-    notes = _Notes(clock)
-    plugged = _Plugged(cards)
-    lost = _open(captures, listening)
-    absent = bool(lost) and len(lost) == len(captures)
-    outputs = _Outputs(sinks)
-    outputs.emit([status_event(StatusState.ONLINE, node, model, wall_clock())])
-    broken: SourceError | None = None
-    try:
-        if absent:  # those who wait for its audio hear why there is none
-            outputs.emit(event for each, error in lost for event in each.report_missing(error))
-        else:
-            outputs.emit(event for each, error in lost for event in each.lose(error))
-        while not absent and captures and not stop.is_set() and outputs.wanted:
-            if operator.listening is not listening:
-                listening = not listening
-                outputs.emit(_switch(captures, listening))
-            if (news := operator.news()) is not None:
-                tuning.settings = news
-                for each in captures:
-                    each.retune(news)
-            if notes.changed(operator.trouble):
-                outputs.emit(event for each in captures for event in each.note(notes.text))
-            if any(each.error is not None for each in captures) and plugged.anew():
-                outputs.emit(_let_go(captures))
-            for each in list(captures):
-                if stop.is_set() or not outputs.wanted:
-                    break
+
+    def __init__(
+        self,
+        settings: Settings,
+        inputs: Sequence[Input],
+        sinks: Iterable[Sink],
+        model: Model,
+        stop: threading.Event,
+        *,
+        controls: Controls | None = None,
+        reloader: Reloader | None = None,
+        reporter: ServiceReporter | None = None,
+        cards: Callable[[], Mapping[int, str]] = sound_cards,
+        clocks: Clocks | None = None,
+    ) -> None:
+        """Prepares the sources; `run` opens them.
+
+        Args:
+            settings: of gate, window, rolling, episode and node.
+            inputs: sources with different names.
+            sinks: get every event. A sink that fails for good is left out from then on.
+            model: scores the windows of all sources.
+            stop: may be set by a signal handler or another thread.
+            controls: asked every round. While `listening` is False, microphones are closed.
+            reloader: asked every round for new settings.
+            reporter: notifies the service manager.
+            cards: lists the sound cards of this moment, number -> id.
+            clocks: the time.
+
+        Raises:
+            SettingsError: the levels of settings and model card do not fit together.
+        """
+        node = node_name(settings)
+        self._clocks = Clocks() if clocks is None else clocks
+        self._status = partial(status_event, node=node, model=model)
+        self._stop = stop
+        self._controls = controls
+        self._reloader = reloader
+        self._reporter = reporter
+        self._card_watch = CardWatch(cards)
+        self._sessions = [
+            SourceSession(each, node=node, model=model, settings=settings, clocks=self._clocks) for each in inputs
+        ]
+        self._sinks = tuple(sinks)
+        self._listening = True
+        self._note = ("", -NOTE_SECONDS)  # of health events, and when it changed
+        self._heard: set[str] = set()
+        self._reason: EndReason | None = None
+        self._error: EdgeSserError | None = None  # final when the reason is FAILED, or when no source is left
+
+    def run(self) -> ListenResult:
+        """Listens to the end.
+
+        Raises:
+            SourceError: a recording or pipe cannot be opened.
+            ModelError: the model cannot score a window.
+        """
+        absent = self._open_sources()
+        self._emit([self._status(StatusState.ONLINE, self._clocks.wall())])
+        try:
+            if absent and len(absent) == len(self._sessions):
+                self._reason, self._error = EndReason.FAILED, absent[-1][1]
+                for session, error in absent:
+                    self._emit(session.report_missing(error))  # subscribers learn why there is no audio
+            else:
+                for session, error in absent:
+                    self._emit(session.mark_missing(error))
+            while self._sessions and not self._ends:
+                self._apply_commands()
+                self._apply_settings()
+                self._reopen_sources()
+                self._read_sources()
+        finally:
+            if self._reporter is not None:
+                self._reporter.stopping()
+            for session in self._sessions:
+                self._emit(session.close())
+            self._emit([self._status(StatusState.STOPPED, self._clocks.wall())])
+        if self._error is not None and (self._reason is EndReason.FAILED or not self._sessions):
+            return ListenResult(EndReason.FAILED, self._error, frozenset(self._heard))
+        reason = self._reason or (EndReason.STOPPED if self._stop.is_set() else EndReason.SOURCES_ENDED)
+        return ListenResult(reason, None, frozenset(self._heard))
+
+    @property
+    def _ends(self) -> bool:
+        return self._reason is not None or self._stop.is_set()
+
+    def _open_sources(self) -> list[tuple[SourceSession, SourceError]]:
+        """Opens the sources, but no microphone while listening is paused; returns the microphones that are missing.
+
+        Raises:
+            SourceError: a recording or pipe is missing.
+        """
+        absent: list[tuple[SourceSession, SourceError]] = []
+        try:
+            self._switch_listening()
+            for session in self._sessions:
+                if session.state is SessionState.PAUSED:
+                    continue
                 try:
-                    events = each.turn(READ_SECONDS / len(captures))
-                except EndOfAudio:
-                    events = each.end()
-                    captures.remove(each)
+                    session.open()
                 except SourceError as error:
-                    broken = error
-                    events = [*each.report_missing(error), *each.end()]
-                    captures.remove(each)
-                    if captures:
-                        log.error("%s; the other sources go on", error)
-                outputs.emit(events)
-            if supervisor is not None and captures:
-                supervisor.look(captures)
-            if captures and all(each.hopeless for each in captures):
-                broken = captures[-1].error
+                    if not session.reopens:
+                        raise
+                    absent.append((session, error))
+        except BaseException:
+            for session in self._sessions:
+                session.close()
+            raise
+        return absent
+
+    def _apply_commands(self) -> None:
+        """Pauses or resumes listening, and puts faults of the outputs into health."""
+        if self._controls is None:
+            return
+        self._switch_listening()
+        text, now = self._controls.trouble, self._clocks.monotonic()
+        noted, noted_at = self._note
+        if text != noted and now - noted_at >= NOTE_SECONDS:
+            self._note = text, now
+            for session in self._sessions:
+                self._emit(session.note(text))
+
+    def _switch_listening(self) -> None:
+        listening = self._controls is None or self._controls.listening
+        if listening is self._listening:
+            return
+        self._listening = listening
+        for session in self._sessions:
+            if not session.reopens:
+                if not listening:
+                    log.warning("%s is no microphone and cannot be paused: it goes on", session.name)
+            elif listening:
+                session.resume()
+            else:
+                self._emit(session.pause())
+
+    def _apply_settings(self) -> None:
+        """Hands settings that were read again to the sources."""
+        settings = None if self._reloader is None else self._reloader.poll()
+        if settings is not None:
+            for session in self._sessions:
+                session.retune(settings)
+
+    def _reopen_sources(self) -> None:
+        """Closes every microphone when a sound card was plugged in while one is missing; the next reads open them.
+
+        PortAudio lists devices only while none is open. Otherwise a microphone that is plugged in again beside one that
+        works would never be found.
+        """
+        for session in self._sessions:
+            if session.state is SessionState.MISSING:
                 break
-            if captures and not any(each.is_open for each in captures):
-                sleep(READ_SECONDS)
-    finally:
-        if supervisor is not None:
-            supervisor.stopping()
-        for each in captures:
-            outputs.emit(each.end())
-        outputs.emit([status_event(StatusState.STOPPED, node, model, wall_clock())])
-    if absent:
-        raise lost[-1][1]
-    if outputs.failure is not None:
-        raise outputs.failure
-    if broken is not None and all(each.hopeless for each in captures):
-        raise broken
-
-
-def _open(captures: Sequence[SourceSession], listening: bool) -> list[tuple[SourceSession, SourceError]]:
-    """Opens what is to be heard; returns the microphones that are missing.
-
-    Raises:
-        SourceError: a recording or pipe is.
-    """
-    lost: list[tuple[SourceSession, SourceError]] = []
-    try:
-        if not listening:
-            _switch(captures, False)
-        for each in captures:
-            if each.paused:
-                continue
-            try:
-                each.open()
-            except SourceError as error:
-                if not each.reopens:
-                    raise
-                lost.append((each, error))
-    except BaseException:
-        for each in captures:
-            each.end()
-        raise
-    return lost
-
-
-def _switch(captures: Sequence[SourceSession], listening: bool) -> list[Event]:
-    """Pauses or resumes what can be; returns the last events of what was paused."""
-    events: list[Event] = []
-    for each in captures:
-        if not each.reopens:
-            if not listening:
-                log.warning("%s is no microphone and cannot be paused: it goes on", each.name)
-        elif listening:
-            each.resume()
         else:
-            events += each.pause()
-    return events
+            return
+        if self._card_watch.new_card():
+            for session in self._sessions:
+                if session.reopens and session.state is not SessionState.PAUSED:
+                    self._emit(session.reopen())
 
+    def _read_sources(self) -> None:
+        """Reads one block of each source; ends the loop when all have been missing for too long."""
+        timeout_seconds = READ_SECONDS / len(self._sessions)
+        for session in tuple(self._sessions):
+            if self._ends:
+                break
+            try:
+                events = session.read(timeout_seconds)
+            except EndOfAudio:
+                self._sessions.remove(session)
+                events = session.close()
+            except SourceError as error:
+                self._sessions.remove(session)
+                if self._sessions:
+                    log.error("%s; the other sources go on", error)
+                self._error = error
+                events = [*session.report_missing(error), *session.close()]
+            if events:
+                self._emit(events)
+        if not self._sessions:
+            return
+        if self._reporter is not None:
+            self._reporter.report(self._sessions)
+        idle = [session for session in self._sessions if session.state is not SessionState.OPEN]
+        if len(idle) < len(self._sessions):
+            return
+        if all(session.gave_up for session in idle):
+            if self._reason is not EndReason.FAILED:
+                self._reason, self._error = EndReason.FAILED, self._sessions[-1].error
+        elif not any(session.is_open for session in idle):
+            self._clocks.sleep(READ_SECONDS)
 
-def _let_go(captures: Sequence[SourceSession]) -> list[Event]:
-    """Closes every microphone, to be opened again at once; returns their last events.
-
-    PortAudio looks for devices only when nobody uses it. Without this, one that is plugged in again beside another that
-    works would never be found.
-    """
-    ours = [each for each in captures if each.reopens and not each.paused]
-    events = [event for each in ours if each.is_open for event in each.end()]
-    for each in ours:
-        each.retry_now()
-    return events
-
-
-class _Tuning:
-    """The settings that the next monitor gets."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-
-class _Notes:
-    """What health events say beside the state of the source. Health is for keeps, so it must not babble."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._changed_at = -NOTE_SECONDS
-        self.text = ""
-
-    def changed(self, text: str) -> bool:
-        """Takes in what there is to say now; whether `text` has changed."""
-        now = self._clock()
-        if text == self.text or now - self._changed_at < NOTE_SECONDS:
-            return False
-        self.text, self._changed_at = text, now
-        return True
-
-
-class _Plugged:
-    """Notices when a sound card is plugged in."""
-
-    def __init__(self, cards: Callable[[], Mapping[int, str]]) -> None:
-        self._cards = cards
-        self._known = set(cards().items())
-
-    def anew(self) -> bool:
-        """Whether there is a card that was not there when this was asked before."""
-        now = set(self._cards().items())
-        known, self._known = self._known, now
-        return not now <= known
-
-
-class _Outputs:
-    """All sinks as one that never fails in the middle.
-
-    Attributes:
-        wanted: whether anybody still takes events.
-        failure: why nobody does; None when the reader of an output has simply gone.
-    """
-
-    def __init__(self, sinks: Iterable[Sink]) -> None:
-        self._sinks = list(sinks)
-        self.wanted = True
-        self.failure: SinkError | None = None
-
-    def emit(self, events: Iterable[Event]) -> None:
+    def _emit(self, events: Iterable[Event]) -> None:
+        """Encodes each event once and hands it to all sinks."""
         for event in events:
-            if isinstance(event, Health):
-                _log_health(event)
+            if isinstance(event, Reading):
+                self._heard.add(event.source)
+            elif isinstance(event, Health):
+                log_health(event)
             line = to_line(event)
-            for sink in list(self._sinks):
+            for sink in self._sinks:
                 try:
                     sink.emit(event, line)
-                except OutputClosedError:
-                    self._sinks.remove(sink)
-                    self.wanted = False
                 except SinkError as error:
-                    self._sinks.remove(sink)
-                    self._lost(error)
+                    self._remove_sink(sink, error)
 
-    def _lost(self, error: SinkError) -> None:
-        if any(sink.works for sink in self._sinks):
+    def _remove_sink(self, sink: Sink, error: SinkError) -> None:
+        """Goes on without a sink; ends the loop when its reader has gone, or when no other sink works."""
+        self._sinks = tuple(other for other in self._sinks if other is not sink)
+        if isinstance(error, OutputClosedError):
+            self._reason = self._reason or EndReason.READER_GONE
+        elif any(other.active for other in self._sinks):
             log.error("%s; the other outputs go on", error)
-        elif self.wanted:
-            self.wanted, self.failure = False, error
+        elif self._reason is None:
+            self._reason, self._error = EndReason.FAILED, error
 
 
-def _log_health(health: Health) -> None:
-    """A line a change, for who reads the log alone. What is missing is logged where it is looked for."""
-    if health.state is HealthState.MISSING:
-        return
-    level = logging.WARNING if health.detail else logging.INFO
-    log.log(level, "%s is %s%s", health.source, health.state.value, f": {health.detail}" if health.detail else "")
+def status_event(state: StatusState, now: float, *, node: str, model: Model) -> Status:
+    """Returns the status of this process.
 
-
-def _monitors(
-    name: str,
-    node: str,
-    model: Model,
-    tuning: _Tuning,
-    clock: Callable[[], float],
-    wall_clock: Callable[[], float],
-) -> Callable[[Source | None, int], Monitor]:
-    """What makes a source's monitors, one for each time that it is opened."""
-
-    def make(source: Source | None, first_reading: int) -> Monitor:
-        return Monitor(
-            node=node,
-            source_name=name,
-            started_at=wall_clock() if source is None else source.started_at,
-            live=source is None or source.live,
-            model=model,
-            settings=tuning.settings,
-            first_reading=first_reading,
-            clock=clock,
-            wall_clock=wall_clock,
-        )
-
-    return make
-
-
-def status_event(state: StatusState, node: str, model: Model, now: float) -> Status:
-    """What runs here, as it is at a time in seconds since the epoch."""
+    Args:
+        state: online or stopped.
+        now: seconds since the epoch.
+        node: this device's name in events.
+        model: in use.
+    """
     return Status(
         node=node,
         ts=timestamp(now),

@@ -1,212 +1,311 @@
-"""One source for as long as the program runs: opened, paused, lost and found again, and the events of all that."""
+"""One source while the program runs: its states, its retries, and the events of its monitor."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from edge_sser.audio.source import Source
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, HealthState
+from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.settings.schema import Settings
 
-STALLED_SECONDS: Final = 2.0  # without audio from an open source before it is called stalled
-REOPEN_MIN_SECONDS: Final = 1.0  # before a lost microphone is looked for; doubled after each failure
-REOPEN_MAX_SECONDS: Final = 30.0  # at most between two looks
+STALLED_SECONDS: Final = 2.0  # without audio from an open source before its health is stalled
+REOPEN_MIN_SECONDS: Final = 1.0  # before the first retry of a missing microphone; doubled after each failure
+REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
 
 log = logging.getLogger("edge_sser.daemon")
 
 
 @dataclass(frozen=True, slots=True)
+class Clocks:
+    """The time, injected so that tests own it.
+
+    Attributes:
+        monotonic: seconds on a clock that never goes back.
+        wall: seconds since the epoch.
+        sleep: waits for seconds.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
 class Input:
-    """Where audio can be had.
+    """A source that can be opened.
 
     Attributes:
         name: the source's, in events.
-        open: opens it; raises SourceError when it is not there.
-        reopens: whether it can be had again once it was closed. A microphone can, a recording or a pipe cannot.
+        open: opens the source; raises SourceError when it is not there.
+        reopens: True for a microphone, which can be opened again; False for a recording or pipe.
     """
 
     name: str
     open: Callable[[], Source]
     reopens: bool
 
-    @classmethod
-    def of(cls, source: Source) -> Input:
-        """A source that somebody has opened already."""
-        return cls(source.name, lambda: source, reopens=False)
+
+class CardWatch:
+    """Notices a sound card that is plugged in.
+
+    Args:
+        cards: lists the sound cards of this moment, number -> id.
+    """
+
+    def __init__(self, cards: Callable[[], Mapping[int, str]]) -> None:
+        self._cards = cards
+        self._known = set(cards().items())
+
+    def new_card(self) -> bool:
+        """Returns True when there is a card that was not there at the last call."""
+        known, self._known = self._known, set(self._cards().items())
+        return not self._known <= known
+
+
+class SessionState(Enum):
+    """State of a source; `SourceSession._enter` is the only place that changes it."""
+
+    WAITING = "waiting"  # closed; opened with the next read
+    OPEN = "open"
+    PAUSED = "paused"  # closed until `resume`
+    MISSING = "missing"  # retried with backoff until audio comes; an open source without audio is still missing
+    ENDED = "ended"
+
+
+_TRANSITIONS: Final = {
+    SessionState.WAITING: (SessionState.OPEN, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
+    SessionState.OPEN: (SessionState.WAITING, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
+    SessionState.PAUSED: (SessionState.WAITING, SessionState.ENDED),
+    SessionState.MISSING: (SessionState.OPEN, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
+    SessionState.ENDED: (SessionState.ENDED,),
+}
+
+
+@dataclass(slots=True)
+class _Absence:
+    """A missing source and its retries, in monotonic seconds."""
+
+    error: SourceError
+    since: float
+    retry_seconds: float
+    retry_at: float
 
 
 class SourceSession:
-    """The source of one input, which may come and go, and the monitor of what it gives.
+    """The source of one input, which may come and go, and its monitor.
 
-    A source that is opened anew gets a monitor of its own: what was heard before a gap says nothing of what comes after
-    it. So levels begin afresh and times count from the opening; only the numbers of the readings go on.
-
-    Args:
-        origin: where the audio is.
-        make_monitor: from the opened source (None before there is one) and the number of the first reading.
-        clock: seconds on a clock that never goes back.
+    A source that is opened again gets a new monitor, because audio from before a gap says nothing about audio after it.
+    Levels start again, and times count from the opening; only the numbers of the readings continue.
 
     Attributes:
-        name: the source's.
-        reopens: see `Input`.
-        paused: whether nobody wants its audio at the moment.
-        heard: whether it ever gave audio.
-        error: why it is missing; None when it is not.
+        name: of the source.
+        reopens: as in `Input`.
+        state: see `SessionState`.
     """
 
-    def __init__(
-        self, origin: Input, make_monitor: Callable[[Source | None, int], Monitor], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, origin: Input, *, node: str, model: Model, settings: Settings, clocks: Clocks) -> None:
+        """Prepares a source that is not open yet.
+
+        Args:
+            origin: the source.
+            node: this device's name in events.
+            model: scores the windows; may be shared.
+            settings: of gate, window, rolling and episode.
+            clocks: the time.
+
+        Raises:
+            SettingsError: the levels of settings and model card do not fit together.
+        """
         self.name = origin.name
         self.reopens = origin.reopens
-        self.paused = False
-        self.heard = False
-        self.error: SourceError | None = None
-        self._open = origin.open
-        self._make_monitor = make_monitor
-        self._clock = clock
+        self.state = SessionState.WAITING
+        self._open_source = origin.open
+        self._node = node
+        self._model = model
+        self._settings = settings
+        self._clocks = clocks
         self._source: Source | None = None
-        self._monitor = make_monitor(None, 0)
+        self._absence: _Absence | None = None
         self._note = ""
         self._processed_before = 0
-        self._audio_at = clock()
-        self._missing_since = 0.0
-        self._retry_at = self._audio_at
-        self._retry_seconds = REOPEN_MIN_SECONDS
+        self._monitor = self._new_monitor(started_at=clocks.wall(), live=True, first_reading=0)
+        self._audio_at = clocks.monotonic()
 
     @property
     def is_open(self) -> bool:
-        """Whether the source is held."""
+        """True while the source is held."""
         return self._source is not None
 
     @property
-    def flowing(self) -> bool:
-        """Whether it is open and gave audio a moment ago."""
-        return self.is_open and self._clock() - self._audio_at < STALLED_SECONDS
+    def receiving(self) -> bool:
+        """True while the source is open and gave audio within the last `STALLED_SECONDS`."""
+        return self.is_open and self._clocks.monotonic() - self._audio_at < STALLED_SECONDS
 
     @property
-    def hopeless(self) -> bool:
-        """Whether it has been missing for so long that a fresh process should try."""
-        return self.error is not None and self._clock() - self._missing_since >= 60.0 * GIVE_UP_MINUTES
+    def error(self) -> SourceError | None:
+        """Reason for which the source is missing; None in any other state."""
+        return None if self._absence is None else self._absence.error
+
+    @property
+    def gave_up(self) -> bool:
+        """True once the source has been missing for `GIVE_UP_MINUTES`."""
+        absence = self._absence
+        return absence is not None and self._clocks.monotonic() - absence.since >= 60.0 * GIVE_UP_MINUTES
 
     @property
     def processed(self) -> int:
-        """Samples taken in by the stages so far, over all openings."""
+        """Samples processed so far, over all openings."""
         return self._processed_before + self._monitor.counters.processed
 
     @property
-    def words(self) -> str:
-        """How it is, for a person."""
-        if self.paused:
-            return f"{self.name}: paused"
-        if self.error is not None:
-            return f"{self.name}: missing"
-        return f"{self.name}: {'no speech yet' if self._monitor.level is None else self._monitor.level.value}"
+    def status_line(self) -> str:
+        """Name and state or stress level, for a person."""
+        if self.state in (SessionState.PAUSED, SessionState.MISSING):
+            return f"{self.name}: {self.state.value}"
+        level = self._monitor.level
+        return f"{self.name}: {'no speech yet' if level is None else level.value}"
 
     def open(self) -> None:
-        """Opens the source.
+        """Opens the source, with a new monitor.
 
         Raises:
-            SourceError: it is not there.
+            SourceError: the source is not there.
         """
-        source = self._open()
-        self._source = source
-        self._processed_before += self._monitor.counters.processed
-        self._monitor = self._make_monitor(source, self._monitor.readings)
+        source = self._open_source()
+        before = self._monitor
+        self._processed_before += before.counters.processed
+        self._monitor = self._new_monitor(started_at=source.started_at, live=source.live, first_reading=before.readings)
         self._monitor.note(self._note)
-        self._audio_at = self._clock()
+        self._audio_at = self._clocks.monotonic()
+        self._source = source
+        if self._absence is None:
+            self._enter(SessionState.OPEN)
 
-    def turn(self, timeout_seconds: float) -> list[Event]:
-        """Events of the next block, if one comes within the timeout; a lost microphone is looked for when it is time.
+    def read(self, timeout_seconds: float) -> list[Event]:
+        """Returns the events of the next block; opens a source that waits, or is missing and due for a retry.
+
+        Args:
+            timeout_seconds: for a block to come.
 
         Raises:
             EndOfAudio: the recording or pipe has ended.
-            SourceError: it broke, and cannot be opened again.
+            SourceError: the recording or pipe broke.
         """
-        if self.paused:
+        if self.state is SessionState.PAUSED:
             return []
         try:
-            if self._source is None:
-                if self._clock() >= self._retry_at:
-                    self.open()
-                return []
-            return self._read(self._source, timeout_seconds)
+            if self._source is not None:
+                return self._read_block(self._source, timeout_seconds)
+            if self._absence is None or self._clocks.monotonic() >= self._absence.retry_at:
+                self.open()
+            return []
         except SourceError as error:
             if not self.reopens:
                 raise
-            return self.lose(error)
+            return self.mark_missing(error)
 
-    def lose(self, error: SourceError) -> list[Event]:
-        """It is not there, for that reason: the events of that. It is looked for later, ever less often."""
-        now = self._clock()
-        events: list[Event] = []
-        if self.error is None:
+    def mark_missing(self, error: SourceError) -> list[Event]:
+        """Closes the source and schedules a retry with exponential backoff; returns the last events.
+
+        Args:
+            error: reason, for the log and for health.
+        """
+        now, absence = self._clocks.monotonic(), self._absence
+        if absence is None:
             log.error("%s; it is looked for until it is back", error)
             events = self.report_missing(error)
-            self._missing_since, self._retry_seconds = now, REOPEN_MIN_SECONDS
+            absence = _Absence(error, since=now, retry_seconds=REOPEN_MIN_SECONDS, retry_at=now + REOPEN_MIN_SECONDS)
         else:
-            self._retry_seconds = min(2.0 * self._retry_seconds, REOPEN_MAX_SECONDS)
-        self.error = error
-        self._retry_at = now + self._retry_seconds
-        return [*events, *self.end()]
+            events = []
+            seconds = min(2.0 * absence.retry_seconds, REOPEN_MAX_SECONDS)
+            absence = _Absence(error, since=absence.since, retry_seconds=seconds, retry_at=now + seconds)
+        return [*events, *self._enter(SessionState.MISSING, absence)]
 
     def report_missing(self, error: SourceError) -> list[Event]:
-        """The event that says so; none when it was said before."""
+        """Returns the health event of a missing source; none when health is missing already."""
         return self._monitor.report(HealthState.MISSING, str(error))
 
     def note(self, text: str) -> list[Event]:
-        """See `Monitor.note`."""
+        """Adds a text to the detail of health events; see `Monitor.note`."""
         self._note = text
         return self._monitor.note(text)
 
     def retune(self, settings: Settings) -> None:
-        """See `Monitor.retune`. Monitors to come are `make_monitor`'s affair."""
+        """Applies other settings of rolling and episode; see `Monitor.retune`.
+
+        Raises:
+            SettingsError: the levels of settings and model card do not fit together.
+        """
+        self._settings = settings
         self._monitor.retune(settings)
 
     def pause(self) -> list[Event]:
-        """Lets go of the source until `resume`; returns the last events."""
-        self.paused = True
-        self.error = None
-        return self.end()
+        """Closes the source until `resume`; returns the last events."""
+        return self._enter(SessionState.PAUSED)
 
     def resume(self) -> None:
-        """Opens it with the next turn."""
-        self.paused = False
-        self.error = None
-        self.retry_now()
+        """Lets the next read open the source."""
+        self._enter(SessionState.WAITING)
 
-    def retry_now(self) -> None:
-        """If it is not open, it is looked for with the next turn."""
-        self._retry_at = self._clock()
+    def reopen(self) -> list[Event]:
+        """Closes the source and lets the next read open it again; returns the last events. A missing one stays so."""
+        if self._absence is None:
+            return self._enter(SessionState.WAITING) if self.is_open else []
+        was_open = self.is_open
+        self._absence.retry_at = self._clocks.monotonic()
+        return self._enter(SessionState.MISSING, self._absence) if was_open else []
 
-    def end(self) -> list[Event]:
-        """Lets go of the source; returns the last events."""
+    def close(self) -> list[Event]:
+        """Closes the source for good; returns the last events."""
+        return self._enter(SessionState.ENDED)
+
+    def _enter(self, state: SessionState, absence: _Absence | None = None) -> list[Event]:
+        """Changes the state; every state but OPEN closes the source and returns the last events."""
+        assert state in _TRANSITIONS[self.state], (self.state, state)
+        self.state, self._absence = state, absence
+        if state is SessionState.OPEN:
+            return []
         source, self._source = self._source, None
         if source is not None:
             source.close()
         return self._monitor.finish()
 
-    def _read(self, source: Source, timeout_seconds: float) -> list[Event]:
+    def _new_monitor(self, *, started_at: float, live: bool, first_reading: int) -> Monitor:
+        return Monitor(
+            node=self._node,
+            source_name=self.name,
+            started_at=started_at,
+            live=live,
+            model=self._model,
+            settings=self._settings,
+            first_reading=first_reading,
+            clock=self._clocks.monotonic,
+            wall_clock=self._clocks.wall,
+        )
+
+    def _read_block(self, source: Source, timeout_seconds: float) -> list[Event]:
         block = source.read(timeout_seconds)
+        now = self._clocks.monotonic()
         if block is None:
-            # One that is missing stays so until it is heard: opening it was not enough.
-            if self.error is not None or self._clock() - self._audio_at < STALLED_SECONDS:
+            if self._absence is not None or now - self._audio_at < STALLED_SECONDS:
                 return []
             return self._monitor.report(
                 HealthState.STALLED,
                 f"no audio for {STALLED_SECONDS:.0f} s: check the device or the program that sends it",
             )
-        self._audio_at = self._clock()
-        self.heard = True
-        if self.error is not None:
-            self.error = None
+        self._audio_at = now
+        if self._absence is not None:
+            self._enter(SessionState.OPEN)
             log.warning("%s is back", self.name)
-        if self._monitor.counters.read == 0:
-            self._monitor.started_at = source.started_at  # a live source knows it now
+        if self._monitor.read == 0:
+            self._monitor.started_at = source.started_at  # known to a live source since its first block
         return self._monitor.push(block, source.overruns)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from listening import listen
 from mqtt_rig import LIMIT_SECONDS, eventually
 
 from edge_sser.audio import microphone
 from edge_sser.audio.source import AudioBlock, Source
 from edge_sser.daemon import session as capture
-from edge_sser.daemon.loop import listen
 from edge_sser.daemon.session import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, Input
 from edge_sser.errors import SourceError
 from edge_sser.events import Health, HealthState, Status

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 from accounts import assert_accounted, heard_dbfs
+from listening import listen
 from mqtt_rig import eventually
 
 from edge_sser.audio.microphone import MicrophoneSource
-from edge_sser.daemon.loop import listen
 from edge_sser.daemon.session import Input
 from edge_sser.events import Event, Health, to_json
 from edge_sser.model.backend import Backend
@@ -104,7 +104,7 @@ def test_a_model_that_is_slower_than_the_audio_loses_some_to_the_sample_it_says(
         virtual_microphone.play(spoken)
         return source
 
-    monkeypatch.setattr("edge_sser.daemon.loop.Monitor", Compared)
+    monkeypatch.setattr("edge_sser.daemon.session.Monitor", Compared)
     monkeypatch.setattr("edge_sser.pipeline.health.OVERRUN_SECONDS", 2.0)
     stop = threading.Event()
     sink = Kept(stop, states=3)

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from listening import listen
 from streams import RATE, make_monitor, play
 
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
-from edge_sser.daemon.loop import Operator, Stop, listen, stop_on_signals
+from edge_sser.daemon.listen import Stop, stop_on_signals
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import (
     Episode,
@@ -35,11 +36,10 @@ from edge_sser.events import (
     to_json,
 )
 from edge_sser.model.model import Model
-from edge_sser.settings.node import node_name
+from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.outlet import NonBlockingWriter
-from edge_sser.sinks.stdout import JsonLines
+from edge_sser.sinks.stdout import JsonLines, NonBlockingWriter
 
 LIVELY = {"rolling": {"time_constant_seconds": 2.0, "dwell_seconds": 0.5, "elevated": 0.3, "high": 0.6}}
 SETTINGS = Settings.model_validate({"node": "cab12", **LIVELY})
@@ -274,14 +274,16 @@ def test_a_program_whose_reader_leaves_says_nothing(model_file: Path, speech: Pa
 import sys, threading
 from pathlib import Path
 from edge_sser.audio.file import FileSource
-from edge_sser.daemon.loop import listen
+from edge_sser.daemon.loop import ListenLoop
+from edge_sser.daemon.session import Input
 from edge_sser.model.model import Model
 from edge_sser.settings.schema import Settings
-from edge_sser.sinks.outlet import NonBlockingWriter
+from edge_sser.sinks.stdout import NonBlockingWriter
 from edge_sser.sinks.stdout import JsonLines
 source = FileSource(Path({str(speech)!r}), name="desk", paced=True)
 model = Model.load(Path({str(model_file)!r}))
-listen(Settings(), [source], [JsonLines(NonBlockingWriter(sys.stdout))], model, threading.Event())
+desk = Input("desk", lambda: source, reopens=False)
+ListenLoop(Settings(), [desk], [JsonLines(NonBlockingWriter(sys.stdout))], model, threading.Event()).run()
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -309,8 +311,10 @@ def test_without_any_sink_left_listening_fails(model: Model, speech: Path) -> No
         listen(SETTINGS, [recording(speech)], [Failing(after=5)], model, threading.Event())
 
 
-class Troubled(Operator):
-    """Says what a script says, by the number of the round."""
+class Troubled:
+    """Controls with the trouble that a script gives, by the number of the round."""
+
+    listening = True
 
     def __init__(self, script: dict[int, str]) -> None:
         self.script = script
@@ -340,7 +344,7 @@ def test_trouble_with_the_outputs_is_in_health_at_once_and_then_at_most_every_te
     sink = Kept(second_passes)
     with pytest.raises(SourceError):
         listen(SETTINGS, [Breaking("mic", samples, after=150)], [sink], model, threading.Event(),
-               operator=Troubled({20: "the disk is full"} | many), clock=clock)  # fmt: skip
+               controls=Troubled({20: "the disk is full"} | many), clock=clock)  # fmt: skip
     details = [event.detail for event in of_kind(Health, sink.events)]
     assert details[:2] == ["", "the disk is full"]
     lost = [detail for detail in details if "events were lost" in detail]

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from listening import listen
 from mqtt_rig import Cable, eventually, gaps
 from preloaded_faults import Faults
 from stressed_speech import EPISODE_TOPIC as TOPIC
@@ -18,7 +19,6 @@ from stressed_speech import WINDOW_SECONDS, episodes, hear, write_settings
 
 from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
-from edge_sser.daemon.loop import listen
 from edge_sser.daemon.session import Input
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, as_dict

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sser.daemon.notify import Notifier, Watchdog, watchdog_timeout_seconds
+from edge_sser.daemon.systemd import Notifier, Watchdog, watchdog_timeout_seconds
 
 
 class Manager:
@@ -82,7 +82,7 @@ def test_a_status_is_one_line_and_not_repeated(manager: Manager) -> None:
 @pytest.mark.parametrize("value", [None, "", "@", "relative", "vsock:2:1234"])
 def test_nothing_is_sent_where_nobody_asked(value: str | None) -> None:
     notifier = Notifier.from_environment({} if value is None else {"NOTIFY_SOCKET": value})
-    assert not notifier.wanted
+    assert not notifier.enabled
     notifier.ready("listening")
 
 
@@ -122,7 +122,7 @@ def test_progress_feeds_the_watchdog_twice_within_its_timeout(manager: Manager) 
     clock = Clock()
     dog = watchdog(manager, clock)
     for window in range(1, 121):  # a minute, a window every half second
-        dog.look(window)
+        dog.update(window)
         clock.now += 0.5
     assert manager.heard() == ["WATCHDOG=1"] * 4
 
@@ -130,15 +130,15 @@ def test_progress_feeds_the_watchdog_twice_within_its_timeout(manager: Manager) 
 def test_a_pipeline_that_turns_without_progress_is_not_kept_alive(manager: Manager) -> None:
     clock = Clock()
     dog = watchdog(manager, clock)
-    dog.look(1)
+    dog.update(1)
     clock.now += 0.5
-    dog.look(2)  # too early for a ping, and not saved up for later
+    dog.update(2)  # too early for a ping, and not saved up for later
     assert manager.heard() == ["WATCHDOG=1"]
     for _ in range(1000):
         clock.now += 0.2
-        dog.look(2)
+        dog.update(2)
     assert manager.heard() == []
-    dog.look(3)
+    dog.update(3)
     assert manager.heard() == ["WATCHDOG=1"]
 
 
@@ -146,7 +146,7 @@ def test_a_source_without_audio_owes_no_progress(manager: Manager) -> None:
     clock = Clock()
     dog = watchdog(manager, clock)
     for _ in range(120):
-        dog.look(7, due=False)
+        dog.update(7, due=False)
         clock.now += 0.5
     assert manager.heard() == ["WATCHDOG=1"] * 4
 
@@ -154,16 +154,16 @@ def test_a_source_without_audio_owes_no_progress(manager: Manager) -> None:
 def test_a_count_that_starts_again_is_no_progress_until_it_grows(manager: Manager) -> None:
     clock = Clock()
     dog = watchdog(manager, clock)
-    dog.look(100)
+    dog.update(100)
     clock.now += 20
-    dog.look(0)
+    dog.update(0)
     assert manager.heard() == ["WATCHDOG=1"]
-    dog.look(1)
+    dog.update(1)
     assert manager.heard() == ["WATCHDOG=1"]
 
 
 def test_without_a_watchdog_nothing_is_sent(manager: Manager) -> None:
-    watchdog(manager, Clock(), timeout=None).look(1)
+    watchdog(manager, Clock(), timeout=None).update(1)
     assert manager.heard() == []
 
 
@@ -176,7 +176,7 @@ def test_a_ping_always_follows_progress_or_idleness_and_never_comes_too_late(
     clock = Clock()
 
     class Recorder(Notifier):
-        def alive(self) -> None:
+        def ping(self) -> None:
             pings.append(clock.now)
 
     dog = Watchdog(Recorder(None), 30.0, clock=clock)
@@ -185,7 +185,7 @@ def test_a_ping_always_follows_progress_or_idleness_and_never_comes_too_late(
         count += advances
         if advances or not due:
             alive.append(clock.now)
-        dog.look(count, due=due)
+        dog.update(count, due=due)
         clock.now += seconds
     assert set(pings) <= set(alive)
     for moment in alive:
