@@ -1,4 +1,4 @@
-"""What is emitted: Reading, Episode, Health, Status. The schema is a contract with other programs.
+"""The events: Reading, Episode, Health, Status. Their schema is a contract with other programs.
 
 One event is one JSON object on one line: snake_case, units in names, UTC times in RFC 3339 with milliseconds. `schema`
 changes only with a breaking change. `json_schema` is generated from the classes below and committed as
@@ -20,18 +20,21 @@ SCHEMA: Final = 1
 class Level(str, Enum):
     """Rolling stress in words, in rising order."""
 
-    LOW = "low"
-    ELEVATED = "elevated"
-    HIGH = "high"
+    rank: int  # from 0 for low
 
-    @property
-    def rank(self) -> int:
-        """0 for low, 1 for elevated, 2 for high."""
-        return list(Level).index(self)
+    LOW = "low", 0
+    ELEVATED = "elevated", 1
+    HIGH = "high", 2
+
+    def __new__(cls, value: str, rank: int) -> Level:
+        """Makes a member that is its value, a string."""
+        level = str.__new__(cls, value)
+        level._value_, level.rank = value, rank
+        return level
 
 
 class Phase(str, Enum):
-    """Where in its life an episode is."""
+    """Phase of an episode."""
 
     START = "start"
     UPDATE = "update"
@@ -39,7 +42,7 @@ class Phase(str, Enum):
 
 
 class HealthState(str, Enum):
-    """What can be said of a source."""
+    """Health of a source."""
 
     OK = "ok"
     SILENT = "silent"
@@ -49,7 +52,7 @@ class HealthState(str, Enum):
 
 
 class StatusState(str, Enum):
-    """Whether the program runs. `offline` is published by the broker as last will."""
+    """State of the program. `offline` is published by the broker as last will."""
 
     ONLINE = "online"
     STOPPED = "stopped"
@@ -58,7 +61,7 @@ class StatusState(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a source sounds like over one window; emitted every hop.
+    """Speech, stress and level of one window of a source; emitted every hop.
 
     Attributes:
         id: node/source/counter, unique within a run.
@@ -69,10 +72,10 @@ class Reading:
         stress: calibrated probability of stressed speech in the window, 0..1; null when too little of it is speech.
         stress_rolling: stress smoothed over recent speech time, 0..1; null before the first speech.
         level: low, elevated or high by the rolling stress; null before the first speech.
-        confidence: how far `stress` is from undecided, times the model's trust in a window with so little speech, 0..1;
-            null with it.
+        confidence: distance of `stress` from undecided, times the model's trust in a window with so little speech,
+            0..1; null when stress is null.
         dbfs: level of the window, dB re full scale (a full-scale sine is -3.0), at least -120.
-        clipped: whether samples of the window reach full scale.
+        clipped: true when samples of the window reach full scale.
         latency_ms: from the arrival of the window's last sample to this event; null for a recording.
         dropped_s: seconds of audio lost since the reading before.
         model: name and first 8 hexadecimal digits of the model file's sha256.
@@ -131,14 +134,14 @@ class Episode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """The state of a source, emitted when it changes.
+    """Health of a source, emitted when it changes.
 
     Attributes:
         detail: one line for a person: what happened and what to do; empty when all is well.
         read_s: seconds of audio the source delivered or lost so far.
         processed_s: seconds that went through the features. read_s = processed_s + dropped_s.
         dropped_s: seconds lost because the machine fell behind or the device lost them.
-        overruns: how often the device itself reported lost audio.
+        overruns: number of losses that the device itself reported.
     """
 
     type: Literal["health"] = "health"
@@ -156,12 +159,12 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Whether the program runs, and as what.
+    """State of the program, with its version, model and host.
 
     Attributes:
         version: of edge-sser.
         model: as in a reading.
-        provider: what computes the model, e.g. CPUExecutionProvider.
+        provider: backend that computes the model, e.g. CPUExecutionProvider.
         host: the machine's name.
     """
 
@@ -179,13 +182,13 @@ class Status:
 Event = Union[Reading, Episode, Health, Status]
 
 # One event is encoded for every hop of every source, so all that does not depend on its values is prepared here.
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in (Reading, Episode, Health, Status)}
 _VALUES: Final = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
 
 
 def timestamp(seconds: float) -> str:
-    """RFC 3339 in UTC with milliseconds.
+    """Returns a time in UTC as RFC 3339 with milliseconds.
 
     Args:
         seconds: since the epoch.
@@ -195,7 +198,7 @@ def timestamp(seconds: float) -> str:
 
 
 def as_dict(event: Event) -> dict[str, Any]:
-    """The event as plain values, in the order of the contract."""
+    """Returns the event as plain values, in the order of the contract."""
     values = {field.name: getattr(event, field.name) for field in fields(event)}
     return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
 
@@ -207,7 +210,7 @@ def to_json(event: Event) -> str:
         ValueError: a value is NaN or infinite, which JSON cannot represent.
     """
     kind = type(event)
-    return _ENCODER.encode(dict(zip(_NAMES[kind], _VALUES[kind](event), strict=True)))
+    return _to_json(dict(zip(_NAMES[kind], _VALUES[kind](event), strict=True)))
 
 
 def to_line(event: Event) -> bytes:
@@ -220,7 +223,7 @@ def to_line(event: Event) -> bytes:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one event."""
+    """Returns the JSON Schema (draft 2020-12) of one event."""
     from pydantic import TypeAdapter
 
     schema = TypeAdapter(Event).json_schema(mode="serialization")
