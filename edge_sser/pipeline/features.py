@@ -1,4 +1,4 @@
-"""Log-mel features, computed once a frame as the audio arrives. The only definition: training uses it too.
+"""Log-mel features, computed once a frame as audio arrives. Training and the device use this one definition.
 
 A frame is causal: frame i holds samples [160 i - 240, 160 i + 160), so that 3.0 s of audio are exactly 300 frames and
 the last frame of a window ends with the window's last sample. The 240 samples before a stream's start count as zeros.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class FeatureParams:
-    """What defines the features. A model's card carries it; a runtime refuses a model made for another one.
+    """Parameters of the features. A model's card carries them; a runtime refuses a model made for others.
 
     Attributes:
         sample_rate: Hz.
@@ -25,7 +25,7 @@ class FeatureParams:
         low_hz: lower edge of the first band.
         high_hz: upper edge of the last band.
         floor_db: power below this is raised to it, dB re a full-scale sine.
-        frames: frames in a window the model sees.
+        frames: frames in one window of the model.
     """
 
     sample_rate: int = 16_000
@@ -44,7 +44,7 @@ class FeatureParams:
         return self.frames * self.hop_samples
 
     def as_dict(self) -> dict[str, int | float]:
-        """The parameters by name, as the model card holds them."""
+        """Returns the parameters by name, as the model card holds them."""
         return asdict(self)
 
 
@@ -54,17 +54,17 @@ BLOCKS_AT_ONCE = 10  # bounds the memory for long chunks to what a core's cache 
 
 
 def hertz_to_mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """Mel of a frequency, HTK: 2595 log10(1 + f / 700) (O'Shaughnessy, Speech Communication, 1987)."""
+    """Converts Hz to mel, HTK: 2595 log10(1 + f / 700) (O'Shaughnessy, Speech Communication, 1987)."""
     return np.asarray(2595.0 * np.log10(1.0 + np.asarray(hertz) / 700.0), dtype=np.float64)
 
 
 def mel_to_hertz(mel: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """Frequency in Hz of a mel value; the inverse of `hertz_to_mel`."""
+    """Converts mel to Hz; the inverse of `hertz_to_mel`."""
     return np.asarray(700.0 * (10.0 ** (np.asarray(mel) / 2595.0) - 1.0), dtype=np.float64)
 
 
 def mel_filters(params: FeatureParams = FEATURES) -> NDArray[np.float32]:
-    """Triangular filters, float32 [n_fft // 2 + 1, bands], each with peak 1 at its centre frequency."""
+    """Returns triangular filters, float32 [n_fft // 2 + 1, bands], each with peak 1 at its centre frequency."""
     bins = np.arange(params.n_fft // 2 + 1) * (params.sample_rate / params.n_fft)
     edges = mel_to_hertz(np.linspace(hertz_to_mel(params.low_hz), hertz_to_mel(params.high_hz), params.bands + 2))
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
@@ -90,9 +90,10 @@ class LogMel:
         self._overlap = params.frame_samples - params.hop_samples
         self._block_samples = BLOCK_FRAMES * params.hop_samples
         self._pending = np.zeros(self._overlap, dtype=np.float32)
+        self._spectrum = np.empty((BLOCKS_AT_ONCE * BLOCK_FRAMES, params.n_fft // 2 + 1), dtype=np.complex64)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The frames completed by `samples`.
+        """Returns the frames completed by `samples`.
 
         Args:
             samples: float32 [n], mono, at `params.sample_rate`, any n.
@@ -102,36 +103,34 @@ class LogMel:
         """
         pending = np.concatenate((self._pending, samples))
         blocks = (pending.size - self._overlap) // self._block_samples
-        frames = np.empty((blocks * BLOCK_FRAMES, self.params.bands), dtype=np.float32)
+        mel = np.empty((blocks * BLOCK_FRAMES, self.params.bands), dtype=np.float32)
         for first in range(0, blocks, BLOCKS_AT_ONCE):
-            some = min(BLOCKS_AT_ONCE, blocks - first)
-            rows = slice(first * BLOCK_FRAMES, (first + some) * BLOCK_FRAMES)
-            frames[rows] = self._blocks(pending[first * self._block_samples :], some)
+            count = min(BLOCKS_AT_ONCE, blocks - first)
+            # Overlapping rows of the same samples. sliding_window_view gives the same in four times the time.
+            frames: NDArray[np.float32] = np.ndarray(
+                (count * BLOCK_FRAMES, self.params.frame_samples),
+                dtype=np.float32,
+                buffer=pending,
+                offset=first * self._block_samples * pending.itemsize,
+                strides=(self.params.hop_samples * pending.itemsize, pending.itemsize),
+            )
+            spectrum = self._spectrum[: len(frames)]
+            np.fft.rfft(frames * self._window, self.params.n_fft, out=spectrum)  # type: ignore[arg-type]  # complex64
+            power = spectrum.real**2 + spectrum.imag**2
+            # Each block by itself: the summation order of a matrix product depends on the shapes.
+            energy = (power.reshape(count, BLOCK_FRAMES, -1) @ self._filters).reshape(-1, self.params.bands)
+            rows = slice(first * BLOCK_FRAMES, (first + count) * BLOCK_FRAMES)
+            mel[rows] = np.float32(10.0) * np.log10(np.maximum(energy, self._floor))
         self._pending = pending[blocks * self._block_samples :].copy()
-        return frames
-
-    def _blocks(self, samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-        # Overlapping rows of the same samples; sliding_window_view would do the same for four times the time.
-        frames = np.lib.stride_tricks.as_strided(
-            samples,
-            shape=(count * BLOCK_FRAMES, self.params.frame_samples),
-            strides=(self.params.hop_samples * samples.itemsize, samples.itemsize),
-            writeable=False,
-        )
-        spectrum = np.fft.rfft(frames * self._window, self.params.n_fft)
-        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
-        # Each block by itself: how a product of matrices is summed depends on their shapes.
-        energy = (power.reshape(count, BLOCK_FRAMES, -1) @ self._filters).reshape(-1, self.params.bands)
-        mel: NDArray[np.float32] = np.float32(10.0) * np.log10(np.maximum(energy, self._floor))
         return mel
 
 
 def log_mel(samples: NDArray[np.float32], params: FeatureParams = FEATURES) -> NDArray[np.float32]:
-    """Log-mel frames of a whole recording: what `LogMel` gives for it, with the tail padded to a whole block.
+    """Returns log-mel frames of a whole recording: the output of `LogMel`, with the tail padded to a whole block.
 
     Args:
         samples: float32 [n], mono, at `params.sample_rate`.
-        params: what defines the features.
+        params: of the features.
 
     Returns:
         float32 [n // hop_samples, bands], dB re a full-scale sine.

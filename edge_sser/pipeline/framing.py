@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 
 class Framer:
-    """Frames that follow each other without overlap. What does not fill one waits for the next samples."""
+    """Successive frames without overlap. Samples that do not fill a frame wait for the next ones."""
 
     def __init__(self, frame_samples: int) -> None:
         self._frame_samples = frame_samples
         self._waiting = np.empty(0, dtype=np.float32)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The frames completed by `samples`.
+        """Returns the frames completed by `samples`.
 
         Args:
             samples: float32 [n], any n.

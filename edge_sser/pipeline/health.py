@@ -1,4 +1,4 @@
-"""What can be said of a source by its sound: is there any, is it silent, was some of it lost."""
+"""Health of a source by its sound: is there any, is it silent, was some of it lost."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SILENT_DBFS: Final = -90.0
 SILENT_SECONDS: Final = 10.0  # of such silence before a source is called silent
 OVERRUN_SECONDS: Final = 10.0  # without another loss before a source that lost audio is called well again
 
-_ELSEWHERE = (None, HealthState.MISSING, HealthState.STALLED)  # states that any sound ends
+_NO_SOUND = (None, HealthState.MISSING, HealthState.STALLED)  # states that any sound ends
 
 
 class SourceHealth:
-    """The state of one source. Every method returns whether it changed.
+    """The state of one source. Every method returns True when the state changed.
 
     Attributes:
         state: None before the first sound.
@@ -27,22 +27,22 @@ class SourceHealth:
     def __init__(self) -> None:
         self.state: HealthState | None = None
         self.detail = ""
-        self._heard = (HealthState.OK, "")  # what the sound itself says
+        self._by_sound = (HealthState.OK, "")  # state and detail by the latest windows
         self._silent_since: int | None = None
         self._lost_at: int | None = None
         self._dropped = 0
         self._overruns = 0
 
     def sound(self) -> bool:
-        """Audio came."""
-        return self.state in _ELSEWHERE and self.report(*self._heard)
+        """Takes in that audio came."""
+        return self.state in _NO_SOUND and self.report(*self._by_sound)
 
     def window(self, window: Window, overruns: int) -> bool:
-        """A window was heard.
+        """Takes in the newest window.
 
         Args:
             window: the newest.
-            overruns: how often the device reported a loss so far, without saying how much.
+            overruns: losses so far that the device reported without their length.
         """
         if window.dbfs > SILENT_DBFS:
             self._silent_since = None
@@ -51,7 +51,7 @@ class SourceHealth:
         return self.account(window.end, window.dropped, overruns)
 
     def account(self, now: int, dropped: int, overruns: int) -> bool:
-        """Time went on. A source that is missing or has stalled stays so until there is sound.
+        """Takes in time and losses. A missing or stalled source stays so until there is sound.
 
         Args:
             now: stream time, samples.
@@ -60,21 +60,19 @@ class SourceHealth:
         """
         if dropped > self._dropped or overruns > self._overruns:
             self._lost_at, self._dropped, self._overruns = now, dropped, overruns
-        self._heard = self._judge(now)
-        return self.state not in _ELSEWHERE and self.report(*self._heard)
+        if self._lost_at is not None and now - self._lost_at < OVERRUN_SECONDS * SAMPLE_RATE:
+            lost = "audio was lost: the machine falls behind, or the device does; lighten its load"
+            self._by_sound = (HealthState.OVERRUN, lost)
+        elif self._silent_since is not None and now - self._silent_since >= SILENT_SECONDS * SAMPLE_RATE:
+            silent = f"nothing but silence for {SILENT_SECONDS:.0f} s: check that the microphone is not muted"
+            self._by_sound = (HealthState.SILENT, silent)
+        else:
+            self._by_sound = (HealthState.OK, "")
+        return self.state not in _NO_SOUND and self.report(*self._by_sound)
 
     def report(self, state: HealthState, detail: str) -> bool:
-        """Somebody who knows more than the sound says so: the source is missing, or has stalled."""
+        """Sets a state known from elsewhere than the sound: the source is missing, or has stalled."""
         changed = state is not self.state
         if changed:
             self.state, self.detail = state, detail
         return changed
-
-    def _judge(self, now: int) -> tuple[HealthState, str]:
-        if self._lost_at is not None and now - self._lost_at < OVERRUN_SECONDS * SAMPLE_RATE:
-            return HealthState.OVERRUN, "audio was lost: the machine falls behind, or the device does; lighten its load"
-        if self._silent_since is not None and now - self._silent_since >= SILENT_SECONDS * SAMPLE_RATE:
-            return HealthState.SILENT, (
-                f"nothing but silence for {SILENT_SECONDS:.0f} s: check that the microphone is not muted"
-            )
-        return HealthState.OK, ""

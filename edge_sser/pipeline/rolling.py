@@ -1,4 +1,4 @@
-"""From the stress of single windows to a smoothed value and a level. Pure logic: time comes as samples."""
+"""Smooths the stress of single windows and derives a level. Pure logic: time comes as samples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edge_sser.settings.schema import RollingSettings
 
 
 class Rolling:
-    """Stress smoothed over SPEECH time, so that pauses neither calm nor excite.
+    """Exponential average of stress over SPEECH time, so that pauses neither calm nor excite.
 
-    An exponential average whose first values are not pulled towards zero: it is divided by the weight it has gathered
-    (as in Kingma and Ba, "Adam", 2015, section 3).
+    The sum is divided by the weight gathered so far, so that the first values are not pulled towards zero (as in Kingma
+    and Ba, "Adam", 2015, section 3).
 
     Attributes:
-        time_constant_seconds: of speech, after which the past counts 1/e.
+        time_constant_seconds: seconds of speech after which the past counts 1/e.
         value: 0..1; None before the first speech.
     """
 
@@ -33,9 +33,9 @@ class Rolling:
 
         Args:
             stress: of the window, 0..1.
-            speech_seconds: speech it stands for: the hop times its share of speech. More than 0.
+            speech_seconds: speech in the window's hop: the hop times the window's share of speech. More than 0.
         """
-        # What the past keeps; expm1 because 1 - exp(-x) loses all digits of a tiny x.
+        # expm1, because 1 - exp(-x) loses all digits of a tiny x.
         gained = -math.expm1(-speech_seconds / self.time_constant_seconds)
         self._sum += gained * (stress - self._sum)
         self._weight += gained * (1.0 - self._weight)
@@ -45,11 +45,11 @@ class Rolling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Where levels begin.
+    """Rolling stress at which levels begin.
 
     Attributes:
-        elevated: rolling stress at which the level becomes elevated, 0..1.
-        high: likewise high.
+        elevated: stress at which the level becomes elevated, 0..1.
+        high: stress at which the level becomes high, 0..1.
         hysteresis: how far below a threshold the rolling stress must fall to leave the level.
     """
 
@@ -59,15 +59,15 @@ class Thresholds:
 
     @classmethod
     def of(cls, settings: RollingSettings, *, elevated: float, high: float) -> Thresholds:
-        """What the settings say, and for what they leave open the model's card.
+        """Returns the thresholds of the settings, and those of the model's card where the settings have none.
 
         Args:
             settings: of the rolling stress.
-            elevated: the card's.
-            high: the card's.
+            elevated: threshold of the card.
+            high: threshold of the card.
 
         Raises:
-            SettingsError: together they make no rising levels.
+            SettingsError: together the thresholds do not rise.
         """
         if settings.elevated is not None:
             elevated = settings.elevated
@@ -86,7 +86,7 @@ class Thresholds:
         return cls(elevated=elevated, high=high, hysteresis=settings.hysteresis)
 
     def level(self, stress: float, current: Level) -> Level:
-        """The level that a rolling stress asks for, seen from the current one."""
+        """Returns the level of a rolling stress. The hysteresis favours the current level."""
         high = self.high - (self.hysteresis if current is Level.HIGH else 0.0)
         elevated = self.elevated - (self.hysteresis if current is not Level.LOW else 0.0)
         if stress >= high:
@@ -95,10 +95,10 @@ class Thresholds:
 
 
 class Levels:
-    """The level of a stream: low at first; another one is adopted once it has held for the dwell.
+    """The level of a stream: low at first. Another level is adopted once the stress has held it for the dwell.
 
-    What has held is the least that was asked for all the while: stress that wavers between elevated and high for a
-    dwell makes the level elevated. Each change starts all waiting anew, so that no two are closer than the dwell.
+    Stress that wavers between elevated and high for a dwell has held elevated. Each change restarts every wait, so that
+    two changes are never closer than the dwell.
 
     Attributes:
         level: None before the first speech.
@@ -106,11 +106,11 @@ class Levels:
 
     def __init__(self, thresholds: Thresholds, *, dwell_seconds: float) -> None:
         self.retune(thresholds, dwell_seconds=dwell_seconds)
-        self._since: dict[Level, int] = {}  # level other than ours -> when it, or one beyond it, began to be asked for
+        self._since: dict[Level, int] = {}  # another level -> since when the stress has reached it or gone beyond
         self.level: Level | None = None
 
     def retune(self, thresholds: Thresholds, *, dwell_seconds: float) -> None:
-        """Changes what levels are, from the next window on."""
+        """Changes thresholds and dwell, from the next window on."""
         self._thresholds = thresholds
         self._dwell = round(dwell_seconds * SAMPLE_RATE)
 
@@ -122,17 +122,20 @@ class Levels:
             now: stream time of the window's end, samples; never less than before.
         """
         current = Level.LOW if self.level is None else self.level
-        asked = self._thresholds.level(stress, current)
-        self._since = {level: self._since.get(level, now) for level in _levels_between(current, asked)}
-        held = [level for level, since in self._since.items() if now - since >= self._dwell]
-        if held:
-            current, self._since = held[-1], {}
+        target = self._thresholds.level(stress, current)
+        if target is current:
+            self._since = {}
+        else:
+            self._since = {level: self._since.get(level, now) for level in _levels_between(current, target)}
+            held = [level for level, since in self._since.items() if now - since >= self._dwell]
+            if held:
+                current, self._since = held[-1], {}
         self.level = current
         return current
 
 
-def _levels_between(current: Level, asked: Level) -> list[Level]:
-    """The levels from the one next to the current one to the one asked for."""
+def _levels_between(current: Level, target: Level) -> list[Level]:
+    """Returns the levels from the one next to `current` up or down to `target`, which is included."""
     rising = list(Level)
-    here, there = rising.index(current), rising.index(asked)
+    here, there = rising.index(current), rising.index(target)
     return rising[here + 1 : there + 1] if there > here else rising[there:here][::-1]

@@ -1,10 +1,9 @@
-"""Sliding windows over features, speech gate and level meter: what the model and the readings look at."""
+"""Sliding 3 s windows over features, speech gate and level meter: the input of the model and of the readings."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,12 @@ from edge_sser.pipeline.gate import FRAME_SAMPLES, SpeechGate
 from edge_sser.pipeline.level import PIECE_SAMPLES, LevelMeter, dbfs
 from edge_sser.settings.schema import GateSettings, WindowSettings
 
-Row = TypeVar("Row", bound=np.generic)
+WINDOW_SAMPLES = FEATURES.window_samples
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One look at the stream.
+    """One window of the stream.
 
     Times are samples at 16 kHz since the source was opened, lost audio included.
 
@@ -31,7 +30,7 @@ class Window:
         log_mel: float32 [frames, bands], contiguous, dB.
         speech_ratio: share of the 30 ms frames ending inside (start, end] that are speech, 0..1.
         dbfs: root mean square level, dB re full scale, at least -120.
-        clipped: whether samples were cut flat at full scale.
+        clipped: True when samples were cut flat at full scale.
     """
 
     start: int
@@ -44,11 +43,11 @@ class Window:
 
 
 class Windower:
-    """A window each hop, the first once 3.0 s were heard. Memory is bounded, and each frame is computed once.
+    """A window each hop, the first after 3.0 s of audio. Memory is bounded, and each frame is computed once.
 
-    Samples wait until a window is complete, and then go through the stages at once: nothing can be said before, and ten
-    small rounds a second through cold caches cost more than the work itself (0.75 against 0.45 % of a core on silence).
-    Lost audio is a splice: the stages go on across it as if nothing were missing, only the time moves on by it.
+    Samples wait until a window is complete, and then go through all stages at once. Ten small rounds a second through
+    cold caches cost more than the work itself (0.75 against 0.45 % of a core on silence). Lost audio is a splice: the
+    stages go on across it as if nothing were missing, and only the time advances by it.
 
     Attributes:
         processed: samples taken in so far.
@@ -60,14 +59,15 @@ class Windower:
         self._features = LogMel()
         self._gate = SpeechGate(gate)
         self._meter = LevelMeter()
-        # One window of what each stage gave. Hops and windows are whole blocks of features and pieces of level, and a
-        # window is a whole number of gate frames, so that wherever it ends, its frames are the last ones completed.
+        # One window of each stage's output. Hops and windows are whole blocks of features and pieces of level. A window
+        # is a whole number of gate frames: wherever it ends, its frames are the last ones completed.
         self._log_mel = np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)
-        self._speech = np.zeros(FEATURES.window_samples // FRAME_SAMPLES, dtype=np.bool_)
-        self._energy = np.zeros(FEATURES.window_samples // PIECE_SAMPLES, dtype=np.float64)
-        self._clipped = np.zeros(FEATURES.window_samples // PIECE_SAMPLES, dtype=np.bool_)
-        self._waiting: list[NDArray[np.float32]] = []  # less than a hop, or than the first window
-        self._until_window = FEATURES.window_samples
+        self._speech: deque[bool] = deque(maxlen=WINDOW_SAMPLES // FRAME_SAMPLES)
+        self._energy = np.zeros(WINDOW_SAMPLES // PIECE_SAMPLES, dtype=np.float64)
+        self._clipped: deque[bool] = deque(maxlen=WINDOW_SAMPLES // PIECE_SAMPLES)
+        self._waiting = np.empty(WINDOW_SAMPLES, dtype=np.float32)
+        self._filled = 0  # samples waiting
+        self._needed = WINDOW_SAMPLES  # samples that complete the next window
         self._splices: Counter[int] = Counter()  # samples processed before a loss inside the window -> samples lost
         self._dropped_before_window = 0
         self.processed = 0
@@ -75,11 +75,11 @@ class Windower:
 
     @property
     def now(self) -> int:
-        """Stream time, samples: everything heard or lost so far."""
+        """Stream time in samples: all audio that came or was lost."""
         return self.processed + self.dropped
 
     def push(self, samples: NDArray[np.float32], dropped: int = 0) -> list[Window]:
-        """The windows completed by `samples`.
+        """Returns the windows completed by `samples`.
 
         Args:
             samples: float32 [n], mono, 16 kHz; any n.
@@ -90,39 +90,36 @@ class Windower:
             self._splices[self.processed] += dropped
         windows = []
         while samples.size:
-            part, samples = samples[: self._until_window], samples[self._until_window :]
-            self._waiting.append(part)
+            part = samples[: self._needed - self._filled]
+            samples = samples[part.size :]
+            self._waiting[self._filled : self._filled + part.size] = part
+            self._filled += part.size
             self.processed += part.size
-            self._until_window -= part.size
-            if self._until_window == 0:
-                self._until_window = self._hop
-                self._take(np.concatenate(self._waiting))
-                self._waiting.clear()
-                windows.append(self._window())
+            if self._filled == self._needed:
+                windows.append(self._window(self._waiting[: self._filled]))
+                self._filled, self._needed = 0, self._hop
         return windows
 
-    def _take(self, samples: NDArray[np.float32]) -> None:
-        self._log_mel = _slide(self._log_mel, self._features.push(samples))
-        self._speech = _slide(self._speech, self._gate.push(samples))
+    def _window(self, samples: NDArray[np.float32]) -> Window:
+        frames = self._features.push(samples)
+        log_mel = np.empty((FEATURES.frames, FEATURES.bands), dtype=np.float32)  # a new one: windows keep theirs
+        log_mel[: -len(frames)] = self._log_mel[len(frames) :]
+        log_mel[-len(frames) :] = frames
+        self._log_mel = log_mel
+        self._speech.extend(self._gate.push(samples).tolist())
         pieces = self._meter.push(samples)
-        self._energy = _slide(self._energy, pieces.energy)
-        self._clipped = _slide(self._clipped, pieces.clipped)
-
-    def _window(self) -> Window:
-        first = self.processed - FEATURES.window_samples
-        for place in [place for place in self._splices if place <= first]:
+        self._energy[: -len(pieces.energy)] = self._energy[len(pieces.energy) :]
+        self._energy[-len(pieces.energy) :] = pieces.energy
+        self._clipped.extend(pieces.clipped.tolist())
+        first = self.processed - WINDOW_SAMPLES
+        while self._splices and (place := next(iter(self._splices))) <= first:
             self._dropped_before_window += self._splices.pop(place)
         return Window(
             start=first + self._dropped_before_window,
-            end=self.now,
+            end=self.processed + self.dropped,
             dropped=self.dropped,
-            log_mel=self._log_mel,
-            speech_ratio=np.count_nonzero(self._speech) / self._speech.size,
-            dbfs=dbfs(float(self._energy.sum()) / FEATURES.window_samples),
-            clipped=bool(self._clipped.any()),
+            log_mel=log_mel,
+            speech_ratio=sum(self._speech) / len(self._speech),
+            dbfs=dbfs(float(np.add.reduce(self._energy)) / WINDOW_SAMPLES),
+            clipped=True in self._clipped,
         )
-
-
-def _slide(kept: NDArray[Row], new: NDArray[Row]) -> NDArray[Row]:
-    """The last rows of both, as many as were kept. The arrays themselves never change: windows share them."""
-    return np.concatenate((kept, new))[-len(kept) :] if len(new) else kept
