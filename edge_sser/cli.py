@@ -1,26 +1,21 @@
-"""The command line, thin: parse, call, print.
+"""The commands: parse, call, print.
 
-A command's modules are imported when it is called, so that `--help` is quick and nothing that listens imports torch.
-Exit status: 0 done, 1 a failure at run time, 2 wrong usage or configuration, 130 on Ctrl-C.
+A command's modules are imported when the command is called, so that `--help` is quick and `listen` never imports torch.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge_sser import __version__
+from edge_sser.__main__ import default_interrupt, run_command, run_program
 from edge_sser.commands.service.cli import app as service_app
-from edge_sser.errors import EdgeSserError, UsageError, missing_extra
-from edge_sser.sinks.stdout import OutputClosedError
+from edge_sser.errors import UsageError, missing_extra
 
 if TYPE_CHECKING:
     from edge_sser.settings.load import Flag, Loaded
@@ -34,8 +29,6 @@ VERSION_TEXT = (
     "code: Apache-2.0\n"
     "weights that ship: CC BY-NC-SA 4.0, not for commercial use (the licence of the corpora they were trained on)"
 )
-INTERRUPTED = 130
-_ParseError: type[Exception] = typer.BadParameter.__bases__[0]  # of click, which typer carries under changing names
 
 app = typer.Typer(
     add_completion=False,
@@ -56,15 +49,15 @@ RuntimeOption = Annotated[
     str | None,
     typer.Option(
         "--runtime",
-        help="What computes the model: engine (a TensorRT engine that export built here), tensorrt, cuda or cpu (ONNX "
+        help="Backend for the model: engine (a TensorRT engine that export built here), tensorrt, cuda or cpu (ONNX "
         "Runtime), or auto.",
     ),
 ]
 NodeOption = Annotated[str | None, typer.Option("--node", help="This device's name in events.")]
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(VERSION_TEXT)
         raise typer.Exit
 
@@ -79,10 +72,7 @@ ChannelOption = Annotated[
 
 
 @app.callback()
-def _root(
-    context: typer.Context,
-    version: VersionOption = False,
-) -> None:
+def _root(context: typer.Context, version: VersionOption = False) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(UsageError.exit_status)
@@ -95,7 +85,7 @@ def listen(
         typer.Option(
             "--source",
             metavar="mic|mic:ID|FILE|-",
-            help="Where audio comes from: the default microphone, another one (see `edge-sser devices`), a recording, "
+            help="Source of the audio: the default microphone, another one (see `edge-sser devices`), a recording, "
             "or raw PCM on standard input. May be repeated.",
         ),
     ] = None,
@@ -152,7 +142,7 @@ def listen(
         ("mqtt.url", "--mqtt", mqtt),
         ("output.format", "--format", output),
     )
-    with _ended_by_interrupt():
+    with default_interrupt():
         loaded = _load(config, flags)
     file = loaded.path
     load = None if file is None else lambda: _load(file, flags).settings
@@ -194,7 +184,7 @@ def devices(
     level: Annotated[bool, typer.Option("--level/--no-level", help="Listen to each for a second.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a microphone.")] = False,
 ) -> None:
-    """Lists microphones, their ids, and how loud it is there."""
+    """Lists microphones, their ids, and their sound level."""
     from edge_sser.commands.devices import print_devices
 
     raise typer.Exit(print_devices(level=level, as_json=as_json))
@@ -205,7 +195,7 @@ def devices(
     help="Makes models: index, fit, evaluate (extra: train).",
 )
 def train(context: typer.Context) -> None:
-    """Hands over to the commands of training, which are imported only now."""
+    """Runs the commands of training, which are imported only now."""
     _run_extra("edge_sser.train.cli", "train", "Training", context.args)
 
 
@@ -214,7 +204,7 @@ def train(context: typer.Context) -> None:
     help="Turns a checkpoint into a model file (extra: export).",
 )
 def export(context: typer.Context) -> None:
-    """Hands over to the commands of export, which are imported only now."""
+    """Runs the commands of export, which are imported only now."""
     _run_extra("edge_sser.export.cli", "export", "Export", context.args)
 
 
@@ -223,19 +213,21 @@ def bench(
     models: Annotated[
         list[Path] | None, typer.Argument(metavar="MODEL...", help="Model files; the default one.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", hidden=True)] = False,  # of version 0.1
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
     runtime: RuntimeOption = None,
 ) -> None:
-    """Measures what a model costs on this machine."""
+    """Measures the cost of a model on this machine."""
     from edge_sser.commands.bench import print_bench
 
-    print_bench(models or [], quick=quick, as_json=as_json, runtime=runtime or "auto")
+    if quick:
+        typer.echo("edge-sser: warning: bench is always quick, so --quick has no effect and will go", err=True)
+    print_bench(models or [], as_json=as_json, runtime=runtime or "auto")
 
 
 @app.command()
 def doctor(config: ConfigOption = None) -> None:
-    """Says what is missing here, each with its remedy."""
+    """Checks this machine, and names a remedy for each fault."""
     from edge_sser.commands.doctor.checkup import print_checks
 
     raise typer.Exit(print_checks(config))
@@ -260,7 +252,7 @@ def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Sett
 
 @config_app.command("show")
 def config_show(config: ConfigOption = None) -> None:
-    """Prints the settings in effect as TOML, and where each value comes from."""
+    """Prints the settings in effect as TOML, with the origin of each value."""
     from edge_sser.settings.show import as_toml
 
     typer.echo(as_toml(_load(config, {})), nl=False)
@@ -275,72 +267,20 @@ def config_schema() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit status. An error of the user's is one line on standard error.
+    """Runs a command line and returns its exit status. An error that a user can cause is one line on standard error.
 
     Args:
         arguments: those of the process when None.
     """
-    if sys.stdout is None:  # closed by whoever started this
-        return _fail("standard output is closed: open it, or send it to /dev/null", EdgeSserError.exit_status)
-    try:
-        status = _run(typer.main.get_command(app), "edge-sser", sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-    except OutputClosedError as error:  # as `head` does: no failure, but worth a line
-        _discard_output()
-        print(f"edge-sser: {error}", file=sys.stderr)
-        return 0
-    except EdgeSserError as error:
-        return _fail(str(error), error.exit_status)
-    except _ParseError as error:
-        return _fail(_usage_text(error), UsageError.exit_status)
-    except OSError as error:
-        _discard_output()
-        # Only what is printed has no name: it is written to a descriptor that somebody else opened.
-        what = "standard output cannot be written" if error.filename is None else str(error.filename)
-        return _fail(f"{what}: {error.strerror or error}", EdgeSserError.exit_status)
-    except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
-    return status
-
-
-@contextmanager
-def _ended_by_interrupt() -> Iterator[None]:
-    """Ctrl-C ends the program at once while there is nothing to put in order.
-
-    As an exception it can get lost: pydantic takes one that comes while it makes a schema for a default that it cannot
-    write, warns of that, and goes on.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-
-
-def _discard_output() -> None:
-    """Leads what is still buffered to nowhere: the interpreter would try to write it as it ends, and complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-
-
-def _run(command: Any, name: str, arguments: Sequence[str]) -> int:
-    status = command.main(args=list(arguments), prog_name=name, standalone_mode=False)
-    return status if isinstance(status, int) else 0
+    return run_program(app, sys.argv[1:] if arguments is None else arguments)
 
 
 def _run_extra(module: str, command: str, purpose: str, arguments: Sequence[str]) -> None:
-    """Runs a sub-application that lives in a module of its own, with an extra of its own."""
+    """Runs the commands of a package that needs an extra of its own."""
     from importlib import import_module
 
-    # A first Ctrl-C is Python's here: a training run saves nothing on the way out.
     try:
-        sub_app = import_module(module).app
-        status = _run(typer.main.get_command(sub_app), f"edge-sser {command}", arguments)
+        status = run_command(import_module(module).app, f"edge-sser {command}", arguments)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "edge_sser"):
@@ -356,7 +296,11 @@ def _load(config: Path | None, flags: dict[str, Flag]) -> Loaded:
 
 
 def _flags(*given: tuple[str, str, Any]) -> dict[str, Flag]:
-    """Settings key, flag and value of each flag -> those that were given."""
+    """Returns the flags that were given, by settings key.
+
+    Args:
+        given: settings key, flag and value of each flag.
+    """
     from edge_sser.settings.load import Flag
 
     return {key: Flag(name, value) for key, name, value in given if value not in (None, [])}
@@ -366,22 +310,6 @@ def _print_json(value: Any) -> None:
     import json
 
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _usage_text(error: Any) -> str:
-    context = error.ctx
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return f"a command is missing: {context.command_path} --help shows them"
-    message = " ".join(error.format_message().split()).rstrip(".")
-    return f"{message}: {context.command_path if context else 'edge-sser'} --help shows what there is"
-
-
-def _fail(message: str, status: int) -> int:
-    from edge_sser.daemon.log import ERROR_PREFIX, goes_to_journal
-
-    prefix = ERROR_PREFIX if goes_to_journal(sys.stderr) else ""
-    print(f"{prefix}edge-sser: error: {' '.join(message.splitlines())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -1,4 +1,15 @@
-"""The errors a person can cause, each with a message for that person and an exit status."""
+"""Errors that a user can cause, each with a message for that user and an exit status.
+
+    EdgeSserError
+        UsageError
+            SettingsError
+        SourceError
+        ModelError
+        SinkError
+            OutputClosedError (in sinks/stdout.py)
+        TrainingError
+        MissingComponentError
+"""
 
 from __future__ import annotations
 
@@ -13,7 +24,7 @@ class EdgeSserError(Exception):
     exit_status = 1
 
     def __str__(self) -> str:
-        """The message on one line and without control characters, whatever file, key or device it names."""
+        """Returns the message on one line and without control characters, whatever file, key or device it names."""
         return "".join(char if char.isprintable() else repr(char)[1:-1] for char in super().__str__())
 
 
@@ -71,6 +82,6 @@ def need_package(package: str, extra: str, purpose: str, hint: str = "") -> None
 
 
 def short(reason: object) -> str:
-    """What a library says is wrong, in words for a person: one line of it, and no more than fits."""
+    """Returns the first line of a library's message, cut to `_MAX_REASON_CHARACTERS`; the class of an empty one."""
     text = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(" .")
     return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 3] + "..."
