@@ -28,11 +28,9 @@ from edge_sser.events import (
 )
 from edge_sser.settings.schema import MqttSettings, parse_address
 from edge_sser.sinks.mqtt.access import tls_context
-from edge_sser.sinks.mqtt.backoff import Backoff
 from edge_sser.sinks.mqtt.connection import Connection, Message
-from edge_sser.sinks.mqtt.contract import Topics
-from edge_sser.sinks.mqtt.discovery import discovery_message
-from edge_sser.sinks.mqtt.link import CONNACK_SECONDS
+from edge_sser.sinks.mqtt.contract import Topics, discovery_message
+from edge_sser.sinks.mqtt.link import CONNACK_SECONDS, Backoff
 from edge_sser.sinks.mqtt.worker import WINDOW
 
 SOURCE = "desk"
@@ -117,14 +115,14 @@ class Node:
             if connection.accepted:
                 self._come_up(connection, now)
             elif now - self._opened_at > CONNACK_SECONDS:
-                connection.give_up("no answer to the first packet")
+                connection.abort("no answer to the first packet")
         for topic, tag, refusal in connection.take_answers():
             if refusal is not None:
                 self._log.refusals.append(f"{topic}: {refusal}")
             elif isinstance(tag, tuple):
                 del self._in_flight[tag]
                 self._log.waiting -= 1
-        connection.take_heard()
+        connection.take_received()
         if connection.alive:
             self._hand_on(connection)
             return None

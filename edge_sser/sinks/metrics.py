@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
-    from edge_sser.sinks.mqtt.worker import MqttReport
+    from edge_sser.sinks.mqtt.diagnosis import MqttReport
 
 # Upper bounds of the histogram, seconds: a hop costs about a millisecond, and must not take as long as it lasts.
 LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -129,9 +129,9 @@ class ConfiguredSinks:
             self._metrics.emit(status, to_line(status))
             return self._metrics
         if table == "mqtt" and settings.mqtt is not None:
-            from edge_sser.sinks.mqtt.sink import open_mqtt
+            from edge_sser.sinks.mqtt.sink import MqttSink
 
-            self._mqtt = open_mqtt(
+            self._mqtt = MqttSink(
                 settings.mqtt,
                 node=node_name(settings),
                 status=self._status(),

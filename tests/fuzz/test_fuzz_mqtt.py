@@ -24,7 +24,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.daemon.log import LINES_A_MINUTE
 from edge_sser.settings.schema import BrokerAddress
-from edge_sser.sinks.mqtt.connection import HEARD_BYTES, Connection, Message
+from edge_sser.sinks.mqtt.connection import MAX_RECEIVED_BYTES, Connection, Message
 from edge_sser.sinks.mqtt.link import LinkState
 from edge_sser.sinks.mqtt.sink import MqttSink
 
@@ -35,7 +35,7 @@ Start = Callable[..., MqttSink]
 PAYLOADS = (
     st.sampled_from([b"ON", b"OFF", b"on", b"OFF\n", b"ON\0", b"\x1b[2J", b"\xef\xbb\xbfON", b"1", b"{}", b"ONOFF"])
     | st.binary(max_size=60)
-    | st.integers(0, HEARD_BYTES - 1_000).map(lambda size: b"O" * size)
+    | st.integers(0, MAX_RECEIVED_BYTES - 1_000).map(lambda size: b"O" * size)
 )
 COMMANDS = st.lists(st.tuples(PAYLOADS, st.booleans()), max_size=15)  # payload, retained
 
@@ -113,7 +113,7 @@ def test_anything_heard_at_any_rate(
     sink = open_sink(free_port())
     before = sink.listening
     for topic, payload, retained in messages:
-        sink._heard(topic, payload, retained)
+        sink._node.on_message(topic, payload, retained)
     decisions = [
         payload == b"ON" for topic, payload, retained in messages if topic == SET and not retained and len(payload) < 4
         if payload in (b"ON", b"OFF")
@@ -134,8 +134,8 @@ def test_episodes_are_stored_while_commands_pour_in(open_sink: Start) -> None:
         for number in itertools.count():
             if stop.is_set():
                 return
-            sink._heard(SET, b"OFF" if number % 2 else b"ON", False)
-            sink._heard(ANNOUNCEMENT, b"online", False)
+            sink._node.on_message(SET, b"OFF" if number % 2 else b"ON", False)
+            sink._node.on_message(ANNOUNCEMENT, b"online", False)
 
     pouring = threading.Thread(target=pour)
     pouring.start()
@@ -155,7 +155,7 @@ def test_many_announcements_get_few_answers(
     sink = open_sink(broker.port)
     eventually(lambda: subscriber.heard, "the first answer comes with the connection")
     for _ in range(1_000):
-        sink._heard(ANNOUNCEMENT, b"online", False)
+        sink._node.on_message(ANNOUNCEMENT, b"online", False)
     emit(sink, episode(1))
     eventually(subscriber.episodes, "what comes behind the answers")
     assert 2 <= len(subscriber.heard) - len(subscriber.episodes()) < 100
@@ -245,8 +245,8 @@ def test_what_is_no_mqtt_ends_the_connection_and_nothing_else(
         peer.sendall((welcome if accepts else b"") + b"".join(packets) + tail)
         peer.shutdown(socket.SHUT_WR)
         eventually(lambda: connection.step() or not connection.alive, "the end is noticed")
-    check_message(connection.ended_because)
-    connection.take_heard()
+    check_message(connection.end_reason)
+    connection.take_received()
     connection.take_answers()
     connection.close()
 

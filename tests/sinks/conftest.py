@@ -12,7 +12,7 @@ from mqtt_certificates import Authority
 from mqtt_rig import LIMIT_SECONDS, MOSQUITTO, NODE, STATUS, Broker, Subscriber
 
 from edge_sser.settings.schema import MqttSettings
-from edge_sser.sinks.mqtt.sink import MqttSink, open_mqtt
+from edge_sser.sinks.mqtt.sink import MqttSink
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +71,7 @@ def open_sink(tmp_path: Path) -> Iterator[Callable[..., MqttSink]]:
             **{"retry_min_seconds": 0.05, "retry_max_seconds": 0.3, **options},
         )
         directory = tmp_path / "state"
-        sinks.append(
-            open_mqtt(settings, node=NODE, status=STATUS, sources=["desk"], directory=directory, **hooks or {})
-        )
+        sinks.append(MqttSink(settings, node=NODE, status=STATUS, sources=["desk"], directory=directory, **hooks or {}))
         return sinks[-1]
 
     yield start

@@ -15,12 +15,12 @@ from mqtt_rig import NODE, STATUS, emit, episode
 
 from edge_sser.events import Phase
 from edge_sser.settings.schema import MqttSettings
-from edge_sser.sinks.mqtt.sink import open_mqtt
+from edge_sser.sinks.mqtt.sink import MqttSink
 
 
 def main(port: str, state: str, ledger: str, run: str) -> None:
     settings = MqttSettings(url=f"mqtt://127.0.0.1:{port}", retry_min_seconds=0.05, retry_max_seconds=0.2)
-    sink = open_mqtt(settings, node=NODE, status=STATUS, sources=["desk"], directory=Path(state))
+    sink = MqttSink(settings, node=NODE, status=STATUS, sources=["desk"], directory=Path(state))
     promised = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     number = 0
     while True:

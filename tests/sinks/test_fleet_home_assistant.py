@@ -18,8 +18,7 @@ from components import require
 from mqtt_rig import STATUS, episode
 
 from edge_sser.events import Level, Phase, as_dict, json_schema
-from edge_sser.sinks.mqtt.contract import Topics
-from edge_sser.sinks.mqtt.discovery import discovery_message
+from edge_sser.sinks.mqtt.contract import Topics, discovery_message
 
 PACKAGE = Path(__file__).parents[2] / "docs" / "fleet" / "home-assistant.yaml"
 NODES, SOURCE = ("cab12", "cab13"), "desk"

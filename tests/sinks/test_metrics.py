@@ -29,9 +29,8 @@ from edge_sser.events import (
 )
 from edge_sser.settings.schema import MetricsSettings, MqttSettings
 from edge_sser.sinks.metrics import MetricsSink, open_metrics
-from edge_sser.sinks.mqtt.diagnosis import LinkState
-from edge_sser.sinks.mqtt.sink import open_mqtt
-from edge_sser.sinks.mqtt.worker import MqttReport
+from edge_sser.sinks.mqtt.diagnosis import LinkState, MqttReport
+from edge_sser.sinks.mqtt.sink import MqttSink
 
 MODEL = "sser-cnn@ab12cd34"
 TS = "2026-01-02T03:04:05.678Z"
@@ -170,7 +169,7 @@ def test_a_real_outbox_that_fills_is_seen(sink: MetricsSink, tmp_path: Path) -> 
     with socket.socket() as nobody:  # bound, but not listening: whoever connects is refused
         nobody.bind(("127.0.0.1", 0))
         settings = MqttSettings(url=f"mqtt://127.0.0.1:{nobody.getsockname()[1]}")
-        mqtt = open_mqtt(settings, node="cab", status=STATUS, sources=["desk"], directory=tmp_path)
+        mqtt = MqttSink(settings, node="cab", status=STATUS, sources=["desk"], directory=tmp_path)
         try:
             sink.watch_mqtt(lambda: mqtt.report)
             emit(mqtt, EPISODE)

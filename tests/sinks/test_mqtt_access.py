@@ -21,7 +21,7 @@ from edge_sser.errors import SettingsError
 from edge_sser.settings.schema import CREDENTIAL, BrokerAddress, MqttSettings, Settings, parse_address
 from edge_sser.sinks.mqtt.access import read_password
 from edge_sser.sinks.mqtt.contract import Topics
-from edge_sser.sinks.mqtt.sink import LinkState, MqttReport, MqttSink, open_mqtt
+from edge_sser.sinks.mqtt.sink import LinkState, MqttReport, MqttSink
 
 Start = Callable[..., MqttSink]
 StartBroker = Callable[..., Broker]
@@ -125,7 +125,7 @@ def test_a_topic_that_access_rules_deny_is_said_once_kept_and_delivered_when_the
     lines = [line for line in log_lines(caplog) if EPISODE_TOPIC in line]
     assert len(lines) == 2
     assert "refuses" in lines[0]
-    assert "takes" in lines[1]
+    assert "accepts" in lines[1]
 
 
 def test_a_message_larger_than_the_broker_takes_does_not_hold_up_others(
@@ -219,7 +219,7 @@ def test_two_devices_with_one_client_id_are_told(broker: Broker, open_sink: Star
 )
 def test_files_that_cannot_be_used_are_named_at_the_start(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        open_mqtt(MqttSettings(**settings), node=NODE, status=STATUS, sources=[])
+        MqttSink(MqttSettings(**settings), node=NODE, status=STATUS, sources=[])
 
 
 def test_a_ca_file_that_is_no_certificate_is_named(tmp_path: Path, open_sink: Start) -> None:

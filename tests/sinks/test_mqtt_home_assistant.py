@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,10 @@ from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, eventually, health
 
 from edge_sser.events import Event, HealthState, Level, StatusState, as_dict
 from edge_sser.files import state_directory
-from edge_sser.sinks.mqtt.contract import Topics
-from edge_sser.sinks.mqtt.discovery import discovery_message
-from edge_sser.sinks.mqtt.sink import LinkState, MqttSink
-from edge_sser.sinks.mqtt.switch import Switch
+from edge_sser.settings.schema import MqttSettings
+from edge_sser.sinks.mqtt.contract import Topics, discovery_message
+from edge_sser.sinks.mqtt.sink import LinkState, MqttNode, MqttSink
+from edge_sser.sinks.mqtt.worker import PauseSwitch
 
 Start = Callable[..., MqttSink]
 Subscribe = Callable[..., Subscriber]
@@ -216,38 +214,33 @@ def test_a_retained_command_from_before_is_no_command(
 def test_no_message_whatever_harms_the_sink(payload: bytes, retained: bool, topic: str) -> None:
     decided: list[bool] = []
 
-    class Still(MqttSink):
-        """The sink's ear without threads or a network."""
-
-        def __init__(self) -> None:
-            self._topics = Topics("edge-sser", NODE)
-            self._announcement = "homeassistant/status"
-            self._on_listen = decided.append
-            self._courier = Now()  # type: ignore[assignment]
-            self._link = Nowhere()  # type: ignore[assignment]
-            self._switch = Switch(Path("/dev/null/paused"))
-            self._commands = deque[bool]()
-            self._commands_lock = threading.Lock()
-
-    class Now:
-        def do(self, job: Callable[[], None]) -> None:
+    class Worker:
+        def submit(self, job: Callable[[], None]) -> None:
             job()
 
-    class Nowhere:
+    class Link:
         def send(self, *_: Any) -> None:
             pass
 
-    sink = Still()
+    node = MqttNode(
+        MqttSettings(url="mqtt://127.0.0.1"),
+        topics=Topics("edge-sser", NODE),
+        sources=["desk"],
+        status=STATUS,
+        switch=PauseSwitch(Path("/dev/null/paused")),
+        link=Link(),  # type: ignore[arg-type]
+        worker=Worker(),  # type: ignore[arg-type]
+        on_listen=decided.append,
+    )
     for name in (topic, SET, "homeassistant/status"):
-        if name != "homeassistant/status" or payload != b"online":
-            sink._heard(name, payload, retained)
+        node.on_message(name, payload, retained)
     expected = [payload == b"ON"] if payload in (b"ON", b"OFF") and not retained else []
     assert decided == expected * (2 if topic == SET else 1)
 
 
 def test_the_switch_holds_without_a_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
-    switch = Switch(tmp_path / "file" / "paused")
+    switch = PauseSwitch(tmp_path / "file" / "paused")
     switch.turn(False)
     assert not switch.on
     assert "will not survive a restart" in caplog.text

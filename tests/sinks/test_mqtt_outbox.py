@@ -70,22 +70,22 @@ def test_entries_come_back_in_order_until_they_are_removed(tmp_path: Path) -> No
     outbox = opened(tmp_path / "state" / "outbox.db")
     outbox.put([record(1), record(2)])
     outbox.put([record(3)])
-    assert numbers(outbox.waiting(10)) == [1, 2, 3]
-    outbox.remove(outbox.waiting(1))
-    assert numbers(outbox.waiting(10)) == [2, 3]
+    assert numbers(outbox.pending(10)) == [1, 2, 3]
+    outbox.remove(outbox.pending(1))
+    assert numbers(outbox.pending(10)) == [2, 3]
     assert (outbox.depth, outbox.fault) == (2, None)
 
 
 def test_entries_and_numbers_survive_a_restart(tmp_path: Path) -> None:
     first = opened(tmp_path / "outbox.db")
     first.put([record(1), record(2)])
-    (delivered,) = first.waiting(1)
+    (delivered,) = first.pending(1)
     first.remove([delivered])
     first.close()
     second = opened(tmp_path / "outbox.db")
-    assert (second.depth, numbers(second.waiting(10))) == (1, [2])
+    assert (second.depth, numbers(second.pending(10))) == (1, [2])
     second.put([record(3)])
-    assert [(entry.stream, entry.seq) for entry in second.waiting(10)] == [
+    assert [(entry.stream, entry.seq) for entry in second.pending(10)] == [
         (delivered.stream, 2),
         (delivered.stream, 3),
     ]
@@ -94,31 +94,31 @@ def test_entries_and_numbers_survive_a_restart(tmp_path: Path) -> None:
 def test_the_last_number_is_remembered_when_nothing_is_left(tmp_path: Path) -> None:
     first = opened(tmp_path / "outbox.db")
     first.put([record(1)])
-    first.remove(first.waiting(1))
+    first.remove(first.pending(1))
     first.close()
     second = opened(tmp_path / "outbox.db")
     second.put([record(2)])
-    assert [entry.seq for entry in second.waiting(1)] == [2]
+    assert [entry.seq for entry in second.pending(1)] == [2]
 
 
 def test_each_topic_is_numbered_by_itself(tmp_path: Path) -> None:
     outbox = opened(tmp_path / "outbox.db")
     outbox.put([record(1, "a"), record(2, "b"), record(3, "a")])
-    assert [(entry.record.topic, entry.seq) for entry in outbox.waiting(9)] == [("a", 1), ("b", 1), ("a", 2)]
-    assert numbers(outbox.waiting(9, skip_topics=["a"])) == [2]
+    assert [(entry.record.topic, entry.seq) for entry in outbox.pending(9)] == [("a", 1), ("b", 1), ("a", 2)]
+    assert numbers(outbox.pending(9, skip_topics=["a"])) == [2]
 
 
 def test_what_is_in_flight_can_be_left_out(tmp_path: Path) -> None:
     outbox = opened(tmp_path / "outbox.db")
     outbox.put([record(number) for number in range(5)])
-    flying = {entry.key for entry in outbox.waiting(3)}
-    assert numbers(outbox.waiting(10, skip=flying)) == [3, 4]
+    flying = {entry.key for entry in outbox.pending(3)}
+    assert numbers(outbox.pending(10, skip=flying)) == [3, 4]
 
 
 def test_the_oldest_go_when_it_is_full_and_are_counted_across_restarts(tmp_path: Path) -> None:
     outbox = opened(tmp_path / "outbox.db", max_bytes=2**16)
     outbox.put([record(number) for number in range(400)])
-    kept = numbers(outbox.waiting(1000))
+    kept = numbers(outbox.pending(1000))
     assert kept == list(range(400 - len(kept), 400))
     assert outbox.size_bytes <= 2**16
     assert outbox.lost == 400 - len(kept) > 0
@@ -129,7 +129,7 @@ def test_the_oldest_go_when_it_is_full_and_are_counted_across_restarts(tmp_path:
 def test_room_on_the_disk_is_given_back(tmp_path: Path) -> None:
     outbox = opened(tmp_path / "outbox.db")
     outbox.put([record(number) for number in range(5000)])
-    outbox.remove(outbox.waiting(5000))
+    outbox.remove(outbox.pending(5000))
     outbox.close()
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 200_000
 
@@ -151,7 +151,7 @@ def test_a_commit_is_flushed_and_a_removal_is_not(tmp_path: Path, monkeypatch: p
     assert "PRAGMA synchronous = FULL" in statements
     assert outbox._file._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     statements.clear()
-    outbox.remove(outbox.waiting(1))
+    outbox.remove(outbox.pending(1))
     assert "PRAGMA synchronous = NORMAL" in statements
 
 
@@ -163,12 +163,12 @@ def test_a_second_program_on_the_same_file_keeps_to_its_memory_and_says_so(tmp_p
     second.put([record(2)])
     assert second.fault is not None
     assert "another" in second.fault
-    assert (numbers(first.waiting(9)), numbers(second.waiting(9))) == ([1], [2])
+    assert (numbers(first.pending(9)), numbers(second.pending(9))) == ([1], [2])
     first.close()
     clock.now += 11
-    second.tend()
+    second.retry_if_due()
     assert second.fault is None
-    assert numbers(second.waiting(9)) == [1, 2]
+    assert numbers(second.pending(9)) == [1, 2]
 
 
 def test_a_directory_that_cannot_be_written_is_used_as_soon_as_it_can(open_directory: Path) -> None:
@@ -180,18 +180,18 @@ def test_a_directory_that_cannot_be_written_is_used_as_soon_as_it_can(open_direc
         outbox.put([record(1)])
         assert outbox.fault is not None
         assert "ermission" in outbox.fault
-        assert numbers(outbox.waiting(9)) == [1]
+        assert numbers(outbox.pending(9)) == [1]
         assert outbox.retry_in == pytest.approx(10)
     os.chmod(state, 0o777)
     with as_nobody():
         outbox.put([record(2)])
         assert outbox.fault is not None, "tried again only when it is time"
         clock.now += 11
-        outbox.tend()
+        outbox.retry_if_due()
         assert outbox.fault is None
         outbox.close()
         again = opened(state / "outbox.db")
-        assert numbers(again.waiting(9)) == [1, 2]
+        assert numbers(again.pending(9)) == [1, 2]
         again.close()
 
 
@@ -212,7 +212,7 @@ def test_a_file_that_becomes_read_only_delivers_what_is_in_it_and_keeps_the_rest
         clock.now += 11
         outbox.put([record(3)])
         assert outbox.fault is None
-        assert numbers(outbox.waiting(9)) == [1, 2, 3]
+        assert numbers(outbox.pending(9)) == [1, 2, 3]
         outbox.close()
 
 
@@ -261,23 +261,23 @@ def test_a_full_disk_loses_nothing_and_is_used_again_when_there_is_room(tmp_path
             assert number < 2000
         outbox.put([record(number)])
         clock.now += 11
-        outbox.tend()
+        outbox.retry_if_due()
         assert outbox.fault is not None, "the disk is still full"
-        assert numbers(outbox.waiting(5000)) == list(range(number + 1))
-        delivered = outbox.waiting(3)
+        assert numbers(outbox.pending(5000)) == list(range(number + 1))
+        delivered = outbox.pending(3)
         outbox.remove(delivered)
-        assert numbers(outbox.waiting(5000)) == list(range(3, number + 1))
+        assert numbers(outbox.pending(5000)) == list(range(3, number + 1))
         # A program that ends now sends some of it again, but nothing twice under another number.
         if mounted:
             ballast.unlink()
         else:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
         clock.now += 11
-        outbox.tend()
+        outbox.retry_if_due()
         assert outbox.fault is None
         outbox.close()
         again = opened(disk / "outbox.db")
-        left = again.waiting(5000)
+        left = again.pending(5000)
         assert numbers(left) == list(range(3, number + 1))
         assert len({entry.key for entry in left}) == len(left)
         assert again.lost == 0
@@ -289,20 +289,20 @@ def test_numbers_given_while_the_disk_failed_are_never_given_again(open_director
     with as_nobody():
         before = opened(path)
         before.put([record(1)])
-        used = {entry.key for entry in before.waiting(9)}
+        used = {entry.key for entry in before.pending(9)}
         before.close()
     path.chmod(0o400)
     with as_nobody():
         broken = opened(path)
         broken.put([record(2)])
-        used |= {entry.key for entry in broken.waiting(9)}
+        used |= {entry.key for entry in broken.pending(9)}
         broken.close()  # the program ends before the disk works again
     path.chmod(0o600)
     with as_nobody():
         after = opened(path)
         after.put([record(3)])
-        assert numbers(after.waiting(9)) == [1, 3]
-        assert after.waiting(9)[1].key not in used
+        assert numbers(after.pending(9)) == [1, 3]
+        assert after.pending(9)[1].key not in used
         after.close()
 
 
@@ -311,7 +311,7 @@ def test_memory_is_bounded_while_the_disk_fails(tmp_path: Path) -> None:
     outbox = opened(tmp_path / "file" / "outbox.db", max_bytes=2**16)
     assert outbox.fault is not None
     outbox.put([record(number) for number in range(400)])
-    kept = numbers(outbox.waiting(1000))
+    kept = numbers(outbox.pending(1000))
     assert kept == list(range(400 - len(kept), 400))
     assert outbox.size_bytes <= 2**16
     assert outbox.lost == 400 - len(kept)
@@ -326,7 +326,7 @@ def test_a_file_that_is_no_outbox_is_moved_aside(tmp_path: Path, content: bytes)
     assert (outbox.fault, outbox.damaged) == (None, 1)
     assert (tmp_path / "outbox.db.damaged").read_bytes() == content
     outbox.close()
-    assert numbers(opened(path).waiting(9)) == [1]
+    assert numbers(opened(path).pending(9)) == [1]
 
 
 def test_another_programs_database_is_moved_aside(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_another_programs_database_is_moved_aside(tmp_path: Path) -> None:
         other.execute("CREATE TABLE event (something TEXT)")
     outbox = opened(path)
     outbox.put([record(1)])
-    assert (outbox.fault, outbox.damaged, numbers(outbox.waiting(9))) == (None, 1, [1])
+    assert (outbox.fault, outbox.damaged, numbers(outbox.pending(9))) == (None, 1, [1])
 
 
 def test_a_file_in_a_format_that_sqlite_does_not_know_is_damage(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_file_in_a_format_that_sqlite_does_not_know_is_damage(tmp_path: Path) 
     path.write_bytes(content)
     outbox = opened(path)
     outbox.put([record(2)])
-    assert (outbox.fault, outbox.damaged, numbers(outbox.waiting(9))) == (None, 1, [2])
+    assert (outbox.fault, outbox.damaged, numbers(outbox.pending(9))) == (None, 1, [2])
 
 
 def test_rows_that_rotted_are_not_sent_and_the_sound_ones_are_saved(tmp_path: Path) -> None:
@@ -361,12 +361,12 @@ def test_rows_that_rotted_are_not_sent_and_the_sound_ones_are_saved(tmp_path: Pa
     path.write_bytes(content.replace(b'{"n":7,', b'{"n":8,'))
     second = opened(path)
     second.put([record(20)])
-    second.waiting(30)  # meets the damage
-    assert numbers(second.waiting(30)) == [*range(7), *range(8, 21)]
+    second.pending(30)  # meets the damage
+    assert numbers(second.pending(30)) == [*range(7), *range(8, 21)]
     assert (second.damaged, second.lost, second.fault) == (1, 1, None)
     second.put([record(21)])
     second.close()
-    assert numbers(opened(path).waiting(30)) == [*range(7), *range(8, 22)]
+    assert numbers(opened(path).pending(30)) == [*range(7), *range(8, 22)]
 
 
 def test_an_event_whose_put_meets_damage_is_kept_behind_what_could_be_saved(tmp_path: Path) -> None:
@@ -385,9 +385,9 @@ def test_an_event_whose_put_meets_damage_is_kept_behind_what_could_be_saved(tmp_
     db.execute("PRAGMA shrink_memory")  # empties the page cache, so that the next commit reads the damaged page
     outbox.put([record(3)])
     assert (outbox.damaged, outbox.lost, outbox.fault) == (1, 0, None)
-    assert numbers(outbox.waiting(9)) == [1, 2, 3]
+    assert numbers(outbox.pending(9)) == [1, 2, 3]
     outbox.close()
-    assert numbers(opened(path).waiting(9)) == [1, 2, 3]
+    assert numbers(opened(path).pending(9)) == [1, 2, 3]
 
 
 @pytest.mark.soak
@@ -399,7 +399,7 @@ def test_whatever_happens_to_the_file_only_what_was_put_comes_out_in_order(seed:
         path = Path(name) / "outbox.db"
         outbox = opened(path)
         outbox.put([record(number, f"topic{number % 3}") for number in range(40)])
-        outbox.remove(outbox.waiting(5))
+        outbox.remove(outbox.pending(5))
         outbox.close()
         content = bytearray(path.read_bytes())
         for _ in range(spots):
@@ -409,8 +409,8 @@ def test_whatever_happens_to_the_file_only_what_was_put_comes_out_in_order(seed:
         outbox = opened(path)
         outbox.put([record(40, "topic1"), record(41, "topic2")])
         for _ in range(3):  # every look may meet new damage
-            outbox.waiting(100)
-        entries = outbox.waiting(100)
+            outbox.pending(100)
+        entries = outbox.pending(100)
         assert {entry.record for entry in entries} <= put
         assert numbers(entries)[-2:] == [40, 41]
         assert len({entry.key for entry in entries}) == len(entries)
@@ -439,13 +439,13 @@ def test_it_is_a_queue_whatever_the_order_of_puts_acknowledgements_and_restarts(
                 model += range(count, count + amount)
                 count += amount
             elif step == "ack":
-                outbox.remove(outbox.waiting(amount))
+                outbox.remove(outbox.pending(amount))
                 del model[:amount]
             else:
                 outbox.close()
                 outbox = opened(path)
-            assert numbers(outbox.waiting(1000)) == model
+            assert numbers(outbox.pending(1000)) == model
             assert outbox.depth == len(model)
-            assert outbox.size_bytes == sum(entry.size_bytes for entry in outbox.waiting(1000))
-        assert [entry.seq for entry in outbox.waiting(1000)] == [number + 1 for number in model]
+            assert outbox.size_bytes == sum(entry.size_bytes for entry in outbox.pending(1000))
+        assert [entry.seq for entry in outbox.pending(1000)] == [number + 1 for number in model]
         outbox.close()

@@ -21,10 +21,10 @@ from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import CREDENTIAL, MqttSettings, parse_address
 from edge_sser.sinks.mqtt.access import read_password, tls_context
-from edge_sser.sinks.mqtt.connection import Message
+from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus
-from edge_sser.sinks.mqtt.link import BrokerLink, LinkHooks, LinkOptions
+from edge_sser.sinks.mqtt.link import BrokerLink, LinkOptions
 
 ANSWER_SECONDS = 5.0  # for the broker to let us in, and again to acknowledge a message
 CLOSE_SECONDS = 1.0
@@ -123,8 +123,6 @@ class _Visit:
 
 
 def _visit(settings: MqttSettings, topics: Topics, *, password: str | None, client_id: str) -> _Visit:
-    standings: SimpleQueue[LinkStatus] = SimpleQueue()
-    answered: SimpleQueue[tuple[str, str | None]] = SimpleQueue()
     address = parse_address(settings.url)
     options = LinkOptions(
         address=address,
@@ -136,29 +134,52 @@ def _visit(settings: MqttSettings, topics: Topics, *, password: str | None, clie
         tls=lambda: tls_context(settings) if address.tls else None,
         subscriptions=((topics.listen_set, 1),),
     )
-    hooks = LinkHooks(
-        will=lambda: None,
-        greeting=lambda: [Message(topic=_probe(topics), payload=b"", qos=1, retain=False)],
-        up=lambda _generation: None,
-        down=lambda: None,
-        answered=lambda topic, _tag, refusal: answered.put((topic, refusal)),
-        heard=lambda _topic, _payload, _retained: None,
-        changed=standings.put,
-        died=lambda error: standings.put(LinkStatus(LinkState.UNREACHABLE, f"this program has failed: {error!r}")),
-    )
-    link = BrokerLink(options, hooks)
-    link.start()  # a thread of its own, so that a name server that does not answer holds up nobody for long
+    link, listener = BrokerLink(options), _Listener(topics)
+    link.start(listener)  # a thread of its own, so that a name server that does not answer holds up nobody for long
     try:
-        standing = next(_arriving(standings), None)
+        standing = next(_arriving(listener.statuses), None)
         answers: dict[str, str | None] = {}
         if standing is not None and standing.state is LinkState.CONNECTED:
-            for topic, refusal in _arriving(answered):
+            for topic, refusal in _arriving(listener.answers):
                 answers[topic] = refusal
                 if {_probe(topics), topics.listen_set} <= answers.keys():
                     break
     finally:
         link.close([], CLOSE_SECONDS)
     return _Visit(standing, answers)
+
+
+class _Listener:
+    """Queues the statuses of a link, and the answers to one message. A `LinkListener`."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self.statuses: SimpleQueue[LinkStatus] = SimpleQueue()
+        self.answers: SimpleQueue[tuple[str, str | None]] = SimpleQueue()
+
+    def last_will(self) -> None:
+        return None
+
+    def first_messages(self) -> list[Message]:
+        return [Message(topic=_probe(self._topics), payload=b"", qos=1, retain=False)]
+
+    def on_connect(self, generation: int) -> None:
+        pass
+
+    def on_disconnect(self) -> None:
+        pass
+
+    def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
+        self.answers.put((topic, refusal))
+
+    def on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        pass
+
+    def on_status(self, status: LinkStatus) -> None:
+        self.statuses.put(status)
+
+    def on_failure(self, error: Exception) -> None:
+        self.statuses.put(LinkStatus(LinkState.UNREACHABLE, f"this program has failed: {error!r}"))
 
 
 def _probe(topics: Topics) -> str:

@@ -1,1 +1,1 @@
-"""The MQTT sink: topics, link, outbox."""
+"""The MQTT sink: topics, link to the broker, outbox."""

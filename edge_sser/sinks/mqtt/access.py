@@ -1,4 +1,4 @@
-"""Where the broker is, and how each side proves who it is."""
+"""Authentication of both sides: the password, and certificates for TLS."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_PASSWORD_BYTES = 65_535  # what an MQTT packet can carry
 
 
 def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The password, read anew for every connection so that it can be changed without a restart.
+    """Returns the password. Read for every connection, so that it can be changed without a restart.
 
     Returns:
-        The first line of `password_file`, else of the systemd credential, else None. A credential that is empty is
-        none: that is how a unit makes one optional.
+        The first line of `password_file`, else of the systemd credential, else None. An empty credential counts as
+        none, so that a unit can make it optional.
 
     Raises:
         SettingsError: the file cannot be read, is not text, or is `password_file` and empty.
@@ -54,10 +54,10 @@ def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.enviro
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """A context that verifies the broker's certificate and host name, TLS 1.2 or newer.
+    """Returns a TLS context that verifies the broker's certificate and host name, TLS 1.2 or newer.
 
     Raises:
-        SettingsError: a certificate or key cannot be read, or they do not belong together.
+        SettingsError: a certificate or key cannot be read, or the two do not match.
     """
     import ssl
 
@@ -70,7 +70,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
         ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.cert_file is not None and settings.key_file is not None:
-        try:  # a key with a passphrase is refused here rather than asked for on a terminal nobody watches
+        try:  # a key with a passphrase is refused: OpenSSL would ask for it on the terminal
             context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
         except (OSError, ssl.SSLError, ValueError) as error:
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""How it stands with an MQTT broker: what happened, and what to do about it, in words for a person."""
+"""Status of the MQTT link and sink, and the remedy for each fault, in words for a person."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_sser.sinks.mqtt.connection import Connection
 
 UNSUPPORTED_VERSION = 0x84  # MQTT 5 reason codes
 _BAD_LOGIN = {0x86, 0x87}
-_FOR_A_PERSON = _BAD_LOGIN | {UNSUPPORTED_VERSION, 0x85, 0x8A, 0x8C}  # refusals that waiting does not cure
+_PERMANENT = _BAD_LOGIN | {UNSUPPORTED_VERSION, 0x85, 0x8A, 0x8C}  # refusals that a retry does not cure
 
 # OpenSSL's codes for what is wrong with a certificate
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -24,7 +24,7 @@ _OWN_CERTIFICATE = "it may want mqtt.cert_file and mqtt.key_file, of an authorit
 
 
 class LinkState(str, Enum):
-    """How it stands with the broker."""
+    """States of the link to the broker."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -36,11 +36,11 @@ class LinkState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class LinkStatus:
-    """How it stands with the broker, and why.
+    """State of the link to the broker, and the reason.
 
     Attributes:
-        detail: what happened, as the end of a sentence that the broker begins.
-        remedy: what to do; empty when the detail says it, or nothing need be done.
+        detail: what happened, as the end of a sentence that begins with the broker.
+        remedy: what to do; empty when the detail says it, or nothing needs to be done.
     """
 
     state: LinkState
@@ -51,8 +51,60 @@ class LinkStatus:
         return f"{self.detail}; {self.remedy}" if self.remedy else self.detail
 
 
-def after_error(error: Exception, address: BrokerAddress) -> LinkStatus:
-    """What an error while connecting means.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttReport:
+    """State of the MQTT sink.
+
+    Attributes:
+        link: state of the link to the broker, and `detail` the reason, for a person.
+        connections: connections so far.
+        outbox_depth: episodes and health that wait for an acknowledgement.
+        outbox_bytes: their size.
+        stored: events put into the outbox by this process; from then on an event is safe.
+        lost: events dropped from the outbox for lack of space or by damage, since its file was created.
+        lost_now: those of this process.
+        readings_dropped: readings that came without a connection, or faster than the network.
+        storage_fault: why events are in memory only; None when they are safe on disk.
+        damaged: damaged outbox files moved aside by this process.
+        refused: topics that the broker refuses, each with the reason.
+    """
+
+    link: LinkState = LinkState.CONNECTING
+    detail: str = ""
+    connections: int = 0
+    outbox_depth: int = 0
+    outbox_bytes: int = 0
+    stored: int = 0
+    lost: int = 0
+    lost_now: int = 0
+    readings_dropped: int = 0
+    storage_fault: str | None = None
+    damaged: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def trouble(self) -> str:
+        """All faults in one line for a person; empty without a fault."""
+        broker = ""
+        if self.link in (LinkState.UNREACHABLE, LinkState.UNTRUSTED, LinkState.REFUSED):
+            broker = f"MQTT broker {self.link.value}: {self.detail}"
+        return "; ".join(filter(None, (broker, self.storage_trouble)))
+
+    @property
+    def storage_trouble(self) -> str:
+        """Faults that endanger events, in one line. An absent broker is none: events wait on disk."""
+        parts = []
+        if self.storage_fault is not None:
+            parts.append(f"episodes are in memory only: {self.storage_fault}")
+        if self.refused:
+            parts.append("the broker refuses " + ", ".join(topic for topic, _ in self.refused))
+        if self.lost_now:
+            parts.append(f"{self.lost_now} events were lost from the outbox since the program started")
+        return "; ".join(parts)
+
+
+def status_of_error(error: Exception, address: BrokerAddress) -> LinkStatus:
+    """Returns the status after an error while connecting.
 
     Args:
         error: an EdgeSserError, OSError or UnicodeError, as `Connection.open` raises them.
@@ -67,7 +119,7 @@ def after_error(error: Exception, address: BrokerAddress) -> LinkStatus:
         during = "the TLS handshake" if address.tls else "the handshake"
         return LinkStatus(LinkState.UNREACHABLE, f"hangs up during {during}", _port_remedy(address))
     if isinstance(error, ssl.SSLError):
-        return _after_tls(error.reason or str(error), address)
+        return _status_of_tls_error(error.reason or str(error), address)
     if isinstance(error, (socket.gaierror, UnicodeError)):
         reason = error.strerror if isinstance(error, socket.gaierror) else "no name for DNS"
         detail = f"the host {address.host} is not found: {reason}"
@@ -75,33 +127,35 @@ def after_error(error: Exception, address: BrokerAddress) -> LinkStatus:
     return LinkStatus(LinkState.UNREACHABLE, *_unreachable(error))
 
 
-def after_connection(connection: Connection, address: BrokerAddress) -> LinkStatus:
-    """Why a connection ended before the broker accepted us.
+def status_of_end(connection: Connection, address: BrokerAddress) -> LinkStatus:
+    """Returns the status after the end of a connection.
 
     Args:
-        connection: that is no longer alive.
+        connection: a connection that is no longer alive.
         address: of the broker.
     """
+    if connection.accepted:
+        return LinkStatus(LinkState.UNREACHABLE, f"connection lost: {connection.end_reason}")
     if connection.refusal is not None:
         code, name = connection.refusal
-        state = LinkState.REFUSED if code in _FOR_A_PERSON else LinkState.UNREACHABLE
+        state = LinkState.REFUSED if code in _PERMANENT else LinkState.UNREACHABLE
         remedy = _login_remedy(address) if code in _BAD_LOGIN else ""
         return LinkStatus(state, f"refuses the connection: {name}", remedy)
-    if "SSL" in connection.ended_because:
-        return _after_tls(connection.ended_because, address)
-    # TLS 1.3 brings a client's certificate after the handshake: a broker that misses it may just be gone then.
+    if "SSL" in connection.end_reason:
+        return _status_of_tls_error(connection.end_reason, address)
+    # In TLS 1.3 the client's certificate follows the handshake: a broker that misses it may just hang up.
     remedy = _OWN_CERTIFICATE if address.tls else _port_remedy(address)
-    return LinkStatus(LinkState.UNREACHABLE, f"hangs up: {connection.ended_because}", remedy)
+    return LinkStatus(LinkState.UNREACHABLE, f"hangs up: {connection.end_reason}", remedy)
 
 
-def _after_tls(reason: str, address: BrokerAddress) -> LinkStatus:
-    if "ALERT" in reason.upper():  # the broker's way of saying that it is we who are not trusted
+def _status_of_tls_error(reason: str, address: BrokerAddress) -> LinkStatus:
+    if "ALERT" in reason.upper():  # the broker does not trust this client
         return LinkStatus(LinkState.UNTRUSTED, f"ends the TLS connection: {reason}", _OWN_CERTIFICATE)
     return LinkStatus(LinkState.UNTRUSTED, f"TLS fails: {reason}", _port_remedy(address))
 
 
 def _certificate_remedy(code: int) -> str:
-    today = time.strftime("%Y-%m-%d", time.gmtime())  # no time of day: the same trouble is said in the same words
+    today = time.strftime("%Y-%m-%d", time.gmtime())  # no time of day: a fault that lasts is logged once
     if code == _EXPIRED:
         return f"renew it on the broker; or is this device's clock wrong? It says {today} (UTC)"
     if code == _NOT_YET_VALID:

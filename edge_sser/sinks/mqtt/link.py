@@ -1,14 +1,15 @@
-"""A link to an MQTT broker that comes back by itself.
+"""A link to an MQTT broker that reconnects by itself.
 
-One thread owns the MQTT client: it connects, waits on the socket, publishes and hears. Nothing else touches the client,
-so that a name server, a TLS handshake or a full socket that takes its time delays nobody but this thread. paho-mqtt
-serves as the protocol engine (its loop_read, loop_write and loop_misc). Every connection gets a new client and nothing
-is carried over: what must survive is in the outbox, and comes again from there.
+One thread owns the MQTT client: it connects, waits on the socket, publishes and receives. No other thread touches the
+client, so that a slow name server, TLS handshake or full socket delays this thread only. paho-mqtt serves as the
+protocol engine (its loop_read, loop_write and loop_misc). Every connection gets a new client, and nothing is carried
+over: messages that must survive are in the outbox, which sends them again.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import select
 import socket
 import ssl
@@ -18,36 +19,31 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.errors import EdgeSserError
 from edge_sser.settings.schema import BrokerAddress
-from edge_sser.sinks.mqtt.backoff import STABLE_SECONDS, Backoff
 from edge_sser.sinks.mqtt.connection import Connection, Message, Tag
-from edge_sser.sinks.mqtt.diagnosis import (
-    UNSUPPORTED_VERSION,
-    LinkState,
-    LinkStatus,
-    after_connection,
-    after_error,
-)
+from edge_sser.sinks.mqtt.diagnosis import UNSUPPORTED_VERSION, LinkState, LinkStatus, status_of_end, status_of_error
 
 log = logging.getLogger("edge_sser.mqtt")
 
-BRIEF_CONNECTIONS = 3  # so many in a row that did not hold are no accident
-CONNACK_SECONDS = 10.0  # for the broker to answer the first packet
-ACK_SECONDS = 60.0  # for the broker to acknowledge a message, before the connection is given up
-TICK_SECONDS = 1.0  # how often the keepalive is looked at
+STABLE_SECONDS = 10.0  # a connection that lasted this long resets the backoff
+BRIEF_CONNECTIONS = 3  # so many short connections in a row are no coincidence
+CONNACK_SECONDS = 10.0  # timeout of the broker's answer to the first packet
+ACK_SECONDS = 60.0  # timeout of an acknowledgement, after which the connection is aborted
+TICK_SECONDS = 1.0  # between two checks of the keepalive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkOptions:
-    """Where to connect, and as what.
+    """Parameters of the connections.
 
     Attributes:
-        password: called for every connection, since it may have changed.
-        tls: likewise; None for a connection without TLS.
+        password: called for every connection, since the password may have changed.
+        tls: likewise; returns None for a connection without TLS.
         subscriptions: topics and their QoS.
     """
 
@@ -61,159 +57,185 @@ class LinkOptions:
     subscriptions: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkHooks:
-    """What the link calls, in its own thread. None of them may wait.
+class LinkListener(Protocol):
+    """Callbacks of a link, called in its thread. None of them may block."""
 
-    Attributes:
-        will: the last will of a connection about to be made; None for none.
-        greeting: what to publish first on every connection.
-        up: a connection stands; its number goes into `send`.
-        down: it is gone, and everything not acknowledged with it.
-        answered: the broker took the message with this topic and tag, or refused it for a reason.
-        heard: topic, payload, whether it is a retained one from before.
-        changed: how it stands now.
-        died: the thread has ended because of a fault in this program.
+    def last_will(self) -> Message | None:
+        """Returns the last will of the next connection; None for none."""
+
+    def first_messages(self) -> Sequence[Message]:
+        """Returns the messages that are published first on every connection."""
+
+    def on_connect(self, generation: int) -> None:
+        """Handles a new connection; its number goes into `BrokerLink.send`."""
+
+    def on_disconnect(self) -> None:
+        """Handles the end of the connection; messages without an answer get none any more."""
+
+    def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
+        """Handles the acknowledgement of a message or subscription, or the reason why the broker refuses it."""
+
+    def on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Handles a message from the broker."""
+
+    def on_status(self, status: LinkStatus) -> None:
+        """Handles a change of the link's status."""
+
+    def on_failure(self, error: Exception) -> None:
+        """Handles the end of the thread because of a fault in this program."""
+
+
+class Backoff:
+    """Exponential backoff with jitter: waits double with every failed attempt, half of each is random.
+
+    The jitter keeps a thousand devices from reconnecting in the same second.
+
+    Args:
+        min_seconds: the longest first wait.
+        max_seconds: the longest wait of all.
+        rng: source of the jitter.
     """
 
-    will: Callable[[], Message | None]
-    greeting: Callable[[], Sequence[Message]]
-    up: Callable[[int], None]
-    down: Callable[[], None]
-    answered: Callable[[str, Tag, str | None], None]
-    heard: Callable[[str, bytes, bool], None]
-    changed: Callable[[LinkStatus], None]
-    died: Callable[[Exception], None]
+    def __init__(self, min_seconds: float, max_seconds: float, rng: random.Random | None = None) -> None:
+        self._min_seconds = min_seconds
+        self._max_seconds = max_seconds
+        self._rng = rng or random.Random()  # noqa: S311 - no secret
+        self._attempt = 0
 
+    def wait_seconds(self, connected_seconds: float) -> float:
+        """Returns the wait after a failed attempt or a lost connection.
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """How an attempt or a connection ended."""
-
-    standing: LinkStatus
-    held_seconds: float = 0.0  # how long the connection stood
-    older_version: bool = False  # the broker does not know MQTT 5
+        Args:
+            connected_seconds: how long the connection lasted; 0 without one.
+        """
+        if connected_seconds >= STABLE_SECONDS:
+            self._attempt = 0
+        longest = min(self._max_seconds, self._min_seconds * 2.0 ** min(self._attempt, 32))
+        self._attempt += 1
+        return longest * self._rng.uniform(0.5, 1.0)
 
 
 class BrokerLink:
-    """Keeps a connection to a broker, for ever."""
+    """Keeps a connection to a broker until it is closed."""
 
-    def __init__(self, options: LinkOptions, hooks: LinkHooks) -> None:
+    def __init__(self, options: LinkOptions) -> None:
         self._options = options
-        self._hooks = hooks
+        self._listener: LinkListener  # from `start` on
         self._outgoing: deque[tuple[int | None, Message, Tag]] = deque()
-        self._latest: dict[str, Message] = {}
+        self._latest: dict[str, bytes] | None = None  # payloads by topic; None without a connection
         self._latest_lock = threading.Lock()
         self._generation = 0
-        self._connected = False
-        self._standing = LinkStatus(LinkState.CONNECTING, "")
-        self._said: set[LinkStatus] = set()  # since the last connection
+        self._status = LinkStatus(LinkState.CONNECTING, "")
+        self._logged: set[LinkStatus] = set()  # since the last connection
         self._stop = threading.Event()
-        self._farewell: Sequence[Message] = ()
-        self._farewell_until = 0.0
+        self._last_messages: Sequence[Message] = ()
+        self._close_by = 0.0  # monotonic seconds
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
         self._wake_w.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="edge-sser-mqtt", daemon=True)
 
-    @property
-    def connected(self) -> bool:
-        """Whether the broker has accepted us."""
-        return self._connected
-
-    def start(self) -> None:
-        """Begins to connect. Returns at once."""
+    def start(self, listener: LinkListener) -> None:
+        """Starts to connect. Returns at once."""
+        self._listener = listener
         self._thread.start()
 
     def send(self, message: Message, tag: Tag = None, generation: int | None = None) -> None:
-        """Publishes on the present connection. From any thread; never waits.
+        """Publishes on the current connection. From any thread; never waits.
 
         Args:
-            message: what.
-            tag: comes back in `answered`.
-            generation: the connection this is for; on any other the message is dropped without an answer.
+            message: the message.
+            tag: passed to `LinkListener.on_answer`.
+            generation: number of the connection; on any other the message is dropped without an answer.
         """
         self._outgoing.append((generation, message, tag))
         self._wake()
 
-    def offer(self, message: Message) -> bool:
-        """Publishes as soon as the socket has room; until then a newer message for the topic takes its place.
+    def offer(self, topic: str, payload: bytes) -> bool:
+        """Publishes with QoS 0, retained, when the socket has room; until then a newer payload replaces this one.
 
         Returns:
-            Whether nothing was dropped: there is a connection, and no older message was replaced.
+            True when nothing was dropped: there is a connection, and no older payload was replaced.
         """
         with self._latest_lock:
-            if not self._connected:
+            if self._latest is None:
                 return False
-            replaced = message.topic in self._latest
-            self._latest[message.topic] = message
+            replaced = topic in self._latest
+            self._latest[topic] = payload
         self._wake()
         return not replaced
 
-    def close(self, farewell: Sequence[Message], timeout: float) -> None:
-        """Publishes the last messages if there is a connection, takes leave and ends the thread."""
-        self._farewell = farewell
-        self._farewell_until = time.monotonic() + timeout
+    def close(self, last_messages: Sequence[Message], timeout: float) -> None:
+        """Publishes the last messages if there is a connection, disconnects, and ends the thread."""
+        self._last_messages = last_messages
+        self._close_by = time.monotonic() + timeout
         self._stop.set()
         self._wake()
         if self._thread.is_alive():
             self._thread.join(timeout + 1.0)
 
     def _wake(self) -> None:
-        with suppress(OSError):  # full: it is awake already; closed: it is gone
+        try:  # noqa: SIM105 - `suppress` would cost three Python calls a reading
             self._wake_w.send(b"\0")
+        except OSError:  # full: the thread is awake; closed: it has ended
+            pass
 
-    # ---- the thread
+    # ---- in the link's thread
 
     def _run(self) -> None:
         try:
             self._keep_connected()
         except Exception as error:
             log.exception("the MQTT thread has failed")
-            self._hooks.died(error)
+            self._listener.on_failure(error)
         finally:
-            self._connected = False
             self._wake_r.close()
             self._wake_w.close()
 
     def _keep_connected(self) -> None:
-        brief, version = 0, MQTTProtocolVersion.MQTTv5
+        brief = 0
         backoff = Backoff(self._options.retry_min_seconds, self._options.retry_max_seconds)
         while not self._stop.is_set():
-            end = self._connect_and_serve(version)
+            status, connected_seconds = self._connect_and_serve()
             if self._stop.is_set():
                 break
-            if end.older_version and version == MQTTProtocolVersion.MQTTv5:
-                version = MQTTProtocolVersion.MQTTv311
-                continue
-            version = MQTTProtocolVersion.MQTTv5
-            brief = brief + 1 if 0.0 < end.held_seconds < STABLE_SECONDS else 0
-            hint = f"does another client use the id {self._options.client_id}?" if brief >= BRIEF_CONNECTIONS else ""
-            self._change(replace(end.standing, remedy=hint) if hint else end.standing)
-            self._stop.wait(backoff.wait_seconds(end.held_seconds))
-        self._change(LinkStatus(LinkState.CLOSED, ""))
+            brief = brief + 1 if 0.0 < connected_seconds < STABLE_SECONDS else 0
+            if brief >= BRIEF_CONNECTIONS:
+                status = replace(status, remedy=f"does another client use the id {self._options.client_id}?")
+            self._set_status(status)
+            self._stop.wait(backoff.wait_seconds(connected_seconds))
+        self._set_status(LinkStatus(LinkState.CLOSED, ""))
 
-    def _connect_and_serve(self, version: MQTTProtocolVersion) -> _End:
-        options = self._options
-        try:
-            connection = Connection(
-                address=options.address,
-                client_id=options.client_id,
-                version=version,
-                keepalive_seconds=options.keepalive_seconds,
-                password=options.password(),
-                tls=options.tls(),
-                will=self._hooks.will(),
-            )
-            connection.open()
-        except (EdgeSserError, OSError, UnicodeError) as error:
-            return _End(after_error(error, options.address))
-        try:
-            return self._serve(connection)
-        finally:
-            connection.close()
+    def _connect_and_serve(self) -> tuple[LinkStatus, float]:
+        """Returns the status after the end of the connection, and the seconds that it lasted."""
+        for version in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+            try:
+                connection = self._open(version)
+            except (EdgeSserError, OSError, UnicodeError) as error:
+                return status_of_error(error, self._options.address), 0.0
+            try:
+                connected_seconds = self._serve(connection)
+            finally:
+                connection.close()
+            if self._stop.is_set() or connection.refusal is None or connection.refusal[0] != UNSUPPORTED_VERSION:
+                break
+        return status_of_end(connection, self._options.address), connected_seconds
 
-    def _serve(self, connection: Connection) -> _End:
+    def _open(self, version: MQTTProtocolVersion) -> Connection:
+        connection = Connection(
+            address=self._options.address,
+            client_id=self._options.client_id,
+            version=version,
+            keepalive_seconds=self._options.keepalive_seconds,
+            password=self._options.password(),
+            tls=self._options.tls(),
+            will=self._listener.last_will(),
+        )
+        connection.open()
+        return connection
+
+    def _serve(self, connection: Connection) -> float:
+        """Steps a connection to its end. Returns the seconds since the broker accepted it; 0 when it never did."""
         opened = time.monotonic()
         accepted_at: float | None = None
         try:
@@ -224,16 +246,20 @@ class BrokerLink:
                 if accepted_at is None:
                     if connection.accepted:
                         accepted_at = now
-                        self._come_up(connection)
+                        self._begin(connection)
                     elif self._stop.is_set():
-                        connection.give_up("stopping")
+                        connection.abort("stopping")
                     elif now - opened > CONNACK_SECONDS:
-                        connection.give_up("no answer to the first packet")
+                        connection.abort("no answer to the first packet")
                 if accepted_at is not None:
                     self._exchange(connection, now)
         finally:
-            self._come_down(accepted_at is not None)
-        return self._explain(connection, accepted_at)
+            with self._latest_lock:
+                self._latest = None
+            self._outgoing.clear()
+            if accepted_at is not None:
+                self._listener.on_disconnect()
+        return 0.0 if accepted_at is None else time.monotonic() - accepted_at
 
     def _wait(self, connection: Connection) -> None:
         poller = select.poll()
@@ -244,29 +270,21 @@ class BrokerLink:
             while self._wake_r.recv(4096):
                 pass
 
-    def _come_up(self, connection: Connection) -> None:
+    def _begin(self, connection: Connection) -> None:
         self._generation += 1
-        connection.subscribe(self._options.subscriptions)  # first: who sees the greeting can send a command
-        for message in self._hooks.greeting():
+        connection.subscribe(self._options.subscriptions)  # first: a reader of the first messages can send a command
+        for message in self._listener.first_messages():
             connection.publish(message, None)
-        self._change(LinkStatus(LinkState.CONNECTED, f"MQTT {connection.version_name}"))
+        self._set_status(LinkStatus(LinkState.CONNECTED, f"MQTT {connection.version_name}"))
         with self._latest_lock:
-            self._connected = True
-        self._hooks.up(self._generation)
-
-    def _come_down(self, was_up: bool) -> None:
-        with self._latest_lock:
-            self._connected = False
-            self._latest.clear()
-        self._outgoing.clear()
-        if was_up:
-            self._hooks.down()
+            self._latest = {}
+        self._listener.on_connect(self._generation)
 
     def _exchange(self, connection: Connection, now: float) -> None:
         for topic, tag, refusal in connection.take_answers():
-            self._hooks.answered(topic, tag, refusal)
-        for topic, payload, retained in connection.take_heard():
-            self._hooks.heard(topic, payload, retained)
+            self._listener.on_answer(topic, tag, refusal)
+        for topic, payload, retained in connection.take_received():
+            self._listener.on_message(topic, payload, retained)
         while self._outgoing:
             generation, message, tag = self._outgoing.popleft()
             if generation is None or generation == self._generation:
@@ -275,37 +293,28 @@ class BrokerLink:
             with self._latest_lock:
                 if not self._latest:
                     break
-                message = self._latest.pop(next(iter(self._latest)))
-            connection.publish(message, None)
-        if connection.longest_wait(now) > ACK_SECONDS:
-            connection.give_up("it does not acknowledge messages")
+                topic = next(iter(self._latest))
+                payload = self._latest.pop(topic)
+            connection.publish(Message(topic=topic, payload=payload, qos=0, retain=True), None)
+        if connection.unacknowledged_seconds(now) > ACK_SECONDS:
+            connection.abort("it does not acknowledge messages")
         if self._stop.is_set():
-            for message in self._farewell:
+            for message in self._last_messages:
                 connection.publish(message, None)
-            self._farewell = ()
-            if connection.idle or now > self._farewell_until:
-                connection.take_leave()
+            self._last_messages = ()
+            if connection.idle or now > self._close_by:
+                connection.disconnect()
 
-    # ---- saying what happened
-
-    def _explain(self, connection: Connection, accepted_at: float | None) -> _End:
-        if accepted_at is not None:
-            lost = LinkStatus(LinkState.UNREACHABLE, f"connection lost: {connection.ended_because}")
-            return _End(lost, held_seconds=time.monotonic() - accepted_at)
-        older = connection.refusal is not None and connection.refusal[0] == UNSUPPORTED_VERSION
-        return _End(after_connection(connection, self._options.address), older_version=older)
-
-    def _change(self, standing: LinkStatus) -> None:
-        """Says how it stands, but nothing twice between two connections: one fault may show in several ways."""
-        known = standing in self._said
-        if known and standing.state is self._standing.state:
+    def _set_status(self, status: LinkStatus) -> None:
+        """Logs a status, but none twice between two connections: one fault may show in several ways."""
+        known = status in self._logged
+        if known and status.state is self._status.state:
             return
-        self._standing = standing
-        where = f"MQTT broker {self._options.address}"
-        if standing.state is LinkState.CONNECTED:
-            self._said.clear()
-            log.info("%s: connected (%s)", where, standing)
-        elif standing.state is not LinkState.CLOSED and not known:
-            self._said.add(standing)
-            log.warning("%s: %s; trying again", where, standing)
-        self._hooks.changed(standing)
+        self._status = status
+        if status.state is LinkState.CONNECTED:
+            self._logged.clear()
+            log.info("MQTT broker %s: connected (%s)", self._options.address, status)
+        elif status.state is not LinkState.CLOSED and not known:
+            self._logged.add(status)
+            log.warning("MQTT broker %s: %s; trying again", self._options.address, status)
+        self._listener.on_status(status)

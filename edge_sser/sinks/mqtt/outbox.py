@@ -1,13 +1,12 @@
-"""Events that wait on disk until the broker has acknowledged them.
+"""Queue of events on disk until the broker has acknowledged them.
 
-What `put` has returned for survives a crash and a power cut: it is one durable transaction. Episodes are a few a minute
-at most, so that flushing each to the medium costs neither time nor flash wear worth saving. `remove` is not flushed:
-when a power cut undoes it, an event is sent twice, which subscribers can tell by its number.
+`put` is one durable transaction: its records survive a crash and a power cut. Episodes are a few a minute at most, so
+that flushing each of them costs little time and flash wear. `remove` is not flushed: when a power cut undoes it, an
+event is sent twice, which subscribers recognise by its number.
 
-A file that cannot be written (disk full, read-only, held by another process) stops nothing: events are kept in memory,
-`fault` says why, and the file is tried again from time to time. A damaged file is moved aside, what can be read of it
-is kept, and a new one is begun. While numbers cannot be written down they run in a new stream, so that no number is
-ever given twice, whatever is forgotten.
+A file that cannot be written (disk full, read-only, locked by another process) stops nothing: events stay in memory,
+`fault` says why, and the file is retried from time to time. A damaged file is renamed, its readable rows are kept, and
+a new file is created. Numbers that cannot be stored belong to a new stream, so that no number is ever used twice.
 
 An outbox belongs to one thread and may wait for the disk.
 """
@@ -28,25 +27,25 @@ from edge_sser.sinks.mqtt.outbox_file import Entry, Key, OutboxFile, Record, is_
 
 log = logging.getLogger("edge_sser.outbox")
 
-MEMORY_BYTES = 4 * 2**20  # kept at most while the disk fails
+MEMORY_BYTES = 4 * 2**20  # limit while the disk fails
 RETRY_SECONDS = 10.0  # between attempts to use a disk that failed
 
 __all__ = ["Entry", "Key", "Outbox", "Record"]
 
 
 class Outbox:
-    """A queue of records on disk, in the order they were put.
+    """A queue of records on disk, in the order of `put`.
 
     Args:
-        path: the file; its directory is made, readable by its owner only.
-        max_bytes: beyond it the oldest entries go and are counted in `lost`.
-        clock: seconds, monotonic.
+        path: the file; its directory is created, readable by its owner only.
+        max_bytes: limit, beyond which the oldest entries are dropped and counted in `lost`.
+        clock: monotonic seconds.
         retry_seconds: between attempts to use a disk that failed; RETRY_SECONDS when not given.
 
     Attributes:
         fault: why events are in memory only, for a person; None when the file works.
-        lost: entries dropped for want of room or to damage, since the file was begun.
-        damaged: how often this object moved a damaged file aside.
+        lost: entries dropped for lack of space or by damage, since the file was created.
+        damaged: damaged files renamed by this object.
     """
 
     def __init__(
@@ -63,10 +62,10 @@ class Outbox:
         self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
         self._file: OutboxFile | None = None
         self._memory: list[Entry] = []
-        self._gone: dict[Key, Entry] = {}  # acknowledged, but still in a file that cannot be written
+        self._removed: dict[Key, Entry] = {}  # acknowledged, but still in a file that cannot be written
         self._stream = ""
         self._last: Counter[str] = Counter()
-        self._damage: Exception | None = None  # what is wrong with the content of the file
+        self._damage: Exception | None = None  # the error that showed damage of the file's content
         self._retry_at = 0.0
         self.fault: str | None = None
         self.lost = 0
@@ -75,21 +74,21 @@ class Outbox:
 
     @property
     def depth(self) -> int:
-        """Entries that wait for an acknowledgement."""
-        return (self._file.depth if self._file else 0) - len(self._gone) + len(self._memory)
+        """Number of entries without an acknowledgement."""
+        return (self._file.depth if self._file else 0) - len(self._removed) + len(self._memory)
 
     @property
     def size_bytes(self) -> int:
-        """What they take, about."""
+        """Approximate size of the entries."""
         return (self._file.size_bytes if self._file else 0) + sum(entry.size_bytes for entry in self._memory)
 
     @property
     def retry_in(self) -> float | None:
-        """Seconds until `tend` has something to do; None when it has not."""
+        """Seconds until `retry_if_due` retries the file; None without a fault."""
         return None if self.fault is None else max(0.0, self._retry_at - self._clock())
 
     def put(self, records: Sequence[Record]) -> None:
-        """Takes records, in order. They are on disk when this returns, unless `fault` says otherwise."""
+        """Appends records. They are on disk when this returns, unless `fault` is set."""
         if not records:
             return
         if self._file is not None and self.fault is None:
@@ -101,32 +100,32 @@ class Outbox:
                 self._last = last
                 self._fail(error)
         self._memory += self._number(records)
-        self._bound_memory()
-        self.tend()
+        self._drop_oldest()
+        self.retry_if_due()
 
     def remove(self, entries: Iterable[Entry]) -> None:
-        """Forgets entries that the broker has acknowledged."""
-        gone = {entry.key: entry for entry in entries}
-        held = {entry.key for entry in self._memory}
-        self._memory = [entry for entry in self._memory if entry.key not in gone]
-        gone = {key: entry for key, entry in gone.items() if key not in held}
-        if not gone:
+        """Removes entries that the broker has acknowledged."""
+        removed = {entry.key: entry for entry in entries}
+        in_memory = {entry.key for entry in self._memory}
+        self._memory = [entry for entry in self._memory if entry.key not in removed]
+        removed = {key: entry for key, entry in removed.items() if key not in in_memory}
+        if not removed:
             return
         if self._file is not None and self.fault is None:
             try:
-                self._commit(drop=gone.values(), durable=False)
+                self._commit(drop=removed.values(), durable=False)
                 return
             except sqlite3.Error as error:
                 self._fail(error)
-        self._gone.update(gone)
-        self.tend()
+        self._removed.update(removed)
+        self.retry_if_due()
 
-    def waiting(self, limit: int, *, skip: Collection[Key] = (), skip_topics: Collection[str] = ()) -> list[Entry]:
-        """The oldest entries, in order.
+    def pending(self, limit: int, *, skip: Collection[Key] = (), skip_topics: Collection[str] = ()) -> list[Entry]:
+        """Returns the oldest entries, in order.
 
         Args:
-            limit: how many at most.
-            skip: entries to leave out: those in flight, for example.
+            limit: number of entries, at most.
+            skip: entries to leave out, for example those in flight.
             skip_topics: topics to leave out.
         """
         found: list[Entry] = []
@@ -134,27 +133,27 @@ class Outbox:
             for entry in self._file.rows(skip_topics) if self._file is not None else ():
                 if len(found) >= limit:
                     return found
-                if entry.key not in skip and entry.key not in self._gone:
+                if entry.key not in skip and entry.key not in self._removed:
                     found.append(entry)
         except sqlite3.Error as error:
             self._fail(error)
-            self.tend()
-            return []  # what could be saved is there, in order, the next time
+            self.retry_if_due()
+            return []  # the next call returns the entries that could be saved, in order
         for entry in self._memory:
             if len(found) < limit and entry.key not in skip and entry.record.topic not in skip_topics:
                 found.append(entry)
         return found
 
-    def tend(self) -> None:
-        """Tries a disk that failed again, when it is time."""
+    def retry_if_due(self) -> None:
+        """Retries a file that failed, when it is time."""
         if self.fault is not None and self._clock() >= self._retry_at:
             self._recover()
 
     def close(self) -> None:
-        """Releases the file. What is in it stays there; what never got there is counted and told of."""
+        """Closes the file, which keeps its entries. Entries that never got there are counted and logged."""
         if self._memory:
             self._retry_at = self._clock()
-            self.tend()
+            self.retry_if_due()
         if self._memory:
             self.lost += len(self._memory)
             log.error("outbox %s: %s; %d events were lost with it", self._path, self.fault, len(self._memory))
@@ -173,10 +172,10 @@ class Outbox:
             entries.append(Entry(self._stream, self._last[record.topic], record))
         return entries
 
-    def _bound_memory(self) -> None:
-        room = min(self._max_bytes, MEMORY_BYTES)
+    def _drop_oldest(self) -> None:
+        limit = min(self._max_bytes, MEMORY_BYTES)
         size = sum(entry.size_bytes for entry in self._memory)
-        while self._memory and size > room:
+        while self._memory and size > limit:
             size -= self._memory.pop(0).size_bytes
             self.lost += 1
 
@@ -187,23 +186,23 @@ class Outbox:
         )
 
     def _fail(self, error: Exception) -> None:
-        """Goes on in memory, with numbers that no file has given."""
+        """Continues in memory, with numbers of a new stream."""
         if self.fault is None:
             self._stream, self._last = uuid4().hex[:8], Counter()
-            log.warning("outbox %s: %s; events are kept in memory until it works again", self._path, _why(error))
-        self.fault = _why(error)
+            log.warning("outbox %s: %s; events are kept in memory until it works again", self._path, _reason(error))
+        self.fault = _reason(error)
         self._damage = error if is_damage(error) else None
         self._retry_at = self._clock() + (0.0 if self._damage else self._retry_seconds)
 
     def _recover(self) -> None:
-        """Opens the file, for the first time or again, and moves what is in memory to it."""
+        """Opens the file, for the first time or again, and moves the entries in memory to it."""
         try:
             self._open()
-            self._commit(add=self._memory, drop=self._gone.values(), durable=True)
+            self._commit(add=self._memory, drop=self._removed.values(), durable=True)
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
             return
-        self._memory, self._gone = [], {}
+        self._memory, self._removed = [], {}
         if self.fault is not None:
             log.warning("outbox %s works again", self._path)
             self.fault = None
@@ -212,37 +211,37 @@ class Outbox:
         depth = self._file.depth if self._file is not None else 0
         self._release()
         if self._damage is not None:
-            self._set_aside(self._damage, depth)
+            self._rename_damaged(self._damage, depth)
         try:
             self._file = OutboxFile(self._path)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
-            self._set_aside(error, depth)
+            self._rename_damaged(error, depth)
             self._file = OutboxFile(self._path)
         self.lost = max(self.lost, self._file.lost)
-        if not self._stream:  # the first time: numbering goes on where the file says it stopped
+        if not self._stream:  # the first time: numbers continue from the file
             self._stream, self._last = self._file.stream or uuid4().hex[:8], self._file.last.copy()
 
-    def _set_aside(self, error: Exception, depth: int) -> None:
-        """Moves a damaged file out of the way; its sound entries go to memory, before those put since."""
+    def _rename_damaged(self, error: Exception, depth: int) -> None:
+        """Renames a damaged file. Its readable entries go to memory, before those put since."""
         saved = salvage(self._path)
-        aside = self._path.with_name(self._path.name + ".damaged")  # one at most, so that they cannot pile up
-        os.replace(self._path, aside)
+        renamed = self._path.with_name(self._path.name + ".damaged")  # one at most, so that they cannot pile up
+        os.replace(self._path, renamed)
         for suffix in ("-wal", "-shm", "-journal"):
             with suppress(FileNotFoundError):
                 os.unlink(self._path.with_name(self._path.name + suffix))
-        held = {entry.key for entry in self._memory} | self._gone.keys()
-        self._memory = [entry for entry in saved if entry.key not in held] + self._memory
+        known = {entry.key for entry in self._memory} | self._removed.keys()
+        self._memory = [entry for entry in saved if entry.key not in known] + self._memory
         self._damage = None
         self.damaged += 1
         self.lost += max(0, depth - len(saved))
         log.warning(
-            "outbox %s was damaged (%s): %d events saved, the file moved to %s", self._path, error, len(saved), aside
+            "outbox %s was damaged (%s): %d events saved, the file moved to %s", self._path, error, len(saved), renamed
         )
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}"
     text = str(error)

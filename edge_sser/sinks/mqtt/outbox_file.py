@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1  # PRAGMA user_version of the file
-ROW_BYTES = 64  # what a row takes beyond its topic and payload, about
+ROW_BYTES = 64  # of a row beside its topic and payload, about
 
 _CREATE = (
     "CREATE TABLE event (n INTEGER PRIMARY KEY, stream TEXT, topic TEXT, seq INTEGER, payload BLOB, retain INTEGER,"
@@ -30,18 +30,18 @@ _CREATE = (
 )
 _COLUMNS = "n, stream, topic, seq, payload, retain, crc"
 _SIZE = f"length(CAST(topic AS BLOB)) + length(payload) + {ROW_BYTES}"
-_TROUBLES = ("unable to open", "disk i/o", "full", "readonly", "locked", "locking", "interrupted", "file support")
+_IO_ERRORS = ("unable to open", "disk i/o", "full", "readonly", "locked", "locking", "interrupted", "file support")
 
 Key = tuple[str, str, int]
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """The file is a database, but not a sound outbox."""
+    """The file is a database, but not a valid outbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Something to publish with QoS 1."""
+    """A message to publish with QoS 1."""
 
     topic: str
     payload: bytes
@@ -53,7 +53,7 @@ class Entry:
     """A record with its number.
 
     Attributes:
-        stream: eight hexadecimal digits; a new one whenever numbering had to start over. Within a stream and topic
+        stream: eight hexadecimal digits; a new one whenever numbers had to restart. Within a stream and topic
             `seq` is 1, 2, 3, … without a gap.
     """
 
@@ -63,36 +63,36 @@ class Entry:
 
     @property
     def key(self) -> Key:
-        """What tells this entry from every other one, ever."""
+        """Unique key among all entries ever."""
         return (self.stream, self.record.topic, self.seq)
 
     @property
     def size_bytes(self) -> int:
-        """What it counts against the outbox's bound."""
+        """Size as counted against the outbox's limit."""
         return len(self.record.topic.encode()) + len(self.record.payload) + ROW_BYTES
 
     def crc(self, n: int) -> int:
-        """CRC-32 of its place in the file and of everything that a subscriber would see."""
+        """Returns the CRC-32 of row number and content."""
         head = f"{n}\n{self.stream}\n{self.record.topic}\n{self.seq}\n{int(self.record.retain)}\n"
         return zlib.crc32(head.encode() + self.record.payload)
 
 
 class OutboxFile:
-    """An open file. Any method can raise sqlite3.Error; `is_damage` tells what the error means.
+    """An open file. Any method can raise sqlite3.Error; `is_damage` classifies the error.
 
     Args:
-        path: made when missing, together with its directory, readable by its owner only.
+        path: created when missing, together with its directory, readable by its owner only.
 
     Attributes:
         stream: of the newest entry ever put; empty in a new file.
         last: the newest `seq` of each topic in that stream.
-        lost: entries dropped since the file was begun.
-        depth: rows.
+        lost: entries dropped since the file was created.
+        depth: number of rows.
         size_bytes: sum of their sizes.
 
     Raises:
-        OSError: the directory or file cannot be made.
-        sqlite3.Error: it cannot be read or written, or is damaged.
+        OSError: the directory or file cannot be created.
+        sqlite3.Error: the file cannot be read or written, or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,7 +113,7 @@ class OutboxFile:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version == 0 and tables == 0:
-            db.execute("PRAGMA auto_vacuum = FULL")  # a backlog that is gone gives its room on the disk back
+            db.execute("PRAGMA auto_vacuum = FULL")  # the file shrinks when its backlog is delivered
             db.execute("PRAGMA journal_mode = WAL")
             with self._transaction(durable=True):
                 for statement in _CREATE:
@@ -157,18 +157,18 @@ class OutboxFile:
         max_bytes: int,
         durable: bool,
     ) -> int:
-        """Changes the file as a whole or not at all.
+        """Changes the file in one transaction.
 
         Args:
             add: new entries, in order.
-            drop: entries to delete; those that are not there do not matter.
+            drop: entries to delete; missing ones are ignored.
             last: the newest number of each topic in the stream of `add`.
-            lost: entries lost so far, for the next run to know.
-            max_bytes: when the rows take more, the oldest are deleted.
-            durable: whether the change must survive a power cut.
+            lost: entries lost so far, stored for the next run.
+            max_bytes: size limit, beyond which the oldest rows are deleted.
+            durable: True when the change must survive a power cut.
 
         Returns:
-            How many entries had to go because of `max_bytes`.
+            The number of entries deleted because of `max_bytes`.
         """
         depth, size, number, evicted = self.depth, self.size_bytes, self._next, 0
         with self._transaction(durable=durable) as db:
@@ -199,7 +199,7 @@ class OutboxFile:
         return evicted
 
     def rows(self, skip_topics: Collection[str] = ()) -> Iterator[Entry]:
-        """The entries, oldest first.
+        """Yields the entries, oldest first.
 
         Raises:
             DamagedError: a row's checksum is wrong.
@@ -209,14 +209,14 @@ class OutboxFile:
         with _undecodable_is_damage(), closing(self._db.execute(query, tuple(skip_topics))) as cursor:
             before = 0
             for row in cursor:
-                entry = _sound(row)
+                entry = _valid_entry(row)
                 if entry is None or row[0] <= before:
                     raise DamagedError("a row is damaged")
                 before = row[0]
                 yield entry
 
     def close(self) -> None:
-        """Releases the file."""
+        """Closes the file."""
         with suppress(sqlite3.Error):
             self._db.close()
 
@@ -235,22 +235,22 @@ class OutboxFile:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error means that the content of the file is wrong, rather than that it cannot be reached or written.
+    """Returns True when an error means damaged content, and not a file that cannot be reached or written.
 
-    The troubles of a disk are few and told by their words, since Python 3.10 does not give SQLite's error codes.
+    I/O errors are recognised by their text, since Python 3.10 does not give SQLite's error codes.
     """
     if isinstance(error, sqlite3.OperationalError):
-        return not any(words in str(error).lower() for words in _TROUBLES)
+        return not any(text in str(error).lower() for text in _IO_ERRORS)
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError)
 
 
 def salvage(path: Path) -> list[Entry]:
-    """Every row of a damaged file that can still be read and whose checksum is right, in order."""
+    """Returns every row of a damaged file that can be read and has the right checksum, in order."""
     found: dict[int, Entry] = {}
-    for direction in ("ASC", "DESC"):  # from both ends, up to what cannot be read
+    for direction in ("ASC", "DESC"):  # from both ends, up to the first unreadable row
         with suppress(sqlite3.Error), _undecodable_is_damage(), closing(_connect(path)) as db:
             for row in db.execute(f"SELECT {_COLUMNS} FROM event ORDER BY n {direction}"):  # noqa: S608
-                entry = _sound(row)
+                entry = _valid_entry(row)
                 if entry is not None:
                     found[row[0]] = entry
     return [found[n] for n in sorted(found)]
@@ -258,21 +258,21 @@ def salvage(path: Path) -> list[Entry]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, timeout=0.2)
-    db.text_factory = partial(str, encoding="utf-8", errors="replace")  # the checksum tells a damaged row, not an error
+    db.text_factory = partial(str, encoding="utf-8", errors="replace")  # a checksum detects damaged rows, not an error
     return db
 
 
 @contextmanager
 def _undecodable_is_damage() -> Iterator[None]:
-    """Names and error messages that quote a damaged file need not be UTF-8, which sqlite3 does not say as its own."""
+    """Turns UnicodeDecodeError, from names and error messages that quote a damaged file, into DamagedError."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise DamagedError(str(error)) from None
 
 
-def _sound(row: tuple[Any, ...]) -> Entry | None:
-    """The entry of a row, or None when its values are not what was stored."""
+def _valid_entry(row: tuple[Any, ...]) -> Entry | None:
+    """Returns the entry of a row, or None when its values are damaged."""
     n, stream, topic, seq, payload, retain, crc = row
     if not (isinstance(stream, str) and isinstance(topic, str) and isinstance(payload, bytes)):
         return None

@@ -1,12 +1,13 @@
 """Events on an MQTT bus.
 
-Readings are for now: QoS 0, the latest retained, dropped while there is no broker. Episodes and health are for keeps:
-QoS 1, numbered, through the outbox on disk, from which they go only when the broker has acknowledged them. The promise
-that none is lost begins when the disk has it (`stored` in the report), milliseconds after `emit` on a healthy one.
+Readings show the present: QoS 0, the latest retained, dropped without a connection. Episodes and health must arrive:
+QoS 1, numbered, through the outbox on disk, which removes them when the broker has acknowledged them. An event is safe
+when the disk has it (`stored` in the report), milliseconds after `emit` on a healthy disk.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -16,78 +17,42 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_sser.errors import SinkError
-from edge_sser.events import (
-    Episode,
-    Event,
-    Health,
-    Reading,
-    Status,
-    StatusState,
-    timestamp,
-    to_line,
-)
+from edge_sser.events import Episode, Event, Health, Reading, Status, StatusState, timestamp, to_line
 from edge_sser.files import state_directory
 from edge_sser.settings.schema import MqttSettings, parse_address
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.mqtt.access import read_password, tls_context
-from edge_sser.sinks.mqtt.connection import Message
-from edge_sser.sinks.mqtt.contract import Topics
-from edge_sser.sinks.mqtt.diagnosis import LinkState
-from edge_sser.sinks.mqtt.discovery import discovery_message
-from edge_sser.sinks.mqtt.link import BrokerLink, LinkHooks, LinkOptions
-from edge_sser.sinks.mqtt.outbox import Record
-from edge_sser.sinks.mqtt.switch import Switch
-from edge_sser.sinks.mqtt.worker import MqttReport, OutboxWorker
+from edge_sser.sinks.mqtt.connection import Message, Tag
+from edge_sser.sinks.mqtt.contract import Topics, discovery_message
+from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, MqttReport
+from edge_sser.sinks.mqtt.link import BrokerLink, LinkOptions
+from edge_sser.sinks.mqtt.outbox import Outbox, Record
+from edge_sser.sinks.mqtt.worker import Delivery, OutboxWorker, PauseSwitch
 
 log = logging.getLogger("edge_sser.mqtt")
 
 CLOSE_SECONDS = 3.0  # for the last episodes to be acknowledged, and again for the last status
-COMMANDS = 16  # that wait to be obeyed, at most: of more the newest count
-GREETING_SECONDS = 1.0  # between answers to Home Assistant, however often it says that it has started
+MAX_COMMANDS = 16  # queued at most, before the oldest go
+REANNOUNCE_SECONDS = 1.0  # between answers to Home Assistant's messages that it has started, at least
 
-__all__ = ["LinkState", "MqttReport", "MqttSink", "open_mqtt"]
+__all__ = ["LinkState", "MqttReport", "MqttSink"]
 
 
-def open_mqtt(
-    settings: MqttSettings,
-    *,
-    node: str,
-    status: Status,
-    sources: Sequence[str],
-    directory: Path | None = None,
-    on_listen: Callable[[bool], None] = lambda _on: None,
-    on_change: Callable[[MqttReport], None] = lambda _report: None,
-) -> MqttSink:
-    """Starts publishing. Returns at once, whether or not there is a broker.
+class MqttSink(Sink):
+    """Publishes events. Starts at once, with or without a broker.
 
     Args:
-        settings: where and as what.
+        settings: the broker and how to connect.
         node: this device's name in topics.
-        status: what runs here, state online; its time is renewed whenever it is published again.
-        sources: the names of the sources, for Home Assistant.
-        directory: for the outbox and the switch; `state_directory()` when not given.
+        status: status of the program, state online; its time is renewed whenever it is published again.
+        sources: names of the sources, for Home Assistant.
+        directory: for the outbox and the pause switch; `state_directory()` when not given.
         on_listen: called when a command turns listening on or off, from a thread of the sink.
-        on_change: called when something in the report changed that a person should know of, likewise.
+        on_change: called when a part of the report changed that a person should know of, likewise.
 
     Raises:
         SettingsError: a certificate, key or password file cannot be used, or the node cannot be in a topic.
     """
-    read_password(settings)
-    if parse_address(settings.url).tls:
-        tls_context(settings)
-    return MqttSink(
-        settings,
-        node=node,
-        status=status,
-        sources=sources,
-        directory=state_directory() if directory is None else directory,
-        on_listen=on_listen,
-        on_change=on_change,
-    )
-
-
-class MqttSink(Sink):
-    """See `open_mqtt`."""
 
     def __init__(
         self,
@@ -96,82 +61,23 @@ class MqttSink(Sink):
         node: str,
         status: Status,
         sources: Sequence[str],
-        directory: Path,
-        on_listen: Callable[[bool], None],
-        on_change: Callable[[MqttReport], None],
+        directory: Path | None = None,
+        on_listen: Callable[[bool], None] = lambda _on: None,
+        on_change: Callable[[MqttReport], None] = lambda _report: None,
     ) -> None:
-        self._settings = settings
-        self._topics = Topics(settings.base_topic, node)
-        self._status = status
-        self._sources = tuple(sources)
-        self._switch = Switch(directory / "paused")
-        self._on_listen = on_listen
-        self._commands: deque[bool] = deque(maxlen=COMMANDS)  # whether to listen, not obeyed yet
-        self._commands_lock = threading.Lock()
-        self._greet_again_at = 0.0  # monotonic seconds
-        self._readings_dropped = 0
-        self._failure: Exception | None = None
-        self._closed = False
-        self._announcement = f"{settings.discovery_prefix}/status"  # where Home Assistant says that it has started
-        self._link = BrokerLink(self._link_options(node), self._link_hooks())
-        self._courier = OutboxWorker(
-            directory / "outbox.db",
-            max_bytes=settings.outbox_bytes,
-            retry_refused_seconds=settings.retry_max_seconds,
-            link=self._link,
-            on_change=on_change,
-            on_failure=self._fail,
-        )
-        self._courier.start()
-        self._link.start()
-
-    @property
-    def listening(self) -> bool:
-        """Whether to listen: what the last command said, across restarts."""
-        return self._switch.on
-
-    @property
-    def report(self) -> MqttReport:
-        """How it is doing, a moment ago."""
-        return replace(self._courier.report, readings_dropped=self._readings_dropped)
-
-    def emit(self, event: Event, line: bytes) -> None:
-        """Hands an event on; never waits.
-
-        Raises:
-            SinkError: the sink is closed, or has failed for good.
-        """
-        if self._failure is not None:
-            raise SinkError(f"the MQTT sink has failed: {self._failure!r}")
-        if self._closed:
-            raise SinkError("the MQTT sink is closed")
-        if isinstance(event, Reading):
-            message = Message(topic=self._topics.reading(event.source), payload=line, qos=0, retain=True)
-            self._readings_dropped += not self._link.offer(message)
-        elif isinstance(event, Episode):
-            self._courier.keep(Record(self._topics.episode(event.source), line, retain=False))
-        elif isinstance(event, Health):
-            self._courier.keep(Record(self._topics.health(event.source), line, retain=True))
-        else:
-            self._status = event
-            self._link.send(Message(topic=self._topics.status, payload=line, qos=1, retain=True))
-
-    def close(self) -> None:
-        """Writes what is left to disk, waits a little for acknowledgements, says goodbye. Safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self._courier.close(CLOSE_SECONDS)
-            self._link.close([self._status_message(StatusState.STOPPED)], CLOSE_SECONDS)
-
-    # ---- the link
-
-    def _link_options(self, node: str) -> LinkOptions:
-        settings = self._settings
+        read_password(settings)
         address = parse_address(settings.url)
-        subscriptions = [(self._topics.listen_set, 1)]
+        if address.tls:
+            tls_context(settings)
+        folder = state_directory() if directory is None else directory
+        self._topics = topics = Topics(settings.base_topic, node)
+        self._reading_topic = functools.cache(topics.reading)
+        self._readings_dropped = 0
+        self._closed = False
+        subscriptions = [(topics.listen_set, 1)]
         if settings.discovery:
-            subscriptions.append((self._announcement, 0))
-        return LinkOptions(
+            subscriptions.append((_birth_topic(settings), 0))
+        options = LinkOptions(
             address=address,
             client_id=settings.client_id or f"edge-sser-{node}",
             keepalive_seconds=settings.keepalive_seconds,
@@ -181,27 +87,142 @@ class MqttSink(Sink):
             tls=lambda: tls_context(settings) if address.tls else None,
             subscriptions=tuple(subscriptions),
         )
-
-    def _link_hooks(self) -> LinkHooks:
-        return LinkHooks(
-            will=lambda: self._status_message(StatusState.OFFLINE),
-            greeting=self._greeting,
-            up=lambda generation: self._courier.link_up(generation),
-            down=lambda: self._courier.link_down(),
-            answered=lambda topic, tag, refusal: self._courier.link_answered(topic, tag, refusal),
-            heard=self._heard,
-            changed=lambda standing: self._courier.link_changed(standing.state, str(standing)),
-            died=self._fail,
+        self._link = BrokerLink(options)
+        self._worker = OutboxWorker(
+            lambda: Outbox(folder / "outbox.db", max_bytes=settings.outbox_bytes),
+            Delivery(self._link, settings.retry_max_seconds),
+            on_change=on_change,
         )
+        self._node = MqttNode(
+            settings,
+            topics=topics,
+            sources=sources,
+            status=status,
+            switch=PauseSwitch(folder / "paused"),
+            link=self._link,
+            worker=self._worker,
+            on_listen=on_listen,
+        )
+        self._worker.start()
+        self._link.start(self._node)
 
-    def _greeting(self) -> list[Message]:
-        messages = [self._status_message(self._status.state), self._listen_message()]
+    @property
+    def listening(self) -> bool:
+        """True unless the last command paused listening; kept over a restart."""
+        return self._node.switch.on
+
+    @property
+    def report(self) -> MqttReport:
+        """The state a moment ago."""
+        return replace(self._worker.report, readings_dropped=self._readings_dropped)
+
+    def emit(self, event: Event, line: bytes) -> None:
+        """Publishes or queues an event; never waits.
+
+        Raises:
+            SinkError: the sink is closed, or has failed for good.
+        """
+        failure = self._node.failure or self._worker.failure
+        if failure is not None:
+            raise SinkError(f"the MQTT sink has failed: {failure!r}")
+        if self._closed:
+            raise SinkError("the MQTT sink is closed")
+        if isinstance(event, Reading):
+            if not self._link.offer(self._reading_topic(event.source), line):
+                self._readings_dropped += 1
+        elif isinstance(event, Episode):
+            self._worker.store(Record(self._topics.episode(event.source), line, retain=False))
+        elif isinstance(event, Health):
+            self._worker.store(Record(self._topics.health(event.source), line, retain=True))
+        else:
+            self._node.status = event
+            self._link.send(Message(topic=self._topics.status, payload=line, qos=1, retain=True))
+
+    def close(self) -> None:
+        """Stores queued events, waits a little for acknowledgements, and disconnects. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._worker.close(CLOSE_SECONDS)
+            self._link.close([self._node.status_message(StatusState.STOPPED)], CLOSE_SECONDS)
+
+
+class MqttNode:
+    """The node as subscribers see it: status, discovery, the pause switch. A `LinkListener`.
+
+    Args:
+        settings: of discovery.
+        topics: of the node.
+        sources: names of the sources.
+        status: status of the program.
+        switch: turned by commands.
+        link: publishes.
+        worker: gets the callbacks that concern the outbox, and applies commands.
+        on_listen: called in the worker's thread when a command turns listening on or off.
+
+    Attributes:
+        status: the latest status of the program.
+        switch: the pause switch.
+        failure: the error that ended the link's thread, a fault in this program; None without one.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        *,
+        topics: Topics,
+        sources: Sequence[str],
+        status: Status,
+        switch: PauseSwitch,
+        link: BrokerLink,
+        worker: OutboxWorker,
+        on_listen: Callable[[bool], None],
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._sources = tuple(sources)
+        self.status = status
+        self.switch = switch
+        self._link = link
+        self._worker = worker
+        self._on_listen = on_listen
+        self._commands: deque[bool] = deque(maxlen=MAX_COMMANDS)  # True to listen; not applied yet
+        self._commands_lock = threading.Lock()
+        self._reannounce_at = 0.0  # monotonic seconds
+        self.failure: Exception | None = None
+
+    def status_message(self, state: StatusState) -> Message:
+        """Returns the status in a state, with the time of now."""
+        status = replace(self.status, state=state, ts=timestamp(time.time()))
+        return Message(topic=self._topics.status, payload=to_line(status), qos=1, retain=True)
+
+    # ---- LinkListener, in the link's thread
+
+    def last_will(self) -> Message:
+        """Returns the status offline."""
+        return self.status_message(StatusState.OFFLINE)
+
+    def first_messages(self) -> list[Message]:
+        """Returns the status, the state of the pause switch, and the description for Home Assistant."""
+        messages = [self.status_message(self.status.state), self._listen_message()]
         if self._settings.discovery:
             prefix = self._settings.discovery_prefix
-            messages.append(discovery_message(self._topics, self._sources, self._status, prefix=prefix))
+            messages.append(discovery_message(self._topics, self._sources, self.status, prefix=prefix))
         return messages
 
-    def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
+    def on_connect(self, generation: int) -> None:
+        """Lets the worker send."""
+        self._worker.submit(self._worker.delivery.connect, generation)
+
+    def on_disconnect(self) -> None:
+        """Stops the worker from sending."""
+        self._worker.submit(self._worker.delivery.disconnect)
+
+    def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
+        """Passes an answer to the worker."""
+        self._worker.submit(self._worker.delivery.answer, topic, tag, refusal)
+
+    def on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Queues a command, or publishes the first messages again when Home Assistant has started."""
         if topic == self._topics.listen_set:
             if retained:
                 log.warning("ignored a retained command on %s: the switch keeps its own state", topic)
@@ -212,32 +233,38 @@ class MqttSink(Sink):
                     first = not self._commands
                     self._commands.append(payload == b"ON")
                 if first:
-                    self._courier.do(self._obey)  # it writes a file, which may take its time
-        elif topic == self._announcement and payload == b"online" and time.monotonic() >= self._greet_again_at:
-            self._greet_again_at = time.monotonic() + GREETING_SECONDS
-            for message in self._greeting():
+                    self._worker.submit(self._apply_commands)  # writes a file, which may take time
+        elif topic == _birth_topic(self._settings) and payload == b"online" and time.monotonic() >= self._reannounce_at:
+            self._reannounce_at = time.monotonic() + REANNOUNCE_SECONDS
+            for message in self.first_messages():
                 self._link.send(message)
 
-    def _obey(self) -> None:
+    def on_status(self, status: LinkStatus) -> None:
+        """Takes the link's status into the report."""
+        self._worker.submit(self._worker.set_status, status)
+
+    def on_failure(self, error: Exception) -> None:
+        """Keeps the error for the next `emit`."""
+        self.failure = error
+
+    # ---- in the worker's thread
+
+    def _apply_commands(self) -> None:
         with self._commands_lock:
             commands = list(self._commands)
             self._commands.clear()
         for on in commands:
-            if on is not self._switch.on:
+            if on is not self.switch.on:
                 log.info("listening turned %s by a command", "ON" if on else "OFF")
-            self._switch.turn(on)
+            self.switch.turn(on)
             self._on_listen(on)
             self._link.send(self._listen_message())
 
-    def _fail(self, error: Exception) -> None:
-        self._failure = error
-
-    # ---- messages that are made anew
-
-    def _status_message(self, state: StatusState) -> Message:
-        status = replace(self._status, state=state, ts=timestamp(time.time()))
-        return Message(topic=self._topics.status, payload=to_line(status), qos=1, retain=True)
-
     def _listen_message(self) -> Message:
-        payload = b"ON" if self._switch.on else b"OFF"
+        payload = b"ON" if self.switch.on else b"OFF"
         return Message(topic=self._topics.listen_state, payload=payload, qos=1, retain=True)
+
+
+def _birth_topic(settings: MqttSettings) -> str:
+    """Returns the topic where Home Assistant says that it has started."""
+    return f"{settings.discovery_prefix}/status"

@@ -1,9 +1,9 @@
-"""Carries episodes and health from `emit` to the disk, from the disk to the link, and off the disk when acknowledged.
+"""Moves episodes and health from `emit` to the outbox on disk, to the link, and out of the outbox when acknowledged.
 
-`emit` runs where audio is processed and must not wait. Two things behind it can take any time, a disk and a network,
-and neither may delay the other: a broker would declare a device dead whose pings wait for a worn-out SD card, and an
-event is not safe while its `put` waits for a name server. So each has one thread that owns it, the link's (see
-broker.py) and the one here, and they meet only in queues.
+`emit` runs where audio is processed and must not wait. A disk and a network can each take any time, and neither may
+delay the other: a broker would declare a device dead whose pings wait for a worn-out SD card, and an event is not safe
+while its `put` waits for a name server. So the link has a thread (see link.py), the outbox has the thread here, and the
+two exchange data through queues only.
 """
 
 from __future__ import annotations
@@ -17,78 +17,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Protocol
 
+from edge_sser.files import make_folder, sync
 from edge_sser.sinks.mqtt.connection import Message, Tag
-from edge_sser.sinks.mqtt.diagnosis import LinkState
+from edge_sser.sinks.mqtt.diagnosis import LinkStatus, MqttReport
+from edge_sser.sinks.mqtt.link import BrokerLink
 from edge_sser.sinks.mqtt.outbox import Entry, Key, Outbox, Record
 
 log = logging.getLogger("edge_sser.mqtt")
 
 WINDOW = 16  # entries in flight: below the 20 that paho and mosquitto allow, with room for status and discovery
-UNSTORED = 10_000  # events held for a disk that does not answer, before the oldest go
+MAX_UNSTORED = 10_000  # events queued for a disk that does not answer, before the oldest go
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MqttReport:
-    """How the sink is doing.
-
-    Attributes:
-        link: how it stands with the broker, and `detail` why, for a person.
-        connections: how often a connection came about.
-        outbox_depth: episodes and health that wait for an acknowledgement.
-        outbox_bytes: what they take.
-        stored: taken into the outbox by this process; from then on an event is safe.
-        lost: dropped from the outbox for want of room or to damage, since its file was begun.
-        lost_now: of these, by this process.
-        readings_dropped: readings that came while there was no broker, or faster than the network.
-        storage_fault: why events are in memory only; None when they are safe on disk.
-        damaged: damaged outbox files moved aside by this process.
-        refused: topics that the broker does not let us use, each with its reason.
-    """
-
-    link: LinkState = LinkState.CONNECTING
-    detail: str = ""
-    connections: int = 0
-    outbox_depth: int = 0
-    outbox_bytes: int = 0
-    stored: int = 0
-    lost: int = 0
-    lost_now: int = 0
-    readings_dropped: int = 0
-    storage_fault: str | None = None
-    damaged: int = 0
-    refused: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def trouble(self) -> str:
-        """One line for a person on what is wrong; empty when nothing is."""
-        broker = ""
-        if self.link in (LinkState.UNREACHABLE, LinkState.UNTRUSTED, LinkState.REFUSED):
-            broker = f"MQTT broker {self.link.value}: {self.detail}"
-        return "; ".join(filter(None, (broker, self.storage_trouble)))
-
-    @property
-    def storage_trouble(self) -> str:
-        """The same, of what endangers events that were promised: an absent broker does not, they wait on disk."""
-        parts = []
-        if self.storage_fault is not None:
-            parts.append(f"episodes are in memory only: {self.storage_fault}")
-        if self.refused:
-            parts.append("the broker refuses " + ", ".join(topic for topic, _ in self.refused))
-        if self.lost_now:
-            parts.append(f"{self.lost_now} events were lost from the outbox since the program started")
-        return "; ".join(parts)
-
-
-_NEWS = ("link", "detail", "lost", "storage_fault", "damaged", "refused")  # what `on_change` is called for
-
-
-class Sender(Protocol):
-    """The side of a link that takes messages."""
-
-    def send(self, message: Message, tag: Tag = None, generation: int | None = None) -> None:
-        """See BrokerLink.send."""
+_NOTIFIED = ("link", "detail", "lost", "storage_fault", "damaged", "refused")  # changes of these call `on_change`
 
 
 @dataclass(slots=True)
@@ -97,205 +38,238 @@ class _Refusal:
     retry_at: float  # monotonic seconds
 
 
+class Delivery:
+    """Entries in flight on the current connection, and the topics that the broker refuses. For the worker's thread.
+
+    Args:
+        link: publishes the entries.
+        retry_refused_seconds: until a refused topic is tried again: access rules may be corrected.
+
+    Attributes:
+        connections: connections so far.
+        refused: topics with the reason and the time of the next attempt.
+        acknowledged: entries to remove from the outbox.
+    """
+
+    def __init__(self, link: BrokerLink, retry_refused_seconds: float) -> None:
+        self._link = link
+        self._retry_refused_seconds = retry_refused_seconds
+        self._generation: int | None = None
+        self._in_flight: dict[Key, Entry] = {}
+        self.connections = 0
+        self.refused: dict[str, _Refusal] = {}
+        self.acknowledged: list[Entry] = []
+
+    @property
+    def unfinished(self) -> bool:
+        """True while an acknowledgement may come, or has come and is not processed."""
+        return self._generation is not None and bool(self._in_flight or self.acknowledged)
+
+    @property
+    def retry_in(self) -> float | None:
+        """Seconds until a refused topic is tried again; None for never."""
+        now = time.monotonic()
+        return min((it.retry_at - now for it in self.refused.values() if it.retry_at > now), default=None)
+
+    def connect(self, generation: int) -> None:
+        """Starts to send on a new connection, refused topics included."""
+        self._generation = generation
+        self.connections += 1
+        for refusal in self.refused.values():
+            refusal.retry_at = 0.0
+
+    def disconnect(self) -> None:
+        """Stops to send. Entries in flight are still in the outbox."""
+        self._generation = None
+        self._in_flight.clear()
+
+    def answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
+        """Processes an acknowledgement or refusal."""
+        if isinstance(tag, Entry):
+            self._in_flight.pop(tag.key, None)
+            if refusal is None:
+                self.acknowledged.append(tag)
+        if refusal is None:
+            if self.refused.pop(topic, None) is not None:
+                log.warning("MQTT broker accepts %s now", topic)
+            return
+        if topic not in self.refused:
+            hint = "; check its access rules" if "uthorized" in refusal else ""
+            log.warning("MQTT broker refuses %s: %s%s", topic, refusal, hint)
+        self.refused[topic] = _Refusal(refusal, time.monotonic() + self._retry_refused_seconds)
+
+    def send(self, outbox: Outbox) -> None:
+        """Sends the oldest entries that are not in flight, as far as the window allows."""
+        if self._generation is None:
+            return
+        now = time.monotonic()
+        topics = {entry.record.topic for entry in self._in_flight.values()}
+        blocked = {topic for topic, it in self.refused.items() if it.retry_at > now or topic in topics}
+        again = True
+        while again and (room := WINDOW - len(self._in_flight)) > 0:
+            again = False
+            for entry in outbox.pending(room, skip=self._in_flight.keys(), skip_topics=blocked):
+                topic = entry.record.topic
+                if topic in blocked:
+                    again = True
+                    continue
+                if topic in self.refused:  # one to try; the others follow when it was accepted, to keep their order
+                    blocked.add(topic)
+                self._in_flight[entry.key] = entry
+                self._link.send(_message(entry), entry, self._generation)
+
+
 class OutboxWorker:
     """The thread that owns the outbox.
 
     Args:
-        path: the outbox's file.
-        max_bytes: its bound.
-        retry_refused_seconds: when to offer again what the broker refused: access rules get corrected.
-        link: where entries go.
+        open_outbox: called in the thread.
+        delivery: sends entries.
         on_change: called in the thread when a part of the report changed that a person should know of.
-        on_failure: called in the thread when it ends because of a fault in this program.
 
     Attributes:
-        report: how things stand, a moment ago.
+        delivery: as given; its methods are for `submit`.
+        report: the state a moment ago.
+        failure: the error that ended the thread, a fault in this program; None without one.
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        max_bytes: int,
-        retry_refused_seconds: float,
-        link: Sender,
-        on_change: Callable[[MqttReport], None],
-        on_failure: Callable[[Exception], None],
+        self, open_outbox: Callable[[], Outbox], delivery: Delivery, *, on_change: Callable[[MqttReport], None]
     ) -> None:
-        self._path = path
-        self._max_bytes = max_bytes
-        self._retry_refused_seconds = retry_refused_seconds
-        self._link = link
+        self._open_outbox = open_outbox
+        self.delivery = delivery
         self._on_change = on_change
-        self._on_failure = on_failure
         self._records: deque[Record] = deque()
         self._records_lock = threading.Lock()
         self._overflow = 0
-        self._lost_before = 0
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._give_up_at = float("inf")
-        self._generation: int | None = None
-        self._handed: dict[Key, Entry] = {}  # given to the link, not answered yet
-        self._acknowledged: list[Entry] = []
-        self._refused: dict[str, _Refusal] = {}
         self.report = MqttReport()
-        self._announced = self.report
+        self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="edge-sser-outbox", daemon=True)
 
     def start(self) -> None:
-        """Opens the outbox and begins to work. Returns at once."""
+        """Opens the outbox and starts to work. Returns at once."""
         self._thread.start()
 
-    def keep(self, record: Record) -> None:
-        """Takes a record to store and deliver. From any thread; never waits."""
+    def store(self, record: Record) -> None:
+        """Queues a record to be stored and delivered. From any thread; never waits."""
         with self._records_lock:
-            if len(self._records) >= UNSTORED:
+            if len(self._records) >= MAX_UNSTORED:
                 self._records.popleft()
                 self._overflow += 1
             self._records.append(record)
         self._wake.set()
 
-    def do(self, job: Callable[[], None]) -> None:
-        """Runs something in the thread, soon."""
-        self._jobs.put(job)
+    def submit(self, job: Callable[..., None], *arguments: object) -> None:
+        """Queues a call for the thread. From any thread; never waits."""
+        self._jobs.put(partial(job, *arguments))
         self._wake.set()
 
     def close(self, timeout: float) -> None:
-        """Stores what is left, waits for acknowledgements, and ends the thread.
+        """Stores the queued records, waits for acknowledgements, and ends the thread.
 
         Args:
-            timeout: seconds for the acknowledgements. A disk that hangs is not waited for much longer either.
+            timeout: seconds for the acknowledgements. A disk that hangs gets little more.
         """
         self._give_up_at = time.monotonic() + timeout
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout + 2.0)
 
-    # ---- what the link says, in its thread
+    # ---- in the worker's thread
 
-    def link_up(self, generation: int) -> None:
-        """A connection stands."""
-        self.do(partial(self._up, generation))
-
-    def link_down(self) -> None:
-        """It is gone."""
-        self.do(self._down)
-
-    def link_changed(self, state: LinkState, detail: str) -> None:
-        """How it stands with the broker has changed."""
-        self.do(partial(self._changed, state, detail))
-
-    def link_answered(self, topic: str, tag: Tag, refusal: str | None) -> None:
-        """The broker took a message, or refused it for a reason."""
-        self.do(partial(self._answered, topic, tag, refusal))
-
-    # ---- the thread
+    def set_status(self, status: LinkStatus) -> None:
+        """Takes the link's status into the report. For `submit`."""
+        self.report = replace(self.report, link=status.state, detail=str(status))
 
     def _run(self) -> None:
         try:
-            outbox = Outbox(self._path, max_bytes=self._max_bytes)
-            self._lost_before = outbox.lost
+            outbox = self._open_outbox()
+            lost_before = outbox.lost
             while not self._finished():
-                self._turn(outbox)
-                self._wake.wait(self._nap_seconds(outbox))
+                before = self.report
+                self._step(outbox, lost_before)
+                if any(getattr(self.report, name) != getattr(before, name) for name in _NOTIFIED):
+                    self._on_change(self.report)
+                self._wake.wait(self._sleep_seconds(outbox))
                 self._wake.clear()
             outbox.close()
         except Exception as error:
             log.exception("the outbox thread has failed")
-            self._on_failure(error)
+            self.failure = error
 
-    def _turn(self, outbox: Outbox) -> None:
-        """Hears the link, stores what was emitted, hands on what is due."""
-        for _ in range(self._jobs.qsize()):  # those that come meanwhile wait: events must get their turn
+    def _step(self, outbox: Outbox, lost_before: int) -> None:
+        """Runs the queued calls, stores the queued records, and sends entries."""
+        for _ in range(self._jobs.qsize()):  # calls that come meanwhile wait for the next step: records come first
             self._jobs.get_nowait()()
         with self._records_lock:
             records = list(self._records)
             self._records.clear()
         outbox.put(records)
-        outbox.remove(self._acknowledged)
-        self._acknowledged = []
-        outbox.tend()
-        if self._generation is not None:
-            self._hand_on(outbox, self._generation)
-        self._tell(outbox, len(records))
-
-    def _hand_on(self, outbox: Outbox, generation: int) -> None:
-        now = time.monotonic()
-        in_flight = {entry.record.topic for entry in self._handed.values()}
-        resting = {topic for topic, it in self._refused.items() if it.retry_at > now or topic in in_flight}
-        skipped = True
-        while skipped and (room := WINDOW - len(self._handed)) > 0:
-            skipped = False
-            for entry in outbox.waiting(room, skip=self._handed.keys(), skip_topics=resting):
-                topic = entry.record.topic
-                if topic in resting:
-                    skipped = True
-                    continue
-                if topic in self._refused:  # one to try; the others when it was taken, so that their order is kept
-                    resting.add(topic)
-                self._handed[entry.key] = entry
-                self._link.send(_message(entry), entry, generation)
+        outbox.remove(self.delivery.acknowledged)
+        self.delivery.acknowledged = []
+        outbox.retry_if_due()
+        self.delivery.send(outbox)
+        self.report = replace(
+            self.report,
+            connections=self.delivery.connections,
+            outbox_depth=outbox.depth,
+            outbox_bytes=outbox.size_bytes,
+            stored=self.report.stored + len(records),
+            lost=outbox.lost + self._overflow,
+            lost_now=outbox.lost - lost_before + self._overflow,
+            storage_fault=outbox.fault,
+            damaged=outbox.damaged,
+            refused=tuple((topic, refusal.reason) for topic, refusal in self.delivery.refused.items()),
+        )
 
     def _finished(self) -> bool:
         if not self._stop.is_set() or self._records or not self._jobs.empty():
             return False
-        waits = self._generation is not None and (self._handed or self._acknowledged)
-        return not waits or time.monotonic() >= self._give_up_at
+        return not self.delivery.unfinished or time.monotonic() >= self._give_up_at
 
-    def _nap_seconds(self, outbox: Outbox) -> float | None:
-        """How long there is nothing to do unless something happens; None for ever."""
+    def _sleep_seconds(self, outbox: Outbox) -> float | None:
+        """Returns the time until there is work without a wake-up; None for never."""
         if self._stop.is_set():
             return 0.02
-        now = time.monotonic()
-        times = [refusal.retry_at - now for refusal in self._refused.values() if refusal.retry_at > now]
-        if outbox.retry_in is not None:
-            times.append(outbox.retry_in)
-        return min(times, default=None)
+        times = (self.delivery.retry_in, outbox.retry_in)
+        return min((seconds for seconds in times if seconds is not None), default=None)
 
-    def _tell(self, outbox: Outbox, stored: int) -> None:
-        self.report = now = replace(
-            self.report,
-            outbox_depth=outbox.depth,
-            outbox_bytes=outbox.size_bytes,
-            stored=self.report.stored + stored,
-            lost=outbox.lost + self._overflow,
-            lost_now=outbox.lost - self._lost_before + self._overflow,
-            storage_fault=outbox.fault,
-            damaged=outbox.damaged,
-            refused=tuple((topic, refusal.reason) for topic, refusal in self._refused.items()),
-        )
-        before, self._announced = self._announced, now
-        if any(getattr(now, name) != getattr(before, name) for name in _NEWS):
-            self._on_change(now)
 
-    def _up(self, generation: int) -> None:
-        self._generation = generation
-        for refusal in self._refused.values():
-            refusal.retry_at = 0.0
-        self.report = replace(self.report, connections=self.report.connections + 1)
+class PauseSwitch:
+    """Turns listening on and off, and remembers it over a restart. Paused is an empty file, never half written.
 
-    def _down(self) -> None:
-        self._generation = None
-        self._handed.clear()  # all of it is still in the outbox
+    Args:
+        path: the file.
 
-    def _changed(self, state: LinkState, detail: str) -> None:
-        self.report = replace(self.report, link=state, detail=detail)
+    Attributes:
+        on: True to listen.
+    """
 
-    def _answered(self, topic: str, tag: Tag, refusal: str | None) -> None:
-        if isinstance(tag, Entry):
-            self._handed.pop(tag.key, None)
-            if refusal is None:
-                self._acknowledged.append(tag)
-        if refusal is None:
-            if self._refused.pop(topic, None) is not None:
-                log.warning("MQTT broker takes %s now", topic)
-            return
-        if topic not in self._refused:
-            hint = "; check its access rules" if "uthorized" in refusal else ""
-            log.warning("MQTT broker refuses %s: %s%s", topic, refusal, hint)
-        self._refused[topic] = _Refusal(refusal, time.monotonic() + self._retry_refused_seconds)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self.on = not path.exists()
+        except OSError:  # a directory that may not be read
+            self.on = True
+
+    def turn(self, on: bool) -> None:
+        """Sets and stores the state. A state that cannot be stored holds until the program ends."""
+        self.on = on
+        try:
+            if self._path.exists() is not on:  # stored already: spare the medium
+                return
+            make_folder(self._path.parent, 0o700)
+            if on:
+                self._path.unlink(missing_ok=True)
+            else:
+                self._path.touch()
+            sync(self._path.parent)
+        except OSError as error:
+            log.warning("%s: %s; a pause or its end will not survive a restart", self._path, error.strerror)
 
 
 def _message(entry: Entry) -> Message:

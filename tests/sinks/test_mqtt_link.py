@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sser.sinks.mqtt.backoff import STABLE_SECONDS, Backoff
+from edge_sser.sinks.mqtt.link import STABLE_SECONDS, Backoff
 
 SECONDS = st.floats(min_value=0.05, max_value=3600.0)
 
