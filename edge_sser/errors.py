@@ -1,14 +1,14 @@
 """Errors that a user can cause, each with a message for that user and an exit status.
 
-    EdgeSserError
-        UsageError
-            SettingsError
-        SourceError
-        ModelError
-        SinkError
-            OutputClosedError (in sinks/stdout.py)
-        TrainingError
-        MissingComponentError
+* EdgeSserError
+  * UsageError
+    * SettingsError
+  * SourceError
+  * ModelError
+  * SinkError
+    * OutputClosedError (in sinks/stdout.py)
+  * TrainingError
+  * MissingComponentError
 """
 
 from __future__ import annotations
