@@ -203,23 +203,23 @@ def as_dict(event: Event) -> dict[str, Any]:
     return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
 
 
-def to_json(event: Event) -> str:
-    """Returns the event as one line of JSON, without a line end.
+def to_line(event: Event) -> bytes:
+    """Returns the event as one line of JSON in UTF-8, without a line end: the bytes that every sink gets.
 
     Raises:
         ValueError: a value is NaN or infinite, which JSON cannot represent.
     """
     kind = type(event)
-    return _to_json(dict(zip(_NAMES[kind], _VALUES[kind](event), strict=True)))
+    return _to_json(dict(zip(_NAMES[kind], _VALUES[kind](event), strict=True))).encode()
 
 
-def to_line(event: Event) -> bytes:
-    """Returns `to_json` in UTF-8: the bytes that every sink gets.
+def to_json(event: Event) -> str:
+    """Returns `to_line` as text.
 
     Raises:
-        ValueError: as `to_json`.
+        ValueError: as `to_line`.
     """
-    return to_json(event).encode()
+    return to_line(event).decode()
 
 
 def json_schema() -> dict[str, Any]:
