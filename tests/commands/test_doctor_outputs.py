@@ -16,9 +16,9 @@ from components import require
 from unprivileged import as_ordinary_user, folder_for_all
 
 from edge_sser.commands.doctor.finding import CheckContext, State
-from edge_sser.commands.doctor.outputs import look_at_file, look_at_outbox
-from edge_sser.settings.schema import FileSinkSettings, MetricsSettings, MqttSettings, Settings
-from edge_sser.sinks.metrics import open_metrics
+from edge_sser.commands.doctor.outputs import check_file, check_outbox
+from edge_sser.settings.schema import FileSinkSettings, MqttSettings, Settings
+from edge_sser.sinks.metrics import MetricsSink
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
 
@@ -32,21 +32,21 @@ def folder():
 @pytest.fixture
 def outbox(monkeypatch):
     """What the doctor says of the outbox in a folder, to an ordinary user."""
-    patient = CheckContext(Settings(mqtt=MqttSettings(url="mqtt://broker")), (), microphone_wanted=False)
+    context = CheckContext(Settings(mqtt=MqttSettings(url="mqtt://broker")), (), microphone_configured=False)
 
     def outbox(directory):
         monkeypatch.setenv("STATE_DIRECTORY", str(directory))
         with as_ordinary_user():
-            return look_at_outbox(patient)
+            return check_outbox(context)
 
     return outbox
 
 
 def event_file(path):
     """What the doctor says of an event file, to an ordinary user."""
-    patient = CheckContext(Settings(file=FileSinkSettings(path=path)), (), microphone_wanted=False)
+    context = CheckContext(Settings(file=FileSinkSettings(path=path)), (), microphone_configured=False)
     with as_ordinary_user():
-        return look_at_file(patient)
+        return check_file(context)
 
 
 def test_a_state_directory_that_can_be_written_is_fine_and_stays_as_it_was(outbox, folder):
@@ -203,7 +203,7 @@ def test_a_metrics_port_that_the_running_edge_sser_has_is_fine(examine):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    sink = open_metrics(MetricsSettings(port=port))
+    sink = MetricsSink(address="127.0.0.1", port=port)
     try:
         status, found = examine(f"{RECORDING}\n[metrics]\nport = {port}")
     finally:

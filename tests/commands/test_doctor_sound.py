@@ -18,7 +18,7 @@ from edge_sser.audio.alsa import SHARING
 from edge_sser.audio.microphone import list_microphones
 from edge_sser.audio.portaudio import PortAudio
 from edge_sser.commands.doctor.finding import CheckContext, State
-from edge_sser.commands.doctor.sound import look_at_capture, look_at_microphones, look_at_permission
+from edge_sser.commands.doctor.sound import check_capture, check_microphones, check_permission
 from edge_sser.errors import SourceError
 from edge_sser.settings.schema import Settings
 
@@ -26,8 +26,8 @@ RECORDING = '[[source]]\ndevice = "talk.flac"'
 MICROPHONE = '[[source]]\ndevice = "mic"'
 
 
-def patient(*devices):
-    return CheckContext(Settings(), devices, microphone_wanted=True)
+def context(*devices):
+    return CheckContext(Settings(), devices, microphone_configured=True)
 
 
 def test_no_pyaudio_is_a_problem_only_for_who_wants_a_microphone(examine, monkeypatch):
@@ -87,10 +87,10 @@ def test_a_device_that_this_user_may_not_open(monkeypatch):
         node.touch()
         node.chmod(0o000)
         with as_ordinary_user():
-            denied = look_at_permission(patient("mic"))
+            denied = check_permission(context("mic"))
         node.chmod(0o666)
         with as_ordinary_user():
-            allowed = look_at_permission(patient("mic"))
+            allowed = check_permission(context("mic"))
     assert denied.state is State.PROBLEM
     assert denied.detail == f"this user may not open {node}"
     assert denied.remedy.startswith('sudo usermod -aG audio "$USER", then log in again')
@@ -158,7 +158,7 @@ def start_program():
 
 def look(*devices):
     with as_ordinary_user():  # root gets a terminal that another has to itself
-        return look_at_microphones(patient(*devices)), look_at_capture(patient(*devices))
+        return check_microphones(context(*devices)), check_capture(context(*devices))
 
 
 @pytest.mark.mic
@@ -173,7 +173,7 @@ def test_a_microphone_that_another_program_holds_is_named_with_that_program(busy
     assert microphones.remedy == SHARING
     assert capture.detail == f"microphone held is held by cat (pid {pid}): {SHARING}"
     busy_microphone.release()
-    assert look_at_microphones(patient(device)).detail == "mic:held"
+    assert check_microphones(context(device)).detail == "mic:held"
 
 
 @pytest.mark.mic

@@ -19,7 +19,7 @@ from mqtt_rig import LIMIT_SECONDS, NODE, Broker, Cable, Subscriber, eventually,
 from unprivileged import as_ordinary_user, folder_for_all
 
 from edge_sser.cli import main
-from edge_sser.commands.doctor.broker import look_at_broker
+from edge_sser.commands.doctor.broker import check_broker
 from edge_sser.commands.doctor.finding import CheckContext, State
 from edge_sser.settings.schema import MqttSettings, Settings
 from edge_sser.sinks.mqtt.sink import LinkState, MqttSink
@@ -224,9 +224,9 @@ def test_a_password_that_is_the_services_alone_is_no_reason_to_open_it(broker: B
     settings = Settings(mqtt=MqttSettings(url=f"mqtt://cabinet@127.0.0.1:{broker.port}"))
     with folder_for_all() as folder:
         write_password(folder, "secret").chmod(0o000)
-        patient = CheckContext(settings, (), microphone_wanted=False, settings_file=folder / "config.toml")
+        context = CheckContext(settings, (), microphone_configured=False, settings_file=folder / "config.toml")
         with as_ordinary_user():
-            finding = look_at_broker(patient)
+            finding = check_broker(context)
     assert finding.state is State.WARNING
     assert finding.detail == f"not tried: this user may not read the service's password, {folder / 'mqtt-password'}"
     assert finding.remedy == f"sudo edge-sser doctor --config {folder / 'config.toml'}"

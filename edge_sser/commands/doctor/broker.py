@@ -1,8 +1,8 @@
-"""The MQTT broker: one connection as the service would make it, which leaves nothing behind.
+"""Checks of the MQTT broker, with one connection like that of the service.
 
-It has a client id of its own, so that the running service is not thrown out, and no last will. Whether access rules
-let this device publish can only be told by publishing. So one message goes to a topic that nobody uses,
-`BASE/NODE/doctor`: empty and not retained. The topics in use are left alone, since subscribers expect events there.
+The connection has a client id of its own, so that the broker does not disconnect the running service, and no last will.
+Only publishing shows if the access rules allow it. So one message, empty and not retained, goes to the unused topic
+`BASE/NODE/doctor`. Topics in use get none, since subscribers expect events there.
 """
 
 from __future__ import annotations
@@ -26,70 +26,70 @@ from edge_sser.sinks.mqtt.contract import Topics
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus
 from edge_sser.sinks.mqtt.link import BrokerLink, LinkOptions
 
-ANSWER_SECONDS = 5.0  # for the broker to let us in, and again to acknowledge a message
+ANSWER_SECONDS = 5.0  # timeout of the connection, and again of the acknowledgement of a message
 CLOSE_SECONDS = 1.0
-ONCE_SECONDS = 3600.0  # until the link would try again
+RETRY_SECONDS = 3600.0  # longer than the check lasts: one attempt is enough
 
 T = TypeVar("T")
 
 
-def look_at_secrets(patient: CheckContext) -> Finding:
-    """Whether others may read the password or the key."""
-    settings = patient.settings.mqtt
+def check_secrets(context: CheckContext) -> Finding:
+    """Checks that other users cannot read the password or the key."""
+    settings = context.settings.mqtt
     if settings is None:
         return Finding(State.FINE, "not needed without [mqtt]")
-    secrets = [path for path in (settings.password_file or _credential(patient), settings.key_file) if path]
+    secrets = [path for path in (settings.password_file or _credential(context), settings.key_file) if path]
     for path in secrets:
         if _readable_by_others(path):
             return Finding(State.WARNING, f"every user may read {path}", f"chmod o-rwx {path}")
     return Finding(State.FINE, ", ".join(map(str, secrets)) or "neither a password nor a key")
 
 
-def look_at_broker(patient: CheckContext) -> Finding:
-    """Whether the broker lets us in, takes messages and would send commands.
+def check_broker(context: CheckContext) -> Finding:
+    """Checks that the broker accepts the connection, takes messages and would send commands.
 
     Raises:
         SettingsError: the password, a certificate or a key cannot be used.
     """
-    settings = patient.settings.mqtt
+    settings = context.settings.mqtt
     if settings is None:
         return Finding(State.FINE, "no [mqtt] in the settings")
-    credential = None if settings.password_file else _credential(patient)
+    credential = None if settings.password_file else _credential(context)
     if credential is not None and not os.access(credential, os.R_OK):
         return Finding(
             State.WARNING,
             f"not tried: this user may not read the service's password, {credential}",
-            f"sudo edge-sser doctor --config {patient.settings_file}",
+            f"sudo edge-sser doctor --config {context.settings_file}",
         )
     broker = parse_address(settings.url)
     password = read_password(settings, {"CREDENTIALS_DIRECTORY": str(credential.parent)} if credential else {})
     if broker.tls:
         tls_context(settings)
-    node = node_name(patient.settings)
+    node = node_name(context.settings)
     topics = Topics(settings.base_topic, node)
     client_id = (settings.client_id or f"edge-sser-{node}") + "-doctor"
-    visit = _visit(settings, topics, password=password, client_id=client_id)
-    if visit.standing is None:
+    trial = _connect(settings, topics, password=password, client_id=client_id)
+    if trial.status is None:
         return Finding(
             State.PROBLEM,
             f"{broker} does not answer within {ANSWER_SECONDS:.0f} s",
             "is that an MQTT broker's host and port (mqtt.url), and does no firewall stand between?",
         )
-    if visit.standing.state is not LinkState.CONNECTED:
-        return Finding(State.PROBLEM, f"{broker}: {visit.standing.detail}", visit.standing.remedy)
+    if trial.status.state is not LinkState.CONNECTED:
+        return Finding(State.PROBLEM, f"{broker}: {trial.status.detail}", trial.status.remedy)
     who = f" as {broker.username}" if broker.username else ""
-    version = visit.standing.detail
+    version = trial.status.detail
     limits = "" if version == "MQTT 5" else ", which cannot say what is denied"
     fine = Finding(State.FINE, f"{broker} lets us in{who} and takes messages ({version}{limits})")
-    return _judge(visit.answers, topics) or fine
+    return _denial(trial.answers, topics) or fine
 
 
-def _judge(answers: Mapping[str, str | None], topics: Topics) -> Finding | None:
-    """What is wrong for somebody whom the broker lets in.
+def _denial(answers: Mapping[str, str | None], topics: Topics) -> Finding | None:
+    """Returns a finding when access rules deny this device something; None otherwise.
 
     Args:
         answers: topics that the broker answered for, with the reason where it refused.
-        topics: of this device.
+        topics: topics of this device.
     """
     below, probe = f"{topics.base}/{topics.node}/#", _probe(topics)
     if probe not in answers:
@@ -110,43 +110,43 @@ def _judge(answers: Mapping[str, str | None], topics: Topics) -> Finding | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Visit:
-    """What came of a connection.
+class _Trial:
+    """Result of a connection.
 
     Attributes:
-        standing: how it came out; None when nothing was heard in time.
+        status: first status of the link; None when there was none in time.
         answers: topics that the broker answered for, with the reason where it refused.
     """
 
-    standing: LinkStatus | None
+    status: LinkStatus | None
     answers: Mapping[str, str | None]
 
 
-def _visit(settings: MqttSettings, topics: Topics, *, password: str | None, client_id: str) -> _Visit:
+def _connect(settings: MqttSettings, topics: Topics, *, password: str | None, client_id: str) -> _Trial:
     address = parse_address(settings.url)
     options = LinkOptions(
         address=address,
         client_id=client_id,
         keepalive_seconds=settings.keepalive_seconds,
-        retry_min_seconds=ONCE_SECONDS,
-        retry_max_seconds=ONCE_SECONDS,
+        retry_min_seconds=RETRY_SECONDS,
+        retry_max_seconds=RETRY_SECONDS,
         password=lambda: password,
         tls=lambda: tls_context(settings) if address.tls else None,
         subscriptions=((topics.listen_set, 1),),
     )
     link, listener = BrokerLink(options), _Listener(topics)
-    link.start(listener)  # a thread of its own, so that a name server that does not answer holds up nobody for long
+    link.start(listener)  # in a thread of its own, so that a slow name server delays this check only for a while
     try:
-        standing = next(_arriving(listener.statuses), None)
+        status = next(_items(listener.statuses), None)
         answers: dict[str, str | None] = {}
-        if standing is not None and standing.state is LinkState.CONNECTED:
-            for topic, refusal in _arriving(listener.answers):
+        if status is not None and status.state is LinkState.CONNECTED:
+            for topic, refusal in _items(listener.answers):
                 answers[topic] = refusal
                 if {_probe(topics), topics.listen_set} <= answers.keys():
                     break
     finally:
         link.close([], CLOSE_SECONDS)
-    return _Visit(standing, answers)
+    return _Trial(status, answers)
 
 
 class _Listener:
@@ -186,26 +186,23 @@ def _probe(topics: Topics) -> str:
     return f"{topics.base}/{topics.node}/doctor"
 
 
-def _arriving(queue: SimpleQueue[T]) -> Iterator[T]:
-    """What comes out of a queue within ANSWER_SECONDS."""
+def _items(queue: SimpleQueue[T]) -> Iterator[T]:
+    """Yields the items that arrive in a queue within ANSWER_SECONDS."""
     deadline = time.monotonic() + ANSWER_SECONDS
     with suppress(Empty):
         while True:
             yield queue.get(timeout=max(0.0, deadline - time.monotonic()))
 
 
-def _credential(patient: CheckContext) -> Path | None:
-    """The file of the systemd credential: what this process was handed, else what a service would be.
-
-    Both kinds of service keep it beside their settings.
-    """
-    handed = os.environ.get("CREDENTIALS_DIRECTORY")
-    folder = Path(handed) if handed else patient.settings_file and patient.settings_file.parent
+def _credential(context: CheckContext) -> Path | None:
+    """Returns the file of the systemd credential: of this process, else the one beside the settings for a service."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    folder = Path(directory) if directory else context.settings_file and context.settings_file.parent
     return folder / CREDENTIAL if folder and (folder / CREDENTIAL).exists() else None
 
 
 def _readable_by_others(path: Path) -> bool:
     try:
         return bool(path.stat().st_mode & stat.S_IROTH)
-    except OSError:  # not there: the broker's check says so
+    except OSError:  # missing: check_broker says so
         return False

@@ -1,4 +1,4 @@
-"""All checks, one after the other, and what is printed of them."""
+"""`edge-sser doctor`: runs all checks and prints their findings."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 import typer
 
-from edge_sser.commands.doctor.broker import look_at_broker, look_at_secrets
+from edge_sser.commands.doctor.broker import check_broker, check_secrets
 from edge_sser.commands.doctor.finding import Check, CheckContext, Finding, State
 from edge_sser.commands.doctor.machine import (
-    look_at_model,
-    look_at_python,
-    look_at_recordings,
-    look_at_runtime,
-    look_at_speech_gate,
+    check_model,
+    check_python,
+    check_recordings,
+    check_runtime,
+    check_speech_gate,
 )
-from edge_sser.commands.doctor.outputs import look_at_file, look_at_metrics, look_at_outbox
+from edge_sser.commands.doctor.outputs import check_file, check_metrics, check_outbox
 from edge_sser.commands.doctor.sound import (
-    look_at_capture,
-    look_at_microphones,
-    look_at_permission,
-    look_at_pyaudio,
+    check_capture,
+    check_microphones,
+    check_permission,
+    check_pyaudio,
 )
 from edge_sser.errors import EdgeSserError
 from edge_sser.settings.load import SOURCE, load_settings
@@ -31,36 +31,36 @@ from edge_sser.settings.names import MICROPHONE
 from edge_sser.settings.schema import Settings
 
 CHECKS = (
-    Check("python", look_at_python),
-    Check("runtime", look_at_runtime),
-    Check("model", look_at_model),
-    Check("recordings", look_at_recordings),
-    Check("speech gate", look_at_speech_gate),
-    Check("pyaudio", look_at_pyaudio),
-    Check("permission", look_at_permission),
-    Check("microphones", look_at_microphones),
-    Check("capture", look_at_capture),
-    Check("secrets", look_at_secrets),
-    Check("broker", look_at_broker),
-    Check("outbox", look_at_outbox),
-    Check("event file", look_at_file),
-    Check("metrics", look_at_metrics),
+    Check("python", check_python),
+    Check("runtime", check_runtime),
+    Check("model", check_model),
+    Check("recordings", check_recordings),
+    Check("speech gate", check_speech_gate),
+    Check("pyaudio", check_pyaudio),
+    Check("permission", check_permission),
+    Check("microphones", check_microphones),
+    Check("capture", check_capture),
+    Check("secrets", check_secrets),
+    Check("broker", check_broker),
+    Check("outbox", check_outbox),
+    Check("event file", check_file),
+    Check("metrics", check_metrics),
 )
 
 
 def print_checks(config: Path | None) -> int:
-    """Runs all checks and prints what they find. Returns the exit status: 1 when there is a problem.
+    """Runs all checks and prints their findings. Returns the exit status: 1 when there is a problem.
 
     Args:
-        config: the settings file; None looks it up.
+        config: settings file; None for the default places.
     """
-    patient, finding = _examine_settings(config)
+    context, finding = _check_settings(config)
     problems = 0
     _print("settings", finding)
     problems += finding.state is State.PROBLEM
     with _quiet_log():
         for check in CHECKS:
-            finding = _look(check, patient)
+            finding = _run(check, context)
             _print(check.name, finding)
             problems += finding.state is State.PROBLEM
     if problems:
@@ -73,12 +73,12 @@ def _print(name: str, finding: Finding) -> None:
     typer.echo(f"{finding.state.value:9}{name:12}{finding.detail}{remedy}")
 
 
-def _look(check: Check, patient: CheckContext) -> Finding:
+def _run(check: Check, context: CheckContext) -> Finding:
     try:
-        return check.look(patient)
+        return check.run(context)
     except EdgeSserError as error:
         return Finding(State.PROBLEM, str(error))
-    except (ImportError, OSError) as error:  # OSError: a library that a package loads is not there
+    except (ImportError, OSError) as error:  # OSError: a shared library of a package is missing
         if isinstance(error, OSError) and error.filename is not None:
             return Finding(State.PROBLEM, f"{error.filename}: {error.strerror}", "let this user read it")
         reason = str(error).splitlines()[0]
@@ -87,29 +87,29 @@ def _look(check: Check, patient: CheckContext) -> Finding:
         )
 
 
-def _examine_settings(config: Path | None) -> tuple[CheckContext, Finding]:
+def _check_settings(config: Path | None) -> tuple[CheckContext, Finding]:
     try:
         loaded = load_settings(config)
     except EdgeSserError as error:
         remedy = "correct it: until then the checks below see the defaults, and listen ends with exit status 2"
-        return _patient(Settings(), wanted=False, file=None), Finding(State.PROBLEM, str(error), remedy)
-    wanted = SOURCE in loaded.origins
+        return _context(Settings(), configured=False, file=None), Finding(State.PROBLEM, str(error), remedy)
+    configured = SOURCE in loaded.origins
     where = str(loaded.path) if loaded.path else "no file; defaults"
-    return _patient(loaded.settings, wanted=wanted, file=loaded.path), Finding(State.FINE, where)
+    return _context(loaded.settings, configured=configured, file=loaded.path), Finding(State.FINE, where)
 
 
-def _patient(settings: Settings, *, wanted: bool, file: Path | None) -> CheckContext:
+def _context(settings: Settings, *, configured: bool, file: Path | None) -> CheckContext:
     devices = [source.device for source in settings.source]
     microphones = tuple(device for device in devices if device.partition(":")[0] == MICROPHONE)
-    return CheckContext(settings, microphones, wanted and bool(microphones), file)
+    return CheckContext(settings, microphones, configured and bool(microphones), file)
 
 
 @contextmanager
 def _quiet_log() -> Iterator[None]:
-    """Keeps what the parts of the program log out of standard error: the findings say it."""
-    log, nowhere = logging.getLogger("edge_sser"), logging.NullHandler()
-    log.addHandler(nowhere)
+    """Keeps the log out of standard error: the findings say the same."""
+    log, handler = logging.getLogger("edge_sser"), logging.NullHandler()
+    log.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(nowhere)
+        log.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""What a check looks at, and what it says."""
+"""Input and result of a check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_sser.settings.schema import Settings
 
 
 class State(str, Enum):
-    """How a check went."""
+    """Severity of a finding."""
 
     FINE = "fine"
     WARNING = "warning"
@@ -20,11 +20,12 @@ class State(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
-        detail: what was found.
-        remedy: what to do; empty when all is well, or when the detail says it.
+        state: severity.
+        detail: description for a person.
+        remedy: advice; empty when nothing is wrong, or when the detail has the advice.
     """
 
     state: State
@@ -34,29 +35,29 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What the checks look at.
+    """Input of the checks.
 
     Attributes:
-        settings: in effect; the defaults when they cannot be read.
-        microphones: devices of the sources that are microphones, as settings name them.
-        microphone_wanted: the settings name a microphone. Without a source in them it is only the default.
-        settings_file: that the settings were read from; None when there is none, or it is wrong.
+        settings: settings in effect; the defaults when they cannot be read.
+        microphones: devices of the sources that are microphones, as in the settings.
+        microphone_configured: True when the settings name a microphone, False when it is the default source.
+        settings_file: file of the settings; None when there is none, or it is wrong.
     """
 
     settings: Settings
     microphones: tuple[str, ...]
-    microphone_wanted: bool
+    microphone_configured: bool
     settings_file: Path | None = None
 
     @property
-    def microphone_trouble(self) -> State:
-        """What a missing microphone is: no problem for somebody who analyses recordings."""
-        return State.PROBLEM if self.microphone_wanted else State.WARNING
+    def microphone_severity(self) -> State:
+        """Severity of a missing microphone: only a warning for users who analyse recordings."""
+        return State.PROBLEM if self.microphone_configured else State.WARNING
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that can be wrong. `look` may raise an EdgeSserError: its message is the finding."""
+    """Named check. `run` may raise an EdgeSserError, whose message becomes the finding."""
 
     name: str
-    look: Callable[[CheckContext], Finding]
+    run: Callable[[CheckContext], Finding]

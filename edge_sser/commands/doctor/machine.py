@@ -1,4 +1,4 @@
-"""Python, what it must be able to import, and the model."""
+"""Checks of Python, its packages and the model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 
-def look_at_python(patient: CheckContext) -> Finding:
-    """Whether this Python is one of those that were tried."""
+def check_python(context: CheckContext) -> Finding:
+    """Checks that this version of Python is supported."""
     version = platform.python_version()
     if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         return Finding(State.FINE, version)
@@ -23,8 +23,8 @@ def look_at_python(patient: CheckContext) -> Finding:
     )
 
 
-def look_at_runtime(patient: CheckContext) -> Finding:
-    """ONNX Runtime, and what it can compute on."""
+def check_runtime(context: CheckContext) -> Finding:
+    """Checks that ONNX Runtime loads, and lists its providers."""
     from edge_sser.model.onnx_backend import onnx_runtime
 
     onnxruntime = onnx_runtime()
@@ -32,25 +32,25 @@ def look_at_runtime(patient: CheckContext) -> Finding:
     return Finding(State.FINE, f"ONNX Runtime {onnxruntime.__version__} with {present}")
 
 
-def look_at_model(patient: CheckContext) -> Finding:
-    """Whether the model that the settings name loads where they say, gives a number, and fits their thresholds."""
+def check_model(context: CheckContext) -> Finding:
+    """Checks that the model of the settings loads on their runtime, gives a number, and fits their thresholds."""
     import numpy as np
 
     from edge_sser.model.model import Model
     from edge_sser.pipeline.features import FEATURES
     from edge_sser.pipeline.rolling import Thresholds
 
-    settings = patient.settings.model
+    settings = context.settings.model
     model = Model.load(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)
     stress = model.score(np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)).stress
     if not 0.0 <= stress <= 1.0:
         return Finding(State.PROBLEM, f"{model.path} gives {stress} for silence", "copy or export the model again")
-    Thresholds.of(patient.settings.rolling, elevated=model.card.elevated, high=model.card.high)
+    Thresholds.of(context.settings.rolling, elevated=model.card.elevated, high=model.card.high)
     return Finding(State.FINE, f"{model.label}, computed by {model.provider}")
 
 
-def look_at_recordings(patient: CheckContext) -> Finding:
-    """Whether libsndfile reads a recording."""
+def check_recordings(context: CheckContext) -> Finding:
+    """Checks that libsndfile reads a recording."""
     import soundfile
 
     demo = resources.files("edge_sser") / "data" / "demo.flac"
@@ -59,9 +59,9 @@ def look_at_recordings(patient: CheckContext) -> Finding:
     return Finding(State.FINE, f"libsndfile {soundfile.__libsndfile_version__} reads the recording that ships")
 
 
-def look_at_speech_gate(patient: CheckContext) -> Finding:
-    """Whether the speech gate runs."""
+def check_speech_gate(context: CheckContext) -> Finding:
+    """Checks that the speech gate runs."""
     import webrtcvad
 
-    webrtcvad.Vad(patient.settings.gate.aggressiveness).is_speech(bytes(960), 16_000)
+    webrtcvad.Vad(context.settings.gate.aggressiveness).is_speech(bytes(960), 16_000)
     return Finding(State.FINE, "WebRTC voice activity detection")
