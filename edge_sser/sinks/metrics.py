@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 from edge_sser.errors import SinkError, missing_extra
 from edge_sser.events import Event, Health, HealthState, Level, Reading, Status
-from edge_sser.settings.schema import MetricsSettings
 from edge_sser.sinks.base import Sink
 
 if TYPE_CHECKING:
+    import prometheus_client
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
 # Upper bounds of the histogram, seconds: a hop costs about a millisecond, and must not take as long as it lasts.
 LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED)
-
-
-def open_metrics(settings: MetricsSettings) -> MetricsSink:
-    """Starts the endpoint.
-
-    Raises:
-        MissingComponentError: prometheus_client is not installed.
-        SinkError: the port cannot be opened.
-    """
-    return MetricsSink(address=settings.address, port=settings.port)
 
 
 class MetricsSink(Sink):
@@ -45,6 +35,10 @@ class MetricsSink(Sink):
 
     Attributes:
         port: TCP port of the endpoint.
+
+    Raises:
+        MissingComponentError: prometheus_client is not installed.
+        SinkError: the port cannot be opened.
     """
 
     def __init__(self, *, address: str, port: int) -> None:
@@ -53,34 +47,7 @@ class MetricsSink(Sink):
         except ModuleNotFoundError:
             raise missing_extra("prometheus_client", "metrics", "The metrics endpoint") from None
         self._registry = registry = prometheus.CollectorRegistry()
-
-        def gauge(name: str, text: str, *labels: str) -> prometheus.Gauge:
-            return prometheus.Gauge(f"edge_sser_{name}", text, labels, registry=registry)
-
-        def counter(name: str, text: str, *labels: str) -> prometheus.Counter:
-            return prometheus.Counter(f"edge_sser_{name}", text, labels, registry=registry)
-
-        self._windows = counter("windows", "Windows heard, one a hop", "source")
-        self._scored = counter("windows_scored", "Windows with enough speech to be scored", "source")
-        self._dropped = counter("dropped_audio_seconds", "Audio lost, up to the last reading", "source")
-        self._overruns = counter("overruns", "Losses that the device reported", "source")
-        self._speech = gauge("speech_ratio", "Share of the last window that is speech, 0 to 1", "source")
-        self._stress = gauge("stress", "Stress of the last window, 0 to 1; NaN without speech", "source")
-        self._rolling = gauge("stress_rolling", "Stress over recent speech, 0 to 1; NaN before any", "source")
-        self._loudness = gauge("loudness_dbfs", "Sound level of the last window, dB re full scale", "source")
-        self._level = gauge("level", "1 for the level in force, 0 for the others", "source", "level")
-        self._state = gauge("device_state", "1 for the state of the source, 0 for the others", "source", "state")
-        self._latency = prometheus.Histogram(
-            "edge_sser_hop_latency_seconds",
-            "From the last sample of a window to its reading",
-            ["source"],
-            buckets=LATENCY_BUCKETS,
-            registry=registry,
-        )
-        self._info = gauge("info", "Always 1; what runs here", "version", "model", "provider")
-        self._listening = gauge("listening", "1 while listening, 0 while paused by a command")
-        self._listening.set(1)
-        self._overruns_before: dict[str, int] = {}
+        self._metrics = _EventMetrics(registry)
         try:
             self._server, self._thread = prometheus.start_http_server(port, address, registry)
         except OSError as error:
@@ -102,7 +69,7 @@ class MetricsSink(Sink):
 
     def set_listening(self, on: bool) -> None:
         """Sets the gauge of listening: False while a command has paused it."""
-        self._listening.set(on)
+        self._metrics.listening.set(on)
 
     def emit(self, event: Event, line: bytes) -> None:
         """Updates the metrics with an event.
@@ -112,13 +79,7 @@ class MetricsSink(Sink):
         """
         if self._closed:
             raise SinkError("the metrics endpoint is closed")
-        if isinstance(event, Reading):
-            self._update_reading(event)
-        elif isinstance(event, Health):
-            self._update_health(event)
-        elif isinstance(event, Status):
-            self._info.clear()
-            self._info.labels(event.version, event.model, event.provider).set(1)
+        self._metrics.update(event)
 
     def close(self) -> None:
         """Stops serving. Safe to call twice."""
@@ -127,6 +88,50 @@ class MetricsSink(Sink):
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
+
+
+class _EventMetrics:
+    """Metrics that events carry."""
+
+    def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
+        import prometheus_client as prometheus
+
+        def gauge(name: str, text: str, *labels: str) -> prometheus.Gauge:
+            return prometheus.Gauge(f"edge_sser_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> prometheus.Counter:
+            return prometheus.Counter(f"edge_sser_{name}", text, labels, registry=registry)
+
+        self._windows = counter("windows", "Windows, one a hop", "source")
+        self._scored = counter("windows_scored", "Windows with enough speech to be scored", "source")
+        self._dropped = counter("dropped_audio_seconds", "Audio lost, up to the last reading", "source")
+        self._overruns = counter("overruns", "Losses that the device reported", "source")
+        self._speech = gauge("speech_ratio", "Share of the last window that is speech, 0 to 1", "source")
+        self._stress = gauge("stress", "Stress of the last window, 0 to 1; NaN without speech", "source")
+        self._rolling = gauge("stress_rolling", "Stress over recent speech, 0 to 1; NaN before any", "source")
+        self._loudness = gauge("loudness_dbfs", "Sound level of the last window, dB re full scale", "source")
+        self._level = gauge("level", "1 for the level in force, 0 for the others", "source", "level")
+        self._state = gauge("device_state", "1 for the state of the source, 0 for the others", "source", "state")
+        self._latency = prometheus.Histogram(
+            "edge_sser_hop_latency_seconds",
+            "From the last sample of a window to its reading",
+            ["source"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._info = gauge("info", "Always 1; the program and its model", "version", "model", "provider")
+        self.listening = gauge("listening", "1 while listening, 0 while paused by a command")
+        self.listening.set(1)
+        self._overruns_before: dict[str, int] = {}
+
+    def update(self, event: Event) -> None:
+        if isinstance(event, Reading):
+            self._update_reading(event)
+        elif isinstance(event, Health):
+            self._update_health(event)
+        elif isinstance(event, Status):
+            self._info.clear()
+            self._info.labels(event.version, event.model, event.provider).set(1)
 
     def _update_reading(self, reading: Reading) -> None:
         source = reading.source
@@ -172,13 +177,13 @@ class _MqttCollector:
             return
         connected = report.link is LinkState.CONNECTED
         reconnects = max(0, report.connections - 1)
-        yield GaugeMetricFamily("edge_sser_mqtt_connected", "1 while the broker is there", connected)
+        yield GaugeMetricFamily("edge_sser_mqtt_connected", "1 while the broker is connected", connected)
         yield CounterMetricFamily("edge_sser_mqtt_reconnects", "Connections after the first", reconnects)
         yield GaugeMetricFamily("edge_sser_outbox_depth", "Events that wait for the broker", report.outbox_depth)
-        yield GaugeMetricFamily("edge_sser_outbox_bytes", "What they take on disk", report.outbox_bytes)
-        yield GaugeMetricFamily("edge_sser_outbox_lost", "Events lost since its file was begun", report.lost)
+        yield GaugeMetricFamily("edge_sser_outbox_bytes", "Size of the events in the outbox", report.outbox_bytes)
+        yield GaugeMetricFamily("edge_sser_outbox_lost", "Events lost since the outbox was created", report.lost)
         yield CounterMetricFamily(
-            "edge_sser_readings_dropped", "Readings that no broker was there for", report.readings_dropped
+            "edge_sser_readings_dropped", "Readings that came without a connection", report.readings_dropped
         )
 
 

@@ -120,9 +120,9 @@ class ConfiguredSinks:
             self._file = RotatingFileSink(settings.file.model_copy(update={"path": path}))
             return self._file
         if table == "metrics" and settings.metrics is not None:
-            from edge_sser.sinks.metrics import open_metrics
+            from edge_sser.sinks.metrics import MetricsSink
 
-            self._metrics = open_metrics(settings.metrics)
+            self._metrics = MetricsSink(address=settings.metrics.address, port=settings.metrics.port)
             self._metrics.watch_mqtt(self._mqtt_report)
             self._metrics.set_listening(self.listening)
             status = self._status()

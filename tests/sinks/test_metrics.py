@@ -28,7 +28,7 @@ from edge_sser.events import (
     StatusState,
 )
 from edge_sser.settings.schema import MetricsSettings, MqttSettings
-from edge_sser.sinks.metrics import MetricsSink, open_metrics
+from edge_sser.sinks.metrics import MetricsSink
 from edge_sser.sinks.mqtt.diagnosis import LinkState, MqttReport
 from edge_sser.sinks.mqtt.sink import MqttSink
 
@@ -198,13 +198,13 @@ def test_it_listens_on_loopback_only(sink: MetricsSink) -> None:
 
 def test_a_taken_port_is_named_with_the_key_to_change(sink: MetricsSink) -> None:
     with pytest.raises(SinkError, match=rf"127\.0\.0\.1:{sink.port}: .*metrics\.port"):
-        open_metrics(MetricsSettings(port=sink.port))
+        MetricsSink(address="127.0.0.1", port=sink.port)
 
 
 def test_a_missing_package_is_one_line_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(MissingComponentError, match=r"edge-sser\[metrics\]"):
-        open_metrics(MetricsSettings())
+        MetricsSink(address="127.0.0.1", port=0)
 
 
 def test_after_closing_nothing_answers_and_nothing_is_taken() -> None:

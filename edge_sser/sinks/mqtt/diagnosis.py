@@ -65,7 +65,7 @@ class MqttReport:
         lost_now: those of this process.
         readings_dropped: readings that came without a connection, or faster than the network.
         storage_fault: why events are in memory only; None when they are safe on disk.
-        damaged: damaged outbox files moved aside by this process.
+        damaged: damaged outbox files renamed by this process.
         refused: topics that the broker refuses, each with the reason.
     """
 

@@ -72,14 +72,14 @@ class Delivery:
         return min((it.retry_at - now for it in self.refused.values() if it.retry_at > now), default=None)
 
     def connect(self, generation: int) -> None:
-        """Starts to send on a new connection, refused topics included."""
+        """Starts sending on a new connection, refused topics included."""
         self._generation = generation
         self.connections += 1
         for refusal in self.refused.values():
             refusal.retry_at = 0.0
 
     def disconnect(self) -> None:
-        """Stops to send. Entries in flight are still in the outbox."""
+        """Stops sending. Entries in flight are still in the outbox."""
         self._generation = None
         self._in_flight.clear()
 
