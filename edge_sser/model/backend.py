@@ -1,4 +1,4 @@
-"""What the model asks of whatever computes it."""
+"""The interface between a model and its backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Backend(Protocol):
     """A loaded graph.
 
     Attributes:
-        provider: what computes, as status events carry it.
+        provider: name of the backend, as status events carry it.
     """
 
     provider: str
@@ -24,14 +24,14 @@ class Backend(Protocol):
 
         Args:
             log_mel: float32 [batch, frames, bands].
-            limit_seconds: to give up after, where the graph could go on for ever.
+            limit_seconds: timeout, where the graph could loop for ever.
 
         Returns:
             stress logits float32 [batch] and emotion logits float32 [batch, classes].
 
         Raises:
-            Exception: of several unrelated classes.
+            Exception: of several unrelated classes, when the backend fails.
         """
 
     def close(self) -> None:
-        """Gives back what it holds; it must not be run any more."""
+        """Releases memory and handles. The backend must not be run afterwards."""

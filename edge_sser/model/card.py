@@ -1,4 +1,4 @@
-"""The card of a model file: what the file says of itself, as JSON in its metadata."""
+"""The card of a model file: description, calibration and speech trust, as JSON in the file's metadata."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import ModelError, short
@@ -23,52 +21,52 @@ Curve: TypeAlias = tuple[tuple[float, float], ...]
 """Points (seconds of speech, trust): 0 where scores are as good as chance, 1 where they are as good as they get."""
 
 WINDOW_SECONDS = FEATURES.window_samples / SAMPLE_RATE
-DEFAULT_LEAST_RATIO = 0.25  # of a model that does not say
-LOWEST_RATIO, HIGHEST_RATIO = 0.1, 0.5  # what a curve may ask for: a few syllables at least, half the window at most
+DEFAULT_LEAST_RATIO = 0.25  # of a model without a curve
+LOWEST_RATIO, HIGHEST_RATIO = 0.1, 0.5  # limits for a curve: a few syllables, half the window
 _ENOUGH_TRUST = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """From a stress logit to a probability: sigmoid(logit / temperature + bias)."""
+    """Converts a stress logit to a probability: sigmoid(logit / temperature + bias)."""
 
     temperature: float
     bias: float
 
     def probability(self, logit: float) -> float:
-        """Calibrated probability of stressed speech, 0..1."""
+        """Returns the calibrated probability of stressed speech, 0..1."""
         z = logit / self.temperature + self.bias
         return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What a model file says of itself.
+    """Description of a model, stored in its file.
 
     Attributes:
         name: the model's name, as events carry it: 1 to 64 printable characters.
         version: of the model, not of edge-sser.
         created: RFC 3339.
         architecture: the student and its settings, in words.
-        features: parameters of the input; must equal what this runtime computes.
+        features: parameters of the input; must equal those of this runtime.
         input: name of the float32 [batch, frames, bands] input.
         outputs: names of the stress logit [batch] and the emotion logits [batch, classes].
         emotions: labels of the emotion logits, in order.
         stress_preset: how emotions were mapped to stress.
         calibration: from logit to probability.
         elevated: rolling stress at which the level becomes elevated, 0..1.
-        high: likewise high.
+        high: rolling stress at which the level becomes high, 0..1.
         precision: fp32 or int8.
         training: one entry a corpus: name, licence, speakers, utterances.
         licence: of the weights.
         accuracy: measured figures with their protocol.
-        notice: what the model must not be taken for.
-        parent_sha256: of the FP32 file a quantised one came from, else None.
-        parity: largest difference of a logit from the network the file was made from, else None.
+        notice: limits of the model's use.
+        parent_sha256: of a quantised file's FP32 parent, else None.
+        parity: largest difference of a logit from the network that was exported, else None.
         quantisation: of a quantised file: target, method, the windows it was calibrated on (number, seed, sha256) and
             the nodes left in float; else None.
-        speech_trust: how far a score can be trusted by the seconds of speech in its window; None when that was not
-            measured, and then every score is trusted alike.
+        speech_trust: trust in a score by the seconds of speech in its window; None when it was not measured. Every
+            score is then trusted alike.
     """
 
     name: str
@@ -94,7 +92,7 @@ class Card:
     speech_trust: Curve | None = None
 
     def to_json(self) -> str:
-        """The card as it rides in the model file."""
+        """Returns the card as JSON for the model file's metadata."""
         values: dict[str, Any] = {"card": CARD_VERSION}
         for name in self.__slots__:
             if getattr(self, name) is not None:  # a runtime that does not know a field refuses the card
@@ -104,7 +102,7 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """Reads and checks a card.
+        """Parses and checks a card.
 
         Raises:
             ValueError: a field is missing, unknown or of the wrong type; the message names it.
@@ -137,12 +135,12 @@ class Card:
 
 
 def read_card(text: str | None, path: Path, features: FeatureParams) -> Card:
-    """Reads the card of a model file that is to be run.
+    """Parses the card of a model file and checks that this program can run the model.
 
     Args:
-        text: as it stands in the file, None when there is none.
+        text: the card's JSON; None when the file has no card.
         path: of the file, for messages.
-        features: that this program computes.
+        features: parameters of this program's features.
 
     Raises:
         ModelError: there is no card, it is damaged, or the model was made for other features.
@@ -166,7 +164,7 @@ def read_card(text: str | None, path: Path, features: FeatureParams) -> Card:
 
 
 def check_curve(curve: Curve) -> None:
-    """Refuses what is no curve of trust.
+    """Checks a curve of trust.
 
     Raises:
         ValueError: the seconds do not rise within 0..3, or trust falls, leaves 0..1, or does not end with 1.
@@ -180,22 +178,28 @@ def check_curve(curve: Curve) -> None:
 
 
 def trust(curve: Curve | None, speech_seconds: float) -> float:
-    """Trust in the score of a window, 0..1: linear between the curve's points, level outside; 1 without a curve.
+    """Returns the trust in a window's score, 0..1: linear between the curve's points, constant outside.
 
     Args:
-        curve: of the model.
+        curve: of the model; None for full trust.
         speech_seconds: in the window, 0..3.
     """
     if curve is None:
         return 1.0
-    seconds, values = zip(*curve, strict=True)
-    return float(np.interp(speech_seconds, seconds, values))
+    left, below = curve[0]
+    if speech_seconds <= left:
+        return below
+    for right, above in curve[1:]:
+        if speech_seconds < right:
+            return below + (above - below) / (right - left) * (speech_seconds - left)
+        left, below = right, above
+    return below
 
 
 def least_speech_ratio(curve: Curve | None) -> float:
-    """Share of a window that must be speech for it to be scored: where trust reaches a half, within 0.1..0.5.
+    """Returns the least share of speech in a window that is scored: where trust reaches a half, within 0.1..0.5.
 
-    Less than the curve's first point is never enough. 0.25 without a curve.
+    Less speech than the curve's first point is never enough. 0.25 without a curve.
     """
     if curve is None:
         return DEFAULT_LEAST_RATIO

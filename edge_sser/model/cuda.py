@@ -1,11 +1,11 @@
-"""The few functions of the CUDA driver that running an engine takes.
+"""The few functions of the CUDA driver that running an engine needs.
 
-Through ctypes and the driver's own library, because that is what every machine with a working GPU has, a Jetson as it
-comes included: one name (libcuda.so.1) and functions that have kept their form since CUDA 4. The package cuda-python is
-not part of JetPack, moved its modules between versions and wants the version of the toolkit; libcudart changes its name
-with each major version and need not be on the loader's path.
+They are called through ctypes, because every machine with a working GPU has the driver's library, a fresh Jetson too:
+one name (libcuda.so.1), and functions that are the same since CUDA 4. The package cuda-python is not part of JetPack,
+moved its modules between versions and depends on the version of the toolkit. libcudart changes its name with each major
+version and may be missing from the loader's path.
 
-TensorRT uses CUDA's runtime, which works in the device's primary context. So does this module, and they share addresses
+TensorRT uses CUDA's runtime, which works in the device's primary context. So does this module, and both share addresses
 and streams.
 """
 
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from edge_sser.errors import EdgeSserError, short
 
 LIBRARY = "libcuda.so.1"
-_STREAM_NON_BLOCKING = 1  # does not wait for what others do on the default stream
+_STREAM_NON_BLOCKING = 1  # does not wait for work on the default stream
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # of CUdevice_attribute
 _NAME_BYTES = 256
 
-# cuda.h: what takes an address or a size of 64 bits has _v2 in its name.
+# cuda.h: functions with an address or a size of 64 bits have _v2 in their name.
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (c_uint,),
     "cuDeviceGet": (POINTER(c_int), c_int),
@@ -46,7 +46,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 
 class CudaError(EdgeSserError):
-    """There is no GPU that can be used, or it failed."""
+    """No GPU can be used, or the GPU failed."""
 
 
 class Cuda:
@@ -54,15 +54,15 @@ class Cuda:
 
     Attributes:
         name: of the GPU.
-        capability: its compute capability, as `8.7`.
-        stream: handle of the stream that copies go to, for others to queue their work on.
+        capability: compute capability, as `8.7`.
+        stream: handle of the stream for copies; TensorRT queues its work there too.
     """
 
     def __init__(self) -> None:
-        """Takes hold of the GPU.
+        """Opens the first GPU.
 
         Raises:
-            CudaError: there is no driver, or no GPU.
+            CudaError: no driver, or no GPU.
         """
         try:
             library = ctypes.CDLL(LIBRARY)
@@ -90,11 +90,11 @@ class Cuda:
         self.stream = stream.value or 0
 
     def use(self) -> None:
-        """Makes the GPU the one that this thread works with. Each thread has to, before anything else."""
+        """Makes the GPU current in the calling thread. Every thread must call it before any other method."""
         self._call("cuCtxSetCurrent", self._context)
 
     def allocate(self, size: int) -> int:
-        """Memory of the GPU: its address.
+        """Allocates memory on the GPU and returns its address.
 
         Args:
             size: bytes.
@@ -105,29 +105,29 @@ class Cuda:
         return address.value
 
     def upload(self, address: int, values: NDArray[np.float32]) -> None:
-        """Queues a copy to the GPU. Memory that is not pinned is read before this returns.
+        """Queues a copy to the GPU. Memory that is not pinned is read before the method returns.
 
         Args:
-            address: where to.
-            values: contiguous.
+            address: destination on the GPU.
+            values: source, contiguous.
         """
         self._call("cuMemcpyHtoDAsync_v2", address, values.ctypes.data, values.nbytes, self._stream)
 
     def download(self, values: NDArray[np.float32], address: int) -> None:
-        """Queues a copy from the GPU, which is there after `synchronize`.
+        """Queues a copy from the GPU, which is complete after `synchronize`.
 
         Args:
-            values: to be filled, contiguous; must live until then.
-            address: where from.
+            values: destination, contiguous; must live until then.
+            address: source on the GPU.
         """
         self._call("cuMemcpyDtoHAsync_v2", values.ctypes.data, address, values.nbytes, self._stream)
 
     def synchronize(self) -> None:
-        """Waits for all that was queued."""
+        """Waits for all queued work."""
         self._call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Gives everything back, once."""
+        """Frees memory, stream and context. Safe to call twice."""
         if self._closed:
             return
         self._closed = True

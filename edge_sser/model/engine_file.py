@@ -1,7 +1,7 @@
 """TensorRT engines on disk: a cache, keyed by everything that an engine depends on.
 
 An engine is machine code for one GPU and one version of TensorRT. Its file begins with a line of JSON, which holds the
-key, the model's card and the sha256 of the rest. `edge-sser export` writes it; what runs a model only reads it.
+key, the model's card and the sha256 of the rest. `edge-sser export` writes the file; all other commands read it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ FOLDER_MODE, _FILE_MODE = 0o755, 0o644  # root builds for a service that runs as
 
 
 class EngineMissError(ModelError):
-    """There is no engine that can be used. The message says why.
+    """No engine can be used. The message gives the reason.
 
     Attributes:
-        refused: a file is there, but cannot be used: worth a warning.
+        refused: True when a file is present but cannot be used, which deserves a warning.
     """
 
     def __init__(self, reason: str, *, refused: bool = True) -> None:
@@ -37,15 +37,15 @@ class EngineMissError(ModelError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKey:
-    """What an engine is for.
+    """Everything that an engine depends on.
 
     Attributes:
-        model_sha256: of the model file it was built from.
+        model_sha256: of the engine's model file.
         tensorrt: version of TensorRT.
         gpu: name of the GPU.
         compute_capability: of the GPU.
-        precision: of the model, as its card says.
-        batch: most windows at once.
+        precision: of the model, from its card.
+        batch: largest number of windows at once.
     """
 
     model_sha256: str
@@ -56,11 +56,11 @@ class EngineKey:
     batch: int
 
     def difference(self, other: EngineKey) -> str:
-        """The first thing that is not the same, in words; empty when all is."""
+        """Describes the first field that differs; empty when the keys are equal."""
         for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if mine != theirs:
-                return f"its {field.name} is {short(mine)}, here {short(theirs)}"
+            ours, theirs = getattr(self, field.name), getattr(other, field.name)
+            if ours != theirs:
+                return f"its {field.name} is {short(ours)}, here {short(theirs)}"
         return ""
 
 
@@ -69,9 +69,9 @@ class EngineFile:
     """An engine with its header.
 
     Attributes:
-        key: what it is for.
-        card: of the model, as it stands in the model file.
-        data: what TensorRT serialised.
+        key: everything that the engine depends on.
+        card: of the model, as JSON from the model file.
+        data: the engine as TensorRT serialised it.
     """
 
     key: EngineKey
@@ -80,10 +80,10 @@ class EngineFile:
 
 
 def engines_folder(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where engines are: what the settings name, else the cache that systemd gives, else the user's (XDG).
+    """Returns the folder of engines: from the settings, else the cache from systemd, else the user's (XDG).
 
     Raises:
-        EngineMissError: there is none of them.
+        EngineMissError: none of them is known.
     """
     if given is not None:
         return Path(os.path.expanduser(given))
@@ -94,21 +94,21 @@ def engines_folder(given: Path | None = None, environ: Mapping[str, str] = os.en
 
 
 def engine_path(folder: Path, model_sha256: str) -> Path:
-    """Where the engine of a model is. There is one a model: a board has one GPU and one TensorRT."""
+    """Returns the path of a model's engine. A model has one: a board has one GPU and one TensorRT."""
     return folder / f"{model_sha256[:16]}.engine"
 
 
 def read_engine(path: Path, model_sha256: str) -> EngineFile:
-    """Reads an engine, if it is whole and of a model.
+    """Reads the engine of a model and checks that it is whole.
 
     Raises:
-        EngineMissError: there is none, it cannot be read, it is damaged or of another model, or somebody else could
-            have written it.
+        EngineMissError: the file is missing, unreadable, damaged or of another model, or another user could have
+            written it.
     """
     try:
-        with open(path, "rb", opener=_at_once) as file:
+        with open(path, "rb", opener=_open_nonblocking) as file:
             status = os.fstat(file.fileno())
-            # Machine code that will be run. (Root's files are trusted as the program itself is.)
+            # The file is machine code that will be run. Root's files are trusted, as the program itself is.
             if not stat.S_ISREG(status.st_mode):
                 raise EngineMissError(f"{path}: it is no file: remove it, and build the engine again")
             if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
@@ -134,16 +134,16 @@ def read_engine(path: Path, model_sha256: str) -> EngineFile:
     return EngineFile(key=key, card=str(card), data=data)
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Opens a file without waiting: a pipe in its place would have no end."""
+def _open_nonblocking(path: str, flags: int) -> int:
+    """Opens a file without waiting for a writer, in case a pipe has its name."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write_engine(path: Path, engine: EngineFile) -> None:
-    """Writes an engine aside, and then in place.
+    """Writes an engine atomically.
 
     Raises:
-        ModelError: it cannot be written; nothing half-written remains.
+        ModelError: the file cannot be written; nothing half-written remains.
     """
     header: dict[str, Any] = {
         "edge_sser_engine": FORMAT,
@@ -151,14 +151,14 @@ def write_engine(path: Path, engine: EngineFile) -> None:
         "sha256": hashlib.sha256(engine.data).hexdigest(),
         "card": engine.card,
     }
-    write_aside(path, json.dumps(header).encode() + b"\n" + engine.data)
+    write_cache_file(path, json.dumps(header).encode() + b"\n" + engine.data)
 
 
-def write_aside(path: Path, content: bytes) -> None:
-    """Writes a file of the cache whole or not at all.
+def write_cache_file(path: Path, content: bytes) -> None:
+    """Writes a file of the cache atomically.
 
     Raises:
-        ModelError: it cannot be written.
+        ModelError: the file cannot be written.
     """
     remedy = "give --engines a folder that can"
     write_file(path, content, ModelError, remedy, mode=_FILE_MODE, folder_mode=FOLDER_MODE)

@@ -1,4 +1,4 @@
-"""A model file, and what computes it."""
+"""A model: a card and a backend that computes its graph."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edge_sser.errors import ModelError, short
 from edge_sser.model.backend import Backend
 from edge_sser.model.card import CARD_KEY, Calibration, Card
 from edge_sser.model.engine_file import EngineMissError, engine_path, engines_folder
-from edge_sser.model.onnx_backend import PROVIDERS, Session, automatic_providers
+from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers
 from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import Runtime
 
-CHECK_SECONDS = 60.0  # for one window when a model is loaded: a graph can have loops, which need not end
+CHECK_SECONDS = 60.0  # timeout for one window when a model is loaded: a graph can have endless loops
 
 log = logging.getLogger("edge_sser.model")
 
@@ -40,28 +40,36 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the model says of one window.
+    """Output of the model for one window.
 
     Attributes:
         stress: calibrated probability, 0..1.
-        emotions: float32 [classes], probabilities in the order of the card's labels.
+        emotion_logits: float32 [classes], in the order of the card's labels.
     """
 
     stress: float
-    emotions: NDArray[np.float32]
+    emotion_logits: NDArray[np.float32]
+
+    @property
+    def emotions(self) -> NDArray[np.float32]:
+        """Probabilities of the emotions, float32 [classes]: the softmax of the logits."""
+        shifted = np.exp(self.emotion_logits - self.emotion_logits.max())
+        probabilities: NDArray[np.float32] = shifted / shifted.sum()
+        return probabilities
 
 
 class Model:
     """A loaded model: features in, calibrated stress out.
 
     Attributes:
-        card: description that came with the model: its labels, its calibration, its thresholds.
+        backend: computes the graph.
+        card: labels, calibration and thresholds of the model.
         path: of the file, for messages.
         sha256: of the file.
     """
 
     def __init__(self, backend: Backend, card: Card, *, path: Path, sha256: str) -> None:
-        """Puts a backend and a card together; `load` does so for a model file."""
+        """Combines a backend and a card; `load` does so for a model file."""
         self.backend, self.card, self.path, self.sha256 = backend, card, path, sha256
 
     @classmethod
@@ -76,15 +84,15 @@ class Model:
         """Loads and checks a model file, and logs the backend that computes it, with the reason.
 
         Args:
-            path: an .onnx file with a card; without it, the one of the shipped files which suits the backend.
-            runtime: auto takes an engine that was built from the file, if it is valid here, else the best provider of
-                ONNX Runtime. It never builds an engine.
+            path: an .onnx file with a card; None for the shipped file that suits the backend.
+            runtime: auto takes an engine that was built from the file if it is valid here, else the best provider of
+                ONNX Runtime. No engine is ever built.
             threads: of one inference.
-            engines: folder of engines, when it is not the usual one; see `engines_folder`.
+            engines: folder of engines; None for the default of `engines_folder`.
 
         Raises:
             ModelError: the file is missing, damaged, without a card, or made for other features; the provider is not
-                in this ONNX Runtime; or an engine was asked for, and none can be used.
+                in this ONNX Runtime; or the runtime is `engine`, and no engine can be used.
         """
         runtime = Runtime(runtime)
         why, level = f"runtime = {runtime.value}", logging.INFO
@@ -111,30 +119,30 @@ class Model:
 
     @property
     def label(self) -> str:
-        """Name and first 8 hexadecimal digits of the file's sha256, as events carry it."""
+        """Name and first 8 hexadecimal digits of the file's sha256, as events carry them."""
         return f"{self.card.name}@{self.sha256[:8]}"
 
     def score(self, log_mel: NDArray[np.float32]) -> Score:
         """Scores one window.
 
         Args:
-            log_mel: float32 [frames, bands], as `LogMel` gives them.
+            log_mel: float32 [frames, bands], from `LogMel`.
 
         Raises:
-            ModelError: the model gave something that is not a number, or nothing.
+            ModelError: the backend failed, or an output is not a number.
         """
         try:
-            stress, emotions = self.logits(log_mel[np.newaxis])
+            stress, emotions = self.backend.run(log_mel[np.newaxis])
             return self._score(stress, emotions)
         except ModelError:
             raise
-        except Exception as error:  # what a graph does can depend on the sound
+        except Exception as error:  # a graph can fail on some sounds only
             raise ModelError(
                 f"model {self.path}: it cannot score a window ({short(error)}): train or export it again"
             ) from None
 
     def logits(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Raw outputs for a batch.
+        """Computes the raw outputs for a batch.
 
         Args:
             log_mel: float32 [batch, frames, bands].
@@ -145,10 +153,10 @@ class Model:
         return self.backend.run(log_mel)
 
     def check(self) -> None:
-        """Scores one window of silence: a graph can promise shapes that it does not keep. Also warms the backend up.
+        """Scores one window of silence: a warm-up, and a check because a graph can declare shapes that it breaks.
 
         Raises:
-            ModelError: the outputs have other shapes than the card says, or are not numbers.
+            ModelError: the outputs have other shapes than the card declares, or are not numbers.
             Exception: of several unrelated classes, when the backend fails.
         """
         silence = np.full((1, FEATURES.frames, FEATURES.bands), FEATURES.floor_db, dtype=np.float32)
@@ -161,12 +169,11 @@ class Model:
         self._score(stress, emotions)
 
     def _score(self, stress: NDArray[np.float32], emotions: NDArray[np.float32]) -> Score:
-        (logit,), (moods,) = stress, emotions
-        for value, name in ((logit, "a stress logit"), (moods.sum(), "emotion logits, in sum")):
+        (logit,), (emotion_logits,) = stress, emotions
+        for value, name in ((logit, "a stress logit"), (np.add.reduce(emotion_logits), "emotion logits, in sum")):
             if not math.isfinite(value):
                 raise ModelError(f"model {self.path}: it gave {value} as {name}: train or export it again")
-        shifted = np.exp(moods - moods.max())
-        return Score(self.card.calibration.probability(float(logit)), shifted / shifted.sum())
+        return Score(self.card.calibration.probability(float(logit)), emotion_logits)
 
 
 def load_engine(path: Path, engines: Path | None = None) -> Model:
@@ -174,10 +181,10 @@ def load_engine(path: Path, engines: Path | None = None) -> Model:
 
     Args:
         path: of the model file.
-        engines: folder of engines, when it is not the usual one.
+        engines: folder of engines; None for the default.
 
     Raises:
-        EngineMissError: there is none that can be used.
+        EngineMissError: no engine of the file can be used.
         ModelError: the model file cannot be read.
     """
     from edge_sser.model.tensorrt_backend import open_engine
@@ -194,7 +201,7 @@ def load_engine(path: Path, engines: Path | None = None) -> Model:
 
 
 def _first_engine(paths: Sequence[Path], engines: Path | None) -> Model:
-    """Loads the first engine that can be used; what it raises otherwise is the miss most worth a warning."""
+    """Loads the first engine that can be used. Raises the miss that deserves a warning most if there is none."""
     misses = []
     for path in paths:
         try:
@@ -207,25 +214,25 @@ def _first_engine(paths: Sequence[Path], engines: Path | None) -> Model:
 def _load_with_provider(path: Path | None, runtime: Runtime, threads: int) -> Model:
     """Loads a file, or the shipped one that suits the provider, into ONNX Runtime."""
     if path is not None:
-        return _load_session(path, runtime, threads)
+        return _load_onnx(path, runtime, threads)
     provider = automatic_providers()[0] if runtime is Runtime.AUTO else runtime
-    model = _load_session(shipped_for(provider), runtime, threads)
+    model = _load_onnx(shipped_for(provider), runtime, threads)
     if provider is not Runtime.CPU and model.provider == PROVIDERS[Runtime.CPU]:
-        # This ONNX Runtime has another provider, but not what that needs on this machine.
-        model = _load_session(shipped_for(Runtime.CPU), runtime, threads)
+        # The provider is in this ONNX Runtime, but its libraries are missing on this machine.
+        model = _load_onnx(shipped_for(Runtime.CPU), runtime, threads)
     return model
 
 
-def _load_session(path: Path, runtime: Runtime, threads: int) -> Model:
+def _load_onnx(path: Path, runtime: Runtime, threads: int) -> Model:
     data = _read(path)
     try:
-        session = Session(path, data, runtime=runtime, threads=threads, features=FEATURES)
-        model = Model(session, session.card, path=path, sha256=hashlib.sha256(data).hexdigest())
+        backend = OnnxBackend(path, data, runtime=runtime, threads=threads, features=FEATURES)
+        model = Model(backend, backend.card, path=path, sha256=hashlib.sha256(data).hexdigest())
         model.check()
         return model
     except ModelError:
         raise
-    except Exception as error:  # ONNX Runtime raises several unrelated classes, and not only where it loads
+    except Exception as error:  # ONNX Runtime raises several unrelated classes, also at the first inference
         raise ModelError(
             f"model {path}: not a model that ONNX Runtime can use ({short(error)}): copy it again, or make it "
             "with edge-sser export"
@@ -236,7 +243,7 @@ def _read(path: Path) -> bytes:
     try:
         kind = path.stat().st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-            raise OSError(None, "Not a regular file")  # a device or a pipe need not end
+            raise OSError(None, "Not a regular file")  # a device or a pipe may be endless
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error

@@ -1,4 +1,4 @@
-"""ONNX Runtime as what computes a model, with one of its providers."""
+"""ONNX Runtime as a backend, with one of its providers."""
 
 from __future__ import annotations
 
@@ -27,44 +27,50 @@ PROVIDERS = {
 }  # best first
 
 
-class Session:
-    """A model file in ONNX Runtime. See `Backend`."""
+class OnnxBackend:
+    """A model file in ONNX Runtime; see `Backend`.
+
+    Attributes:
+        provider: the provider that computes.
+        card: of the model file.
+    """
 
     def __init__(self, path: Path, data: bytes, *, runtime: Runtime, threads: int, features: FeatureParams) -> None:
         """Loads a graph.
 
         Args:
             path: for messages.
-            data: the file.
+            data: content of the model file.
             runtime: a provider, or auto for the best that works.
             threads: of one inference.
-            features: that this program computes.
+            features: parameters of this program's features.
 
         Raises:
-            ModelError: the provider is not in this ONNX Runtime, or the file has no card, or one that does not fit.
+            ModelError: the provider is not in this ONNX Runtime, or the file has no card that fits.
             Exception: of several unrelated classes, when ONNX Runtime cannot load the graph.
         """
         self._session = _session(data, runtime, threads)
         self.provider: str = self._session.get_providers()[0]
         self.card = self._checked_card(path, features)
+        self._outputs = list(self.card.outputs)
 
     def run(self, log_mel: NDArray[np.float32], *, limit_seconds: float | None = None) -> Logits:
         """Computes a batch; see `Backend.run`."""
         if limit_seconds is None:
-            stress, emotions = self._session.run(list(self.card.outputs), {self.card.input: log_mel})
+            stress, emotions = self._session.run(self._outputs, {self.card.input: log_mel})
             return stress, emotions
         options = onnx_runtime().RunOptions()
         timer = threading.Timer(limit_seconds, setattr, (options, "terminate", True))
         timer.daemon = True
         timer.start()
         try:
-            stress, emotions = self._session.run(list(self.card.outputs), {self.card.input: log_mel}, options)
+            stress, emotions = self._session.run(self._outputs, {self.card.input: log_mel}, options)
         finally:
             timer.cancel()
         return stress, emotions
 
     def close(self) -> None:
-        """Nothing to do: a session goes with its last reference."""
+        """Does nothing: ONNX Runtime frees a session with its last reference."""
 
     def _checked_card(self, path: Path, features: FeatureParams) -> Card:
         card = read_card(self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY), path, features)
@@ -77,29 +83,29 @@ class Session:
 
 
 def onnx_runtime() -> Any:
-    """The module onnxruntime, imported with its telemetry off.
+    """Imports onnxruntime with its telemetry off.
 
-    As of 1.31 its Linux builds keep a database of events below ~/.cache, and carry what uploads it. That costs
-    a thread, and breaks the promise that nothing but the broker is contacted. The switch is read when the library is
-    loaded, so nothing else in the project may import it.
+    As of 1.31 its Linux builds keep a database of events below ~/.cache and upload it. That costs a thread, and breaks
+    the promise that nothing but the broker is contacted. The library reads the variable while it loads, so no other
+    code may import onnxruntime.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     return import_module("onnxruntime")
 
 
 def present_providers() -> list[Runtime]:
-    """What this ONNX Runtime says it can compute on, best first."""
+    """Returns the providers in this ONNX Runtime, best first."""
     present = onnx_runtime().get_available_providers()
     return [runtime for runtime, name in PROVIDERS.items() if name in present]
 
 
 def automatic_providers() -> list[Runtime]:
-    """What `auto` tries, best first: not TensorRT's provider, which builds an engine whenever a model is loaded."""
+    """Returns the providers for `auto`, best first. TensorRT's would build an engine at every load."""
     return [runtime for runtime in present_providers() if runtime is not Runtime.TENSORRT]
 
 
 def _session(data: bytes, runtime: Runtime, threads: int) -> onnxruntime.InferenceSession:
-    """Opens a graph with a provider, or with the best one that works."""
+    """Loads a graph with a provider, or with the best one that works."""
     onnxruntime = onnx_runtime()
     present = present_providers()
     if runtime is not Runtime.AUTO and runtime not in present:
@@ -108,9 +114,9 @@ def _session(data: bytes, runtime: Runtime, threads: int) -> onnxruntime.Inferen
             f"{', '.join(onnxruntime.get_available_providers())}: "
             "use --runtime auto, or install the onnxruntime build for this board"
         )
-    # The processor comes last in any case: it tells a provider that does not work from a file that is no model.
-    wanted = automatic_providers() if runtime is Runtime.AUTO else [runtime, Runtime.CPU]
-    providers = list(dict.fromkeys(PROVIDERS[each] for each in wanted))
+    # The processor always comes last. With it, a broken provider differs from a file that is no model.
+    runtimes = automatic_providers() if runtime is Runtime.AUTO else [runtime, Runtime.CPU]
+    providers = list(dict.fromkeys(PROVIDERS[each] for each in runtimes))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -120,14 +126,14 @@ def _session(data: bytes, runtime: Runtime, threads: int) -> onnxruntime.Inferen
     options.log_severity_level = 4
     while True:
         try:
-            # Its own fallback prints to standard output, which is for events.
+            # The fallback of ONNX Runtime prints to standard output, which is for events.
             session = onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
             break
         except Exception:
             providers = providers[1:]
             if not providers:
                 raise
-    # A provider whose libraries cannot be loaded is left out without an error.
+    # ONNX Runtime leaves out a provider whose libraries cannot be loaded, without an error.
     if runtime is not Runtime.AUTO and session.get_providers()[0] != PROVIDERS[runtime]:
         raise ModelError(
             f"{PROVIDERS[runtime]} is in this ONNX Runtime and cannot be used here: use --runtime auto, or install the "

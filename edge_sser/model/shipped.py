@@ -1,4 +1,4 @@
-"""The model files that ship: one network, in up to three forms."""
+"""The model files that ship: one network in up to three forms."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ TENSORRT_MODEL = "sser-cnn.int8-tensorrt.onnx"  # to build engines from
 
 
 def models_folder() -> Path:
-    """Where they are."""
+    """Returns the folder of the shipped model files."""
     return Path(str(resources.files("edge_sser") / "data" / "models"))
 
 
 def default_model_path() -> Path:
-    """The FP32 file."""
+    """Returns the path of the FP32 file."""
     return models_folder() / DEFAULT_MODEL
 
 
 def shipped_for_engines() -> list[Path]:
-    """The files that an engine could have been built from, best first."""
+    """Returns the files that an engine could have been built from, best first."""
     folder = models_folder()
     return [folder / name for name in (TENSORRT_MODEL, DEFAULT_MODEL) if (folder / name).exists()]
 
 
 def shipped_for(provider: Runtime) -> Path:
-    """The file for a provider of ONNX Runtime: INT8 where a processor computes it, FP32 elsewhere."""
+    """Returns the file for a provider of ONNX Runtime: INT8 for the processor, FP32 for the others."""
     int8 = models_folder() / INT8_MODEL
     return int8 if provider is Runtime.CPU and int8.exists() else default_model_path()

@@ -1,4 +1,4 @@
-"""A TensorRT engine as what computes a model: buffers on the GPU that are allocated once."""
+"""TensorRT as a backend: an engine with buffers on the GPU that are allocated once."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from edge_sser.model.engine_file import EngineFile, EngineKey, EngineMissError, 
 from edge_sser.pipeline.features import FEATURES, FeatureParams
 
 PROVIDER = "TensorRT engine"
-MAX_BATCH = 8  # windows at once; more go through in turn
+MAX_BATCH = 8  # windows at once; larger batches are split
 
 log = logging.getLogger("edge_sser.tensorrt")
 
 
-class Engine:
-    """An engine and its context. See `Backend`."""
+class TensorrtBackend:
+    """An engine and its context; see `Backend`."""
 
     provider = PROVIDER
 
     def __init__(self, trt: Any, cuda: Cuda, data: bytes, card: Card, features: FeatureParams) -> None:
-        """Prepares everything that running it takes.
+        """Deserialises the engine and allocates its buffers.
 
         Args:
             trt: the package tensorrt.
-            cuda: the GPU, which from then on is the engine's to close.
-            data: what TensorRT serialised.
+            cuda: the GPU; the backend closes it from then on.
+            data: the engine as TensorRT serialised it.
             card: of the model.
-            features: that this program computes.
+            features: parameters of this program's features.
 
         Raises:
-            EngineMissError: TensorRT does not take it, or its inputs and outputs are not what the card says.
-            CudaError: the GPU has no memory left for it.
+            EngineMissError: TensorRT refuses the engine, or its inputs and outputs differ from the card's.
+            CudaError: the GPU has not enough free memory.
         """
         self.card = card
         self._cuda = cuda
-        # A model that is dropped gives its memory back. When the process ends, the driver sees to it.
+        # Frees the GPU's memory with the model. At the end of the process the driver does so.
         self._release = weakref.finalize(self, _close, cuda)
         self._release.atexit = False
         self._logger = logger = make_logger(trt)
@@ -70,10 +70,10 @@ class Engine:
         for name, address in self._addresses.items():
             if not self._context.set_tensor_address(name, address):
                 raise EngineMissError(f"TensorRT does not take the address of {name}")
-        self._batch = 0  # that the context is set to
+        self._batch = 0  # batch size of the context
 
     def run(self, log_mel: NDArray[np.float32], *, limit_seconds: float | None = None) -> Logits:
-        """Computes a batch; see `Backend.run`. An engine has no loops that need not end."""
+        """Computes a batch; see `Backend.run`. An engine has no endless loops, so the timeout is not used."""
         self._cuda.use()
         values = np.ascontiguousarray(log_mel, dtype=np.float32)
         if values.shape[1:] != self._window:
@@ -86,7 +86,7 @@ class Engine:
         return stress, emotions
 
     def close(self) -> None:
-        """Gives back what it holds; it must not be run any more."""
+        """Frees the engine and its memory. The backend must not be run afterwards."""
         self._context = self._engine = self._runtime = None
         self._release()
 
@@ -98,8 +98,8 @@ class Engine:
         self._cuda.upload(self._addresses[self.card.input], values)
         if not self._context.execute_async_v3(self._cuda.stream):
             raise ModelError("TensorRT could not run the engine")
-        for name, into in zip(self.card.outputs, (stress, emotions), strict=True):
-            self._cuda.download(into, self._addresses[name])
+        for name, values in zip(self.card.outputs, (stress, emotions), strict=True):
+            self._cuda.download(values, self._addresses[name])
         self._cuda.synchronize()
 
     def _check_tensors(self, trt: Any, expected: dict[str, tuple[int, ...]]) -> None:
@@ -115,31 +115,31 @@ class Engine:
                 raise EngineMissError(f"its {name} is not float32")
 
 
-def open_engine(path: Path, model: Path, model_sha256: str) -> Engine:
-    """The engine of a model, if there is one that can be used here.
+def open_engine(path: Path, model: Path, model_sha256: str) -> TensorrtBackend:
+    """Opens the engine of a model.
 
     Args:
         path: of the engine.
-        model: the file that it was built from, for messages.
-        model_sha256: of that file.
+        model: model file of the engine, for messages.
+        model_sha256: of the model file.
 
     Raises:
-        EngineMissError: there is none, or it is damaged, stale, or of another machine.
+        EngineMissError: the engine is missing, damaged, stale, or of another machine.
     """
     file = read_engine(path, model_sha256)
     try:
         trt = import_tensorrt()
-    except Exception as error:  # a library that is missing or broken can raise anything
+    except Exception as error:  # a missing or broken library can raise anything
         raise EngineMissError(f"{path}: TensorRT cannot be imported ({short(error)})") from None
     try:
         return _open(trt, file, model, model_sha256)
     except EngineMissError as miss:
         raise EngineMissError(f"{path}: {miss}") from None
-    except Exception as error:  # of the card, of CUDA, and whatever the bindings raise
+    except Exception as error:  # of the card, of CUDA, and of the bindings
         raise EngineMissError(f"{path}: {short(error)}") from None
 
 
-def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str) -> Engine:
+def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str) -> TensorrtBackend:
     card = read_card(file.card, model, FEATURES)
     cuda = Cuda()
     try:
@@ -154,39 +154,39 @@ def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str) -> Engine:
         difference = file.key.difference(here)
         if difference:
             raise EngineMissError(f"{difference}: build it again with edge-sser export")
-        return Engine(trt, cuda, file.data, card, FEATURES)
+        return TensorrtBackend(trt, cuda, file.data, card, FEATURES)
     except BaseException:
         _close(cuda)
         raise
 
 
 def _close(cuda: Cuda) -> None:
-    with suppress(CudaError):  # what went wrong before is what matters
+    with suppress(CudaError):  # an earlier error matters more
         cuda.close()
 
 
 def has_tensorrt() -> bool:
-    """Whether the package is installed; it is not imported."""
+    """Returns True when the package tensorrt is installed, without importing it."""
     return find_spec("tensorrt") is not None
 
 
 def import_tensorrt() -> Any:
-    """The package. It has no stubs, and comes with JetPack or with pip.
+    """Imports the package tensorrt. It has no stubs, and comes with JetPack or with pip.
 
     Raises:
-        ImportError: it is not installed, or its libraries are not.
+        ImportError: the package or its libraries are not installed.
     """
     return import_module("tensorrt")
 
 
 def make_logger(trt: Any) -> Any:
-    """An `ILogger` that writes to the program's log, and remembers the last error.
+    """Makes an `ILogger` that writes to the program's log and keeps the last error.
 
     Args:
         trt: the package.
 
     Returns:
-        The logger; its attribute `last_error` is a line for a person, empty when there was none.
+        The logger; its attribute `last_error` is a line for a person, empty without an error.
     """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -195,10 +195,10 @@ def make_logger(trt: Any) -> Any:
             self.last_error = ""
 
         def log(self, severity: Any, msg: str) -> None:
-            """Called from any thread; must not raise."""
+            """Logs a message. TensorRT calls it from any thread; it must not raise."""
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
                 self.last_error = msg
-                log.info("%s", msg)  # whoever asked for it says what it means
+                log.info("%s", msg)  # the caller raises with an explanation
             else:
                 log.debug("%s", msg)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-import edge_sser.model.model
 from edge_sser.errors import ModelError
+from edge_sser.model import model as model_module
 from edge_sser.pipeline.features import FEATURES
 
 MAX_BYTES = 6 * 2**30  # of address space: a graph that wants all memory must not get the machine's
@@ -24,13 +24,13 @@ def main() -> None:
 
     resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    edge_sser.model.CHECK_SECONDS = 2.0
+    model_module.CHECK_SECONDS = 2.0
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (2, FEATURES.frames, FEATURES.bands)).astype(np.float32)
     windows[1] = 120.0
     for line in sys.stdin:
         answer = {"loaded": False, "message": ""}
         try:
-            model = edge_sser.model.Model.load(Path(line.rstrip("\n")))
+            model = model_module.Model.load(Path(line.rstrip("\n")))
             answer["loaded"] = True
             stress = [model.score(window).stress for window in windows]
             if not all(0.0 <= value <= 1.0 for value in stress):

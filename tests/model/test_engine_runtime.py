@@ -308,12 +308,9 @@ def test_doctor_says_what_computes_the_model(board: Board, model: Path, engine: 
 @pytest.mark.parametrize("version", ["11.4.0.106"])
 def test_bench_says_what_computed(board: Board, model: Path, engine: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr("edge_sser.commands.bench.INFERENCES", 3)
-    monkeypatch.setattr("edge_sser.commands.latency.INFERENCES", {1: 3, 8: 2, 32: 2})
-    monkeypatch.setattr("edge_sser.commands.bench.HELP_RUNS", 1)
-    monkeypatch.setattr("edge_sser.commands.bench.HUBERT", model.with_name("none.py"))
-    monkeypatch.setattr("edge_sser.commands.bench._process_figures", lambda *args, **options: [])
-    assert main(["bench", str(model), "--quick", "--json"]) == 0
+    monkeypatch.setattr("edge_sser.commands.bench.BATCH_INFERENCES", {1: 3, 8: 2, 32: 2})
+    assert main(["bench", str(model), "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)["computed_by"].values()) == ["TensorRT engine"]
-    assert main(["bench", str(model), "--quick", "--json", "--runtime", "cpu"]) == 0
+    assert main(["bench", str(model), "--json", "--runtime", "cpu"]) == 0
     assert list(json.loads(capsys.readouterr().out)["computed_by"].values()) == [CPU]
     assert main(["bench", str(model), "--runtime", "tpu"]) == 2
