@@ -83,7 +83,7 @@ EVENTS: list[Event] = [
 
 
 def test_the_committed_schema_is_the_one_that_the_program_prints() -> None:
-    """To renew it: edge-sser schema > docs/events.schema.json."""
+    """Compares the files; to renew the committed one: edge-sser schema > docs/events.schema.json."""
     assert COMMITTED.read_text() == json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -116,14 +116,14 @@ def test_every_kind_of_event_is_valid(event: Event) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_event_is_not_valid(changes: dict[str, Any]) -> None:
+def test_other_objects_are_not_valid(changes: dict[str, Any]) -> None:
     values = {name: value for name, value in {**READING, **changes}.items() if value is not ...}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(json_schema()).validate(values)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_json_cannot_say_is_not_written(value: float) -> None:
+def test_values_without_json_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         to_json(Reading(**{**READING, "dbfs": value}))
 

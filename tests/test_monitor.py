@@ -1,4 +1,4 @@
-"""One source through the whole path: the laws that readings and episodes keep."""
+"""One source through the whole path: properties of readings and episodes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def counting(model: Model, counter: Counter) -> Model:
 
 @pytest.fixture(scope="module")
 def events(model: Model, samples: np.ndarray) -> list[Event]:
-    """Those of the recording, lively."""
+    """Returns the events of the recording, with lively levels."""
     return play(make_monitor(model, LIVELY), [AudioBlock(samples)])
 
 
@@ -134,7 +134,7 @@ def test_inference_happens_for_windows_with_enough_speech_only(
     assert all((reading.stress is not None) == (reading.speech_ratio >= 0.6) for reading in got)
 
 
-def test_without_any_speech_nothing_is_scored_even_when_no_ratio_is_asked_for(
+def test_without_any_speech_nothing_is_scored_even_with_a_minimum_ratio_of_zero(
     counting: Model, counter: Counter
 ) -> None:
     play(make_monitor(counting, {"gate": {"min_speech_ratio": 0.0}}), [AudioBlock(silence(5.0))])
@@ -153,7 +153,7 @@ def test_a_pause_keeps_the_rolling_stress_and_the_level(model: Model, samples: n
     assert {(r.stress_rolling, r.level) for r in paused} == {(last.stress_rolling, last.level)}
 
 
-def test_a_reading_is_what_the_model_says_of_its_three_seconds(model: Model, samples: np.ndarray) -> None:
+def test_a_reading_has_the_score_of_its_three_seconds(model: Model, samples: np.ndarray) -> None:
     mel = log_mel(samples)
     got = readings(play(make_monitor(model), [AudioBlock(samples)]))
     assert len(got) == 1 + (samples.size - 3 * RATE) // (RATE // 2)
@@ -165,7 +165,7 @@ def test_a_reading_is_what_the_model_says_of_its_three_seconds(model: Model, sam
     assert got[0].model == model.label
 
 
-def test_a_window_with_little_speech_is_trusted_less_and_scored_from_where_the_card_says(
+def test_a_window_with_little_speech_is_trusted_less_and_scored_from_the_ratio_of_the_card(
     tmp_path: Path, model: Model, samples: np.ndarray
 ) -> None:
     card = changed_card(speech_trust=((0.5, 0.2), (1.0, 0.4), (1.2, 0.5), (2.5, 1.0)))
@@ -203,7 +203,7 @@ def test_the_rolling_stress_is_smoothed_over_speech_time(model: Model, samples: 
     assert rolling == pytest.approx(expected, abs=2e-4)
 
 
-def test_a_reading_says_when_and_which_it_is(model: Model, samples: np.ndarray) -> None:
+def test_a_reading_has_its_time_and_number(model: Model, samples: np.ndarray) -> None:
     got = readings(play(make_monitor(model, {"window": {"hop_seconds": 0.7}}), [AudioBlock(samples)]))
     assert [reading.id for reading in got[:2]] == ["cab12/desk/000000", "cab12/desk/000001"]
     assert [(reading.start_s, reading.end_s) for reading in got[:3]] == [(0.0, 3.0), (0.7, 3.7), (1.4, 4.4)]
@@ -211,7 +211,7 @@ def test_a_reading_says_when_and_which_it_is(model: Model, samples: np.ndarray) 
     assert len({reading.id for reading in got}) == len(got)
 
 
-def test_lost_audio_moves_the_time_on_and_is_told_in_the_next_reading(model: Model) -> None:
+def test_lost_audio_advances_the_time_and_is_reported_in_the_next_reading(model: Model) -> None:
     audio = [AudioBlock(noise(3.5, dbfs=-40.0)), AudioBlock(noise(3.5, dbfs=-40.0), dropped=20_000)]
     got = readings(play(make_monitor(model), audio))
     assert [reading.dropped_s for reading in got] == [0.0, 0.0, 1.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
@@ -287,7 +287,7 @@ def test_audio_shorter_than_a_window_gives_no_reading_but_is_accounted_for(model
     assert monitor.counters.processed == 3 * RATE - 1
 
 
-def test_an_ended_monitor_ends_no_second_time(model: Model, samples: np.ndarray) -> None:
+def test_a_second_finish_gives_no_events(model: Model, samples: np.ndarray) -> None:
     monitor = make_monitor(model, LIVELY)
     assert episodes(play(monitor, [AudioBlock(samples[: 20 * RATE])]))[-1].phase is Phase.END
     assert monitor.finish() == []

@@ -17,7 +17,7 @@ from edge_sser.events import json_schema
 
 
 def loaded_modules(*arguments: str) -> set[str]:
-    """What a command imports, by name of the package."""
+    """Returns the packages that a command imports."""
     program = (
         "import sys; from edge_sser.cli import main; status = main(sys.argv[1:]);"
         "print(status, *sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
@@ -28,7 +28,7 @@ def loaded_modules(*arguments: str) -> set[str]:
     return set(modules)
 
 
-def test_help_says_what_the_program_is_not(call):
+def test_help_names_the_limits_of_the_program(call):
     result = call("--help")
     assert result.status == 0
     assert "not a medical device" in " ".join(result.out.split())
@@ -129,7 +129,7 @@ def test_config_check_accepts_a_valid_file_and_ignores_the_environment(call, tmp
     call("config", "check", path).refuses(2, str(path), "gate.agressiveness", "gate.aggressiveness")
 
 
-def test_config_show_says_where_values_come_from(call, tmp_path, monkeypatch):
+def test_config_show_names_the_origin_of_values(call, tmp_path, monkeypatch):
     path = tmp_path / "config.toml"
     path.write_text("[gate]\naggressiveness = 3\n")
     monkeypatch.setenv("EDGE_SSER_NODE", "cabinet")
@@ -181,7 +181,7 @@ def test_a_standard_output_that_is_closed_from_the_start_is_one_line(command):
 
 
 def test_an_interrupt_while_settings_are_read_cannot_get_lost(monkeypatch, tmp_path):
-    """As an exception it would: pydantic swallows one that comes while it makes a schema."""
+    """KeyboardInterrupt would get lost: pydantic swallows one that comes while it makes a schema."""
     seen = []
     load = cli._load
 

@@ -152,12 +152,12 @@ def test_a_terminal_gets_a_live_view_and_gets_its_cursor_back(model, speech):
     assert view.rindex("\x1b[?25h") > view.rindex("\x1b[?25l")
 
 
-def test_json_lines_on_a_terminal_when_asked_for(model, speech):
+def test_json_lines_on_a_terminal_on_request(model, speech):
     text = _on_a_terminal("listen", "--source", str(speech), "--no-pace", "--model", model, "--format", "jsonl")
     assert json.loads(text.splitlines()[0])["type"] == "status"
 
 
-def test_events_also_go_to_the_file_that_the_settings_name(call, tmp_path, speech, model):
+def test_events_also_go_to_the_file_of_the_settings(call, tmp_path, speech, model):
     events = tmp_path / "events.jsonl"
     config = tmp_path / "config.toml"
     config.write_text(f'[file]\npath = "{events}"\n')
@@ -176,7 +176,7 @@ def test_a_file_without_a_folder_is_in_the_state_directory(call, tmp_path, speec
 
 
 def _on_a_terminal(*arguments: str) -> str:
-    """What a command shows on a terminal of 80 columns."""
+    """Returns the output of a command on a terminal of 80 columns."""
     mine, its = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=its, stderr=its, env=os.environ | {"COLUMNS": "80"}

@@ -1,4 +1,4 @@
-"""Whether all audio is accounted for in what a daemon said: read = processed + dropped, to the sample.
+"""Account of the audio in the events of a daemon: read = processed + dropped, to the sample.
 
 Times in events are whole milliseconds. A microphone at 16 kHz brings 0.2 s at a time and loses as much, so that here
 every time is exact.
@@ -39,5 +39,5 @@ def assert_accounted(events: list[dict[str, Any]], source: str = "mic", *, round
 
 
 def heard_dbfs(events: list[dict[str, Any]], source: str) -> float:
-    """The level of a source's newest reading, dBFS."""
+    """Returns the level of a source's newest reading, dBFS."""
     return float([event for event in events if event["type"] == "reading" and event["source"] == source][-1]["dbfs"])

@@ -1,4 +1,4 @@
-"""What the tests of the running daemon share: a model, a microphone, a broker, and the program as a process."""
+"""Fixtures of the running daemon: models, a broker, and the program as a process."""
 
 from __future__ import annotations
 

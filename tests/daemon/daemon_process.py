@@ -1,4 +1,4 @@
-"""`edge-sser listen` as a process, and what it says."""
+"""`edge-sser listen` as a process, with its events and its log."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ sys.exit(main(sys.argv[1:]))
 
 
 class Daemon:
-    """A process that listens. Everything that it prints is kept.
+    """A process that listens. All its output is kept.
 
     Args:
         arguments: of `edge-sser listen`.
         environment: variables besides those of this process.
         constants: values of the program's constants to change, by their full names.
         prefix: a program that starts it in other circumstances, with its arguments.
-        fed: whether `say` gives it its audio, on standard input.
-        cwd: the folder that it runs in; the present one when None.
+        fed: True when `say` gives audio on standard input.
+        cwd: working directory; the current one when None.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Daemon:
             self.log.append(line.decode().rstrip("\n"))
 
     def say(self, pcm: bytes) -> None:
-        """Hands it audio, to be heard as fast as it can. Does not wait: one that hangs must not hang the test."""
+        """Queues audio for standard input. Does not wait: a daemon that hangs must not hang the test."""
         self._audio.put(pcm)
 
     def _speak(self) -> None:
@@ -101,20 +101,20 @@ class Daemon:
         return [event for event in self.all_events if event["type"] == kind]
 
     def episode_lines(self) -> list[bytes]:
-        """Its episodes, as printed."""
+        """Returns the episodes, as printed."""
         return [line for line in list(self.lines) if line.startswith(b'{"type":"episode"')]
 
     def states(self, source: str | None = None) -> list[str]:
-        """What health has said so far."""
+        """Returns the states of all health events so far."""
         return [event["state"] for event in self.events("health") if source in (None, event["source"])]
 
     def await_states(self, *states: str, source: str | None = None) -> None:
-        """Waits until health has said just that, in this order."""
+        """Waits until the states of all health events are these, in this order."""
         eventually(lambda: len(self.states(source)) >= len(states) or self.ended, f"health says {', '.join(states)}")
         assert self.states(source) == [*states], self.log
 
     def send(self, number: signal.Signals) -> None:
-        """Sends it a signal."""
+        """Sends a signal."""
         self._process.send_signal(number)
 
     def await_readings(self, count: int) -> None:
@@ -135,11 +135,11 @@ class Daemon:
         return status
 
     def terminate(self) -> None:
-        """Begins to end it as systemd does."""
+        """Sends SIGTERM, as systemd does."""
         self.send(signal.SIGTERM)
 
     def stop(self, within_seconds: float = LIMIT_SECONDS) -> int:
-        """Ends it as systemd does; returns the exit status."""
+        """Stops the process as systemd does; returns the exit status."""
         self.terminate()
         return self.wait(within_seconds)
 

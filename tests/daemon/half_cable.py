@@ -13,7 +13,7 @@ PUBLISH_QOS_1 = 0x32  # the first byte of the packet: type 3, QoS 1, neither ret
 
 
 class Break(Enum):
-    """How a connection ends."""
+    """Ways in which a connection ends."""
 
     RESET = "reset"  # as by a router that has forgotten it
     HOLE = "hole"  # nothing comes through any more, in silence, as with a cable pulled behind the next switch
@@ -87,7 +87,7 @@ class HalfCable:
 
 
 def _read_packet(stream: BinaryIO) -> bytes:
-    """The next MQTT packet; empty at the end."""
+    """Returns the next MQTT packet; empty at the end."""
     head = stream.read(1)
     if not head:
         return b""

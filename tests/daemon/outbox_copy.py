@@ -1,4 +1,4 @@
-"""What is in the outbox of a daemon, read from a copy of its files with SQL of our own."""
+"""Contents of a daemon's outbox, read with SQL from a copy of its files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OutboxCopy:
 
 
 def read_outbox(path: Path) -> OutboxCopy:
-    """Copies the files of an outbox and reads the copy: what a fresh process would find. The files stay as they are.
+    """Copies the files of an outbox and reads the copy: the contents for a fresh process. The files stay as they are.
 
     One that does not exist, or that a daemon has only begun to make, is empty.
 
@@ -54,14 +54,14 @@ def read_outbox(path: Path) -> OutboxCopy:
 
 
 def waiting_in(path: Path, topic: str) -> list[bytes]:
-    """The payloads for a topic in an outbox that a daemon holds; none while it writes to it."""
+    """Returns the payloads for a topic in the outbox of a running daemon; none while the daemon writes to the file."""
     with suppress(sqlite3.Error):
         return [payload for (_, its, _), payload in read_outbox(path).rows.items() if its == topic]
     return []
 
 
 def is_drained(path: Path) -> bool:
-    """Whether nothing waits in an outbox; it does not count as long as a daemon writes to it."""
+    """Returns True when an outbox is empty; False while a daemon writes to the file."""
     with suppress(sqlite3.Error):
         return not read_outbox(path).rows
     return False

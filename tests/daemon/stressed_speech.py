@@ -1,4 +1,4 @@
-"""Audio and settings that make episodes at will, and a model that hears it so."""
+"""Audio, settings and a model that make episodes at will."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def write_sharp_model(path: Path) -> Path:
 
 
 def episodes(count: int) -> bytes:
-    """So many times a calm voice, a stressed one and the calm one again: 16-bit PCM, 16 kHz mono."""
+    """Returns a calm voice, a stressed one and the calm one again, `count` times: 16-bit PCM, 16 kHz mono."""
     calm = voice(pitch_hz=200, syllables_hz=4, seconds=WINDOW_SECONDS, seed=1)
     stressed = voice(pitch_hz=90, syllables_hz=4, seconds=WINDOW_SECONDS, seed=2)
     return (np.concatenate((calm, stressed, calm)) * 2**15).astype("<i2").tobytes() * count
 
 
 def write_recording(path: Path, count: int) -> Path:
-    """Writes so many episodes into a WAV file."""
+    """Writes episodes into a WAV file."""
     soundfile.write(path, np.frombuffer(episodes(count), dtype="<i2"), RATE, subtype="PCM_16")
     return path
 
@@ -79,7 +79,7 @@ def recorded_at(path: Path, seconds: float) -> None:
 
 
 def hear(daemon: Daemon, count: int) -> None:
-    """Lets a daemon hear so many episodes, and waits until it has printed all of each."""
+    """Feeds episodes to a daemon, and waits until all their events are printed."""
     before = len(daemon.episode_lines())
     daemon.say(episodes(count))
     printed = before + count * EVENTS_AN_EPISODE

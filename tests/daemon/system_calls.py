@@ -1,4 +1,4 @@
-"""What a process asks of the kernel, as strace saw it: what it would write, whom it would reach, what it runs."""
+"""System calls of a process, from strace: files that it writes, addresses that it reaches, programs that it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FAMILY = re.compile(r"sa_family=(\w+)")
 
 
 class Trace:
-    """What a process and its threads ask for that could leave something behind, or tell somebody something.
+    """System calls of a process and its threads that could store or send data.
 
     Args:
         directory: for strace's files, one a thread.

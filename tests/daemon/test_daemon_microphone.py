@@ -12,8 +12,7 @@ from mqtt_rig import LIMIT_SECONDS, eventually
 
 from edge_sser.audio import microphone
 from edge_sser.audio.source import AudioBlock, Source
-from edge_sser.daemon import session as capture
-from edge_sser.daemon.session import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, Input
+from edge_sser.daemon.session import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, REOPEN_MIN_SECONDS, Input
 from edge_sser.errors import SourceError
 from edge_sser.events import Health, HealthState, Status
 from edge_sser.model.model import Model
@@ -28,7 +27,7 @@ def noise(seconds: float) -> np.ndarray:
 
 
 @pytest.mark.mic
-def test_a_sound_server_that_dies_is_missing_and_heard_again_when_it_is_back(start, virtual_microphone):
+def test_a_sound_server_that_dies_is_missing_until_it_is_back(start, virtual_microphone):
     virtual_microphone.play(noise(60))
     daemon = start()
     daemon.await_readings(1)
@@ -45,7 +44,7 @@ def test_a_sound_server_that_dies_is_missing_and_heard_again_when_it_is_back(sta
 
 
 @pytest.mark.mic
-def test_without_its_microphone_it_says_so_and_does_not_start(start, virtual_microphone):
+def test_without_its_microphone_the_daemon_reports_the_fault_and_does_not_start(start, virtual_microphone):
     virtual_microphone.kill()
     daemon = start()
     assert daemon.wait() == 1
@@ -55,7 +54,7 @@ def test_without_its_microphone_it_says_so_and_does_not_start(start, virtual_mic
 
 
 @pytest.mark.mic
-def test_a_microphone_that_is_missing_from_the_start_is_told_while_another_source_works(
+def test_a_microphone_that_is_missing_from_the_start_is_reported_while_another_source_works(
     start, virtual_microphone, speech
 ):
     daemon = start("--source", "mic:attic", "--source", speech)
@@ -67,7 +66,7 @@ def test_a_microphone_that_is_missing_from_the_start_is_told_while_another_sourc
 
 
 @pytest.mark.mic
-def test_a_device_that_never_lets_itself_be_closed_is_left_behind(virtual_microphone, monkeypatch, caplog):
+def test_a_device_that_does_not_close_is_abandoned(virtual_microphone, monkeypatch, caplog):
     never, released = threading.Event(), threading.Event()
     source = microphone.MicrophoneSource(name="desk")
     release = source._release
@@ -111,7 +110,7 @@ class Fickle(Source):
 
 
 def run_fickle(model: str, opened_after: list[int | None]) -> tuple[list, list[float], Exception]:
-    """Listens to a microphone whose openings give so many blocks, or fail (None), and then fail for ever."""
+    """Listens to a microphone of which each opening gives a number of blocks, or fails (None); later ones fail."""
     now = [0.0]
     tries: list[float] = []
     openings = iter(opened_after)
@@ -135,7 +134,7 @@ def run_fickle(model: str, opened_after: list[int | None]) -> tuple[list, list[f
     return sink.events, tries, caught.value
 
 
-def test_it_is_looked_for_ever_less_often_and_given_up_after_the_named_minutes(model):
+def test_retries_back_off_and_end_after_ten_minutes(model):
     events, tries, error = run_fickle(model, [4])
     waits = np.diff(tries)
     assert waits[0] == pytest.approx(1.0, abs=0.3)
@@ -147,16 +146,16 @@ def test_it_is_looked_for_ever_less_often_and_given_up_after_the_named_minutes(m
     assert isinstance(events[-1], Status)
 
 
-def test_one_that_opens_but_gives_nothing_stays_missing_and_is_given_up(model):
+def test_a_microphone_that_opens_without_audio_stays_missing_until_the_daemon_gives_up(model):
     events, tries, _ = run_fickle(model, [4, *[0] * 500])
     assert tries[-1] <= 60 * GIVE_UP_MINUTES + 1
     assert len(tries) < 40
     assert [event.state for event in events if isinstance(event, Health)] == [HealthState.OK, HealthState.MISSING]
 
 
-def test_one_that_was_heard_again_is_looked_for_soon_again(model):
+def test_audio_resets_the_backoff(model):
     events, tries, _ = run_fickle(model, [4, None, None, None, 4, 4])
-    assert tries[5] - tries[4] == pytest.approx(capture.REOPEN_MIN_SECONDS, abs=0.3)
+    assert tries[5] - tries[4] == pytest.approx(REOPEN_MIN_SECONDS, abs=0.3)
     states = [event.state for event in events if isinstance(event, Health)]
     assert states == [HealthState.OK, HealthState.MISSING] * 3
     numbers = [int(event.id[-6:]) for event in events if type(event).__name__ == "Reading"]
@@ -165,8 +164,8 @@ def test_one_that_was_heard_again_is_looked_for_soon_again(model):
 
 
 @pytest.mark.parametrize("number", [pytest.param(1, id="number-as-before"), pytest.param(2, id="another-number")])
-def test_one_that_is_plugged_in_beside_another_is_found_though_portaudio_looks_only_while_none_is_open(model, number):
-    """PortAudio's list of devices, as it behaves with two sound cards: the one thing here that no machine can lend."""
+def test_a_card_that_is_plugged_in_beside_another_is_found(model, number):
+    """PortAudio lists devices only while none is open. Its list is faked: no test machine has two sound cards."""
     cards = {0: "desk", 1: "door"}
     listed: dict[int, str] = {}
     opened: list[Source] = []

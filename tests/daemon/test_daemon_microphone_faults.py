@@ -1,4 +1,4 @@
-"""What can befall a microphone while the daemon listens to it, and what health says of it."""
+"""Faults of a microphone while the daemon listens, and the health events that report them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise(seconds: float, *, amplitude: int = 9_000) -> np.ndarray:
 
 @pytest.fixture
 def microphones(virtual_microphone):
-    """Two microphones, one loud and one soft."""
+    """Returns two microphones, one loud and one soft."""
     virtual_microphone.kill()
     virtual_microphone.restart(names=("desk", "door"))
     virtual_microphone.play(noise(60), into="desk")
@@ -82,12 +82,12 @@ def test_a_microphone_that_is_muted_is_silent_until_it_is_heard(start, virtual_m
 
 
 def connections(pid: int) -> int:
-    """Connections of a process to a sound server, by the threads that keep them."""
+    """Returns the number of connections of a process to a sound server, by the threads that hold them."""
     return sum((task / "comm").read_text() == "threaded-ml\n" for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 @pytest.mark.mic
-def test_a_sound_server_that_hangs_holds_up_neither_other_sources_nor_the_end(start, virtual_microphone, speech):
+def test_a_sound_server_that_hangs_delays_neither_other_sources_nor_the_end(start, virtual_microphone, speech):
     virtual_microphone.play(noise(120))
     daemon = start("--source", "mic", "--source", speech)
     daemon.await_states("ok", source="mic")
@@ -117,7 +117,7 @@ def test_a_sound_server_that_hangs_from_the_start_is_missing_until_it_answers(st
 
 
 @pytest.mark.mic
-def test_when_the_microphone_stays_away_the_program_ends_with_one_line(start, virtual_microphone):
+def test_a_microphone_that_stays_missing_ends_the_program_with_one_line(start, virtual_microphone):
     virtual_microphone.play(noise(60))
     daemon = start(constants={"edge_sser.daemon.session.GIVE_UP_MINUTES": 0.05})
     daemon.await_states("ok")
@@ -131,13 +131,13 @@ def test_when_the_microphone_stays_away_the_program_ends_with_one_line(start, vi
 
 
 def held(pid: int) -> tuple[int, int]:
-    """Open files and threads of a process."""
+    """Returns the numbers of open files and threads of a process."""
     return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
 
 
 @pytest.mark.mic
 @pytest.mark.parametrize("fault", ["kill", "unplug", pytest.param("freeze", marks=pytest.mark.soak)])
-def test_a_microphone_is_heard_again_and_nothing_left_behind_however_often_it_goes(start, virtual_microphone, fault):
+def test_reopening_a_microphone_leaks_nothing(start, virtual_microphone, fault):
     """Three times, and twenty with EDGE_SSER_SOAK=1."""
     virtual_microphone.play(noise(300))
     daemon = start()

@@ -1,4 +1,4 @@
-"""`edge-sser listen --mqtt` with a real broker: what arrives, and what a command does."""
+"""`edge-sser listen --mqtt` with a real broker: messages and commands."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def configure(tmp_path):
     return configure
 
 
-def test_what_a_broker_gets_is_what_standard_output_says(start, broker, start_subscriber, configure, speech):
+def test_the_broker_gets_the_lines_of_standard_output(start, broker, start_subscriber, configure, speech):
     subscriber = start_subscriber(broker.port, "edge-sser/#")
     config = configure(port=broker.port, device=speech)
     daemon = start("--config", config, "--log-level", "info")
@@ -54,9 +54,9 @@ def test_what_a_broker_gets_is_what_standard_output_says(start, broker, start_su
     assert daemon.stop() == 0
     told = [line for line in daemon.lines if json.loads(line)["type"] in ("episode", "health")]
     eventually(
-        lambda: len([m for m in subscriber.heard if m.topic.endswith(("episode", "health"))]) >= len(told), "all"
+        lambda: len([m for m in subscriber.received if m.topic.endswith(("episode", "health"))]) >= len(told), "all"
     )
-    assert [m.payload for m in subscriber.heard if m.topic.endswith(("/episode", "/health"))] == told
+    assert [m.payload for m in subscriber.received if m.topic.endswith(("/episode", "/health"))] == told
     readings = [line for line in daemon.lines if json.loads(line)["type"] == "reading"]
     heard = [message.payload for message in subscriber.on("edge-sser/cab12/desk/reading")]
     assert heard == readings[-len(heard) :]  # the first may come before the connection
@@ -76,7 +76,7 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(start, speech):
 
 
 @pytest.mark.mic
-def test_off_lets_go_of_the_microphone_and_on_takes_it_again_also_across_a_restart(
+def test_off_closes_the_microphone_and_on_opens_it_also_across_a_restart(
     start, broker, start_subscriber, configure, virtual_microphone
 ):
     subscriber = start_subscriber(broker.port, "edge-sser/#")
@@ -111,7 +111,7 @@ def test_off_lets_go_of_the_microphone_and_on_takes_it_again_also_across_a_resta
     assert daemon.stop() == 0
 
 
-def test_a_recording_goes_on_when_listening_is_turned_off_and_says_so_once(start, broker, start_subscriber, speech):
+def test_a_recording_goes_on_when_listening_is_turned_off_with_one_warning(start, broker, start_subscriber, speech):
     subscriber = start_subscriber(broker.port, "edge-sser/#")
     daemon = start("--source", speech, "--mqtt", f"mqtt://127.0.0.1:{broker.port}")  # the flag alone will do
     daemon.await_readings(1)

@@ -1,4 +1,4 @@
-"""What a running daemon writes and whom it tells, seen from outside: events, and no audio anywhere."""
+"""Files and messages of a running daemon, seen from outside: events, and no audio anywhere."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ port = {metrics}
 
 
 class Audio:
-    """What was played, to be looked for in bytes: as integers of 16 or 32 bits, or as floats.
+    """Audio that was played, to be searched for in bytes: as integers of 16 or 32 bits, or as floats.
 
     Args:
         samples: int16 [n].
@@ -86,7 +86,7 @@ class Audio:
         )
 
 
-def test_audio_is_found_however_it_is_written(speech):
+def test_audio_is_found_in_any_coding(speech):
     samples, _ = soundfile.read(speech, dtype="int16")
     audio = Audio(samples)
     begin = int(np.argmax(np.abs(samples)))
@@ -115,12 +115,12 @@ def traced(tmp_path):
 
 
 def strangers(names, *patterns):
-    """Those that no pattern allows."""
+    """Returns the names that no pattern allows."""
     return sorted(name for name in names if not any(re.fullmatch(pattern, name) for pattern in patterns))
 
 
 @pytest.mark.mic
-def test_a_daemon_writes_events_only_and_tells_its_broker_only(
+def test_a_daemon_writes_only_events_and_connects_only_to_its_broker(
     traced, tmp_path, broker, start_subscriber, virtual_microphone, speech, model
 ):
     samples, _ = soundfile.read(speech, dtype="int16")
@@ -165,7 +165,7 @@ def test_a_daemon_writes_events_only_and_tells_its_broker_only(
     audio = Audio(samples)
     written = [path.read_bytes() for path in map(Path, trace.written) if path.is_file()] + list(running.values())
     printed = b"\n".join(daemon.lines) + "\n".join(daemon.log).encode()
-    for data in (*written, scraped, printed, *(message.payload for message in subscriber.heard)):
+    for data in (*written, scraped, printed, *(message.payload for message in subscriber.received)):
         assert not audio.is_in(data)
     # The files hold the lines that were printed, which take a fraction of what the audio would; so does the outbox.
     for path, data in running.items():

@@ -44,7 +44,7 @@ def scrape(port: int) -> str | None:
         return None
 
 
-def test_thresholds_change_while_it_listens(hang_up):
+def test_thresholds_change_during_listening(hang_up):
     calm = "[rolling]\nelevated = 0.998\nhigh = 0.999\ndwell_seconds = 0.0\n"
     running = hang_up(calm)
     eventually(lambda: any(each["level"] == "low" for each in running.daemon.events("reading")), "speech")
@@ -57,7 +57,7 @@ def test_thresholds_change_while_it_listens(hang_up):
     assert running.daemon.stop() == 0
 
 
-def test_outputs_come_and_go_while_it_listens_and_no_episode_falls_between(hang_up, broker, start_subscriber, tmp_path):
+def test_outputs_change_during_listening_without_losing_an_episode(hang_up, broker, start_subscriber, tmp_path):
     port, events = free_port(), tmp_path / "events.jsonl"
     lively = "[rolling]\nelevated = 0.09\nhigh = 0.999\ndwell_seconds = 0.0\n[episode]\nupdate_seconds = 0.1\n"
     mqtt = f'[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\ndiscovery = false\n'
@@ -92,7 +92,7 @@ def test_outputs_come_and_go_while_it_listens_and_no_episode_falls_between(hang_
         ('[file]\npath = "/proc/nowhere/events"\n', "cannot be opened"),
     ],
 )
-def test_settings_that_are_wrong_are_refused_and_those_before_stay(hang_up, tmp_path, text, said):
+def test_wrong_settings_are_refused_and_those_before_stay(hang_up, tmp_path, text, said):
     events = tmp_path / "events.jsonl"
     running = hang_up(f'[file]\npath = "{events}"\n')
     running.read_again(text, "settings refused, those before stay in effect: ")
@@ -103,7 +103,7 @@ def test_settings_that_are_wrong_are_refused_and_those_before_stay(hang_up, tmp_
     assert running.daemon.stop() == 0
 
 
-def test_an_output_that_cannot_be_opened_takes_the_other_changes_back(hang_up, tmp_path):
+def test_an_output_that_cannot_be_opened_undoes_the_other_changes(hang_up, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         events, other = tmp_path / "events.jsonl", tmp_path / "other.jsonl"
         running = hang_up(f'[file]\npath = "{events}"\n')
@@ -135,7 +135,7 @@ def test_a_broker_that_cannot_be_used_is_refused_and_no_episode_is_lost_meanwhil
     assert list(dict.fromkeys(heard.payload for heard in subscriber.episodes())) == said
 
 
-def test_an_output_that_is_added_hears_how_the_sources_are(hang_up, broker, start_subscriber):
+def test_an_output_that_is_added_gets_the_health_of_the_sources(hang_up, broker, start_subscriber):
     subscriber = start_subscriber(broker.port)
     running = hang_up("")
     running.read_again(f'[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n', "settings read again")
@@ -143,7 +143,7 @@ def test_an_output_that_is_added_hears_how_the_sources_are(hang_up, broker, star
     assert running.daemon.stop() == 0
 
 
-def test_a_microphone_that_is_not_there_at_the_start_is_told_to_the_bus(start, broker, start_subscriber):
+def test_a_microphone_that_is_missing_at_the_start_is_published(start, broker, start_subscriber):
     subscriber = start_subscriber(broker.port)
     daemon = start("--source", "mic:nothere", "--mqtt", f"mqtt://127.0.0.1:{broker.port}")
     assert daemon.wait() == 1
@@ -152,14 +152,14 @@ def test_a_microphone_that_is_not_there_at_the_start_is_told_to_the_bus(start, b
     assert daemon.log[-1].startswith("edge-sser: error: ")
 
 
-def test_what_needs_a_restart_is_named(hang_up):
+def test_changes_that_need_a_restart_are_named(hang_up):
     running = hang_up("")
     running.read_again("[window]\nhop_seconds = 1.0\n[gate]\nfloor_dbfs = -50.0\n", "changed only by a restart")
     assert any("gate, window: changed only by a restart" in line for line in running.daemon.log)
     assert running.daemon.stop() == 0
 
 
-def test_the_service_manager_hears_of_it(hang_up, tmp_path):
+def test_the_service_manager_is_notified_of_a_reload(hang_up, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
         receiver.settimeout(30.0)
@@ -173,7 +173,7 @@ def test_the_service_manager_hears_of_it(hang_up, tmp_path):
     assert running.daemon.stop() == 0
 
 
-def test_without_a_settings_file_a_hang_up_ends_it_properly(start, speech):
+def test_without_a_settings_file_sighup_ends_listening_properly(start, speech):
     daemon = start("--source", speech)
     daemon.await_readings(1)
     os.kill(daemon.pid, signal.SIGHUP)
@@ -181,7 +181,7 @@ def test_without_a_settings_file_a_hang_up_ends_it_properly(start, speech):
     assert [each["state"] for each in daemon.events("status")] == ["online", "stopped"]
 
 
-def test_a_terminal_that_is_closed_ends_it_properly(tmp_path: Path, model: str, speech: Path):
+def test_a_terminal_that_is_closed_ends_listening_properly(tmp_path: Path, model: str, speech: Path):
     config, events = tmp_path / "config.toml", tmp_path / "events.jsonl"
     config.write_text(f'[file]\npath = "{events}"\n')
     mine, its = pty.openpty()

@@ -1,4 +1,4 @@
-"""What the service manager, the journal and Prometheus hear of a running daemon."""
+"""Notifications, journal lines and metrics of a running daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def manager(tmp_path):
 
 
 def messages(manager, heard):
-    """Adds what has come since, and returns all."""
+    """Receives new messages, and returns all so far."""
     while True:
         try:
             heard.append(manager.recv(65_536).decode())
@@ -31,7 +31,7 @@ def messages(manager, heard):
             return heard
 
 
-def test_a_service_manager_hears_ready_progress_levels_and_the_end(start, manager, tmp_path, speech):
+def test_a_service_manager_is_notified_of_ready_progress_levels_and_the_end(start, manager, tmp_path, speech):
     heard: list[str] = []
     daemon = start("--source", speech, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
     eventually(
@@ -48,7 +48,7 @@ def test_a_service_manager_hears_ready_progress_levels_and_the_end(start, manage
 
 
 @pytest.mark.mic
-def test_one_that_is_paused_is_ready_and_kept_alive(start, manager, tmp_path, virtual_microphone):
+def test_a_paused_daemon_is_ready_and_pings_the_watchdog(start, manager, tmp_path, virtual_microphone):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "paused").touch()
     heard: list[str] = []
@@ -62,7 +62,7 @@ def test_one_that_is_paused_is_ready_and_kept_alive(start, manager, tmp_path, vi
     assert daemon.stop() == 0
 
 
-def test_figures_are_served_while_it_listens(start, tmp_path, speech):
+def test_metrics_are_served_during_listening(start, tmp_path, speech):
     port = free_port()
     config = tmp_path / "config.toml"
     config.write_text(f'[metrics]\nport = {port}\n[mqtt]\nurl = "mqtt://127.0.0.1:{free_port()}"\n')
@@ -77,7 +77,7 @@ def test_figures_are_served_while_it_listens(start, tmp_path, speech):
     assert daemon.stop() == 0
 
 
-def test_what_goes_to_the_journal_carries_its_priority(tmp_path, model):
+def test_journal_lines_carry_their_priority(tmp_path, model):
     with (tmp_path / "journal").open("w+b") as journal:
         status = os.fstat(journal.fileno())
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Being told to end: at any moment, with a reader that does not read, with outputs that hang."""
+"""Termination: at any moment, with a reader that does not read, with outputs that hang."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAGES = 20  # moments of start-up at which it is told to end
 
 
 def start_up_seconds(command: list[str], environment: dict[str, str]) -> float:
-    """How long until it says that it is online, on this machine at this moment."""
+    """Returns the time until the status is online, on this machine at this moment."""
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
     assert process.stdout is not None
@@ -30,7 +30,7 @@ def start_up_seconds(command: list[str], environment: dict[str, str]) -> float:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_at_every_stage_of_start_up_it_ends_at_once_and_leaves_nothing_half_done(tmp_path, speech, model, number):
+def test_a_signal_at_any_stage_of_start_up_ends_the_program_at_once(tmp_path, speech, model, number):
     config = tmp_path / "config.toml"
     events = tmp_path / "events.jsonl"
     config.write_text(

@@ -1,4 +1,4 @@
-"""More audio than the machine takes in: what is lost is counted and told."""
+"""More audio than the machine can process: losses are counted and reported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def noise(seconds: float, *, amplitude: int = 9_000) -> np.ndarray:
 
 
 @pytest.mark.mic
-def test_a_program_that_was_frozen_counts_what_it_missed(start, virtual_microphone, tmp_path):
+def test_a_program_that_was_frozen_counts_its_losses(start, virtual_microphone, tmp_path):
     config = tmp_path / "small.toml"
     config.write_text("[[source]]\nbuffer_seconds = 1.0\n")
     virtual_microphone.play(noise(11))
@@ -65,7 +65,7 @@ class Slow:
 
 
 class Kept(Sink):
-    """Keeps events, and says stop once health has said so many things."""
+    """Keeps events, and stops the loop after a number of health events."""
 
     def __init__(self, stop: threading.Event, states: int) -> None:
         self.events: list[Event] = []
@@ -81,10 +81,8 @@ class Kept(Sink):
 
 
 @pytest.mark.mic
-def test_a_model_that_is_slower_than_the_audio_loses_some_to_the_sample_it_says(
-    virtual_microphone, model, speech, monkeypatch
-):
-    """What comes through is compared with what was spoken, so that the places of the losses are known to be true."""
+def test_a_model_that_is_slower_than_the_audio_counts_every_lost_sample(virtual_microphone, model, speech, monkeypatch):
+    """Compares the received audio with the played audio, so that the places of the losses are known."""
     voice, _ = soundfile.read(speech, dtype="int16")
     spoken = voice[2 * RATE_HZ :] + np.random.default_rng(0).integers(-3, 4, voice.size - 2 * RATE_HZ, dtype=np.int16)
     heard = spoken.astype(np.float32) / np.float32(2**15)
@@ -120,7 +118,7 @@ def test_a_model_that_is_slower_than_the_audio_loses_some_to_the_sample_it_says(
 
 
 @pytest.mark.mic
-def test_sixteen_microphones_in_one_daemon_are_all_heard_under_their_own_names(start, virtual_microphone, tmp_path):
+def test_sixteen_microphones_give_readings_under_their_own_names(start, virtual_microphone, tmp_path):
     microphones = [f"mic{number:02d}" for number in range(16)]
     amplitudes = [round(16_000 * 10 ** (-2 * number / 20)) for number in range(16)]  # 2 dB apart
     virtual_microphone.kill()

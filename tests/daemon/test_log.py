@@ -18,7 +18,7 @@ from edge_sser.daemon.log import LINES_A_MINUTE, JournalFormatter, RateLimitFilt
     [(logging.DEBUG, 7), (logging.INFO, 6), (25, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 2)],
 )
 def test_every_line_carries_the_priority_of_its_level(level: int, priority: int) -> None:
-    record = logging.LogRecord("edge_sser.daemon.loop", level, "", 0, "desk is %s\nplug it in", ("missing",), None)
+    record = logging.LogRecord("edge_sser.daemon", level, "", 0, "desk is %s\nplug it in", ("missing",), None)
     assert JournalFormatter("%(message)s").format(record) == f"<{priority}>desk is missing\n<{priority}>plug it in"
 
 
@@ -27,7 +27,7 @@ def test_an_empty_message_is_still_an_entry() -> None:
     assert JournalFormatter("%(message)s").format(record) == "<6>"
 
 
-def test_the_journal_is_known_by_its_device_and_inode(tmp_path: Path) -> None:
+def test_the_journal_is_recognised_by_its_device_and_inode(tmp_path: Path) -> None:
     with (tmp_path / "stream").open("w") as stream, (tmp_path / "other").open("w") as other:
         status = os.fstat(stream.fileno())
         environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
@@ -38,7 +38,7 @@ def test_the_journal_is_known_by_its_device_and_inode(tmp_path: Path) -> None:
     assert not goes_to_journal(sys.__stderr__, environ)
 
 
-def test_many_lines_of_a_kind_are_a_few_a_minute_and_the_last_says_that_there_are_more() -> None:
+def test_lines_of_a_kind_are_limited_and_the_last_one_says_so() -> None:
     now = 0.0
     seldom = RateLimitFilter(clock=lambda: now)
     out = io.StringIO()

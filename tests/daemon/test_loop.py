@@ -1,4 +1,4 @@
-"""Sources through monitors to sinks: how listening goes on and how it ends."""
+"""The loop of `listen`: sources through monitors to sinks, to every kind of end."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ SETTINGS = Settings.model_validate({"node": "cab12", **LIVELY})
 
 @pytest.fixture(scope="session")
 def model(model_file: Path) -> Model:
-    """The tiny model, loaded."""
+    """Returns the tiny model, loaded."""
     return Model.load(model_file)
 
 
 class Kept(Sink):
-    """Keeps events, and calls somebody with each."""
+    """Keeps events, and calls a function with each."""
 
     def __init__(self, then: Callable[[Event], None] = lambda _event: None) -> None:
         self.events: list[Event] = []
@@ -100,7 +100,7 @@ class Breaking(Source):
 
 
 def run(sources: list[Source], model: Model, **arguments: object) -> list[Event]:
-    """Events of a whole listening."""
+    """Returns the events of a whole run."""
     sink = Kept()
     listen(SETTINGS, sources, [sink], model, threading.Event(), **arguments)  # type: ignore[arg-type]
     return sink.events
@@ -178,9 +178,9 @@ def test_a_signal_ends_listening_properly(model: Model, speech: Path, number: si
     assert signal.getsignal(number) is before
 
 
-def test_a_source_that_says_nothing_is_stalled_until_it_speaks(model: Model, samples: np.ndarray) -> None:
+def test_a_source_without_audio_is_stalled_until_audio_comes(model: Model, samples: np.ndarray) -> None:
     reader, writer = os.pipe()
-    seconds = itertools.count(50.0)  # each look at the clock takes one
+    seconds = itertools.count(50.0)  # each call of the clock takes one
     pcm = (samples[: 4 * RATE] * 32767).astype("<i2").tobytes()
     speak = [pcm]
 
@@ -208,7 +208,7 @@ def test_a_live_source_is_dated_by_its_first_block(model: Model, samples: np.nda
     assert ok.ts == "1970-01-01T00:33:19.000Z"
 
 
-def test_live_readings_say_how_late_they_are(model: Model, samples: np.ndarray) -> None:
+def test_live_readings_carry_their_latency(model: Model, samples: np.ndarray) -> None:
     source = Breaking("mic", samples, after=4)
     sink = Kept()
     with pytest.raises(SourceError):
@@ -234,7 +234,7 @@ def test_one_source_that_breaks_is_missing_and_the_others_go_on(
     ]
 
 
-def test_when_the_last_source_is_gone_its_error_is_raised_after_a_proper_end(model: Model, samples: np.ndarray) -> None:
+def test_the_error_of_the_last_source_is_raised_after_a_proper_end(model: Model, samples: np.ndarray) -> None:
     sources: list[Source] = [Breaking("left", samples, after=4), Breaking("right", samples, after=9)]
     sink = Kept()
     with pytest.raises(SourceError, match="right is gone"):
@@ -246,7 +246,7 @@ def test_when_the_last_source_is_gone_its_error_is_raised_after_a_proper_end(mod
     assert sink.events[-1].state is StatusState.STOPPED  # type: ignore[union-attr]
 
 
-def test_a_truncated_recording_gives_what_it_holds_and_then_the_error(
+def test_a_truncated_recording_gives_its_readings_and_then_the_error(
     model: Model, samples: np.ndarray, tmp_path: Path
 ) -> None:
     whole = tmp_path / "whole.wav"
@@ -269,7 +269,7 @@ def test_a_reader_that_leaves_ends_listening_quietly(model: Model, speech: Path)
     assert kept.events[-1].state is StatusState.STOPPED  # type: ignore[union-attr]
 
 
-def test_a_program_whose_reader_leaves_says_nothing(model_file: Path, speech: Path) -> None:
+def test_a_program_whose_reader_leaves_logs_nothing(model_file: Path, speech: Path) -> None:
     program = f"""
 import sys, threading
 from pathlib import Path
@@ -306,7 +306,7 @@ def test_a_sink_that_fails_is_left_out_and_the_others_go_on(
     assert [record.getMessage() for record in caplog.records] == ["the disk is gone; the other outputs go on"]
 
 
-def test_without_any_sink_left_listening_fails(model: Model, speech: Path) -> None:
+def test_listening_fails_without_any_sink_left(model: Model, speech: Path) -> None:
     with pytest.raises(SinkError, match="the disk is gone"):
         listen(SETTINGS, [recording(speech)], [Failing(after=5)], model, threading.Event())
 
@@ -366,7 +366,7 @@ def test_sources_take_turns(model: Model, samples: np.ndarray) -> None:
     assert max(last) - min(last) <= 1.0
 
 
-def test_what_is_written_is_json_lines_and_nothing_else(model: Model, speech: Path, tmp_path: Path) -> None:
+def test_standard_output_has_json_lines_and_nothing_else(model: Model, speech: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with path.open("wb") as stream:
         listen(SETTINGS, [recording(speech)], [JsonLines(NonBlockingWriter(stream))], model, threading.Event())

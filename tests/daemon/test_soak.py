@@ -21,7 +21,7 @@ if os.environ.get("EDGE_SSER_SOAK") == "1":
 
 @pytest.mark.soak
 @pytest.mark.parametrize("broker", ["mosquitto", "none"])
-def test_hours_of_audio_leave_memory_files_and_threads_as_they_were(tmp_path: Path, broker: str) -> None:
+def test_hours_of_audio_leak_neither_memory_nor_files_nor_threads(tmp_path: Path, broker: str) -> None:
     require(MOSQUITTO is not None or broker == "none", "mosquitto not found: apt install mosquitto")
     out = tmp_path / "soak.json"
     command = [sys.executable, SOAK, *LENGTH, "--broker", broker, "--out", out]

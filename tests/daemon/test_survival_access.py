@@ -1,4 +1,4 @@
-"""A broker that turns the daemon away, for one reason after another, until somebody mends it there."""
+"""A broker that refuses the daemon, for one reason after another, until its configuration is repaired."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EPISODES_TOO = RULES + "topic readwrite edge-sser/+/+/episode\ntopic readwrite e
 
 
 class Guarded:
-    """A broker with a password, access rules and a certificate, of which somebody can get each wrong."""
+    """A broker with a password, access rules and a certificate, each of which can be wrong."""
 
     def __init__(self, directory: Path) -> None:
         require_programs("mosquitto_passwd", packages="mosquitto")
@@ -64,7 +64,7 @@ class Guarded:
 
 @pytest.fixture
 def guarded(tmp_path: Path, authority: Authority) -> Guarded:
-    """One that the daemon fits, but for its password and rules."""
+    """Returns a broker that fits the daemon, but for its password and rules."""
     guarded = Guarded(tmp_path)
     guarded.set_password("cabinet", "something else")
     guarded.set_password("dashboard", "d")
@@ -73,7 +73,7 @@ def guarded(tmp_path: Path, authority: Authority) -> Guarded:
     return guarded
 
 
-def test_each_refusal_is_told_once_and_everything_is_delivered_when_it_is_mended_at_the_broker(
+def test_each_refusal_is_logged_once_and_everything_is_delivered_after_its_repair(
     guarded, authority, start, start_broker, start_subscriber, sharp_model, tmp_path
 ):
     broker: Broker = start_broker(*guarded.lines(), port=guarded.port)
@@ -130,7 +130,7 @@ def test_each_refusal_is_told_once_and_everything_is_delivered_when_it_is_mended
     hear(daemon, 1)
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "all arrives, in order")
     assert daemon.stop() == 0
-    assert gaps(subscriber.heard) == []
+    assert gaps(subscriber.received) == []
     assert all(line != after for line, after in itertools.pairwise(daemon.log))
     assert "correct" not in "".join(daemon.log)
     cable.close()

@@ -36,14 +36,14 @@ def seconds(event: dict[str, Any]) -> float:
 
 
 def assert_steady(readings: list[dict[str, Any]]) -> None:
-    """A reading every hop, by their own times."""
+    """Checks for a reading every hop, by their own times."""
     steps = [seconds(after) - seconds(before) for before, after in itertools.pairwise(readings)]
     assert len(steps) > 10
     assert all(abs(step - HOP_SECONDS) < 0.002 for step in steps)
 
 
 def assert_sane(told: Iterable[dict[str, Any]]) -> None:
-    """Each episode starts, goes on and ends under one id, and lasts for as long as the stressed voice spoke, about."""
+    """Checks that each episode starts, goes on and ends under one id, and lasts about as long as the stressed voice."""
     for _, phases in itertools.groupby(told, key=lambda event: event["id"]):
         events = list(phases)
         assert [event["phase"] for event in events] == ["start", "update", "end"]
@@ -67,7 +67,7 @@ class Kept(Sink):
 
 
 class Unplugged(RawSource):
-    """A pipe that breaks where it ends, as a microphone does that is pulled out."""
+    """A pipe whose end is an error, like a microphone that is pulled out."""
 
     def read(self, timeout_seconds: float) -> AudioBlock | None:
         try:
@@ -76,8 +76,8 @@ class Unplugged(RawSource):
             raise SourceError("desk is gone: plug it in again") from None
 
 
-def test_a_clock_that_is_set_while_it_listens_changes_neither_cadence_nor_ids_nor_durations(sharp_model, tmp_path):
-    """With each look at the wall clock it has been set by a day, there or back; the microphone comes and goes."""
+def test_setting_the_clock_changes_neither_cadence_nor_ids_nor_durations(sharp_model, tmp_path):
+    """Each call of the wall clock finds it set by a day, forward or back; the microphone comes and goes."""
     jumps = itertools.cycle([0, -DAY_SECONDS, DAY_SECONDS])
     stop = threading.Event()
     openings = itertools.count(1)
@@ -128,10 +128,8 @@ def cut_by_opening(readings: list[dict[str, Any]]) -> list[list[dict[str, Any]]]
     return parts
 
 
-def test_no_timer_of_a_daemon_waits_for_a_clock_that_was_set(
-    start, start_broker, start_subscriber, sharp_model, tmp_path
-):
-    """The broker's, while it is away; the outbox's, while it has no file; the courier's, while access is denied."""
+def test_no_timer_of_a_daemon_depends_on_the_wall_clock(start, start_broker, start_subscriber, sharp_model, tmp_path):
+    """Timers of the link without a broker, of the outbox without a file, and of its worker without access."""
     rules = tmp_path / "rules"
     allowed = (
         "topic readwrite homeassistant/#\ntopic readwrite edge-sser/+/status\ntopic readwrite edge-sser/+/+/health\n"
@@ -175,14 +173,14 @@ def test_no_timer_of_a_daemon_waits_for_a_clock_that_was_set(
     hear(daemon, 1)
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "all arrives, in order")
     assert daemon.stop() == 0
-    assert gaps(subscriber.heard) == []
+    assert gaps(subscriber.received) == []
     assert_numbered(daemon.events("reading"))
     assert_steady(daemon.events("reading"))
     assert_sane(daemon.events("episode"))
     cable.close()
 
 
-def test_a_certificate_that_seems_out_of_date_makes_the_log_speak_of_the_clock(
+def test_an_out_of_date_certificate_makes_the_log_mention_the_clock(
     authority, start, start_broker, start_subscriber, sharp_model, tmp_path
 ):
     certificate, key = authority.issue("broker")

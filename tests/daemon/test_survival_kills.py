@@ -24,7 +24,7 @@ APART_SECONDS = 10_000.0  # between the recordings of two runs, which are shorte
 
 
 class When(Enum):
-    """What a daemon is killed in the middle of."""
+    """Activity in the middle of which a daemon is killed."""
 
     START_UP = "start-up"
     RUNNING = "running"
@@ -33,7 +33,7 @@ class When(Enum):
 
 @dataclass
 class Run:
-    """What a killed daemon left behind.
+    """Files and output of a killed daemon.
 
     Attributes:
         printed: its episode events on standard output, in order.
@@ -118,5 +118,5 @@ def test_a_daemon_killed_fifty_times_keeps_every_promise(start, broker, start_su
         got = [message.payload for message in arrived[run.first : run.last]]
         assert got[: len(run.promised)] == run.promised, "byte for byte what was printed"
     assert len(set(ends)) == len(ends) > KILLS
-    assert gaps(subscriber.heard) == []
+    assert gaps(subscriber.received) == []
     cable.close()

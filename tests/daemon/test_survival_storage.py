@@ -1,4 +1,4 @@
-"""The disk under a running daemon fills up, becomes read-only, rots: it goes on listening, and says so once."""
+"""The disk under a running daemon fills up, becomes read-only, gets damaged: listening goes on, with one log line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Mend = Callable[[], object]
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
-    """The state directory, on a small disk of its own where we may mount one."""
+    """Returns the state directory, on a small disk of its own where the test may mount one."""
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "none", str(directory)]
@@ -41,7 +41,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(daemon: Daemon, state: Path) -> Mend:
-    """Leaves no room on the state directory's disk, or in files of the daemon; returns what gives it back."""
+    """Fills the state directory's disk, or limits the files of the daemon; returns the function that undoes it."""
     if not os.path.ismount(state):
         before = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (16_384, before[1]))
@@ -59,7 +59,7 @@ def make_read_only(faults: Faults, state: Path) -> Mend:
 
 
 def figure(port: int, name: str) -> float:
-    """A figure without labels, as Prometheus would scrape it."""
+    """Returns a metric without labels, as Prometheus would scrape it."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
         lines = response.read().decode().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
@@ -70,7 +70,7 @@ def outbox_lines(daemon: Daemon) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])
-def test_a_disk_that_fails_under_a_daemon_is_told_once_and_used_again(
+def test_a_disk_that_fails_under_a_daemon_is_logged_once_and_used_again(
     fault, state, tmp_path, start, broker, start_subscriber, sharp_model
 ):
     faults = Faults(tmp_path / "faults")
@@ -108,14 +108,14 @@ def test_a_disk_that_fails_under_a_daemon_is_told_once_and_used_again(
     hear(daemon, 1)
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "all arrives, in order")
     assert daemon.stop() == 0
-    assert gaps(subscriber.heard) == []
+    assert gaps(subscriber.received) == []
     assert read_outbox(outbox).lost == 0
     assert len(outbox_lines(daemon)) == 2
     cable.close()
 
 
 def as_one_who_minds_permissions() -> list[str]:
-    """What to start a program with for whom a file's mode counts, as it does not for root."""
+    """Returns the prefix that starts a program without the privilege to ignore file modes, as root does."""
     if os.geteuid() != 0:
         return []
     require_programs("setpriv", packages="util-linux")
@@ -171,7 +171,7 @@ def overwrite(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("damage", "lost"), [(rot_one_row, 1), (cut_in_half, None), (overwrite, 12)])
-def test_an_outbox_damaged_between_runs_gives_what_can_be_read_of_it(
+def test_an_outbox_damaged_between_runs_gives_its_readable_part(
     damage, lost, start, broker, start_subscriber, sharp_model, tmp_path
 ):
     subscriber = start_subscriber(broker.port, TOPIC)
@@ -205,7 +205,7 @@ def test_an_outbox_damaged_between_runs_gives_what_can_be_read_of_it(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_outbox_damaged_under_a_daemon_stops_neither_it_nor_the_next(
+def test_an_outbox_damaged_under_a_daemon_stops_neither_this_run_nor_the_next(
     seed, start, broker, start_subscriber, sharp_model, tmp_path
 ):
     chance = random.Random(seed)

@@ -1,4 +1,4 @@
-"""What systemd hears, through a real datagram socket as it has one."""
+"""Notifications to systemd, through a real datagram socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_sser.daemon.systemd import Notifier, Watchdog, watchdog_timeout_second
 
 
 class Manager:
-    """The receiving end, as systemd has it."""
+    """The receiving end of the socket, as in systemd."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -57,7 +57,7 @@ def notifier_for(manager: Manager) -> Notifier:
     return Notifier.from_environment({"NOTIFY_SOCKET": manager.name})
 
 
-def test_the_life_of_a_service_is_told_in_order(manager: Manager) -> None:
+def test_the_life_of_a_service_is_reported_in_order(manager: Manager) -> None:
     notifier = notifier_for(manager)
     notifier.status("opening the microphone")
     notifier.ready("listening to desk")
@@ -80,14 +80,14 @@ def test_a_status_is_one_line_and_not_repeated(manager: Manager) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "@", "relative", "vsock:2:1234"])
-def test_nothing_is_sent_where_nobody_asked(value: str | None) -> None:
+def test_nothing_is_sent_without_a_service_manager(value: str | None) -> None:
     notifier = Notifier.from_environment({} if value is None else {"NOTIFY_SOCKET": value})
     assert not notifier.enabled
     notifier.ready("listening")
 
 
 @pytest.mark.parametrize("name", ["/nonexistent/notify", "/" + "x" * 300])
-def test_a_socket_that_cannot_be_reached_is_told_once_and_stops_nothing(
+def test_a_socket_that_cannot_be_reached_is_logged_once_and_stops_nothing(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     notifier = Notifier(name)
@@ -98,7 +98,7 @@ def test_a_socket_that_cannot_be_reached_is_told_once_and_stops_nothing(
     assert name in caplog.text
 
 
-def test_a_manager_that_does_not_read_does_not_hold_the_program(
+def test_a_manager_that_does_not_read_does_not_block_the_program(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     manager = Manager(str(tmp_path / "notify"))
@@ -127,7 +127,7 @@ def test_progress_feeds_the_watchdog_twice_within_its_timeout(manager: Manager) 
     assert manager.heard() == ["WATCHDOG=1"] * 4
 
 
-def test_a_pipeline_that_turns_without_progress_is_not_kept_alive(manager: Manager) -> None:
+def test_a_loop_without_progress_gets_no_ping(manager: Manager) -> None:
     clock = Clock()
     dog = watchdog(manager, clock)
     dog.update(1)
@@ -142,7 +142,7 @@ def test_a_pipeline_that_turns_without_progress_is_not_kept_alive(manager: Manag
     assert manager.heard() == ["WATCHDOG=1"]
 
 
-def test_a_source_without_audio_owes_no_progress(manager: Manager) -> None:
+def test_a_source_without_audio_needs_no_progress(manager: Manager) -> None:
     clock = Clock()
     dog = watchdog(manager, clock)
     for _ in range(120):
@@ -151,7 +151,7 @@ def test_a_source_without_audio_owes_no_progress(manager: Manager) -> None:
     assert manager.heard() == ["WATCHDOG=1"] * 4
 
 
-def test_a_count_that_starts_again_is_no_progress_until_it_grows(manager: Manager) -> None:
+def test_a_count_that_falls_is_no_progress_until_it_grows(manager: Manager) -> None:
     clock = Clock()
     dog = watchdog(manager, clock)
     dog.update(100)
@@ -168,9 +168,9 @@ def test_without_a_watchdog_nothing_is_sent(manager: Manager) -> None:
 
 
 @settings(deadline=None)
-@given(looks=st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0.01, 5.0)), max_size=60))
+@given(updates=st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0.01, 5.0)), max_size=60))
 def test_a_ping_always_follows_progress_or_idleness_and_never_comes_too_late(
-    looks: list[tuple[bool, bool, float]],
+    updates: list[tuple[bool, bool, float]],
 ) -> None:
     pings: list[float] = []
     clock = Clock()
@@ -181,7 +181,7 @@ def test_a_ping_always_follows_progress_or_idleness_and_never_comes_too_late(
 
     dog = Watchdog(Recorder(None), 30.0, clock=clock)
     alive, count = [], 0
-    for advances, due, seconds in looks:
+    for advances, due, seconds in updates:
         count += advances
         if advances or not due:
             alive.append(clock.now)
@@ -189,7 +189,7 @@ def test_a_ping_always_follows_progress_or_idleness_and_never_comes_too_late(
         clock.now += seconds
     assert set(pings) <= set(alive)
     for moment in alive:
-        assert any(moment - 15.0 < ping <= moment for ping in pings), "a sign of life that systemd never heard of"
+        assert any(moment - 15.0 < ping <= moment for ping in pings), "a sign of life without a ping"
 
 
 @pytest.mark.parametrize(
