@@ -1,4 +1,4 @@
-"""Whatever comes from the bus: only ON and OFF are obeyed, nothing crashes, nothing fills memory, disk or log."""
+"""Random messages from the bus: only ON and OFF count, nothing crashes, nothing fills memory, disk or log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixt
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged, each line legible on a terminal."""
+    """Returns the log lines, each line legible on a terminal."""
     said = [record.getMessage() for record in caplog.records]
     for line in said:
         check_message(line)
@@ -77,8 +77,8 @@ def test_any_commands_through_a_broker(
         eventually(lambda: any(repr(last) in line for line in lines(warnings)), "the last one is heard")
         # A broker passes a retained message on to those who are there like any other.
         decisions = [payload for payload, _ in commands if payload in (b"ON", b"OFF")]
-        wanted = decisions[-1] == b"ON" if decisions else before
-        eventually(lambda: sink.listening is wanted, "the last good one is obeyed")
+        expected = decisions[-1] == b"ON" if decisions else before
+        eventually(lambda: sink.listening is expected, "the last good one is applied")
         ignored = [line for line in lines(warnings) if line.startswith("ignored")]
         assert len(ignored) == 1 + len(commands) - len(decisions)
 
@@ -99,7 +99,7 @@ def test_a_message_of_megabytes_stays_with_the_broker(
     for topic in (SET, ANNOUNCEMENT):
         publisher.publish(topic, b"O" * 5_000_000)
     publisher.publish(SET, b"OFF")
-    eventually(lambda: not sink.listening, "a command is obeyed")
+    eventually(lambda: not sink.listening, "a command is applied")
     assert not [line for line in lines(warnings) if line.startswith("ignored")]
     assert sink.report.connections == 1
 
@@ -118,8 +118,8 @@ def test_anything_heard_at_any_rate(
         payload == b"ON" for topic, payload, retained in messages if topic == SET and not retained and len(payload) < 4
         if payload in (b"ON", b"OFF")
     ]  # fmt: skip
-    wanted = decisions[-1] if decisions else before
-    eventually(lambda: sink.listening is wanted, "the last good one is obeyed")
+    expected = decisions[-1] if decisions else before
+    eventually(lambda: sink.listening is expected, "the last good one is applied")
     emit(sink, episode(1))  # it still works
     eventually(lambda: sink.report.stored == 1, "an episode is stored")
     lines(warnings)
@@ -153,12 +153,12 @@ def test_many_announcements_get_few_answers(
 ) -> None:
     subscriber = start_subscriber(broker.port, "homeassistant/device/#", f"edge-sser/{NODE}/desk/episode")
     sink = open_sink(broker.port)
-    eventually(lambda: subscriber.heard, "the first answer comes with the connection")
+    eventually(lambda: subscriber.received, "the first answer comes with the connection")
     for _ in range(1_000):
         sink._node.on_message(ANNOUNCEMENT, b"online", False)
     emit(sink, episode(1))
     eventually(subscriber.episodes, "what comes behind the answers")
-    assert 2 <= len(subscriber.heard) - len(subscriber.episodes()) < 100
+    assert 2 <= len(subscriber.received) - len(subscriber.episodes()) < 100
 
 
 def test_a_flood_of_messages_is_a_few_lines_in_the_log_and_audio_goes_on(

@@ -1,4 +1,4 @@
-"""What the tests of MQTT share: brokers, subscribers, sinks, and certificates made on the spot."""
+"""Fixtures of the MQTT tests: brokers, subscribers, sinks, and fresh certificates."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edge_sser.sinks.mqtt.sink import MqttSink
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is busy with something else takes longer to say goodbye."""
+def long_close_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes longer to close a sink."""
     monkeypatch.setattr("edge_sser.sinks.mqtt.sink.CLOSE_SECONDS", LIMIT_SECONDS)
     monkeypatch.setattr("edge_sser.sinks.file.CLOSE_SECONDS", LIMIT_SECONDS)
 
@@ -59,7 +59,7 @@ def start_subscriber() -> Iterator[Callable[..., Subscriber]]:
 
 @pytest.fixture
 def open_sink(tmp_path: Path) -> Iterator[Callable[..., MqttSink]]:
-    """Opens sinks with their state in one directory, impatient to come back."""
+    """Opens sinks with their state in one directory and a short backoff."""
     sinks: list[MqttSink] = []
 
     def start(

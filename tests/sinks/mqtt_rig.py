@@ -1,4 +1,4 @@
-"""A real broker to break, a subscriber that remembers, a cable that can be cut, and events to send."""
+"""Test rig: a real broker, a subscriber that records messages, a cable that can be cut, and events."""
 
 from __future__ import annotations
 
@@ -129,14 +129,14 @@ class Broker:
         return False
 
     def kill(self) -> None:
-        """As a power cut would."""
+        """Kills the broker, as a power cut would."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
 
     def log_text(self) -> str:
-        """What it has written to its log."""
+        """Returns the text of its log."""
         return self._log.read_text()
 
     def reload(self) -> None:
@@ -152,7 +152,7 @@ class Broker:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Received:
     topic: str
     payload: bytes
     qos: int
@@ -166,7 +166,7 @@ class Heard:
 
 @dataclass
 class Subscriber:
-    """A client with a session that outlives connections, which remembers everything it heard."""
+    """A client with a session that outlives connections, which remembers all messages."""
 
     port: int
     filters: tuple[str, ...] = ("#",)
@@ -175,7 +175,7 @@ class Subscriber:
     tls: Any = None
     login: tuple[str, str] | None = None
     client_id: str = ""
-    heard: list[Heard] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
 
     def start(self) -> Subscriber:
         v5 = self.protocol == paho.MQTTv5
@@ -207,17 +207,17 @@ class Subscriber:
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         pairs = getattr(message.properties, "UserProperty", []) if message.properties else []
-        self.heard.append(Heard(message.topic, message.payload, message.qos, message.retain, dict(pairs)))
+        self.received.append(Received(message.topic, message.payload, message.qos, message.retain, dict(pairs)))
 
-    def on(self, topic: str) -> list[Heard]:
-        return [heard for heard in list(self.heard) if heard.topic == topic]
+    def on(self, topic: str) -> list[Received]:
+        return [message for message in list(self.received) if message.topic == topic]
 
     def payloads(self, topic: str) -> list[bytes]:
-        """What came on a topic, without duplicates, in the order of first arrival."""
-        return list(dict.fromkeys(heard.payload for heard in self.on(topic)))
+        """Returns the payloads on a topic, without duplicates, in the order of first arrival."""
+        return list(dict.fromkeys(message.payload for message in self.on(topic)))
 
-    def episodes(self) -> list[Heard]:
-        return [heard for heard in list(self.heard) if heard.topic.endswith("/episode")]
+    def episodes(self) -> list[Received]:
+        return [message for message in list(self.received) if message.topic.endswith("/episode")]
 
     def publish(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         self.client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(LIMIT_SECONDS)
@@ -380,18 +380,18 @@ def emit(sink: Sink, *events: Event) -> None:
         sink.emit(event, to_line(event))
 
 
-def once_each(heard: Iterable[Heard]) -> list[Heard]:
-    """What is left after de-duplication by id and phase, in the order of first arrival."""
-    first: dict[tuple[str, str], Heard] = {}
-    for message in heard:
+def once_each(received: Iterable[Received]) -> list[Received]:
+    """Returns the messages without duplicates by id and phase, in the order of first arrival."""
+    first: dict[tuple[str, str], Received] = {}
+    for message in received:
         first.setdefault((message.json["id"], message.json["phase"]), message)
     return list(first.values())
 
 
-def gaps(heard: Iterable[Heard]) -> list[str]:
-    """What is missing from the numbers 1, 2, 3, … of each stream and topic."""
+def gaps(received: Iterable[Received]) -> list[str]:
+    """Returns the numbers that are missing from 1, 2, 3, … of each stream and topic."""
     numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for message in heard:
+    for message in received:
         numbers[message.properties["stream"], message.topic].add(int(message.properties["seq"]))
     return [
         f"{stream} {topic}: {sorted(set(range(1, max(seen) + 1)) - seen)}"

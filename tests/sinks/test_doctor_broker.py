@@ -93,13 +93,15 @@ def test_a_running_service_stays_connected_and_nothing_is_left_behind(
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     eventually(lambda: subscriber.on(f"edge-sser/{NODE}/listen/state"), "the greeting arrives")
     status = subscriber.on(f"edge-sser/{NODE}/status")
-    before = len(subscriber.heard)
+    before = len(subscriber.received)
     assert examine(f"mqtt://127.0.0.1:{broker.port}")["broker"].startswith("fine")
     (message,) = eventually(lambda: subscriber.on(PROBE), "the doctor's message")
     assert (message.payload, message.retained) == (b"", False)
     subscriber.publish("the/end", b"")
     eventually(lambda: subscriber.on("the/end"), "what was sent before is here")
-    assert [heard.topic for heard in subscriber.heard[before:] if heard.topic.startswith("edge-sser")] == [PROBE]
+    assert [message.topic for message in subscriber.received[before:] if message.topic.startswith("edge-sser")] == [
+        PROBE
+    ]
     assert subscriber.on(f"edge-sser/{NODE}/status") == status
     assert (sink.report.link, sink.report.connections) == (LinkState.CONNECTED, 1)
     late = start_subscriber(broker.port)

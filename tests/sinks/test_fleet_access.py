@@ -94,9 +94,9 @@ def test_a_node_hears_its_own_commands_and_no_other_node(fleet_broker: Broker, s
     home.publish(f"edge-sser/{OTHER}/listen/set", "OFF")
     home.publish(f"edge-sser/{NODE}/listen/set", "OFF")
     eventually(lambda: node.on(f"edge-sser/{NODE}/listen/set"), "the command arrives")
-    eventually(lambda: len(telegraf.heard) == 3, "telegraf hears all of it")
-    assert [heard.topic for heard in node.heard] == [f"edge-sser/{NODE}/listen/set"]
-    assert [heard.topic for heard in other.heard] == [f"edge-sser/{OTHER}/listen/set"]
+    eventually(lambda: len(telegraf.received) == 3, "telegraf hears all of it")
+    assert [message.topic for message in node.received] == [f"edge-sser/{NODE}/listen/set"]
+    assert [message.topic for message in other.received] == [f"edge-sser/{OTHER}/listen/set"]
 
 
 def test_a_device_has_every_right_it_needs(

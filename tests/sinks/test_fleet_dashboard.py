@@ -1,4 +1,4 @@
-"""What Telegraf takes of a fleet and Grafana shows of it exists: every topic, field and word that they name.
+"""Every topic, field and word that the Telegraf and Grafana configurations name exists.
 
 Neither program runs here. The rules of theirs that are checked are written down beside the check.
 """
@@ -63,14 +63,14 @@ def consumers(telegraf: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def parsed(consumer: dict[str, Any]) -> dict[str, Any]:
-    """How an input takes a payload apart."""
+    """Returns the parser's settings of an input."""
     (parser,) = consumer["json_v2"]
     (content,) = parser["object"]
     return {"measurement": parser["measurement_name"], **content}
 
 
 def written(telegraf: dict[str, Any]) -> dict[str, set[str]]:
-    """What InfluxDB gets: the fields and tags of each measurement."""
+    """Returns the fields and tags of each measurement in InfluxDB."""
     found = {"listening": {"node", "value"}}
     for consumer in consumers(telegraf).values():
         if consumer["data_format"] == "json_v2":

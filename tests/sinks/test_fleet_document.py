@@ -117,7 +117,7 @@ def test_a_device_that_dies_with_its_broker_stays_online_in_its_status_unless_th
     cable = Cable(broker.port)
     open_sink(cable.port)
     before = start_subscriber(broker.port, f"edge-sser/{NODE}/status")
-    eventually(lambda: before.heard, "it is online")
+    eventually(lambda: before.received, "it is online")
     before.stop()
     (database,) = eventually(lambda: list(tmp_path.rglob("mosquitto.db")), "the broker saves")
     eventually(lambda: b'"online"' in database.read_bytes(), "and the status is there")
@@ -125,7 +125,7 @@ def test_a_device_that_dies_with_its_broker_stays_online_in_its_status_unless_th
     cable.shut()
     broker.start()
     after = start_subscriber(broker.port, f"edge-sser/{NODE}/status")
-    (kept,) = eventually(lambda: after.heard, "the broker has kept a status")
+    (kept,) = eventually(lambda: after.received, "the broker has kept a status")
     assert (kept.retained, kept.json["state"]) == (True, state)
     cable.close()
 

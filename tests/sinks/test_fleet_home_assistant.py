@@ -35,7 +35,7 @@ def automations() -> dict[str, dict[str, Any]]:
 
 
 def entities() -> dict[str, dict[str, Any]]:
-    """What Home Assistant calls the entities of the nodes: PLATFORM.DEVICE_ENTITY, names being made plain."""
+    """Returns Home Assistant's names of the nodes' entities: PLATFORM.DEVICE_ENTITY, with plain letters."""
     found = {}
     for node in NODES:
         message = discovery_message(Topics("edge-sser", node), [SOURCE], STATUS, prefix="homeassistant")
@@ -86,7 +86,7 @@ def test_the_switch_is_turned_off_in_the_evening_and_on_in_the_morning(automatio
 
 
 @pytest.mark.parametrize(
-    ("phase", "level", "duration_s", "told"),
+    ("phase", "level", "duration_s", "notified"),
     [
         (Phase.END, Level.HIGH, 120.0, True),
         (Phase.END, Level.HIGH, 119.0, False),
@@ -95,12 +95,12 @@ def test_the_switch_is_turned_off_in_the_evening_and_on_in_the_morning(automatio
     ],
 )
 def test_an_episode_is_told_of_when_it_is_over_and_was_high_and_long(
-    phase: Phase, level: Level, duration_s: float, told: bool, automations: dict[str, dict[str, Any]]
+    phase: Phase, level: Level, duration_s: float, notified: bool, automations: dict[str, dict[str, Any]]
 ) -> None:
     event = {**as_dict(episode(1, phase)), "level": level.value, "duration_s": duration_s}
     trigger = SimpleNamespace(payload_json=event)
     (condition,) = automations["episode"]["conditions"]
-    assert rendered(condition["value_template"], trigger=trigger) == str(told)
+    assert rendered(condition["value_template"], trigger=trigger) == str(notified)
     (action,) = automations["episode"]["actions"]
     assert rendered(action["data"]["message"], trigger=trigger).startswith("cab12, desk:")
     (topic,) = [trigger["topic"] for trigger in triggers(automations["episode"], "mqtt")]

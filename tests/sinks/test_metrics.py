@@ -1,4 +1,4 @@
-"""What Prometheus sees, scraped over HTTP."""
+"""Metrics as Prometheus scrapes them over HTTP."""
 
 from __future__ import annotations
 

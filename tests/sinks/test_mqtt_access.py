@@ -1,4 +1,4 @@
-"""Who may connect and publish: passwords, certificates, access rules, and what a person is told."""
+"""Passwords, certificates, access rules, and the messages about them."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ def test_a_wrong_password_is_said_once_and_episodes_wait_until_it_is_corrected(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     secret = password_file(tmp_path, "mistaken-secret")
-    told: list[MqttReport] = []
+    reports: list[MqttReport] = []
     cable = Cable(password_broker.port)
     with caplog.at_level(logging.INFO):
-        sink = open_sink(cable.port, user="cabinet", password_file=secret, hooks={"on_change": told.append})
+        sink = open_sink(cable.port, user="cabinet", password_file=secret, hooks={"on_change": reports.append})
         emit(sink, episode(1))
         eventually(lambda: cable.connections > 3 and sink.report.outbox_depth == 1, "it is tried again and again")
-        eventually(lambda: sink.report.link is LinkState.REFUSED and told, "is refused")
+        eventually(lambda: sink.report.link is LinkState.REFUSED and reports, "is refused")
         assert "'cabinet'" in sink.report.trouble
-        assert [report.link for report in told] == [LinkState.REFUSED]
+        assert [report.link for report in reports] == [LinkState.REFUSED]
         secret.write_text("correct\n")
         subscriber = start_subscriber(password_broker.port, login=("dashboard", "d"))
         eventually(lambda: len(subscriber.episodes()) == 1, "the episode arrives, without a restart")
@@ -206,7 +206,7 @@ def test_tls_to_a_port_without_it_says_so(broker: Broker, open_sink: Start, auth
 def test_two_devices_with_one_client_id_are_told(broker: Broker, open_sink: Start) -> None:
     first = open_sink(broker.port, client_id="twin")
     open_sink(broker.port, client_id="twin")
-    eventually(lambda: "does another client use the id twin?" in first.report.detail, "is told")
+    eventually(lambda: "does another client use the id twin?" in first.report.detail, "is reported")
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ KILLS = 50 if os.environ.get("EDGE_SSER_SOAK") == "1" else 6
 PUBLISHER = Path(__file__).with_name("mqtt_publisher.py")
 
 
-def ids(heard: list[Any]) -> list[str]:
-    return [message.json["id"] for message in heard]
+def ids(received: list[Any]) -> list[str]:
+    return [message.json["id"] for message in received]
 
 
 def test_the_broker_is_killed_twenty_times_under_load(
@@ -72,8 +72,8 @@ def test_the_broker_is_killed_twenty_times_under_load(
     thread.start()
     try:
         for _ in range(20):
-            heard = len(subscriber.episodes())
-            eventually(lambda heard=heard: len(subscriber.episodes()) > heard + 5, "messages flow again")
+            received = len(subscriber.episodes())
+            eventually(lambda received=received: len(subscriber.episodes()) > received + 5, "messages flow again")
             time.sleep(random.uniform(0.0, 0.05))
             broker.kill()
             cable.shut()
@@ -220,7 +220,7 @@ def test_the_first_connection_is_tried_until_there_is_a_broker(
     with caplog.at_level(logging.INFO, logger="edge_sser.mqtt"):
         sink = open_sink(port)
         eventually(lambda: sink.report.link is LinkState.UNREACHABLE, "says that there is none")
-        time.sleep(0.5)  # several attempts, which are no news
+        time.sleep(0.5)  # several attempts, without a report
         start_broker(port=port)
         eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     lines = [record.getMessage() for record in caplog.records if record.name == "edge_sser.mqtt"]
@@ -246,13 +246,13 @@ def test_one_fault_that_shows_in_two_ways_is_said_once_in_each_however_often_it_
 
     with caplog.at_level(logging.INFO, logger="edge_sser.mqtt"), socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=turn_away, daemon=True).start()
-        told: list[MqttReport] = []
-        open_sink(listener.getsockname()[1], hooks={"on_change": told.append})
+        reports: list[MqttReport] = []
+        open_sink(listener.getsockname()[1], hooks={"on_change": reports.append})
         eventually(lambda: tries >= 8, "it is tried again and again")
         lines = [record.getMessage() for record in caplog.records if "hangs up" in record.getMessage()]
         listener.shutdown(socket.SHUT_RDWR)
     assert len(lines) == len(set(lines)) == 2
-    assert 0 < len(told) <= 2
+    assert 0 < len(reports) <= 2
 
 
 def test_a_disk_that_hangs_delays_neither_the_audio_nor_the_connection(
@@ -284,15 +284,15 @@ def test_an_outbox_that_fails_is_reported_episodes_go_on_and_recovery_is_reporte
     monkeypatch.setattr("edge_sser.sinks.mqtt.outbox.RETRY_SECONDS", 0.1)
     in_the_way = tmp_path / "state"
     in_the_way.write_text("a file where the directory should be")
-    told: list[MqttReport] = []
+    reports: list[MqttReport] = []
     subscriber = start_subscriber(broker.port)
-    sink = open_sink(broker.port, hooks={"on_change": told.append})
+    sink = open_sink(broker.port, hooks={"on_change": reports.append})
     emit(sink, episode(1))
     eventually(lambda: len(subscriber.episodes()) == 1, "delivered from memory")
-    eventually(lambda: any(report.storage_fault for report in told), "reported")
+    eventually(lambda: any(report.storage_fault for report in reports), "reported")
     assert "in memory only" in sink.report.trouble
     in_the_way.unlink()
-    eventually(lambda: told[-1].storage_fault is None, "recovery reported")
+    eventually(lambda: reports[-1].storage_fault is None, "recovery reported")
     assert sink.report.trouble == ""
     emit(sink, episode(2))
     eventually(lambda: len(subscriber.episodes()) == 2, "delivered")

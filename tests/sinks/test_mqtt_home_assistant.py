@@ -34,7 +34,7 @@ def described(*sources: str) -> Any:
 
 
 def shown(entity: dict[str, Any], event: Event) -> str:
-    """What Home Assistant makes of an event."""
+    """Returns the value that Home Assistant shows for an event."""
     return jinja2.Template(entity["value_template"]).render(value_json=as_dict(event))
 
 
@@ -71,7 +71,7 @@ def test_discovery_can_be_turned_off(broker: Broker, start_subscriber: Subscribe
     subscriber = start_subscriber(broker.port)
     open_sink(broker.port, discovery=False)
     eventually(lambda: subscriber.on(STATE), "connects")
-    assert not [message for message in subscriber.heard if message.topic.startswith("homeassistant/")]
+    assert not [message for message in subscriber.received if message.topic.startswith("homeassistant/")]
 
 
 def test_every_source_has_its_entities_and_every_entity_a_name_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""When a device comes back to its broker."""
+"""Backoff between attempts to connect."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ ROOM = 64 * 2**20
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """Fake clock."""
 
     def __init__(self) -> None:
         self.now = 0.0

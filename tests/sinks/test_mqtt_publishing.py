@@ -1,4 +1,4 @@
-"""What a subscriber gets from a broker that works."""
+"""Messages that a subscriber gets from a working broker."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_quality_of_service_and_retention_follow_the_contract(
     eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
     for event in (reading(1), reading(2), episode(1), health()):
         emit(sink, event)
-        eventually(lambda event=event: any(m.payload == to_json(event).encode() for m in early.heard), "arrives")
-    qos = {message.topic.rsplit("/", 1)[1]: message.qos for message in early.heard}
+        eventually(lambda event=event: any(m.payload == to_json(event).encode() for m in early.received), "arrives")
+    qos = {message.topic.rsplit("/", 1)[1]: message.qos for message in early.received}
     assert (qos["reading"], qos["episode"], qos["health"], qos["status"]) == (0, 1, 1, 1)
     late = start_subscriber(broker.port, "edge-sser/#")
     kept = {"status", "state", "reading", "health"}
-    eventually(lambda: {message.topic.rsplit("/", 1)[1] for message in late.heard} >= kept, "what is retained")
-    assert {message.topic.rsplit("/", 1)[1] for message in late.heard} == kept
+    eventually(lambda: {message.topic.rsplit("/", 1)[1] for message in late.received} >= kept, "what is retained")
+    assert {message.topic.rsplit("/", 1)[1] for message in late.received} == kept
     assert late.on(f"edge-sser/{NODE}/desk/reading")[0].payload == to_json(reading(2)).encode()
 
 

@@ -63,7 +63,7 @@ def test_a_line_arrives_with_its_event() -> None:
 
 
 def lines_of(reader: int, until: bytes = b"") -> list[bytes]:
-    """What stands in a pipe, up to a line that ends so, or to its end."""
+    """Returns the lines in a pipe, up to a line that ends with `until`, or to the end."""
     data = b""
     while not (until and data.endswith(until)):
         part = os.read(reader, 1 << 16)

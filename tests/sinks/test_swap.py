@@ -1,4 +1,4 @@
-"""A swap for a sink: nothing falls between two of them."""
+"""Replacement of a sink while events come: none is lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_events_that_come_during_an_exchange_reach_the_next_sink_in_order() -> N
     emit(swap, health("3"))
     swap.attach(second)
     emit(swap, health("4"))
-    assert first.events == ["before any", "1"]  # how the source is, though it was told before there was a sink
+    assert first.events == ["before any", "1"]  # the health of the source, from before there was a sink
     assert second.events == ["1", "2", "3", "4"]
 
 
