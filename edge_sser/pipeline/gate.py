@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _webrtcvad as webrtcvad  # the C functions; the class webrtcvad.Vad adds a Python call for each frame
 import numpy as np
-import webrtcvad
 from numpy.typing import NDArray
 
 from edge_sser.audio.source import SAMPLE_RATE
@@ -21,7 +21,9 @@ class SpeechGate:
     """
 
     def __init__(self, settings: GateSettings) -> None:
-        self._detector = webrtcvad.Vad(settings.aggressiveness)
+        self._detector = webrtcvad.create()
+        webrtcvad.init(self._detector)
+        webrtcvad.set_mode(self._detector, settings.aggressiveness)
         self._floor_power = 10.0 ** (settings.floor_dbfs / 10.0)
         self._framer = Framer(FRAME_SAMPLES)
 
@@ -35,7 +37,9 @@ class SpeechGate:
             bool [k], True for each frame that is speech.
         """
         frames = self._framer.push(samples)
-        detected = [self._detector.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in to_int16(frames)]
+        detected = [
+            webrtcvad.process(self._detector, SAMPLE_RATE, frame.tobytes(), FRAME_SAMPLES) for frame in to_int16(frames)
+        ]
         # Squared first, summed after: a sum that converts as it goes is split where numpy's buffer ends, which would
         # make a frame's last bit depend on how many frames came at once.
         power = np.add.reduce(np.square(frames, dtype=np.float64), axis=1) / FRAME_SAMPLES

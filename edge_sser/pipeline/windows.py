@@ -69,7 +69,6 @@ class Windower:
         self._filled = 0  # samples waiting
         self._needed = WINDOW_SAMPLES  # samples that complete the next window
         self._splices: Counter[int] = Counter()  # samples processed before a loss inside the window -> samples lost
-        self._dropped_before_window = 0
         self.processed = 0
         self.dropped = 0
 
@@ -113,9 +112,9 @@ class Windower:
         self._clipped.extend(pieces.clipped.tolist())
         first = self.processed - WINDOW_SAMPLES
         while self._splices and (place := next(iter(self._splices))) <= first:
-            self._dropped_before_window += self._splices.pop(place)
+            del self._splices[place]
         return Window(
-            start=first + self._dropped_before_window,
+            start=first + self.dropped - sum(self._splices.values()),
             end=self.processed + self.dropped,
             dropped=self.dropped,
             log_mel=log_mel,
