@@ -93,7 +93,7 @@ def parsed(committed: Report) -> Page:
 
 def test_the_page_of_the_committed_predictions_has_every_part(committed: Report, parsed: Page) -> None:
     corpora = ("indian-emospeech", "librispeech", "nemo", "ravdess")
-    assert parsed.words["h2"] == ["Scores", "Limits", "Trained on, tested on", *corpora]
+    assert parsed.words["h2"] == ["Verdict", "Scores", "Limits", "Trained on, tested on", *corpora]
     captions = " ".join(parsed.words["figcaption"])
     for title in (
         "Recall of each emotion", "radar", "ROC of stress", "Precision and recall of stress", "Reliability: sser-cnn",

@@ -1,4 +1,4 @@
-"""The charts of what predictions tell; each overlays the systems of one corpus."""
+"""Charts of predictions; each overlays the systems of one corpus."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from edge_sser.train.evaluate.metrics import Floats
 from edge_sser.train.evaluate.models import History
@@ -31,12 +32,12 @@ class Series:
 
 
 def emotions(series: Sequence[Series]) -> list[str]:
-    """Those that any of the systems was scored on: they may have been given different clips of a corpus."""
+    """Returns the emotions that any system was scored on: systems may have different clips of a corpus."""
     return list(dict.fromkeys(name for each in series for name in each.measures.emotions.classes))
 
 
-def class_bars(series: Sequence[Series]) -> str:
-    """Recall of each emotion."""
+def class_bars(series: Sequence[Series]) -> Markup:
+    """Draws the recall of each emotion as bars."""
     classes = emotions(series)
     chart = Chart(
         "Recall of each emotion",
@@ -55,8 +56,8 @@ def class_bars(series: Sequence[Series]) -> str:
     return chart.svg()
 
 
-def recall_radar(series: Sequence[Series]) -> str:
-    """Recall of each emotion, as a radar: of the systems that were scored on all of them."""
+def recall_radar(series: Sequence[Series]) -> Markup:
+    """Draws the recall of each emotion as a radar, for systems that were scored on all emotions."""
     classes = emotions(series)
     values = [
         (each.name, each.style, [float(recalls[name]) for name in classes])
@@ -67,8 +68,8 @@ def recall_radar(series: Sequence[Series]) -> str:
     return radar("Recall of each emotion", classes, values)
 
 
-def roc(series: Sequence[Series]) -> str:
-    """ROC curves of stress."""
+def roc(series: Sequence[Series]) -> Markup:
+    """Draws ROC curves of stress."""
     chart = Chart("ROC", x=(0.0, 1.0), y=(0.0, 1.0), x_label="false alarm rate", y_label="recall")
     chart.line([(0.0, 0.0), (1.0, 1.0)], "chance")
     for each in series:
@@ -76,8 +77,8 @@ def roc(series: Sequence[Series]) -> str:
     return chart.svg()
 
 
-def precision_recall(series: Sequence[Series]) -> str:
-    """Precision-recall curves of stress; the share of stressed clips is what chance reaches."""
+def precision_recall(series: Sequence[Series]) -> Markup:
+    """Draws precision-recall curves of stress; the share of stressed clips is what chance reaches."""
     chart = Chart("Precision and recall", x=(0.0, 1.0), y=(0.0, 1.0), x_label="recall", y_label="precision")
     chart.level(series[0].measures.prevalence, "chance", "share of stressed clips")
     for each in series:
@@ -85,8 +86,8 @@ def precision_recall(series: Sequence[Series]) -> str:
     return chart.svg()
 
 
-def reliability(measures: Measures) -> str:
-    """What was said against what was so, before and after calibration; the dots grow with the clips in a bin."""
+def reliability(measures: Measures) -> Markup:
+    """Draws predicted against observed probability, before and after calibration; dots grow with the clips in a bin."""
     chart = Chart("Reliability", x=(0.0, 1.0), y=(0.0, 1.0), x_label="said probability of stress", y_label="stressed")
     chart.line([(0.0, 0.0), (1.0, 1.0)], "chance")
     for (said, found, clips), style in ((measures.reliability.raw, "b0"), (measures.reliability.calibrated, "s0")):
@@ -98,8 +99,8 @@ def reliability(measures: Measures) -> str:
     return chart.svg()
 
 
-def speakers(measures: Measures) -> str:
-    """UA and AUROC of each speaker, in rising order of UA."""
+def speakers(measures: Measures) -> Markup:
+    """Draws UA and AUROC of each speaker, in rising order of UA."""
     ordered = sorted(measures.speakers.groups, key=lambda group: (group.ua == group.ua, group.ua))
     chart = Chart(
         "Speakers",
@@ -121,8 +122,8 @@ def speakers(measures: Measures) -> str:
     return chart.svg()
 
 
-def history(histories: Sequence[History], name: str) -> str:
-    """One value of training over the epochs, a line for each part of a run."""
+def history(histories: Sequence[History], name: str) -> Markup:
+    """Draws one value of training over the epochs, a line for each fold of a run."""
     known = [value for each in histories for value in each.values.get(name, ()) if value is not None]
     last = max(each.epochs[-1] for each in histories if each.epochs)
     low, high = min(known), max(known)
@@ -136,6 +137,6 @@ def history(histories: Sequence[History], name: str) -> str:
 
 
 def thinned(x: Floats, y: Floats) -> Points:
-    """A curve with no more points than can be seen; the ends stay."""
+    """Thins a curve to the points that can be seen; both ends stay."""
     places = np.unique(np.linspace(0, x.size - 1, min(CURVE_POINTS, x.size)).round().astype(int))
     return [(float(x[place]), float(y[place])) for place in places]

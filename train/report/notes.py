@@ -1,4 +1,4 @@
-"""What a reader must know before any figure."""
+"""Remarks that a reader needs before any figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_sser.train.evaluate.systems import Scored
 
 
 def heard_notes(origins: Sequence[Origin]) -> list[str]:
-    """A line for each system that was scored on voices it knew."""
+    """Returns a remark for each system that was scored on speakers it heard in training."""
     return [
         f"{origin.label} heard the speakers of {', '.join(origin.heard)} in training: its figures on them, "
         "robustness and alarms included, say nothing of strangers."
@@ -19,7 +19,7 @@ def heard_notes(origins: Sequence[Origin]) -> list[str]:
 
 
 def notes(scored: Sequence[Scored], audio: Origin | None) -> list[str]:
-    """Remarks on systems, their predictions and what stands beside them.
+    """Returns remarks on systems, their predictions and missing baselines.
 
     Args:
         scored: all systems, baselines included.

@@ -1,18 +1,19 @@
-"""The page: one HTML file that needs nothing else, neither a network nor a script."""
+"""The evaluation as one HTML file that needs neither a network nor a script."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edge_sser import __version__
 from edge_sser.train.evaluate.metrics import Check, Sense
 from edge_sser.train.evaluate.scores import PROTOCOL
 from edge_sser.train.evaluate.systems import System
-from edge_sser.train.report import alarm_sections, corpus_section, listening_sections, sections
-from edge_sser.train.report.alarm_sections import false_limits
-from edge_sser.train.report.markup import Cell, notes, paragraph, section, table
+from edge_sser.train.evaluate.verdict import verdicts
+from edge_sser.train.report import alarms, corpus, listening, sections
+from edge_sser.train.report.blocks import Cell, Paragraph, Section, Table
 from edge_sser.train.report.report import Report
 
 CAUTION = (
@@ -21,38 +22,36 @@ CAUTION = (
 
 
 def page(report: Report) -> str:
-    """The whole document."""
-    corpora = sections.corpora(report.systems)
-    parts: list[tuple[str, str, str]] = []
-    if report.systems:
-        parts.append(("scores", "Scores", sections.scores(report.systems)))
-    limits = list(_limits(report))
-    if limits:
-        parts.append(("limits", "Limits", _limits_section(limits)))
-    if report.matrix:
-        parts.append(("matrix", "Trained on, tested on", sections.transfer(report.matrix)))
-    parts += [(f"corpus-{name}", name, corpus_section.corpus(name, report.systems)) for name in corpora]
-    if report.robustness is not None:
-        parts.append(("robustness", "Robustness", listening_sections.robustness(report.robustness)))
-    if report.streaming is not None:
-        parts.append(("streaming", "Alarms", alarm_sections.streaming(report.streaming)))
-    if report.seconds:
-        parts.append(("seconds", "Seconds of speech", listening_sections.seconds(report.seconds)))
-    training = sections.histories(report.histories)
-    if training:
-        parts.append(("training", "Training", training))
-    links = "".join(f'<li><a href="#{escape(anchor)}">{escape(title)}</a></li>' for anchor, title, _ in parts)
-    style = (resources.files(__package__) / "style.css").read_text("utf-8")
-    title = f"edge-sser evaluation: {', '.join(_names(report))}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
-        f"<header><h1>{escape(title)}</h1>{paragraph(CAUTION)}{notes(report.notes)}</header>"
-        f'<nav aria-label="Contents"><ul>{links}</ul></nav><main>{"".join(body for _, _, body in parts)}</main>'
-        f"<footer>{paragraph(f'Protocol: {PROTOCOL}. Preset {report.preset}: what counts as stress.')}"
-        f"{paragraph(f'Made by edge-sser {__version__}, train evaluate.')}</footer></body></html>\n"
+    """Returns the whole document."""
+    environment = Environment(
+        loader=PackageLoader("edge_sser.train.report"), autoescape=True, undefined=StrictUndefined
     )
+    return environment.get_template("page.html").render(
+        title=f"edge-sser evaluation: {', '.join(_names(report))}",
+        style=(resources.files("edge_sser.train.report") / "style.css").read_text("utf-8"),
+        verdicts=verdicts(report.systems),
+        caution=CAUTION,
+        remarks=report.notes,
+        sections=_sections(report),
+        protocol=PROTOCOL,
+        preset=report.preset,
+        version=__version__,
+    )
+
+
+def _sections(report: Report) -> list[Section]:
+    limits = list(_limits(report))
+    found = [
+        sections.scores(report.systems) if report.systems else None,
+        _limits_section(limits) if limits else None,
+        sections.transfer(report.matrix) if report.matrix else None,
+        *(corpus.corpus(name, report.systems) for name in sections.corpora(report.systems)),
+        None if report.robustness is None else listening.robustness(report.robustness),
+        None if report.streaming is None else alarms.streaming(report.streaming),
+        listening.seconds(report.seconds) if report.seconds else None,
+        sections.histories(report.histories),
+    ]
+    return [section for section in found if section is not None]
 
 
 def _names(report: Report) -> list[str]:
@@ -62,7 +61,7 @@ def _names(report: Report) -> list[str]:
 
 
 def _limits(report: Report) -> Iterator[tuple[str, Sequence[Check]]]:
-    """What was held to a limit: of which system and corpus, and how it went."""
+    """Yields each system and corpus with its checks against limits."""
     for system in report.systems:
         if not system.origin.baseline:
             yield from _group_limits(system)
@@ -71,7 +70,7 @@ def _limits(report: Report) -> Iterator[tuple[str, Sequence[Check]]]:
             checks = [c for effect in report.robustness.effects if effect.corpus == clean.corpus for c in effect.checks]
             yield f"{report.robustness.system} on {clean.corpus}: robustness", checks
     if report.streaming is not None:
-        checks = false_limits(report.streaming)
+        checks = alarms.false_limits(report.streaming)
         if checks:
             yield f"{report.streaming.system}: false episodes on calm speech", checks
         if report.streaming.compared:
@@ -80,16 +79,16 @@ def _limits(report: Report) -> Iterator[tuple[str, Sequence[Check]]]:
 
 
 def _group_limits(system: System) -> Iterator[tuple[str, Sequence[Check]]]:
-    for corpus, measures in system.measures.items():
+    for name, measures in system.measures.items():
         checks = [*measures.speakers.checks, *(measures.sexes.checks if measures.sexes else ())]
         checks += [
             Check("stress rises with intensity", rise.strong - rise.normal, Sense.AT_LEAST, 0.0)
             for rise in measures.ordinal[:1]
         ]
-        yield f"{system.name} on {corpus}: speakers, sexes, intensity", checks
+        yield f"{system.name} on {name}: speakers, sexes, intensity", checks
 
 
-def _limits_section(limits: Sequence[tuple[str, Sequence[Check]]]) -> str:
+def _limits_section(limits: Sequence[tuple[str, Sequence[Check]]]) -> Section:
     rows: list[list[Cell | str]] = []
     for name, checks in limits:
         known = [check for check in checks if check.passed is not None]
@@ -99,4 +98,4 @@ def _limits_section(limits: Sequence[tuple[str, Sequence[Check]]]) -> str:
         text = f"{kept} of {len(known)}" if known else "not measured"
         rows.append([name, Cell(text, style), "; ".join(dict.fromkeys(missed))])
     explain = "How many of the battery's limits are kept; each stands beside its figure further down."
-    return section("limits", "Limits", paragraph(explain), table(["what", "kept", "missed"], rows, style="limits"))
+    return Section("limits", "Limits", [Paragraph(explain), Table(["system", "kept", "missed"], rows, style="limits")])

@@ -1,4 +1,4 @@
-"""Everything that was measured, as one object and as plain values for JSON."""
+"""Evaluation report: everything that was measured, as one object and as JSON."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Report:
     notes: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values: figures rounded to four digits, null for what could not be measured.
+        """Returns plain values: figures rounded to four digits, null for what could not be measured.
 
         Curves over thresholds and training are left to the page: they can be drawn again from the predictions.
         """
@@ -86,11 +86,11 @@ def check_place(path: Path) -> None:
     Raises:
         SinkError: the folder cannot be made or written to.
     """
-    aside = path.with_name(path.name + ".part")
+    trial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.touch()
-        aside.unlink()
+        trial.touch()
+        trial.unlink()
         if path.is_dir():
             raise IsADirectoryError(21, "it is a folder")
     except OSError as error:
@@ -98,7 +98,7 @@ def check_place(path: Path) -> None:
 
 
 def _lines(value: Any, depth: int = 0) -> str:
-    """JSON whose outer levels stand on lines of their own, so that two reports can be compared by eye."""
+    """Formats JSON with its outer levels on lines of their own, so that two reports can be compared by eye."""
     if depth < LINED and isinstance(value, dict) and value:
         inside = (f"{' ' * (depth + 1)}{json.dumps(key)}: {_lines(each, depth + 1)}" for key, each in value.items())
         return "{\n" + ",\n".join(inside) + "\n" + " " * depth + "}"
@@ -128,7 +128,7 @@ def _system(system: System) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses, arrays and enumerations as what JSON knows."""
+    """Converts dataclasses, arrays and enumerations to what JSON knows."""
     if isinstance(value, Check):
         return {**_fields(value), "passed": value.passed}
     if is_dataclass(value) and not isinstance(value, type):

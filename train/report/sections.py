@@ -1,4 +1,4 @@
-"""The parts of the page that predictions alone give."""
+"""Sections of the page that need predictions alone: scores, transfer, training."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from edge_sser.train.evaluate.models import History
 from edge_sser.train.evaluate.systems import Cell as MatrixCell
 from edge_sser.train.evaluate.systems import System, matrix_rows
 from edge_sser.train.report import charts
-from edge_sser.train.report.markup import (
+from edge_sser.train.report.blocks import (
+    Block,
     Cell,
-    figure,
-    grid,
-    legend,
+    Figure,
+    Grid,
+    Legend,
+    Paragraph,
+    Part,
+    Section,
+    Table,
     number,
-    paragraph,
-    part,
     percent,
-    section,
-    table,
 )
 
 
 def corpora(systems: Sequence[System]) -> list[str]:
-    """The corpora that occur, in alphabetical order."""
+    """Returns the corpora of all systems in alphabetical order."""
     return sorted({corpus for system in systems for corpus in system.measures})
 
 
 def styles(systems: Sequence[System]) -> dict[str, str]:
-    """A colour for each system, greys for the baselines."""
+    """Returns the style of each system: a colour, or grey for a baseline."""
     out: dict[str, str] = {}
     colours = greys = 0
     for system in systems:
@@ -42,13 +43,13 @@ def styles(systems: Sequence[System]) -> dict[str, str]:
     return out
 
 
-def scores(systems: Sequence[System]) -> str:
-    """The headline: every system on every corpus, the baselines beside it."""
+def scores(systems: Sequence[System]) -> Section:
+    """Returns the headline: every system on every corpus, with the baselines."""
     headers = (
         "system", "UA %", "worst fold", "UAP %", "stress AUROC", "worst fold", "AUPRC", "UAR %", "ECE raw",
         "ECE calibrated",
     )  # fmt: skip
-    parts = []
+    parts: list[Block] = []
     for corpus in corpora(systems):
         rows: list[list[Cell | str]] = []
         for system in systems:
@@ -78,16 +79,16 @@ def scores(systems: Sequence[System]) -> str:
             f"{first.scores.classes} emotions; {percent(first.prevalence)} % of the {first.scores.judged} judged clips "
             "are stressed, which is what AUPRC would be by chance"
         )
-        parts.append(part(corpus, paragraph(about, "about"), table(headers, rows)))
+        parts.append(Part(corpus, [Paragraph(about, "about"), Table(headers, rows)]))
     explain = (
         "Means over folds, and over seeds where a system has several; in brackets the 95 % bootstrap interval over "
         "speakers of the same score on all clips together. Grey rows are the trivial baselines."
     )
-    return section("scores", "Scores", paragraph(explain), *parts)
+    return Section("scores", "Scores", [Paragraph(explain), *parts])
 
 
-def transfer(cells: Sequence[MatrixCell]) -> str:
-    """Trained on, tested on."""
+def transfer(cells: Sequence[MatrixCell]) -> Section:
+    """Returns the table of corpora trained on and tested on."""
     tested = sorted({cell.tested_on for cell in cells})
     rows: list[list[Cell | str]] = []
     for found in matrix_rows(cells):
@@ -100,24 +101,20 @@ def transfer(cells: Sequence[MatrixCell]) -> str:
         "the slash. Framed: nothing of the corpus was trained on. Struck out: these very speakers were heard in "
         "training, so the figure says nothing of strangers."
     )
-    return section(
-        "matrix",
-        "Trained on, tested on",
-        paragraph(explain),
-        table(["system", "trained on", *tested], rows, style="matrix"),
-    )
+    found_by = Table(["system", "trained on", *tested], rows, style="matrix")
+    return Section("matrix", "Trained on, tested on", [Paragraph(explain), found_by])
 
 
-def histories(found: Sequence[History]) -> str:
-    """How the run learned; nothing when it left no trace."""
+def histories(found: Sequence[History]) -> Section | None:
+    """Returns the training curves of a run; None without a history."""
     names = sorted(
         {name for each in found for name, values in each.values.items() if any(v is not None for v in values)}
     )
     if not names:
-        return ""
-    pictures = [figure(name, charts.history(found, name)) for name in names]
-    lines = legend([(each.part, f"s{place % 6}") for place, each in enumerate(found)])
-    return section("training", "Training", lines, grid(pictures))
+        return None
+    pictures = [Figure(name, [charts.history(found, name)]) for name in names]
+    lines = Legend([(each.part, f"s{place % 6}") for place, each in enumerate(found)])
+    return Section("training", "Training", [lines, Grid(pictures)])
 
 
 def _transfer_cell(cell: MatrixCell) -> Cell:

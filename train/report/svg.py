@@ -1,10 +1,12 @@
-"""Small charts as inline SVG: no library, no script; their colours come from the page's style and follow its theme."""
+"""Small inline SVG charts without a script. Their colours come from the page's style sheet and follow its theme."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 340, 230  # of a chart, in its own units: about as many pixels on the page
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 10, 36
@@ -24,82 +26,74 @@ class Chart:
         x_label: str,
         y_label: str,
         x_ticks: Sequence[tuple[float, str]] | None = None,
-        y_ticks: Sequence[tuple[float, str]] | None = None,
     ) -> None:
         """Draws the axes.
 
         Args:
-            title: what a screen reader says.
+            title: for screen readers.
             x: left and right end.
             y: bottom and top end.
             x_label: under the axis, with its unit.
             y_label: beside the axis, with its unit.
-            x_ticks: places and words; round numbers when None.
-            y_ticks: likewise.
+            x_ticks: positions and labels; round numbers when None.
         """
-        self._title = title
         self._x, self._y = x, y
-        self._parts: list[str] = []
+        self._svg = _svg(title)
         for place, text in x_ticks if x_ticks is not None else _ticks(*x):
-            self._parts.append(_line(self._at_x(place), TOP, self._at_x(place), HEIGHT - BOTTOM, "grid"))
-            self._text(self._at_x(place), HEIGHT - BOTTOM + 13, text, "tick middle")
-        for place, text in y_ticks if y_ticks is not None else _ticks(*y):
-            self._parts.append(_line(LEFT, self._at_y(place), WIDTH - RIGHT, self._at_y(place), "grid"))
-            self._text(LEFT - 5, self._at_y(place) + 3.5, text, "tick end")
-        self._text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, x_label, "axis middle")
-        middle = (TOP + HEIGHT - BOTTOM) / 2
-        self._parts.append(
-            f'<text class="axis middle" transform="translate(10 {middle:.1f}) rotate(-90)">{escape(y_label)}</text>'
-        )
+            self._line(self._at_x(place), TOP, self._at_x(place), HEIGHT - BOTTOM, "grid")
+            _text(self._svg, self._at_x(place), HEIGHT - BOTTOM + 13, text, "tick middle")
+        for place, text in _ticks(*y):
+            self._line(LEFT, self._at_y(place), WIDTH - RIGHT, self._at_y(place), "grid")
+            _text(self._svg, LEFT - 5, self._at_y(place) + 3.5, text, "tick end")
+        _text(self._svg, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, x_label, "axis middle")
+        turned = f"translate(10 {(TOP + HEIGHT - BOTTOM) / 2:.1f}) rotate(-90)"
+        SubElement(self._svg, "text", {"class": "axis middle", "transform": turned}).text = y_label
 
     def line(self, points: Points, style: str, name: str = "") -> None:
-        """A line through points; broken where a value is NaN.
+        """Draws a line through points, interrupted where a value is NaN.
 
         Args:
             points: x and y of each.
-            style: a class of the page's style.
-            name: said on pointing at it.
+            style: a class of the style sheet.
+            name: tooltip.
         """
         run: list[str] = []
         for x, y in [*points, (math.nan, math.nan)]:
-            if math.isnan(x) or math.isnan(y):
-                if len(run) > 1:
-                    self._parts.append(
-                        f'<polyline class="line {style}" points="{" ".join(run)}">{_title(name)}</polyline>'
-                    )
-                run = []
-            else:
+            if not (math.isnan(x) or math.isnan(y)):
                 run.append(f"{self._at_x(x):.1f},{self._at_y(y):.1f}")
+                continue
+            if len(run) > 1:
+                _titled(self._svg, "polyline", name, {"class": f"line {style}", "points": " ".join(run)})
+            run = []
 
     def dots(self, points: Points, style: str, names: Sequence[str] = (), radius: float = 3.0) -> None:
-        """Points, each with a word that is said on pointing at it."""
+        """Draws points, each with a tooltip out of `names`."""
         for place, (x, y) in enumerate(points):
             if not (math.isnan(x) or math.isnan(y)):
-                word = _title(names[place]) if names else ""
-                centre = f'cx="{self._at_x(x):.1f}" cy="{self._at_y(y):.1f}"'
-                self._parts.append(f'<circle class="dot {style}" {centre} r="{radius:.1f}">{word}</circle>')
+                shape = {"cx": f"{self._at_x(x):.1f}", "cy": f"{self._at_y(y):.1f}", "r": f"{radius:.1f}"}
+                _titled(self._svg, "circle", names[place] if names else "", {"class": f"dot {style}", **shape})
 
     def bar(self, x: float, y: float, width: float, style: str, name: str = "") -> None:
-        """A bar from the bottom of the axis to y; x is its middle, width in units of the axis."""
+        """Draws a bar from the bottom of the axis to y; x is its middle, width in units of the axis."""
         if math.isnan(y):
             return
         left, right = self._at_x(x - width / 2), self._at_x(x + width / 2)
         top, bottom = self._at_y(y), self._at_y(self._y[0])
-        self._parts.append(
-            f'<rect class="bar {style}" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
-            f'height="{max(bottom - top, 0.0):.1f}">{_title(name)}</rect>'
-        )
+        shape = {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": f"{right - left:.1f}"}
+        shape["height"] = f"{max(bottom - top, 0.0):.1f}"
+        _titled(self._svg, "rect", name, {"class": f"bar {style}", **shape})
 
     def level(self, y: float, style: str, name: str = "") -> None:
-        """A line across at y."""
-        self._parts.append(_line(LEFT, self._at_y(y), WIDTH - RIGHT, self._at_y(y), style, name))
+        """Draws a horizontal line at y."""
+        self._line(LEFT, self._at_y(y), WIDTH - RIGHT, self._at_y(y), style, name)
 
-    def svg(self) -> str:
-        """The chart."""
-        return _svg(WIDTH, HEIGHT, self._title, self._parts)
+    def svg(self) -> Markup:
+        """Returns the chart as an inline SVG element."""
+        return _markup(self._svg)
 
-    def _text(self, x: float, y: float, text: str, style: str) -> None:
-        self._parts.append(f'<text class="{style}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>')
+    def _line(self, x1: float, y1: float, x2: float, y2: float, style: str, name: str = "") -> None:
+        ends = {"x1": f"{x1:.1f}", "y1": f"{y1:.1f}", "x2": f"{x2:.1f}", "y2": f"{y2:.1f}"}
+        _titled(self._svg, "line", name, {"class": style, **ends})
 
     def _at_x(self, value: float) -> float:
         low, high = self._x
@@ -111,12 +105,12 @@ class Chart:
         return bottom - (min(max(value, low), high) - low) / (high - low) * (bottom - TOP)
 
 
-def radar(title: str, axes: Sequence[str], series: Sequence[tuple[str, str, Sequence[float]]]) -> str:
-    """A radar chart of values 0..1: one axis a word, rings every quarter.
+def radar(title: str, axes: Sequence[str], series: Sequence[tuple[str, str, Sequence[float]]]) -> Markup:
+    """Returns a radar chart of values 0..1 with a ring every quarter.
 
     Args:
-        title: what a screen reader says.
-        axes: words, at least three; from the top, clockwise.
+        title: for screen readers.
+        axes: labels, at least three; from the top, clockwise.
         series: name, style and values of each; NaN counts as 0.
     """
     across, down, radius = WIDTH / 2.0, HEIGHT / 2.0, HEIGHT / 2.0 - 24.0
@@ -125,39 +119,43 @@ def radar(title: str, axes: Sequence[str], series: Sequence[tuple[str, str, Sequ
     def at(angle: float, value: float) -> str:
         return f"{across + radius * value * math.sin(angle):.1f},{down - radius * value * math.cos(angle):.1f}"
 
-    parts = [
-        f'<polygon class="grid" points="{" ".join(at(angle, ring) for angle in angles)}"/>'
-        for ring in (0.25, 0.5, 0.75, 1.0)
-    ]
+    svg = _svg(title)
+    for ring in (0.25, 0.5, 0.75, 1.0):
+        SubElement(svg, "polygon", {"class": "grid", "points": " ".join(at(angle, ring) for angle in angles)})
     for angle, word in zip(angles, axes, strict=True):
         x, y = (float(value) for value in at(angle, 1.13).split(","))
         side = "middle" if abs(math.sin(angle)) < 0.3 else ("start" if math.sin(angle) > 0 else "end")
-        parts.append(f'<polyline class="grid" points="{at(angle, 0.0)} {at(angle, 1.0)}"/>')
-        parts.append(f'<text class="tick {side}" x="{x:.1f}" y="{y + 3.5:.1f}">{escape(word)}</text>')
+        SubElement(svg, "polyline", {"class": "grid", "points": f"{at(angle, 0.0)} {at(angle, 1.0)}"})
+        _text(svg, x, y + 3.5, word, f"tick {side}")
     for name, style, values in series:
         known = [0.0 if math.isnan(value) else value for value in values]
         points = " ".join(at(angle, value) for angle, value in zip(angles, known, strict=True))
-        parts.append(f'<polygon class="line {style}" points="{points}">{_title(name)}</polygon>')
-    return _svg(WIDTH, HEIGHT, title, parts)
+        _titled(svg, "polygon", name, {"class": f"line {style}", "points": points})
+    return _markup(svg)
 
 
-def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
-    )
+def _svg(title: str) -> Element:
+    svg = Element("svg", {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "aria-label": title})
+    SubElement(svg, "title").text = title
+    return svg
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, style: str, name: str = "") -> str:
-    return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}">{_title(name)}</line>'
+def _text(svg: Element, x: float, y: float, text: str, style: str) -> None:
+    SubElement(svg, "text", {"class": style, "x": f"{x:.1f}", "y": f"{y:.1f}"}).text = text
 
 
-def _title(name: str) -> str:
-    return f"<title>{escape(name)}</title>" if name else ""
+def _titled(svg: Element, tag: str, title: str, attributes: dict[str, str]) -> None:
+    element = SubElement(svg, tag, attributes)
+    if title:
+        SubElement(element, "title").text = title
+
+
+def _markup(svg: Element) -> Markup:
+    return Markup(tostring(svg, encoding="unicode", short_empty_elements=False))  # noqa: S704 - escaped by ElementTree
 
 
 def _ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """About five round numbers."""
+    """Returns about five round numbers with their labels."""
     rough = (high - low) / 5.0
     step = 10.0 ** math.floor(math.log10(rough))
     step *= next(factor for factor in (1, 2, 2.5, 5, 10) if step * factor >= rough * 0.999)

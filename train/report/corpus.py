@@ -1,4 +1,4 @@
-"""The part of the page that tells of one corpus in detail."""
+"""Section of the page on one corpus."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from edge_sser.train.evaluate.metrics import mean_known
 from edge_sser.train.evaluate.offline import Decisions, Measures
 from edge_sser.train.evaluate.systems import Repeats, System
 from edge_sser.train.report import charts
-from edge_sser.train.report.charts import Series
-from edge_sser.train.report.markup import (
+from edge_sser.train.report.blocks import (
+    Block,
     Cell,
-    figure,
-    grid,
+    Figure,
+    Grid,
+    Legend,
+    Part,
+    Section,
+    Table,
     judged,
-    legend,
     limit,
+    mark,
     number,
-    part,
     percent,
-    section,
     signed,
-    table,
-    verdict,
 )
+from edge_sser.train.report.charts import Series
 from edge_sser.train.report.sections import styles
 
 
-def corpus(name: str, systems: Sequence[System]) -> str:
-    """One corpus in detail."""
+def corpus(name: str, systems: Sequence[System]) -> Section:
+    """Returns the section on one corpus: curves, folds, confusion, speakers and sexes."""
     chosen = [system for system in systems if name in system.measures]
     colours = styles(systems)
     series = [Series(system.name, colours[system.name], system.measures[name]) for system in chosen]
@@ -44,46 +45,38 @@ def corpus(name: str, systems: Sequence[System]) -> str:
     ]
     two_classes = 0.0 < series[0].measures.prevalence < 1.0  # of stress; a curve needs both
     figures = [
-        *([figure("Recall of each emotion", charts.class_bars(series))] if charts.emotions(series) else []),
-        *([figure("The same as a radar", charts.recall_radar(series))] if len(charts.emotions(series)) > 2 else []),
+        *([Figure("Recall of each emotion", [charts.class_bars(series)])] if charts.emotions(series) else []),
+        *([Figure("The same as a radar", [charts.recall_radar(series)])] if len(charts.emotions(series)) > 2 else []),
     ]
     if two_classes:
-        figures.append(figure("ROC of stress", charts.roc(series)))
+        figures.append(Figure("ROC of stress", [charts.roc(series)]))
         figures.append(
-            figure(
+            Figure(
                 "Precision and recall of stress",
-                charts.precision_recall(series),
+                [charts.precision_recall(series)],
                 "Dotted: the share of stressed clips.",
             )
         )
     for each, _ in real:
         figures.append(
-            figure(
-                f"Reliability: {each.name}", charts.reliability(each.measures),
+            Figure(
+                f"Reliability: {each.name}", [charts.reliability(each.measures)],
                 "Grey: as the model says it. Coloured: after temperature and bias from the other folds.",
             )
         )  # fmt: skip
         if _known(value for group in each.measures.speakers.groups for value in (group.ua, group.auroc)):
             figures.append(
-                figure(
+                Figure(
                     f"Speakers: {each.name}",
-                    charts.speakers(each.measures),
+                    [charts.speakers(each.measures)],
                     "UA in the first colour, AUROC in the second.",
                 )
             )
-    details = [_details(each, heard) for each, heard in real]
-    return section(
-        f"corpus-{name}",
-        name,
-        legend([(each.name, each.style) for each in series]),
-        grid(figures),
-        *(
-            [part("Folds and seeds", _folds(name, chosen))]
-            if _known(score for system in chosen for score in _every(system.repeats[name]))
-            else []
-        ),
-        *details,
-    )
+    blocks: list[Block] = [Legend([(each.name, each.style) for each in series]), Grid(figures)]
+    if _known(score for system in chosen for score in _every(system.repeats[name])):
+        blocks.append(Part("Folds and seeds", [_folds(name, chosen)]))
+    blocks += [_details(each, heard) for each, heard in real]
+    return Section(f"corpus-{name}", name, blocks)
 
 
 def _known(values: Iterable[float]) -> bool:
@@ -94,44 +87,34 @@ def _every(repeats: Repeats) -> Iterable[float]:
     return itertools.chain(*repeats.ua, *repeats.auroc)
 
 
-def _details(series: Series, heard: bool) -> str:
+def _details(series: Series, heard: bool) -> Part:
     measures = series.measures
+    of_row = "Rows are the truth, in % of the row."
+    alike = f"{_within(measures)} Speakers with under {MIN_CLIPS} clips are not held to the limits."
     blocks = [
-        figure(
-            "Emotions: what was taken for what", _confusion(measures.emotions), "Rows are the truth, in % of the row."
-        ),
-        figure(
-            "Stress at calibrated probability 0.5", _confusion(measures.stress), "Rows are the truth, in % of the row."
-        ),
-        figure("By class", _classes(measures)),
-        figure("Whole clips by threshold", _operating(measures), "Thresholds of the calibrated probability."),
-        figure(
-            "Every speaker alike",
-            _gaps(measures.speakers),
-            f"{_within(measures)} Speakers with under {MIN_CLIPS} clips are not held to the limits.",
-        ),
+        Figure("Emotions: what was taken for what", [_confusion(measures.emotions)], of_row),
+        Figure("Stress at calibrated probability 0.5", [_confusion(measures.stress)], of_row),
+        Figure("By class", [_classes(measures)]),
+        Figure("Whole clips by threshold", [_operating(measures)], "Thresholds of the calibrated probability."),
+        Figure("Every speaker alike", [_gaps(measures.speakers)], alike),
     ]
     if measures.sexes is not None:
-        blocks.append(figure("Women and men alike", _groups(measures.sexes) + _gaps(measures.sexes)))
+        blocks.append(Figure("Women and men alike", [_groups(measures.sexes), _gaps(measures.sexes)]))
     if measures.ordinal:
         rows: list[list[Cell | str]] = [
             [rise.emotion, number(rise.normal), number(rise.strong),
-             Cell(f"{signed(rise.strong - rise.normal)} {verdict(rise.passed)}", "kept" if rise.passed else "missed"),
+             Cell(f"{signed(rise.strong - rise.normal)} {mark(rise.passed)}", "kept" if rise.passed else "missed"),
              percent(rise.speakers, 0)]
             for rise in measures.ordinal
         ]  # fmt: skip
-        blocks.append(
-            figure(
-                "Mean stress must rise with intensity",
-                table(["emotion", "normal", "strong", "rise", "% of speakers"], rows),
-                "All: the emotions that were acted at both intensities.",
-            )
-        )
+        headers = ["emotion", "normal", "strong", "rise", "% of speakers"]
+        note = "All: the emotions that were acted at both intensities."
+        blocks.append(Figure("Mean stress must rise with intensity", [Table(headers, rows)], note))
     title = f"{series.name} (known voices)" if heard else series.name
-    return part(title, f'<div class="figures wide">{"".join(blocks)}</div>')
+    return Part(title, [Grid(blocks, "wide")])
 
 
-def _confusion(decisions: Decisions) -> str:
+def _confusion(decisions: Decisions) -> Table:
     totals = decisions.matrix.sum(axis=1)
     rows: list[list[Cell | str]] = []
     for place, name in enumerate(decisions.classes):
@@ -142,12 +125,12 @@ def _confusion(decisions: Decisions) -> str:
             for share, other, count in zip(shares, decisions.classes, decisions.matrix[place], strict=True)
         ]
         rows.append(row)
-    return table(
+    return Table(
         ["", *[name[:4] if len(decisions.classes) > 2 else name for name in decisions.classes]], rows, style="confusion"
     )
 
 
-def _classes(measures: Measures) -> str:
+def _classes(measures: Measures) -> Table:
     rows = [
         [name, str(int(clips)), percent(float(recall)), percent(float(precision))]
         for decisions in (measures.emotions, measures.stress)
@@ -155,22 +138,22 @@ def _classes(measures: Measures) -> str:
             decisions.classes, decisions.matrix.sum(axis=1), decisions.recall, decisions.precision, strict=True
         )
     ]
-    return table(["class", "clips", "recall %", "precision %"], rows)
+    return Table(["class", "clips", "recall %", "precision %"], rows)
 
 
-def _operating(measures: Measures) -> str:
+def _operating(measures: Measures) -> Table:
     rows = [[f"{each.threshold:.1f}", percent(each.found), percent(each.false)] for each in measures.operating]
-    return table(["at least", "stressed clips found %", "others called so %"], rows)
+    return Table(["at least", "stressed clips found %", "others called so %"], rows)
 
 
-def _gaps(gaps: Gaps) -> str:
+def _gaps(gaps: Gaps) -> Table:
     rows: list[list[Cell | str]] = [
         [check.name, judged(number(check.value), check), limit(check)] for check in gaps.checks
     ]
-    return table(["gap", "found", "limit"], rows)
+    return Table(["gap", "found", "limit"], rows)
 
 
-def _groups(gaps: Gaps) -> str:
+def _groups(gaps: Gaps) -> Table:
     names = {"F": "women", "M": "men"}
     rows = [
         [
@@ -182,7 +165,7 @@ def _groups(gaps: Gaps) -> str:
         ]
         for group in gaps.groups
     ]
-    return table(["", "clips", "UA %", "AUROC", "UAR %"], rows)
+    return Table(["", "clips", "UA %", "AUROC", "UAR %"], rows)
 
 
 def _within(measures: Measures) -> str:
@@ -193,7 +176,7 @@ def _within(measures: Measures) -> str:
     return f"UA of speakers: {percent(low, 0)} to {percent(high, 0)} %, median {percent(middle, 0)} %."
 
 
-def _folds(name: str, systems: Sequence[System]) -> str:
+def _folds(name: str, systems: Sequence[System]) -> Table:
     folds = sorted({fold for system in systems for fold in system.repeats[name].folds})
     rows: list[list[Cell | str]] = []
     for system in systems:
@@ -218,4 +201,4 @@ def _folds(name: str, systems: Sequence[System]) -> str:
                     [f"{system.name}, {len(repeats.seeds)} seeds: {title}", *[""] * len(folds),
                      f"{show(mean)} \N{PLUS-MINUS SIGN} {show(spread)}"]
                 )  # fmt: skip
-    return table(["", *[f"fold {fold}" for fold in folds], "mean"], rows)
+    return Table(["", *[f"fold {fold}" for fold in folds], "mean"], rows)

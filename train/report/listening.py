@@ -1,36 +1,39 @@
-"""The parts of the page that need audio: robustness, and seconds of speech in a window."""
+"""Sections of the page that need audio: robustness, and seconds of speech in a window."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from edge_sser.train.evaluate.by_speech import Share
 from edge_sser.train.evaluate.conditions import SNRS_DB
 from edge_sser.train.evaluate.metrics import Check
 from edge_sser.train.evaluate.robustness import Effect, Robustness
-from edge_sser.train.report.markup import (
+from edge_sser.train.report.blocks import (
+    Block,
     Cell,
-    figure,
-    grid,
+    Figure,
+    Grid,
+    Legend,
+    Notes,
+    Paragraph,
+    Part,
+    Section,
+    Table,
     judged,
-    legend,
     limit,
-    notes,
     number,
-    paragraph,
-    part,
     percent,
-    section,
     signed,
-    table,
 )
 from edge_sser.train.report.svg import Chart
 
 
-def robustness(found: Robustness) -> str:
-    """What distortions do."""
+def robustness(found: Robustness) -> Section:
+    """Returns the section on noise, telephones, rooms and gain."""
     headers = ("condition", "UA", "emotions unchanged %", "stress AUROC", "stress UAR", "stress unchanged %", "limits")
-    parts = []
+    parts: list[Block] = []
     for clean in found.clean:
         effects = [effect for effect in found.effects if effect.corpus == clean.corpus]
         rows = [_effect(effect) for effect in effects]
@@ -39,20 +42,21 @@ def robustness(found: Robustness) -> str:
             f"UAR {percent(clean.uar)} %"
         )
         pictures = [
-            figure("UA by signal-to-noise ratio", _by_snr(effects, "ua", clean.ua)),
-            figure("Stress AUROC by signal-to-noise ratio", _by_snr(effects, "auroc", clean.auroc)),
+            Figure("UA by signal-to-noise ratio", [_by_snr(effects, "ua", clean.ua)]),
+            Figure("Stress AUROC by signal-to-noise ratio", [_by_snr(effects, "auroc", clean.auroc)]),
         ]
-        kinds = legend([(kind, f"s{place}") for place, kind in enumerate(_noises(effects))])
-        parts.append(part(clean.corpus, paragraph(about, "about"), table(headers, rows), kinds, grid(pictures)))
+        kinds = Legend([(kind, f"s{place}") for place, kind in enumerate(_noises(effects))])
+        parts.append(Part(clean.corpus, [Paragraph(about, "about"), Table(headers, rows), kinds, Grid(pictures)]))
     explain = (
         "Change of each score, and share of the decisions that stay as they were. A figure with a mark has a limit."
     )
-    missing = notes([f"Not measured: {line}" for line in found.missing])
-    return section("robustness", f"Robustness of {found.system}", paragraph(explain), missing, *parts)
+    missing = Notes([f"Not measured: {line}" for line in found.missing])
+    blocks = [Paragraph(explain), missing, *parts]
+    return Section("robustness", f"Robustness of {found.system}", blocks, link="Robustness")
 
 
-def seconds(shares: Sequence[Share]) -> str:
-    """Scores by the seconds of speech in a window."""
+def seconds(shares: Sequence[Share]) -> Section:
+    """Returns the section on scores by the seconds of speech in a window."""
     corpora = list(dict.fromkeys(share.corpus for share in shares))
     pictures = []
     for title, name in (("Stress AUROC", "auroc"), ("Stress UAR", "uar"), ("UA of the emotions", "ua"),
@@ -63,7 +67,7 @@ def seconds(shares: Sequence[Share]) -> str:
             points = [(share.seconds, getattr(share, name)) for share in shares if share.corpus == corpus]
             chart.line(points, f"s{place}", corpus)
             chart.dots(points, f"s{place}", [f"{corpus}: {y:.2f}" for _, y in points])
-        pictures.append(figure(title, chart.svg()))
+        pictures.append(Figure(title, [chart.svg()]))
     rows = [
         [share.corpus, f"{share.seconds:g}", str(share.windows), number(share.auroc), percent(share.uar),
          percent(share.ua), number(share.confidence), number(share.ece)]
@@ -74,19 +78,14 @@ def seconds(shares: Sequence[Share]) -> str:
         "Utterances in noise 20 dB below them; the device's own window slides over them, its own gate counts the "
         "speech. Windows of one utterance count one by one."
     )
-    return section(
-        "seconds",
-        "Seconds of speech in a window",
-        paragraph(explain),
-        legend([(corpus, f"s{place}") for place, corpus in enumerate(corpora)]),
-        grid(pictures),
-        table(headers, rows),
-    )
+    lines = Legend([(corpus, f"s{place}") for place, corpus in enumerate(corpora)])
+    blocks = [Paragraph(explain), lines, Grid(pictures), Table(headers, rows)]
+    return Section("seconds", "Seconds of speech in a window", blocks, link="Seconds of speech")
 
 
 def _effect(effect: Effect) -> list[Cell | str]:
     def worst(*names: str) -> Check | None:
-        """The check of a cell; of two the one that was missed."""
+        """Returns the check of a cell; of two, the one that was missed."""
         found = [check for check in effect.checks if check.name in names]
         return next((check for check in found if check.passed is False), found[0] if found else None)
 
@@ -102,7 +101,7 @@ def _effect(effect: Effect) -> list[Cell | str]:
 
 
 def _limits(effect: Effect) -> str:
-    """The limits of a condition, those of both kinds of decision told once."""
+    """Returns the limits of a condition; those of both decisions once."""
     short = {
         "UA change": "UA",
         "UAR change of stress": "UAR",
@@ -114,14 +113,14 @@ def _limits(effect: Effect) -> str:
 
 
 def _noises(effects: Sequence[Effect]) -> list[str]:
-    """Kinds of noise that were tried at several ratios."""
+    """Returns the kinds of noise that were tried at several ratios."""
     kinds = [
         effect.condition.rpartition(", ")[0] for effect in effects if effect.condition.endswith(f", {SNRS_DB[-1]} dB")
     ]
     return list(dict.fromkeys(kinds))
 
 
-def _by_snr(effects: Sequence[Effect], name: str, clean: float) -> str:
+def _by_snr(effects: Sequence[Effect], name: str, clean: float) -> Markup:
     ticks = [*((place, f"{snr}") for place, snr in enumerate(reversed(SNRS_DB))), (len(SNRS_DB), "clean")]
     chart = Chart(
         f"{name} by SNR", x=(0.0, float(len(SNRS_DB))), y=(0.4 if name == "auroc" else 0.0, 1.0), x_label="SNR, dB",

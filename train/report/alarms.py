@@ -1,36 +1,39 @@
-"""The part of the page that tells how a system does as an alarm."""
+"""Section of the page on a system as an alarm."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
 
+from markupsafe import Markup
+
 from edge_sser.events import Level
 from edge_sser.train.evaluate.alarms import Detection, Rate
 from edge_sser.train.evaluate.metrics import Check, Sense
 from edge_sser.train.evaluate.streaming import FALSE_EPISODES_AN_HOUR, SWEEP, Quiet, Streaming
 from edge_sser.train.evaluate.streams import Sound
-from edge_sser.train.report.markup import (
+from edge_sser.train.report.blocks import (
+    Block,
     Cell,
-    figure,
-    grid,
+    Figure,
+    Grid,
+    Legend,
+    Paragraph,
+    Part,
+    Section,
+    Table,
     judged,
-    legend,
     number,
-    paragraph,
-    part,
     percent,
-    section,
-    table,
 )
 from edge_sser.train.report.svg import Chart
 
 
-def streaming(found: Streaming) -> str:
-    """The system as an alarm."""
+def streaming(found: Streaming) -> Section:
+    """Returns the section on streams: events found, delay, false alarms."""
     points = {point.name for point in found.points}
-    parts = [
-        table(
+    parts: list[Block] = [
+        Table(
             ["operating point", Level.ELEVATED.value, Level.HIGH.value],
             [
                 [p.name, number(p.elevated), number(p.high if p.high is not None else (1 + p.elevated) / 2)]
@@ -47,8 +50,8 @@ def streaming(found: Streaming) -> str:
         same = (
             f"Streaming equals offline: {found.compared} windows scored both ways, {found.differing} differ in any bit."
         )
-        parts.append(paragraph(same, "kept" if not found.differing else "missed"))
-    return section("streaming", f"{found.system} as an alarm", *parts)
+        parts.append(Paragraph(same, "kept" if not found.differing else "missed"))
+    return Section("streaming", f"{found.system} as an alarm", parts, link="Alarms")
 
 
 def false_limits(found: Streaming) -> list[Check]:
@@ -61,7 +64,7 @@ def _false_limit(rate: Rate) -> Check:
     return Check("false episodes an hour", rate.an_hour, Sense.AT_MOST, FALSE_EPISODES_AN_HOUR)
 
 
-def _detections(found: Streaming, points: set[str]) -> str:
+def _detections(found: Streaming, points: set[str]) -> Part:
     headers = (
         "streams of", "point", "events", "found %", "at onset %", "precision %", "latency s: median", "p95",
         "false alarms an hour", "events' time in alarm %", "calm time in alarm %", "masked",
@@ -75,18 +78,13 @@ def _detections(found: Streaming, points: set[str]) -> str:
         "Latency is from the event's start to the alarm. Masked events began while an alarm was on. "
         f"{found.left_out} speakers had too few clips for a stream."
     )
-    return part(
-        "Assembled streams",
-        paragraph(explain),
-        table(headers, rows, style="words2"),
-        legend([(corpus, f"s{place}") for place, corpus in enumerate(corpora)]),
-        grid(
-            [
-                figure("Time in alarm", time, f"Thresholds {SWEEP[0]} to {SWEEP[-1]}, from the right."),
-                figure("Events found and false alarms", alarms, "An alarm that never ends finds nothing new."),
-            ]
-        ),
-    )
+    pictures = [
+        Figure("Time in alarm", [time], f"Thresholds {SWEEP[0]} to {SWEEP[-1]}, from the right."),
+        Figure("Events found and false alarms", [alarms], "An alarm that never ends finds nothing new."),
+    ]
+    lines = Legend([(corpus, f"s{place}") for place, corpus in enumerate(corpora)])
+    table = Table(headers, rows, style="words2")
+    return Part("Assembled streams", [Paragraph(explain), table, lines, Grid(pictures)])
 
 
 def _detection(found: Detection) -> list[Cell | str]:
@@ -106,7 +104,7 @@ def _detection(found: Detection) -> list[Cell | str]:
     ]
 
 
-def _sweep(sweep: Sequence[Detection], corpora: Sequence[str]) -> tuple[str, str]:
+def _sweep(sweep: Sequence[Detection], corpora: Sequence[str]) -> tuple[Markup, Markup]:
     top = max([detection.false.an_hour for detection in sweep if detection.false.hours] or [1.0]) or 1.0
     alarms = Chart(
         "Recall and false alarms",
@@ -134,7 +132,7 @@ def _sweep(sweep: Sequence[Detection], corpora: Sequence[str]) -> tuple[str, str
     return alarms.svg(), time.svg()
 
 
-def _quiet(quiet: Sequence[Quiet], points: set[str], limited: set[str]) -> str:
+def _quiet(quiet: Sequence[Quiet], points: set[str], limited: set[str]) -> Part:
     headers = ("recordings", "point", "hours", "episodes", "an hour [95 %]", "time in episodes %", "windows scored %")
     rows: list[list[Cell | str]] = []
     for each in quiet:
@@ -169,13 +167,10 @@ def _quiet(quiet: Sequence[Quiet], points: set[str], limited: set[str]) -> str:
         f"Limit on calm speech: {FALSE_EPISODES_AN_HOUR:.0f} episodes an hour at the point that catches 70 % of the "
         "stressed clips."
     )
-    return part(
-        "Calm speech and noise",
-        paragraph(explain),
-        table(headers, rows, style="words2"),
-        legend([(name, f"s{place % 6}") for place, name in enumerate(names)]),
-        grid([figure("Time in false episodes by threshold", chart.svg())]),
-    )
+    lines = Legend([(name, f"s{place % 6}") for place, name in enumerate(names)])
+    picture = Figure("Time in false episodes by threshold", [chart.svg()])
+    table = Table(headers, rows, style="words2")
+    return Part("Calm speech and noise", [Paragraph(explain), table, lines, Grid([picture])])
 
 
 def _rate(rate: Rate) -> str:
