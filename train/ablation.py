@@ -61,14 +61,13 @@ def ablation(
     import torch
     from tqdm import tqdm
 
-    from edge_sser.train.corpora.folds import split
+    from edge_sser.train.corpora.folds import chosen_folds, split
     from edge_sser.train.corpora.table import read_table
     from edge_sser.train.data.mixing import open_heard
-    from edge_sser.train.data.presets import read_preset
+    from edge_sser.train.data.labels import read_preset
     from edge_sser.train.evaluate.predictions import predict, scorable
     from edge_sser.train.evaluate.scores import evaluate
-    from edge_sser.train.fit.run import check_teacher, taught
-    from edge_sser.train.fit.runs import chosen_folds
+    from edge_sser.train.fit.run import check_teacher, load_lessons
     from edge_sser.train.recipe import read_recipe
     from edge_sser.train.teachers.lesson import check_hearing
 
@@ -81,7 +80,7 @@ def ablation(
     scored = {clip.sha256 for clip in scorable(utterances, plan.preset)}
     folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]
     for number in folds:  # what is wrong with a teacher is told before a day of training, too
-        taught(teacher, plan, split(utterances, number)[0], number)
+        load_lessons(teacher, plan, split(utterances, number)[0], number)
     torch.set_num_threads(threads)
     store, mixed = open_heard(plan, utterances, cache or out / "cache", noise=noise, rooms=rooms)
     scores: dict[str, list[Sequence[Scores]]] = {}
@@ -177,11 +176,10 @@ def _trained(
 ) -> tuple[Student, Sequence[Utterance]]:
     """The student that heard all but a fold, and the fold."""
     from edge_sser.train.corpora.folds import split
-    from edge_sser.train.fit.checkpoint import load_student
-    from edge_sser.train.fit.run import fit, taught
-    from edge_sser.train.fit.runs import run_folder
+    from edge_sser.train.fit.checkpoint import load_student, run_folder
+    from edge_sser.train.fit.run import fit, load_lessons
 
     training, test = split(utterances, fold)
-    lesson = taught(teacher, recipe, training, fold)
+    lesson = load_lessons(teacher, recipe, training, fold)
     path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson, mixed=mixed)
     return load_student(path)[0], test

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,11 +12,7 @@ from edge_sser.errors import UsageError, need_package
 from edge_sser.train.ablation import ablation
 from edge_sser.train.corpora import cli as cli_corpora
 from edge_sser.train.evaluate.cli import evaluate
-from edge_sser.train.fit.runs import chosen_folds, run_folder
 from edge_sser.train.teachers.cli import teacher
-
-if TYPE_CHECKING:
-    from edge_sser.train.fit.run import Epoch
 
 app = typer.Typer(
     help="Make a table of recordings, train a student on it, score it on strangers' voices.",
@@ -71,71 +66,23 @@ def fit(
 ) -> None:
     """Trains one student for each fold, and one on all speakers. Takes up where it was interrupted."""
     need_package("torch", "train", "Training")
-    import torch
-    from tqdm import tqdm
+    from edge_sser.train.fit.run import FitRequest, run
 
-    from edge_sser.train.corpora.folds import split
-    from edge_sser.train.corpora.table import read_table
-    from edge_sser.train.data.mixing import open_heard
-    from edge_sser.train.data.presets import read_preset
-    from edge_sser.train.fit.board import Board, check_tensorboard
-    from edge_sser.train.fit.parallel import join_world
-    from edge_sser.train.fit.run import check_teacher, taught
-    from edge_sser.train.fit.run import fit as fit_student
-    from edge_sser.train.recipe import read_recipe
-    from edge_sser.train.teachers.lesson import check_hearing
-    from edge_sser.train.teachers.make import make_hubert
-    from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped
-
-    if tensorboard:
-        check_tensorboard()
-    plan = read_recipe(recipe, change or ())
-    alone = plan.distillation is not None and not teacher
-    if alone:
-        plan = plan.model_copy(update={"distillation": None})
-    check_teacher(plan, bool(teacher))
-    if plan.distillation:
-        check_hearing(len(teacher or ()), plan.distillation.teacher_hears)
-    read_preset(plan.preset)
-    utterances = read_table(table)
-    runs = chosen_folds(utterances, fold, final)
-    sides = [(held_out, split(utterances, held_out)[0]) for held_out in runs]
-    made = [Path(name) for name in teacher or () if name not in shipped()]
-    for held_out, training in sides if made else ():  # what is wrong with a teacher is told before hours of work
-        taught(made, plan, training, held_out)
-    torch.set_num_threads(threads)
-    world = join_world()
-    if alone and world.first:
-        typer.echo(f"no --teacher: {recipe} learns from labels alone", err=True)
-    with world.in_turn():
-        store, mixed = open_heard(
-            plan, utterances, cache or out / "cache", noise=noise, rooms=rooms, silent=not world.first
-        )
-    taught_in = [out / "teacher" / name if name in shipped() else Path(name) for name in teacher or ()]
-    with world.in_turn():
-        for name, folder in zip(teacher or (), taught_in, strict=True):
-            if name in shipped() and world.first:
-                own = read_teacher_recipe(name, [f"preset={json.dumps(plan.preset)}"])
-                make_hubert(utterances, runs, own, folder, partial(tqdm, leave=False))
-    with tqdm(total=len(runs) * plan.optimisation.epochs, unit=" epochs", disable=world.rank > 0) as bar:
-        for position, (held_out, training) in enumerate(sides):
-            bar.set_description("all speakers" if held_out is None else f"fold {held_out}")
-
-            board = Board(run_folder(out, held_out)) if tensorboard and world.first else None
-
-            def shown(epoch: Epoch, before: int = position * plan.optimisation.epochs, board: Any = board) -> None:
-                if board is not None:
-                    board.add(epoch)
-                bar.update(before + epoch.number - bar.n)
-                bar.set_postfix(epoch.shown())
-
-            lesson = taught(taught_in, plan, training, held_out)
-            folder = run_folder(out, held_out)
-            path = fit_student(training, plan, store, folder, shown, lesson=lesson, mixed=mixed, world=world)
-            bar.update((position + 1) * plan.optimisation.epochs - bar.n)
-            if world.first:
-                tqdm.write(str(path))
-    world.leave()
+    request = FitRequest(
+        table=table,
+        out=out,
+        recipe=recipe,
+        changes=change or (),
+        folds=fold or (),
+        final=final,
+        teachers=teacher or (),
+        noise=noise,
+        rooms=rooms,
+        cache=cache,
+        tensorboard=tensorboard,
+        threads=threads,
+    )
+    run(request, partial(typer.echo, err=True))
 
 
 app.command()(evaluate)
@@ -155,7 +102,7 @@ def baseline(
     from tqdm import tqdm
 
     from edge_sser.train.corpora.table import read_table
-    from edge_sser.train.data.presets import read_preset
+    from edge_sser.train.data.labels import read_preset
     from edge_sser.train.evaluate.baselines import fit_baseline
     from edge_sser.train.evaluate.predictions import Baseline, Origin, write_origin, write_predictions
 

@@ -13,8 +13,7 @@ from voices import voice
 
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.train.corpora.table import read_table
-from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.evaluate.baselines import fit_baseline, majority, pitch_hz
 from edge_sser.train.evaluate.groups import by_sex, by_speaker, ordinal
 from edge_sser.train.evaluate.models import read_histories
@@ -23,8 +22,7 @@ from edge_sser.train.evaluate.predictions import Baseline, Origin, Prediction, o
 from edge_sser.train.evaluate.score_table import ScoreTable
 from edge_sser.train.evaluate.scores import evaluate
 from edge_sser.train.evaluate.systems import group, guess, labels, matrix, matrix_rows, matrix_table, score
-from edge_sser.train.fit.checkpoint import Checkpoint, save_checkpoint
-from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.fit.checkpoint import MODEL_FILE, Checkpoint, save_checkpoint
 
 PRESET = read_preset("quadrant")
 

@@ -20,10 +20,11 @@ from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.mixing import NOTHING_MIXED
 from edge_sser.train.evaluate.predictions import predict
-from edge_sser.train.fit.checkpoint import load_student
+from edge_sser.train.fit.checkpoint import custom_preset, data_key, load_student
 from edge_sser.train.fit.losses import Distiller, blend, concordance, similarity_difference
 from edge_sser.train.fit.parallel import World
-from edge_sser.train.fit.run import StudentTask, check_preset, data_key, fit, own_preset
+from edge_sser.train.fit.run import check_preset, fit
+from edge_sser.train.fit.task import StudentTask
 from edge_sser.train.recipe import Distillation, Hears, Recipe, read_recipe
 from edge_sser.train.students.net import Logits
 from edge_sser.train.teachers.ensemble import Ensemble
@@ -170,7 +171,7 @@ def test_a_users_table_is_told_from_another_of_the_same_name_and_found_in_the_me
     student = read_recipe(str(toy_recipe), [f'preset="{tables[0]}"', "distillation.stress=1"])
 
     def said(path: Path) -> dict[str, Any]:
-        ensemble = {"kind": "ensemble", "members": [{"name": "toy", **own_preset(str(path))}]}
+        ensemble = {"kind": "ensemble", "members": [{"name": "toy", **custom_preset(str(path))}]}
         return {"kind": "several", "members": [ensemble, ensemble]}
 
     check_preset(student, said(tables[0]))

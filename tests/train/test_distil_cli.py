@@ -13,9 +13,7 @@ from edge_sser.train.ablation import ROWS
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import read_table
 from edge_sser.train.evaluate.predictions import read_origin, read_predictions
-from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edge_sser.train.fit.run import data_key
-from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.fit.checkpoint import MODEL_FILE, Checkpoint, data_key, load_checkpoint, save_checkpoint
 from edge_sser.train.teachers.ensemble import Ensemble
 from edge_sser.train.teachers.outputs import OUTPUTS_FILE
 

@@ -16,8 +16,8 @@ from edge_sser.train.data.sampling import Sampler
 from edge_sser.train.evaluate.predictions import predict
 from edge_sser.train.evaluate.scores import evaluate
 from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, load_student, save_checkpoint
-from edge_sser.train.fit.loop import LAST_FILE
-from edge_sser.train.fit.run import Epoch, fit
+from edge_sser.train.fit.loop import LAST_FILE, Epoch
+from edge_sser.train.fit.run import fit
 from edge_sser.train.recipe import Recipe, read_recipe
 
 

@@ -26,10 +26,9 @@ from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore, windows
 from edge_sser.train.evaluate.metrics import auroc
 from edge_sser.train.evaluate.predictions import predict
-from edge_sser.train.fit.checkpoint import load_student
+from edge_sser.train.fit.checkpoint import MODEL_FILE, data_key, load_student
 from edge_sser.train.fit.loop import Epoch
-from edge_sser.train.fit.run import data_key, fit
-from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.fit.run import fit
 from edge_sser.train.recipe import Hears, Recipe, read_recipe
 from edge_sser.train.teachers import hidden
 from edge_sser.train.teachers.encoder import load_encoder, sound_windows

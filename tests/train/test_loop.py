@@ -25,12 +25,11 @@ from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.evaluate.predictions import predict
-from edge_sser.train.fit.checkpoint import load_checkpoint, load_student
-from edge_sser.train.fit.loop import BEST_FILE, LAST_FILE
+from edge_sser.train.fit.checkpoint import MODEL_FILE, load_checkpoint, load_student
+from edge_sser.train.fit.loop import BEST_FILE, LAST_FILE, Epoch
 from edge_sser.train.fit.parallel import World
-from edge_sser.train.fit.run import Epoch, fit
-from edge_sser.train.fit.runs import MODEL_FILE
-from edge_sser.train.fit.validation import set_aside
+from edge_sser.train.fit.run import fit
+from edge_sser.train.fit.validation import split_validation
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.teachers.make import make_ensemble
 
@@ -88,14 +87,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(toy_table: Path, toy_r
 
 def test_validation_speakers_are_not_learnt_from_and_do_not_depend_on_the_order(rows: Sequence[Utterance]) -> None:
     training = split(rows, 1)[0]
-    kept, aside = set_aside(training, 0.4)
+    kept, aside = split_validation(training, 0.4)
     assert sorted(kept + aside) == list(range(len(training)))
     speakers = {training[place].speaker for place in aside}
     assert len(speakers) == 2
     assert speakers.isdisjoint(training[place].speaker for place in kept)
-    assert {training[::-1][place].speaker for place in set_aside(training[::-1], 0.4)[1]} == speakers
+    assert {training[::-1][place].speaker for place in split_validation(training[::-1], 0.4)[1]} == speakers
     with pytest.raises(TrainingError, match="validation"):
-        set_aside([clip for clip in training if clip.speaker == training[0].speaker], 0.5)
+        split_validation([clip for clip in training if clip.speaker == training[0].speaker], 0.5)
 
 
 def test_with_validation_the_best_epoch_is_kept(

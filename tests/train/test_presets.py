@@ -10,10 +10,11 @@ from edge_sser.errors import SettingsError
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS, LABELS, PRESETS
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.fit.checkpoint import load_checkpoint
+from edge_sser.train.fit.losses import label_losses, make_targets
 from edge_sser.train.fit.run import fit
-from edge_sser.train.fit.task import Tally, label_losses, make_targets
+from edge_sser.train.fit.task import RunningAccuracy
 from edge_sser.train.recipe import Losses, Recipe, read_recipe
 from edge_sser.train.students.net import Logits
 
@@ -162,11 +163,11 @@ def test_what_is_told_rightly_is_counted_where_there_are_labels_and_among_the_cl
     emotions[:, EMOTIONS.index("happy")] = 9.0  # which no corpus here has
     emotions[[0, 1, 4], EMOTIONS.index("angry")] = 1.0
     stress = torch.tensor([1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
-    tally = Tally()
+    accuracy = RunningAccuracy()
     for rows in (slice(0, 3), slice(3, 6)):
-        tally.add(Logits(stress[rows], emotions[rows], stress[rows]), found[torch.arange(6)[rows]])
-    assert tally.take() == {"emotion": pytest.approx(2 / 3), "stress": pytest.approx(3 / 5)}
-    assert tally.take() == {}
+        accuracy.add(Logits(stress[rows], emotions[rows], stress[rows]), found[torch.arange(6)[rows]])
+    assert accuracy.pop() == {"emotion": pytest.approx(2 / 3), "stress": pytest.approx(3 / 5)}
+    assert accuracy.pop() == {}
 
 
 def test_the_loss_of_clips_without_an_emotion_is_that_of_the_others() -> None:

@@ -18,7 +18,7 @@ from voices import voice
 from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.fit.checkpoint import MODEL_FILE
 from edge_sser.train.teachers.encoder import load_encoder, sound_windows
 from edge_sser.train.teachers.hidden import HiddenStore
 from edge_sser.train.teachers.make import make_hubert

@@ -10,9 +10,7 @@ import torch
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.fit.checkpoint import Checkpoint, make_student, save_checkpoint
-from edge_sser.train.fit.run import data_key
-from edge_sser.train.fit.runs import MODEL_FILE, run_folder
+from edge_sser.train.fit.checkpoint import MODEL_FILE, Checkpoint, data_key, make_student, run_folder, save_checkpoint
 from edge_sser.train.recipe import read_recipe
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from edge_sser.errors import TrainingError
+from edge_sser.errors import TrainingError, UsageError
 from edge_sser.train.corpora.table import Utterance
 
 FOLDS = 6
@@ -46,6 +46,19 @@ def split(utterances: Sequence[Utterance], fold: int | None) -> tuple[list[Utter
     test = [utterance for utterance in utterances if utterance.fold == fold]
     check_disjoint(training, test)
     return training, test
+
+
+def chosen_folds(utterances: Sequence[Utterance], chosen: Sequence[int] | None, final: bool) -> list[int | None]:
+    """Returns the folds to hold out: the chosen ones, or all; and None, for all speakers, where `final`.
+
+    Raises:
+        UsageError: the table has no such fold.
+    """
+    folds = sorted({utterance.fold for utterance in utterances})
+    for number in chosen or ():
+        if number not in folds:
+            raise UsageError(f"--fold {number}: the table has the folds {', '.join(map(str, folds))}")
+    return [*(chosen or folds), *([None] if final else [])]
 
 
 def check_disjoint(training: Sequence[Utterance], test: Sequence[Utterance]) -> None:

@@ -15,7 +15,6 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.predictions import Origin, Prediction, predict
 from edge_sser.train.evaluate.score_table import ScoreTable
-from edge_sser.train.fit.runs import MODEL_FILE, run_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,7 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
         TrainingError: all that is needed is missing, or a fold comes from other recordings, or would be scored on
             what it heard.
     """
-    from edge_sser.train.fit.checkpoint import load_student
-    from edge_sser.train.fit.run import data_key
+    from edge_sser.train.fit.checkpoint import MODEL_FILE, data_key, load_student, run_folder
     from edge_sser.train.students.backend import student_model
 
     fold_of = {(clip.corpus, clip.speaker): clip.fold for clip in fitted}
@@ -173,6 +171,8 @@ def open_models(path: Path, fitted: Sequence[Utterance], tested: Sequence[Uttera
 
 def missing_line(run: Path, missing: Collection[int | None]) -> str:
     """What a run does not have, and how to get it."""
+    from edge_sser.train.fit.checkpoint import run_folder
+
     folds = sorted(fold for fold in missing if fold is not None)
     remedies = {
         **({"--fold": "every fold's speakers"} if folds else {}),
@@ -216,12 +216,12 @@ def read_histories(run: Path) -> list[History]:
 
 
 def _history(folder: Path) -> History | None:
+    from edge_sser.train.fit.checkpoint import MODEL_FILE, load_checkpoint
+
     path, model = folder / FILE, folder / MODEL_FILE
     if path.is_file():
         lines = list(_lines(path))
     elif model.is_file():
-        from edge_sser.train.fit.checkpoint import load_checkpoint
-
         lines = list(load_checkpoint(model).header.get("history", ()))
     else:
         return None

@@ -1,9 +1,10 @@
-"""Checkpoints: tensors and a JSON header in one safetensors file, written aside and renamed. Nothing is pickled."""
+"""Checkpoints: tensors and a JSON header in one safetensors file, replaced atomically. Nothing is pickled."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,38 +15,46 @@ from torch import Tensor
 
 from edge_sser.errors import TrainingError
 from edge_sser.files import atomic_replace
-from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.labels import PRESETS
+from edge_sser.train.data.labels import AROUSAL_VALENCE, read_preset
 from edge_sser.train.recipe import Recipe, StudentKind
 from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import Student
 from edge_sser.train.students.vit import ColumnVit
 
+MODEL_FILE = "model.safetensors"  # of a finished student or teacher, in its folder
 _HEADER = "edge_sser.checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     Attributes:
         tensors: by name.
-        header: plain values: the recipe, and what the run wrote beside it.
+        header: plain values: the recipe, and the run's description of its data.
     """
 
     tensors: Mapping[str, Tensor]
     header: Mapping[str, Any]
 
 
+def run_folder(out: Path, fold: int | None) -> Path:
+    """Returns the folder of one fold's student or teacher below a run's folder; fold None means all speakers."""
+    return out / ("final" if fold is None else f"fold-{fold}")
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint; the file under the name is always whole.
 
     Raises:
-        TrainingError: the disk is full or the folder cannot be written; the file that stood there before remains.
+        TrainingError: the disk is full or the folder cannot be written; an earlier file remains.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    with atomic_replace(path, TrainingError) as aside:
+    with atomic_replace(path, TrainingError) as temporary:
         try:
-            save_file(tensors, aside, {_HEADER: json.dumps(checkpoint.header)})
+            save_file(tensors, temporary, {_HEADER: json.dumps(checkpoint.header)})
         except SafetensorError as error:  # of a full disk, too
             raise OSError(error) from None
 
@@ -54,8 +63,8 @@ def load_checkpoint(path: Path, remedy: str = "train again, or copy it again") -
     """Reads a checkpoint.
 
     Args:
-        path: of the file.
-        remedy: what to do where it cannot be used.
+        path: the file.
+        remedy: advice at the end of an error message.
 
     Raises:
         TrainingError: the file is missing, cut short, or no checkpoint of edge-sser.
@@ -73,8 +82,63 @@ def load_checkpoint(path: Path, remedy: str = "train again, or copy it again") -
         ) from None
 
 
+def check_header(path: Path, header: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuses a file of another run.
+
+    Args:
+        path: the file, for the message.
+        header: of the file; may hold more than is expected.
+        expected: values of this run.
+
+    Raises:
+        TrainingError: a value differs.
+    """
+    if any(header.get(name) != value for name, value in expected.items()):
+        raise TrainingError(
+            f"{path} comes from another recipe or other data: choose another --out, or remove the folder to start again"
+        )
+
+
+def upgrade_header(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a header with the recipe settings added since it was written, at their neutral defaults."""
+    try:
+        return {**header, "recipe": Recipe.model_validate(header["recipe"]).model_dump(mode="json")}
+    except (KeyError, ValueError):
+        return header
+
+
+def describe_corpora(training: Sequence[Utterance]) -> list[dict[str, Any]]:
+    """Returns name and size of each corpus of a training side, for a checkpoint's header."""
+    names = sorted({utterance.corpus for utterance in training})
+    return [
+        {
+            "name": name,
+            "utterances": sum(utterance.corpus == name for utterance in training),
+            "speakers": len({utterance.speaker for utterance in training if utterance.corpus == name}),
+        }
+        for name in names
+    ]
+
+
+def data_key(training: Sequence[Utterance]) -> str:
+    """Returns a hash of the recordings and labels of a training side, for a checkpoint's header."""
+    key = hashlib.sha256()
+    for utterance in training:
+        given = (utterance.stress, utterance.arousal, utterance.valence, sorted(utterance.soft.items()))
+        if given != (None, None, None, []):
+            key.update(repr(given).encode())
+        key.update(f"{utterance.sha256} {utterance.corpus} {utterance.emotion} {utterance.intensity}\n".encode())
+    return key.hexdigest()
+
+
+def custom_preset(name: str) -> dict[str, Any]:
+    """Returns a user's emotion table, for a checkpoint's header: the file may change after the run. Empty for ours."""
+    shipped = name in (*PRESETS, AROUSAL_VALENCE)
+    return {} if shipped else {"preset": dict(read_preset(name).emotions)}
+
+
 def make_student(recipe: Recipe, emotions: int) -> Student:
-    """The recipe's network with fresh weights."""
+    """Builds the recipe's network with fresh weights, for a number of emotion classes."""
     settings = recipe.student
     if settings.kind is StudentKind.COLUMN_VIT:
         return ColumnVit(
@@ -84,7 +148,7 @@ def make_student(recipe: Recipe, emotions: int) -> Student:
 
 
 def load_student(path: Path) -> tuple[Student, Recipe, Mapping[str, Any]]:
-    """The trained network of a finished run, in evaluation mode, with its recipe and header.
+    """Loads the student of a finished run: network in evaluation mode, recipe, header.
 
     Raises:
         TrainingError: the file cannot be used.

@@ -1,10 +1,9 @@
-"""The training loop, whatever is trained. It resumes after an interruption; one seed gives one result."""
+"""Training loop for any task. Resumes after an interruption; the same seed gives the same weights."""
 
 from __future__ import annotations
 
 import math
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,14 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_sser.errors import TrainingError
-from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_sser.train.fit.checkpoint import (
+    MODEL_FILE,
+    Checkpoint,
+    check_header,
+    load_checkpoint,
+    save_checkpoint,
+    upgrade_header,
+)
 from edge_sser.train.fit.parallel import World
-from edge_sser.train.fit.runs import MODEL_FILE
-from edge_sser.train.fit.task import Tally
+from edge_sser.train.fit.task import Task
 from edge_sser.train.recipe import Optimisation, Validation
 
 BEST_FILE = "best.safetensors"
@@ -28,15 +32,15 @@ LAST_FILE = "last.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch gave.
+    """Figures of one epoch.
 
     Attributes:
         number: from 1.
         loss: mean over its batches.
-        parts: of the loss, weighted, by name.
-        scores: of the averaged weights on the validation speakers, 0..1; empty when none were taken.
-        right: share of the windows that were trained on whose emotion or stress was told rightly, as they were
-            augmented; it says that a net learns, and nothing of strangers. Empty with mixup.
+        parts: weighted losses by name.
+        scores: of the averaged weights on the validation speakers, 0..1; empty when it was not validated.
+        right: accuracy of emotion and stress on the augmented training windows, 0..1. Shows that the network learns,
+            not how it does on strangers. Empty with mixup.
     """
 
     number: int
@@ -45,47 +49,13 @@ class Epoch:
     scores: Mapping[str, float]
     right: Mapping[str, float] = field(default_factory=dict)
 
-    def shown(self) -> dict[str, str]:
-        """What a progress bar shows beside the time left."""
+    def postfix(self) -> dict[str, str]:
+        """Returns the figures that a progress bar shows."""
         right = {f"{name} right": value for name, value in self.right.items()}
         return {name: f"{value:.3f}" for name, value in {"loss": self.loss, **right, **self.scores}.items()}
 
 
-class Task(nn.Module, ABC):
-    """What is learnt: a net, what else is trained beside it, and the loss."""
-
-    net: nn.Module
-    """What is kept."""
-    device: torch.device
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tally = Tally()
-        """Told of each batch what the net said and what was right."""
-
-    @abstractmethod
-    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
-        """The clips of an epoch, by their place in the training side."""
-
-    @abstractmethod
-    def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The weighted parts of the loss of a batch.
-
-        Args:
-            places: int64 [batch], of the clips; the same in all processes.
-            generator: the only source of chance beside torch's own.
-        """
-
-    def scores(self) -> dict[str, float]:
-        """Of `net` as it is, on the validation speakers: 0..1 each, more is better. Empty when there are none."""
-        return {}
-
-    def rate(self, name: str) -> float:
-        """The share of the learning rate that a parameter gets."""
-        return 1.0
-
-
-def run(
+def train(
     task: Task,
     settings: Optimisation,
     folder: Path,
@@ -94,46 +64,44 @@ def run(
     validation: Validation | None = None,
     world: World | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-    renew: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda header: header,
 ) -> Path:
     """Trains to the end and returns the file of the averaged weights: of the best epoch with validation, or the last.
 
-    An interrupted run goes on at its last whole epoch and ends with the same weights as if it had not been interrupted
-    (same machine, same number of threads and processes).
+    An interrupted run resumes at its last whole epoch and ends with the same weights as an uninterrupted one (same
+    machine, same number of threads and processes).
 
     Args:
-        task: made after `seed`.
+        task: made after `seed_everything`.
         settings: of the recipe.
         folder: of this run.
-        header: what the checkpoint says of itself; a folder with another one is refused.
-        validation: how often to take scores, and when to stop.
+        header: of the checkpoint; a folder whose checkpoint has another header is refused.
+        validation: how often to validate, and when to stop.
         world: the processes that train together.
         on_epoch: called after each epoch.
-        renew: what an older version's header would be in this one.
 
     Raises:
-        TrainingError: the folder holds another run, the loss is no number any more, or a checkpoint cannot be written.
+        TrainingError: the folder holds another run, the loss is not finite, or a checkpoint cannot be written.
     """
-    training = _Training(task, settings, header, world or World())
+    trainer = _Trainer(task, settings, header, world or World())
     last_path, best_path, path = folder / LAST_FILE, folder / BEST_FILE, folder / MODEL_FILE
     if last_path.exists():
-        training.load(last_path, renew)
-    while not training.ended(validation):
-        epoch = training.epoch(validation)
-        if training.best_epoch == epoch.number:
-            training.save_model(best_path)
-        training.save_state(last_path)
+        trainer.load(last_path)
+    while not trainer.ended(validation):
+        epoch = trainer.epoch(validation)
+        if trainer.best_epoch == epoch.number:
+            trainer.save_model(best_path)
+        trainer.save_state(last_path)
         on_epoch(epoch)
-    if training.world.first:
-        training.save_model(path, load_checkpoint(best_path).tensors if training.best_epoch else None)
+    if trainer.world.first:
+        trainer.save_model(path, load_checkpoint(best_path).tensors if trainer.best_epoch else None)
         best_path.unlink(missing_ok=True)
         last_path.unlink()
-    training.world.wait()
+    trainer.world.wait()
     return path
 
 
-class _Training:
-    """The state of a run."""
+class _Trainer:
+    """State of a run: weights, their running average, optimiser, history."""
 
     def __init__(self, task: Task, settings: Optimisation, header: Mapping[str, Any], world: World) -> None:
         self.task = task
@@ -152,21 +120,22 @@ class _Training:
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
         )
-        self.kept = {name for name, _ in named} | {name for name, _ in task.named_buffers()}
+        self.trained_names = {name for name, _ in named} | {name for name, _ in task.named_buffers()}
         self.averaged = {name: value.clone() for name, value in self._state().items()}
-        self.low_precision = low_precision(settings, task.device)
+        self.bfloat16 = has_bfloat16(task.device) if settings.precision == "auto" else settings.precision == "bfloat16"
 
     def _state(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self.task.state_dict().items() if name in self.kept}
+        return {name: value for name, value in self.task.state_dict().items() if name in self.trained_names}
 
     def ended(self, validation: Validation | None) -> bool:
+        """Returns True after the last epoch, or when validation has not improved for the recipe's patience."""
         done = len(self.history)
         patience = validation.patience if validation else 0
         waited = done - self.best_epoch if self.best_epoch else 0
         return done >= self.settings.epochs or bool(patience and waited >= patience)
 
     def epoch(self, validation: Validation | None) -> Epoch:
-        """One epoch; its chance depends on the seed and its number alone, so that it can be repeated."""
+        """Trains one epoch. Its random draws depend on the seed and its number alone, so that it can be repeated."""
         settings = self.settings
         number = len(self.history) + 1
         seed = settings.seed * 100_000 + number
@@ -184,17 +153,17 @@ class _Training:
                 group["lr"] = rate * group["share"]
             for name, value in self._step(torch.from_numpy(batch), generator, f"epoch {number}, batch {index + 1}"):
                 totals[name] = totals.get(name, 0.0) + value / len(batches)
-        scores = {}
+        scores: dict[str, float] = {}
         if validation and (number % validation.every == 0 or number == settings.epochs):
-            scores = self._scores()
-            if self._better(scores):
+            scores = self._validate()
+            if self._is_better(scores):
                 self.best_epoch = number
-        epoch = Epoch(number, sum(totals.values()), totals, scores, self.task.tally.take())
+        epoch = Epoch(number, sum(totals.values()), totals, scores, self.task.accuracy.pop())
         self.history.append(epoch)
         return epoch
 
     def _step(self, places: Tensor, generator: torch.Generator, where: str) -> list[tuple[str, float]]:
-        with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.low_precision):
+        with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.bfloat16):
             parts = self.task.losses(places, generator)
         whole = torch.stack(list(parts.values()))
         values = list(zip(parts, whole.detach().tolist(), strict=True))
@@ -215,23 +184,23 @@ class _Training:
                 self.averaged[name].copy_(tensor)
         return values
 
-    def _scores(self) -> dict[str, float]:
+    def _validate(self) -> dict[str, float]:
         weights = {name: value.clone() for name, value in self._state().items()}
         self.task.load_state_dict(self.averaged, strict=False)
         self.task.eval()
         with torch.inference_mode():
-            scores = self.task.scores()
+            scores = self.task.validate()
         self.task.load_state_dict(weights, strict=False)
         return scores
 
-    def _better(self, scores: Mapping[str, float]) -> bool:
+    def _is_better(self, scores: Mapping[str, float]) -> bool:
         if not scores:
             return False
         best = self.history[self.best_epoch - 1].scores if self.best_epoch else {}
         return not best or sum(scores.values()) > sum(best.values())
 
     def save_model(self, path: Path, tensors: Mapping[str, Tensor] | None = None) -> None:
-        """Writes the averaged weights of the net, or other ones."""
+        """Writes the averaged weights of the network, or other tensors."""
         if self.world.first:
             if tensors is None:
                 averaged = self.averaged.items()
@@ -240,7 +209,7 @@ class _Training:
             save_checkpoint(path, Checkpoint(tensors, header))
 
     def save_state(self, path: Path) -> None:
-        """Writes all that going on needs."""
+        """Writes all that a resumed run needs."""
         if not self.world.first:
             return
         tensors = {f"weights/{name}": value for name, value in self._state().items()}
@@ -250,10 +219,10 @@ class _Training:
         progress = {"history": [asdict(epoch) for epoch in self.history], "best": self.best_epoch}
         save_checkpoint(path, Checkpoint(tensors, {**self.header, "progress": progress}))
 
-    def load(self, path: Path, renew: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
-        """Takes up a run where it stopped."""
+    def load(self, path: Path) -> None:
+        """Resumes a run from its state."""
         checkpoint = load_checkpoint(path)
-        check_same(path, renew(checkpoint.header), self.header)
+        check_header(path, upgrade_header(checkpoint.header), self.header)
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "averaged": {}, "optimiser": {}}
         try:
             for name, tensor in checkpoint.tensors.items():
@@ -271,12 +240,12 @@ class _Training:
             self.best_epoch = int(progress["best"])
         except (KeyError, ValueError, RuntimeError, TypeError):
             raise TrainingError(
-                f"{path} was written by another version: remove the folder to start anew, or go on with that version"
+                f"{path} was written by another version: remove the folder to start again, or go on with that version"
             ) from None
 
 
-def seed(settings: Optimisation) -> torch.device:
-    """Fixes chance before a task is made, and says where it is to be computed."""
+def seed_everything(settings: Optimisation) -> torch.device:
+    """Seeds torch and makes it deterministic, before a task is made; returns the device to train on."""
     torch.manual_seed(settings.seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU refuses to be deterministic
     torch.use_deterministic_algorithms(True)
@@ -284,25 +253,8 @@ def seed(settings: Optimisation) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuses a file of another run.
-
-    Raises:
-        TrainingError: what the run is made of is not the same.
-    """
-    if any(found.get(name) != value for name, value in expected.items()):
-        raise TrainingError(
-            f"{path} comes from another recipe or other data: choose another --out, or remove the folder to start anew"
-        )
-
-
-def low_precision(settings: Optimisation, device: torch.device) -> bool:
-    """Whether to multiply in bfloat16."""
-    return has_bfloat16(device) if settings.precision == "auto" else settings.precision == "bfloat16"
-
-
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in hardware. One that must take it apart first is slower than in float32."""
+    """Returns True for a device that multiplies bfloat16 in hardware. Elsewhere it is slower than float32."""
     if device.type == "cuda":
         return True
     try:
@@ -312,15 +264,33 @@ def has_bfloat16(device: torch.device) -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
-def _diverged(what: str, value: float, where: str) -> TrainingError:
+def _diverged(quantity: str, value: float, where: str) -> TrainingError:
     return TrainingError(
-        f"the {what} is {value} in {where}: lower optimisation.learning_rate; the last good epoch is kept"
+        f"the {quantity} is {value} in {where}: lower optimisation.learning_rate; the last good epoch is kept"
     )
 
 
 def _learning_rate(settings: Optimisation, progress: float) -> float:
-    """Cosine with a linear rise; progress 0..1 of the run."""
+    """Returns the learning rate at a progress of 0..1: a cosine with linear warm-up."""
     if progress < settings.warmup:
         return settings.learning_rate * (progress + 1e-3) / (settings.warmup + 1e-3)
     rest = (progress - settings.warmup) / (1.0 - settings.warmup)
     return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * rest))
+
+
+class TensorBoardWriter:
+    """Writes the losses and scores of each epoch for `tensorboard --logdir`, beside the checkpoints in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def add(self, epoch: Epoch) -> None:
+        """Adds an epoch and makes it visible."""
+        values = {"loss/sum": epoch.loss}
+        for group, figures in (("loss", epoch.parts), ("right", epoch.right), ("validation", epoch.scores)):
+            values |= {f"{group}/{name}": value for name, value in figures.items()}
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, epoch.number)
+        self._writer.flush()

@@ -1,8 +1,8 @@
-"""One run on several processes, as `torchrun` starts them: the same weights as one process would give, up to rounding.
+"""Data-parallel training on the processes of `torchrun`: the same weights as from one process, up to rounding.
 
-Each process computes the embeddings of its rows of a batch. They are put together before the loss, so that means over
-known labels, correlations and similarities are those of the whole batch, whatever the number of processes; batch norm
-takes its mean and variance over all rows for the same reason.
+Each process computes the embeddings of its rows of a batch. All embeddings are gathered before the loss, so that means
+over known labels, correlations and similarities are those of the whole batch, whatever the number of processes. Batch
+norm takes its mean and variance over all rows for the same reason.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-_PATIENCE = timedelta(hours=12)  # processes wait while the first one computes features or a teacher
+_TIMEOUT = timedelta(hours=12)  # processes wait while the first one computes features or a teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +31,23 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes files and speaks."""
+        """True for the process that writes files and prints."""
         return self.rank == 0
 
     def rows(self, batch: int) -> Tensor:
-        """This process's rows of a batch: int64, ascending, with row n always row batch - 1 - n."""
+        """Returns this process's rows of a batch: int64, ascending; rows n and batch - 1 - n always go together."""
         rows = torch.arange(batch)
         return rows[torch.minimum(rows, batch - 1 - rows) % self.size == self.rank]
 
     def gather(self, part: Tensor, batch: int) -> Tensor:
-        """The whole batch from each process's rows; gradients flow back to the process that a row came from."""
+        """Returns the whole batch from the rows of all processes; gradients flow back to the process of a row."""
         if self.size == 1:
             return part
         whole = part.new_zeros(batch, *part.shape[1:]).index_copy(0, self.rows(batch).to(part.device), part)
         return _sum(whole)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """The mean over the processes, in place: with `gather`, the gradient of the whole batch."""
+        """Averages gradients over the processes, in place: with `gather`, they are those of the whole batch."""
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -59,8 +59,8 @@ class World:
             gradient.copy_(part.view_as(gradient))
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
-        """The first process does it while the others wait; then they do it, and find what it left on the disk."""
+    def main_process_first(self) -> Iterator[None]:
+        """Runs a block in the first process, then in the others, which find its files on the disk."""
         if not self.first:
             self.wait()
         yield
@@ -68,31 +68,31 @@ class World:
             self.wait()
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Waits until all processes have called this method (a barrier)."""
         if self.size > 1:
             distributed.barrier()
 
-    def leave(self) -> None:
-        """Ends what `join_world` began."""
+    def close(self) -> None:
+        """Leaves the process group."""
         if self.size > 1:
             distributed.destroy_process_group()
 
 
 def join_world() -> World:
-    """Joins the processes that `torchrun` started; a World of one without it."""
+    """Joins the process group of `torchrun`; returns a World of one process without it."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return World()
     if not distributed.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
     return World(distributed.get_rank(), distributed.get_world_size())
 
 
 def share_batch_norm(net: nn.Module, world: World) -> None:
-    """Makes the batch norms of a net take their statistics over all processes. Names in its state stay the same.
+    """Replaces the batch norms of a network by ones with statistics over all processes; names in its state stay.
 
-    torch's own SyncBatchNorm does it on GPUs only.
+    torch's own SyncBatchNorm works on GPUs only.
     """
     if world.size == 1:
         return
@@ -132,7 +132,7 @@ class _SharedBatchNorm(nn.Module):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the processes, of values on the way forward and of gradients on the way back."""
+    """Sum over the processes: of values in the forward pass, of gradients in the backward pass."""
 
     @staticmethod
     def forward(context: Any, value: Tensor) -> Tensor:

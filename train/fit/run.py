@@ -1,37 +1,159 @@
-"""Training a student: one fold, or all speakers; from labels alone, or from a teacher as well."""
+"""`train fit`: trains a student for each fold and one for all speakers, from labels and from teachers."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from tqdm import tqdm
 
-from edge_sser.errors import TrainingError, UsageError
-from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.data.augment import Augmenter, babble_bank
+from edge_sser.errors import TrainingError, UsageError, need_package
+from edge_sser.train.corpora.folds import chosen_folds, split
+from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.data.labels import EMOTIONS, PRESETS
-from edge_sser.train.data.mixing import NOTHING_MIXED, Mixed
-from edge_sser.train.data.presets import AROUSAL_VALENCE, read_preset
-from edge_sser.train.data.sampling import Sampler
-from edge_sser.train.fit.checkpoint import load_checkpoint, make_student
-from edge_sser.train.fit.loop import Epoch, Task, check_same, run, seed
-from edge_sser.train.fit.losses import Distiller, blend
-from edge_sser.train.fit.parallel import World, share_batch_norm
-from edge_sser.train.fit.runs import MODEL_FILE, run_folder
-from edge_sser.train.fit.task import label_losses, make_targets
-from edge_sser.train.fit.validation import Validator, set_aside
-from edge_sser.train.recipe import Recipe
-from edge_sser.train.students.net import Logits, Student
-from edge_sser.train.teachers.lesson import Lesson, open_lessons
+from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.mixing import NOTHING_MIXED, Mixed, open_heard
+from edge_sser.train.data.labels import read_preset
+from edge_sser.train.fit.checkpoint import (
+    MODEL_FILE,
+    check_header,
+    custom_preset,
+    data_key,
+    describe_corpora,
+    load_checkpoint,
+    run_folder,
+    upgrade_header,
+)
+from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, seed_everything, train
+from edge_sser.train.fit.parallel import World, join_world
+from edge_sser.train.fit.task import StudentTask
+from edge_sser.train.recipe import Recipe, read_recipe
+from edge_sser.train.teachers.lesson import Lesson, check_hearing, open_lessons
+from edge_sser.train.teachers.make import make_hubert
+from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped
 
-__all__ = ["Epoch", "check_teacher", "data_key", "describe", "fit"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRequest:
+    """Options of `train fit`; options that do not go together are refused.
+
+    Attributes:
+        table: file of utterances.
+        out: folder of the run.
+        recipe: name or file.
+        changes: KEY=VALUE instead of the recipe's.
+        folds: to hold out; empty for all.
+        final: True to train on all speakers, too.
+        teachers: folders, or names of shipped recipes of teachers to make first.
+        noise: folder of recorded noise.
+        rooms: folder of impulse responses.
+        cache: folder of features; below `out` when None.
+        tensorboard: True to write curves.
+        threads: of the CPU.
+        plan: the recipe as read; without distillation where there is no teacher.
+        labels_only: True where that was taken out.
+
+    Raises:
+        SettingsError: the recipe or its preset cannot be used.
+        UsageError: the recipe and the teachers do not go together.
+        MissingComponentError: tensorboard is not installed.
+    """
+
+    table: Path
+    out: Path
+    recipe: str
+    changes: Sequence[str] = ()
+    folds: Sequence[int] = ()
+    final: bool = True
+    teachers: Sequence[str] = ()
+    noise: Path | None = None
+    rooms: Path | None = None
+    cache: Path | None = None
+    tensorboard: bool = False
+    threads: int = 2
+    plan: Recipe = field(init=False)
+    labels_only: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.tensorboard:
+            need_package("tensorboard", "tensorboard", "--tensorboard")
+        plan = read_recipe(self.recipe, self.changes)
+        labels_only = plan.distillation is not None and not self.teachers
+        if labels_only:
+            plan = plan.model_copy(update={"distillation": None})
+        check_teacher(plan, bool(self.teachers))
+        if plan.distillation:
+            check_hearing(len(self.teachers), plan.distillation.teacher_hears)
+        read_preset(plan.preset)
+        object.__setattr__(self, "plan", plan)
+        object.__setattr__(self, "labels_only", labels_only)
+
+    @property
+    def teacher_folders(self) -> list[Path]:
+        """Folder of each teacher; a teacher still to be made gets one in the run."""
+        return [self.out / "teacher" / name if name in shipped() else Path(name) for name in self.teachers]
+
+
+def run(request: FitRequest, warn: Callable[[str], None]) -> None:
+    """Trains the students of a request, with a progress bar; prints the file of each. Resumes where it stopped.
+
+    Args:
+        request: the options.
+        warn: prints a line to standard error.
+
+    Raises:
+        EdgeSserError: an input cannot be used, or as for `fit`.
+    """
+    plan = request.plan
+    utterances = read_table(request.table)
+    folds = chosen_folds(utterances, request.folds, request.final)
+    sides = {fold: split(utterances, fold)[0] for fold in folds}
+    existing = [Path(name) for name in request.teachers if name not in shipped()]
+    for fold, training in sides.items() if existing else ():  # a wrong teacher must not be found after hours of work
+        load_lessons(existing, plan, training, fold)
+    torch.set_num_threads(request.threads)
+    world = join_world()
+    if request.labels_only and world.first:
+        warn(f"no --teacher: {request.recipe} learns from labels alone")
+    with world.main_process_first():
+        store, mixed = open_heard(
+            plan,
+            utterances,
+            request.cache or request.out / "cache",
+            noise=request.noise,
+            rooms=request.rooms,
+            silent=not world.first,
+        )
+    with world.main_process_first():
+        for name, folder in zip(request.teachers, request.teacher_folders, strict=True):
+            if name in shipped() and world.first:
+                teacher_recipe = read_teacher_recipe(name, [f"preset={json.dumps(plan.preset)}"])
+                make_hubert(utterances, folds, teacher_recipe, folder, partial(tqdm, leave=False))
+    epochs = plan.optimisation.epochs
+    with tqdm(total=len(folds) * epochs, unit=" epochs", disable=world.rank > 0) as bar:
+        for done, (fold, training) in enumerate(sides.items()):
+            bar.set_description("all speakers" if fold is None else f"fold {fold}")
+            folder = run_folder(request.out, fold)
+            curves = TensorBoardWriter(folder) if request.tensorboard and world.first else None
+            lesson = load_lessons(request.teacher_folders, plan, training, fold)
+            on_epoch = partial(_show, bar, done * epochs, curves)
+            path = fit(training, plan, store, folder, on_epoch, lesson=lesson, mixed=mixed, world=world)
+            bar.update((done + 1) * epochs - bar.n)
+            if world.first:
+                tqdm.write(str(path))
+    world.close()
+
+
+def _show(bar: Any, done: int, curves: TensorBoardWriter | None, epoch: Epoch) -> None:
+    if curves is not None:
+        curves.add(epoch)
+    bar.update(done + epoch.number - bar.n)
+    bar.set_postfix(epoch.postfix())
 
 
 def fit(
@@ -45,54 +167,47 @@ def fit(
     mixed: Mixed = NOTHING_MIXED,
     world: World | None = None,
 ) -> Path:
-    """Trains a student and returns the file of its averaged weights.
+    """Trains one student and returns the file of its averaged weights.
 
-    A finished run is returned as it is; an interrupted one goes on at its last whole epoch and ends with the same
-    weights as if it had not been interrupted (same machine, same number of threads).
+    A finished run is returned as it is. An interrupted run resumes at its last whole epoch and ends with the same
+    weights as an uninterrupted one (same machine, same number of threads).
 
     Args:
-        training: the utterances to learn from.
-        recipe: how.
+        training: utterances to learn from.
+        recipe: settings.
         store: features of at least these utterances.
-        folder: of this run; made if need be.
+        folder: of this run; made where it does not exist.
         on_epoch: called after each epoch.
-        lesson: what a teacher says of these utterances, for a recipe that distils.
-        mixed: what the recipe mixes in.
+        lesson: the teacher's outputs for these utterances, for a recipe that distils.
+        mixed: twins and noise that the recipe mixes in.
         world: the processes that train together.
 
     Raises:
         UsageError: the recipe distils and there is no teacher, or the other way round.
-        TrainingError: there is nothing to learn from, the folder holds a run of another recipe or data, the loss is no
-            number any more, or a checkpoint cannot be written.
-        SourceError: a recording that a new twin is to be made of cannot be read.
+        TrainingError: the labels give nothing to learn, the folder holds a run of another recipe or data, the loss is
+            not finite, or a checkpoint cannot be written.
+        SourceError: the recording of a new twin cannot be read.
     """
     check_teacher(recipe, lesson is not None)
-    check_labels(training, recipe, taught=lesson is not None)
+    check_labels(training, recipe, has_teacher=lesson is not None)
     header: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "emotions": list(EMOTIONS),
-        "corpora": describe(training),
+        "corpora": describe_corpora(training),
         "data": data_key(training),
-        **own_preset(recipe.preset),
+        **custom_preset(recipe.preset),
         **mixed.describe(recipe),
     }
     if lesson is not None:
         header["teacher"] = lesson.description
     model_path = folder / MODEL_FILE
     if model_path.exists():
-        check_same(model_path, _of_this_version(load_checkpoint(model_path).header), header)
+        check_header(model_path, upgrade_header(load_checkpoint(model_path).header), header)
         return model_path
-    device = seed(recipe.optimisation)
+    device = seed_everything(recipe.optimisation)
     task = StudentTask(training, recipe, store, mixed, lesson, world or World(), device)
-    return run(
-        task,
-        recipe.optimisation,
-        folder,
-        header,
-        validation=recipe.validation,
-        world=world,
-        on_epoch=on_epoch,
-        renew=_of_this_version,
+    return train(
+        task, recipe.optimisation, folder, header, validation=recipe.validation, world=world, on_epoch=on_epoch
     )
 
 
@@ -108,55 +223,54 @@ def check_teacher(recipe: Recipe, given: bool) -> None:
         raise UsageError(f"recipe {recipe.name} has no [distillation], so a teacher is of no use: leave --teacher out")
 
 
-def taught(
-    teachers: Sequence[Path], recipe: Recipe, training: Sequence[Utterance], held_out: int | None
+def load_lessons(
+    teachers: Sequence[Path], recipe: Recipe, training: Sequence[Utterance], fold: int | None
 ) -> Lesson | None:
-    """What teachers say of a training side; None for a recipe that learns from labels alone.
+    """Loads the teachers' outputs for a training side; None for a recipe that learns from labels alone.
 
     Args:
         teachers: their folders.
         recipe: of the student.
         training: the training side.
-        held_out: its fold; None: all speakers.
+        fold: the fold that is held out; None for all speakers.
 
     Raises:
-        UsageError: they were taught another stress, or cannot hear what the recipe wants them to.
+        UsageError: the teachers learnt another stress preset, or cannot take the input that the recipe gives them.
         TrainingError: a file is missing or damaged, or of other recordings.
     """
     if recipe.distillation is None:
         return None
-    folders = [run_folder(teacher, held_out) for teacher in teachers]
+    folders = [run_folder(teacher, fold) for teacher in teachers]
     lesson = open_lessons(folders, training, data_key(training), recipe.distillation.teacher_hears)
     check_preset(recipe, lesson.description)
     return lesson
 
 
 def check_preset(recipe: Recipe, teacher: Mapping[str, Any]) -> None:
-    """Refuses to be taught stress by a teacher for whom the word means something else.
+    """Refuses to distil stress from a teacher of another stress preset.
 
     Args:
         recipe: of the student.
-        teacher: what it says of itself, Lesson.description.
+        teacher: Lesson.description.
 
     Raises:
         UsageError: the message says what to do.
     """
-    asked = recipe.distillation is not None and (recipe.distillation.stress or recipe.distillation.concordance)
-    if not asked:
+    if recipe.distillation is None or not (recipe.distillation.stress or recipe.distillation.concordance):
         return
-    own = own_preset(recipe.preset).get("preset", recipe.preset)
+    own = custom_preset(recipe.preset).get("preset", recipe.preset)
     for preset in _presets(teacher):
         if preset != own:
             name = preset if isinstance(preset, str) else "of another .toml file"
             raise UsageError(
-                f"the teacher was taught stress under the preset {name}, and the student's is {recipe.preset}: "
-                f"make one with train teacher --set preset={recipe.preset}, or ask it for no stress "
+                f"the teacher was trained on stress under the preset {name}, and the student's is {recipe.preset}: "
+                f"make one with train teacher --set preset={recipe.preset}, or do not distil stress "
                 "(--set distillation.stress=0 --set distillation.concordance=0)"
             )
 
 
 def _presets(teacher: Mapping[str, Any]) -> Iterator[str | Mapping[str, int | None]]:
-    """What stress means for a teacher and its members: a preset's name, or what a user's table makes of emotions."""
+    """Yields the stress presets of a teacher and its members: a name, or a user's table of emotions."""
     for member in teacher.get("members", ()):
         yield from _presets(member)
     if "preset" in teacher:
@@ -165,16 +279,16 @@ def _presets(teacher: Mapping[str, Any]) -> Iterator[str | Mapping[str, int | No
         yield teacher["recipe"]["preset"]
 
 
-def check_labels(training: Sequence[Utterance], recipe: Recipe, *, taught: bool) -> None:
-    """Refuses a training side from which stress cannot be learnt: a student of it would say the same of everybody.
+def check_labels(training: Sequence[Utterance], recipe: Recipe, *, has_teacher: bool) -> None:
+    """Refuses a training side with stress labels of one kind: its student would give everybody the same score.
 
     Args:
         training: the training side.
-        recipe: its preset says what the labels mean.
-        taught: whether a teacher says more than the labels do.
+        recipe: its preset turns labels into stress.
+        has_teacher: True where a teacher adds to the labels.
 
     Raises:
-        TrainingError: nobody is there, or all labels mean the same.
+        TrainingError: there are no utterances, or all labels mean the same.
     """
     if not training:
         raise TrainingError(
@@ -183,147 +297,9 @@ def check_labels(training: Sequence[Utterance], recipe: Recipe, *, taught: bool)
         )
     stress = read_preset(recipe.preset).stress
     values = {stress(utterance) for utterance in training} - {None}
-    if len(values) < 2 and not taught:
-        said = f"is {values.pop():g} for all clips that say" if values else "is not known for any clip"
+    if len(values) < 2 and not has_teacher:
+        found = f"is {values.pop():g} for all clips that say" if values else "is not known for any clip"
         raise TrainingError(
-            f"under the preset {recipe.preset} stress {said}, so that there is nothing to tell apart: add recordings "
+            f"under the preset {recipe.preset} stress {found}, so that there is nothing to tell apart: add recordings "
             "with another label, or give another preset (--set preset=NAME)"
         )
-
-
-class StudentTask(Task):
-    """A student and what it hears."""
-
-    net: Student
-
-    def __init__(
-        self,
-        training: Sequence[Utterance],
-        recipe: Recipe,
-        store: FeatureStore,
-        mixed: Mixed,
-        lesson: Lesson | None,
-        world: World,
-        device: torch.device,
-    ) -> None:
-        super().__init__()
-        self.device = device
-        # Channels last: in bfloat16 a step takes two thirds of the time, on one thread.
-        self.net = make_student(recipe, len(EMOTIONS)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._recipe = recipe
-        self._world = world
-        share_batch_norm(self.net, world)
-        self._lesson: Lesson | None = None
-        self._validator: Validator | None = None
-        self.distiller: Distiller | None = None
-        kept = list(range(len(training)))
-        if recipe.validation is not None:
-            kept, aside = set_aside(training, recipe.validation.share)
-            self._validator = Validator([training[place] for place in aside], recipe.preset, store)
-        if recipe.distillation is not None and lesson is not None:
-            self._lesson = lesson.select(torch.tensor(kept), device)
-            self.distiller = Distiller(recipe.distillation, self.net.head.in_features, self._lesson.outputs)
-        training = [training[place] for place in kept]
-        self._sampler = Sampler(training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
-        stores = [store, *(mixed.twins if recipe.twins else ())]
-        self._clips = [[torch.from_numpy(store[clip].copy()) for store in stores] for clip in training]
-        babble = babble_bank([clip[0] for clip in self._clips], seed=0) if recipe.augmentation.babble else None
-        self._augmenter = Augmenter(recipe.augmentation, mixed.noise, babble)
-        self._training = training
-        self._fresh = mixed.fresh if recipe.twins else None
-        self._targets = make_targets(training, recipe.preset)
-        self.to(device)
-
-    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
-        return self._sampler.epoch(random)
-
-    def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        batch = places.numel()
-        windows = self._augmenter(self.draw(places, generator), generator, self._world.rows(batch)).to(self.device)
-        mixup = self._recipe.augmentation.mixup
-        share = _share(mixup, generator) if mixup else 1.0
-        if mixup:
-            windows = share * windows + (1.0 - share) * windows.flip(0)  # row n with row batch - 1 - n
-        embedded = self._world.gather(self.net.embed(windows).float(), batch)
-        logits = self.net.decide(embedded)
-        parts = self._parts(windows, embedded, logits, places)
-        return blend(parts, self._parts(windows, embedded, logits, places.flip(0)), share) if mixup else parts
-
-    def draw(self, places: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """What is heard of a batch before its augmentation: each clip, or a twin of it, float [frames, bands] in dB.
-
-        A new twin is made in the process whose row it is; in the others the clip stands there.
-        """
-        batch = places.numel()
-        drawn = [0.0] * batch
-        if len(self._clips[0]) > 1:
-            drawn = torch.rand(batch, generator=generator).tolist()
-        clips = [
-            variants[int(chance * len(variants))]
-            for variants, chance in zip((self._clips[place] for place in places.tolist()), drawn, strict=True)
-        ]
-        if self._recipe.twins and self._fresh is not None:
-            asked = torch.rand(batch, generator=generator) < self._recipe.twins.fresh
-            numbers = torch.randint(1 << 62, (batch,), generator=generator)
-            rows = self._world.rows(batch)
-            for row in rows[asked[rows]].tolist():
-                clip = self._training[int(places[row])]
-                clips[row] = torch.from_numpy(self._fresh.features(clip, int(numbers[row])))
-        return clips
-
-    def _parts(self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor) -> dict[str, Tensor]:
-        targets = self._targets[places].to(self.device)
-        if not self._recipe.augmentation.mixup:  # of two voices in one window, which would be right?
-            self.tally.add(logits, targets)
-        parts = label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
-        if self.distiller is not None and self._lesson is not None:
-            taught = self._lesson.of(places, windows, self._world)
-            parts |= self.distiller.losses(logits, embedded, taught, targets.allowed)
-        return parts
-
-    def scores(self) -> dict[str, float]:
-        return self._validator(self.net, self.device) if self._validator else {}
-
-
-def _share(mixup: float, generator: torch.Generator) -> float:
-    """Drawn from Beta(mixup, mixup): the first clip's share of a mixed window."""
-    random = np.random.default_rng(int(torch.randint(1 << 62, (), generator=generator)))
-    return float(random.beta(mixup, mixup))
-
-
-def data_key(training: Sequence[Utterance]) -> str:
-    """A name for what a run learns from: the same recordings and labels give the same."""
-    key = hashlib.sha256()
-    for utterance in training:
-        given = (utterance.stress, utterance.arousal, utterance.valence, sorted(utterance.soft.items()))
-        if given != (None, None, None, []):
-            key.update(repr(given).encode())
-        key.update(f"{utterance.sha256} {utterance.corpus} {utterance.emotion} {utterance.intensity}\n".encode())
-    return key.hexdigest()
-
-
-def own_preset(name: str) -> dict[str, Any]:
-    """For a checkpoint's header, what a user's table makes of emotions: the file may be changed after the run."""
-    shipped = name in (*PRESETS, AROUSAL_VALENCE)
-    return {} if shipped else {"preset": dict(read_preset(name).emotions)}
-
-
-def describe(training: Sequence[Utterance]) -> list[dict[str, Any]]:
-    """The corpora of a training side, for a checkpoint's header."""
-    names = sorted({utterance.corpus for utterance in training})
-    return [
-        {
-            "name": name,
-            "utterances": sum(utterance.corpus == name for utterance in training),
-            "speakers": len({utterance.speaker for utterance in training if utterance.corpus == name}),
-        }
-        for name in names
-    ]
-
-
-def _of_this_version(header: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The header with the settings that recipes have got since, at the values that change nothing."""
-    try:
-        return {**header, "recipe": Recipe.model_validate(header["recipe"]).model_dump(mode="json")}
-    except (KeyError, ValueError):
-        return header

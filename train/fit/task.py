@@ -1,128 +1,191 @@
-"""What the student is asked for, and the loss when part of it is not known."""
+"""Training tasks: a network, its batches and its losses. `StudentTask` trains a student on windows of features."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.augment import Augmenter, babble_bank
+from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.presets import read_preset
-from edge_sser.train.recipe import Losses
-from edge_sser.train.students.net import Logits
+from edge_sser.train.data.mixing import Mixed
+from edge_sser.train.data.sampling import Sampler
+from edge_sser.train.fit.checkpoint import make_student
+from edge_sser.train.fit.losses import Distiller, Targets, blend, label_losses, make_targets
+from edge_sser.train.fit.parallel import World, share_batch_norm
+from edge_sser.train.fit.validation import Validator, split_validation
+from edge_sser.train.recipe import Recipe
+from edge_sser.train.students.net import Logits, Student
+from edge_sser.train.teachers.lesson import Lesson
 
 
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Labels of utterances.
-
-    Attributes:
-        emotion: float32 [n, classes], share of each of EMOTIONS: 1 for the one that is named, or the raters' shares;
-            all 0 where unknown.
-        allowed: bool [n, classes], the classes that the utterance's corpus has: the others are not wrong answers,
-            they were never asked.
-        stress: float32 [n], 0..1; NaN where the labels do not say under the preset.
-        intensity: float32 [n], 0 normal, 1 strong; NaN where unknown.
-    """
-
-    emotion: Tensor
-    allowed: Tensor
-    stress: Tensor
-    intensity: Tensor
-
-    def __getitem__(self, places: Tensor) -> Targets:
-        return Targets(self.emotion[places], self.allowed[places], self.stress[places], self.intensity[places])
-
-    def to(self, device: torch.device) -> Targets:
-        """The same labels on another device."""
-        return Targets(
-            self.emotion.to(device), self.allowed.to(device), self.stress.to(device), self.intensity.to(device)
-        )
-
-
-def make_targets(utterances: Sequence[Utterance], preset: str) -> Targets:
-    """Labels of a table's utterances under a stress preset.
-
-    Raises:
-        SettingsError: there is no such preset.
-    """
-    classes: dict[str, set[str]] = {}
-    for utterance in utterances:
-        classes.setdefault(utterance.corpus, set()).update({utterance.emotion, *utterance.soft})
-    stress = read_preset(preset)
-    intensity = {"normal": 0.0, "strong": 1.0}
-
-    def known(value: float | None) -> float:
-        return float("nan") if value is None else float(value)
-
-    return Targets(
-        emotion=torch.tensor([_shares(utterance) for utterance in utterances]),
-        allowed=torch.tensor([[name in classes[utterance.corpus] for name in EMOTIONS] for utterance in utterances]),
-        stress=torch.tensor([known(stress.stress(utterance)) for utterance in utterances]),
-        intensity=torch.tensor([intensity.get(utterance.intensity, float("nan")) for utterance in utterances]),
-    )
-
-
-def _shares(utterance: Utterance) -> list[float]:
-    """The emotion as shares of EMOTIONS; those of raters come before what the speaker was asked to act."""
-    shares = [utterance.soft.get(name, 0.0) for name in EMOTIONS]
-    if not any(shares):
-        return [float(name == utterance.emotion) for name in EMOTIONS]
-    return [share / sum(shares) for share in shares]
-
-
-def label_losses(logits: Logits, targets: Targets, weights: Losses, label_smoothing: float) -> dict[str, Tensor]:
-    """The weighted parts of the loss, each averaged over the clips whose label is known."""
-    log_probability = logits.emotions.masked_fill(~targets.allowed, -1e4).log_softmax(dim=1)
-    even = targets.allowed / targets.allowed.sum(dim=1, keepdim=True).clamp(min=1)
-    goal = torch.lerp(targets.emotion, even, label_smoothing)
-    known = targets.emotion.any(dim=1)
-    emotion = -(goal * log_probability).sum(dim=1)[known].mean() if known.any() else logits.emotions.sum() * 0.0
-    stress = _binary(logits.stress, targets.stress, label_smoothing)
-    intensity = _binary(logits.intensity, targets.intensity, label_smoothing)
-    return {
-        "emotion": weights.emotion * emotion,
-        "stress": weights.stress * stress,
-        "intensity": weights.intensity * intensity,
-    }
-
-
-class Tally:
-    """Counts what is told rightly over the batches of an epoch."""
+class RunningAccuracy:
+    """Accuracy on the training windows, accumulated over the batches of an epoch."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, list[Tensor]] = {}
+        self._correct: dict[str, list[Tensor]] = {}
 
     def add(self, logits: Logits, targets: Targets) -> None:
-        """Counts a batch: the emotion that leads among those that its corpus has, and which side of a half stress is.
+        """Counts a batch. An emotion is decided among the classes of the clip's corpus, stress at probability 0.5.
 
         Args:
-            logits: what the net said.
-            targets: the labels.
+            logits: of the network.
+            targets: labels of the batch.
         """
-        said = logits.emotions.detach().masked_fill(~targets.allowed, -math.inf).argmax(dim=1)
+        decided = logits.emotions.detach().masked_fill(~targets.allowed, -math.inf).argmax(dim=1)
         parts = {
-            "emotion": (said == targets.emotion.argmax(dim=1))[targets.emotion.any(dim=1)],
+            "emotion": (decided == targets.emotion.argmax(dim=1))[targets.emotion.any(dim=1)],
             "stress": ((logits.stress.detach() >= 0.0) == (targets.stress >= 0.5))[~targets.stress.isnan()],
         }
-        for name, right in parts.items():
-            self._counts.setdefault(name, []).append(right)
+        for name, correct in parts.items():
+            self._correct.setdefault(name, []).append(correct)
 
-    def take(self) -> dict[str, float]:
-        """The shares since the last time, 0..1, of what had labels."""
-        counts = {name: torch.cat(parts) for name, parts in self._counts.items()}
-        self._counts = {}
-        return {name: float(right.float().mean()) for name, right in counts.items() if right.numel()}
+    def pop(self) -> dict[str, float]:
+        """Returns the accuracies since the last call, 0..1, of the labelled windows, and starts again."""
+        correct = {name: torch.cat(parts) for name, parts in self._correct.items()}
+        self._correct = {}
+        return {name: float(values.float().mean()) for name, values in correct.items() if values.numel()}
 
 
-def _binary(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    known = ~labels.isnan()
-    if not known.any():
-        return logits.sum() * 0.0
-    goal = labels[known] * (1.0 - label_smoothing) + 0.5 * label_smoothing
-    return F.binary_cross_entropy_with_logits(logits[known], goal)
+class Task(nn.Module, ABC):
+    """A network, other modules that are trained with it, and the loss."""
+
+    net: nn.Module
+    """The network that the checkpoint keeps."""
+    device: torch.device
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accuracy = RunningAccuracy()
+        """To be updated by `losses` with each batch."""
+
+    @abstractmethod
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """Draws the clips of an epoch, as indices into the training side."""
+
+    @abstractmethod
+    def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Returns the weighted losses of a batch by name.
+
+        Args:
+            places: int64 [batch], indices of the clips; the same in all processes.
+            generator: the only source of randomness beside torch's own.
+        """
+
+    def validate(self) -> dict[str, float]:
+        """Scores `net` on the validation speakers: 0..1 each, more is better. Empty when there are none."""
+        return {}
+
+    def rate(self, name: str) -> float:
+        """Returns the share of the learning rate for a parameter."""
+        return 1.0
+
+
+class StudentTask(Task):
+    """Trains a student on augmented windows, from labels and, where there is a lesson, from a teacher."""
+
+    net: Student
+
+    def __init__(
+        self,
+        training: Sequence[Utterance],
+        recipe: Recipe,
+        store: FeatureStore,
+        mixed: Mixed,
+        lesson: Lesson | None,
+        world: World,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.device = device
+        # Channels last: in bfloat16 a step takes two thirds of the time, on one thread.
+        self.net = make_student(recipe, len(EMOTIONS)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._recipe = recipe
+        self._world = world
+        share_batch_norm(self.net, world)
+        self._lesson: Lesson | None = None
+        self._validator: Validator | None = None
+        self.distiller: Distiller | None = None
+        kept = list(range(len(training)))
+        if recipe.validation is not None:
+            kept, validation = split_validation(training, recipe.validation.share)
+            self._validator = Validator([training[place] for place in validation], recipe.preset, store)
+        if recipe.distillation is not None and lesson is not None:
+            self._lesson = lesson.select(torch.tensor(kept), device)
+            self.distiller = Distiller(recipe.distillation, self.net.head.in_features, self._lesson.outputs)
+        self._training = [training[place] for place in kept]
+        self._sampler = Sampler(self._training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
+        stores = [store, *(mixed.twins if recipe.twins else ())]
+        self._clips = [[torch.from_numpy(store[clip].copy()) for store in stores] for clip in self._training]
+        babble = babble_bank([clip[0] for clip in self._clips], seed=0) if recipe.augmentation.babble else None
+        self._augmenter = Augmenter(recipe.augmentation, mixed.noise, babble)
+        self._fresh = mixed.fresh if recipe.twins else None
+        self._targets = make_targets(self._training, recipe.preset)
+        self.to(device)
+
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """Draws an epoch; see `Task`."""
+        return self._sampler.epoch(random)
+
+    def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Computes the losses of a batch; see `Task`."""
+        batch = places.numel()
+        windows = self._augmenter(self.draw(places, generator), generator, self._world.rows(batch)).to(self.device)
+        mixup = self._recipe.augmentation.mixup
+        share = _mixup_share(mixup, generator) if mixup else 1.0
+        if mixup:
+            windows = share * windows + (1.0 - share) * windows.flip(0)  # row n with row batch - 1 - n
+        embedded = self._world.gather(self.net.embed(windows).float(), batch)
+        logits = self.net.decide(embedded)
+        parts = self.losses_for(windows, embedded, logits, places)
+        return blend(parts, self.losses_for(windows, embedded, logits, places.flip(0)), share) if mixup else parts
+
+    def draw(self, places: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Draws a variant of each clip of a batch, the clip itself or a twin: float [frames, bands] in dB.
+
+        A new twin is made in the process that owns its row; the other processes keep the clip in its place.
+        """
+        batch = places.numel()
+        drawn = [0.0] * batch
+        if len(self._clips[0]) > 1:
+            drawn = torch.rand(batch, generator=generator).tolist()
+        clips = [
+            variants[int(chance * len(variants))]
+            for variants, chance in zip((self._clips[place] for place in places.tolist()), drawn, strict=True)
+        ]
+        if self._recipe.twins and self._fresh is not None:
+            renewed = torch.rand(batch, generator=generator) < self._recipe.twins.fresh
+            numbers = torch.randint(1 << 62, (batch,), generator=generator)
+            rows = self._world.rows(batch)
+            for row in rows[renewed[rows]].tolist():
+                clip = self._training[int(places[row])]
+                clips[row] = torch.from_numpy(self._fresh.features(clip, int(numbers[row])))
+        return clips
+
+    def losses_for(self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor) -> dict[str, Tensor]:
+        """Returns the losses against the targets of some clips: with mixup, those of either half of a window."""
+        targets = self._targets[places].to(self.device)
+        if not self._recipe.augmentation.mixup:  # a window of two voices has no single correct answer
+            self.accuracy.add(logits, targets)
+        parts = label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
+        if self.distiller is not None and self._lesson is not None:
+            teacher = self._lesson.of(places, windows, self._world)
+            parts |= self.distiller.losses(logits, embedded, teacher, targets.allowed)
+        return parts
+
+    def validate(self) -> dict[str, float]:
+        """Scores the student on the validation speakers; see `Task`."""
+        return self._validator(self.net, self.device) if self._validator else {}
+
+
+def _mixup_share(mixup: float, generator: torch.Generator) -> float:
+    """Draws the first clip's share of a mixed window from Beta(mixup, mixup)."""
+    random = np.random.default_rng(int(torch.randint(1 << 62, (), generator=generator)))
+    return float(random.beta(mixup, mixup))

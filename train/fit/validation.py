@@ -1,4 +1,4 @@
-"""Speakers of the training side that are kept aside to choose an epoch, and what a student scores on them."""
+"""Validation speakers: held back from the training side to choose an epoch, and a student's scores on them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore, windows
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.metrics import auroc, unweighted_accuracy
 from edge_sser.train.students.net import Student
 
 _BATCH = 256
 
 
-def set_aside(training: Sequence[Utterance], share: float) -> tuple[list[int], list[int]]:
-    """Places of the utterances to learn from, and of those to validate on; no speaker stands in both.
+def split_validation(training: Sequence[Utterance], share: float) -> tuple[list[int], list[int]]:
+    """Splits a training side by speaker into utterances to learn from and to validate on; returns their indices.
 
     Args:
         training: the training side.
-        share: of each corpus's speakers to keep aside, 0..1, at least one where there are two. Which ones depends on
-            their names alone, so that a fold's choice does not change with another's.
+        share: of each corpus's speakers to validate on, 0..1; at least one where there are two. The choice depends on
+            the speakers' names alone, so that it is the same in every fold.
 
     Raises:
         TrainingError: nothing to learn from, or nothing to validate on, would be left.
@@ -34,28 +34,26 @@ def set_aside(training: Sequence[Utterance], share: float) -> tuple[list[int], l
     speakers: dict[str, set[str]] = {}
     for utterance in training:
         speakers.setdefault(utterance.corpus, set()).add(utterance.speaker)
-    aside = set()
+    held_back = set()
     for corpus, names in speakers.items():
         order = sorted(names, key=lambda name: hashlib.sha256(f"{corpus} {name}".encode()).digest())
         count = min(max(1, round(share * len(order))), len(order) - 1)
-        aside |= {(corpus, name) for name in order[:count]}
-    chosen = [(utterance.corpus, utterance.speaker) in aside for utterance in training]
-    if not any(chosen):
-        raise TrainingError(
-            "recipe: validation: each corpus has one speaker only, none can be kept aside: leave it out"
-        )
+        held_back |= {(corpus, name) for name in order[:count]}
+    validation = [(utterance.corpus, utterance.speaker) in held_back for utterance in training]
+    if not any(validation):
+        raise TrainingError("recipe: validation: each corpus has one speaker only, none can be held back: leave it out")
     places = range(len(training))
-    return [place for place in places if not chosen[place]], [place for place in places if chosen[place]]
+    return [place for place in places if not validation[place]], [place for place in places if validation[place]]
 
 
 class Validator:
-    """Scores a student on the clips of the speakers kept aside, with the windows that evaluation takes."""
+    """Scores a student on the clips of the validation speakers, with the windows of the evaluation."""
 
     def __init__(self, utterances: Sequence[Utterance], preset: str, store: FeatureStore) -> None:
         decision = read_preset(preset).decision
         utterances = [clip for clip in utterances if clip.emotion in EMOTIONS or decision(clip) is not None]
         if not utterances:
-            raise TrainingError("recipe: validation: no clip kept aside has an emotion or stress: leave it out")
+            raise TrainingError("recipe: validation: no clip held back has an emotion or stress: leave it out")
         parts = [windows(store[utterance]) for utterance in utterances]
         self._windows = torch.from_numpy(np.concatenate(parts))
         self._clip = torch.from_numpy(np.repeat(np.arange(len(parts)), [part.shape[0] for part in parts]))
@@ -69,9 +67,9 @@ class Validator:
         self._stress = np.array([value or 0 for value in stress])
 
     def __call__(self, student: Student, device: torch.device) -> dict[str, float]:
-        """Mean over the corpora of `ua`, the emotions' unweighted accuracy, and `auroc`, of stress; 0..1.
+        """Returns `ua`, the emotions' unweighted accuracy, and `auroc`, of stress: means over the corpora, 0..1.
 
-        A corpus that has no emotions, or one alone, has no part in the first; without any such corpus it is left out.
+        A corpus with fewer than two emotions does not count for `ua`; without any other, `ua` is left out.
         """
         logits = [student(part.to(device)) for part in torch.split(self._windows, _BATCH)]
         emotions = self._by_clip(torch.cat([part.emotions for part in logits]).cpu())

@@ -50,10 +50,10 @@ def teacher(
     import torch
     from tqdm import tqdm
 
+    from edge_sser.train.corpora.folds import chosen_folds
     from edge_sser.train.corpora.table import read_table
-    from edge_sser.train.data.presets import read_preset
+    from edge_sser.train.data.labels import read_preset
     from edge_sser.train.evaluate.predictions import Origin, prediction_of, write_origin, write_predictions
-    from edge_sser.train.fit.runs import chosen_folds
     from edge_sser.train.report.report import check_place
     from edge_sser.train.teachers.make import ignore, make_ensembles, make_hubert, members_preset
     from edge_sser.train.teachers.recipe import read_teacher_recipe

@@ -17,11 +17,17 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.sampling import Sampler
-from edge_sser.train.fit.checkpoint import load_checkpoint
-from edge_sser.train.fit.loop import Epoch, Task, check_same, run, seed
-from edge_sser.train.fit.run import data_key, describe, own_preset
-from edge_sser.train.fit.runs import MODEL_FILE
-from edge_sser.train.fit.task import label_losses, make_targets
+from edge_sser.train.fit.checkpoint import (
+    MODEL_FILE,
+    check_header,
+    custom_preset,
+    data_key,
+    describe_corpora,
+    load_checkpoint,
+)
+from edge_sser.train.fit.loop import Epoch, seed_everything, train
+from edge_sser.train.fit.losses import label_losses, make_targets
+from edge_sser.train.fit.task import Task
 from edge_sser.train.students.net import Logits, Net
 from edge_sser.train.teachers.encoder import Encoder, sound_windows, standardise_sound
 from edge_sser.train.teachers.hidden import HiddenStore
@@ -122,23 +128,23 @@ def fit_hubert(
         "recipe": recipe.model_dump(mode="json"),
         "encoder": encoder.sha256,
         "emotions": list(EMOTIONS),
-        "corpora": describe(training),
+        "corpora": describe_corpora(training),
         "data": data_key(training),
-        **own_preset(recipe.preset),
+        **custom_preset(recipe.preset),
     }
-    device = seed(recipe.optimisation)
+    device = seed_everything(recipe.optimisation)
     task = _HubertTask(training, recipe, encoder, store, device)
     path = folder / MODEL_FILE
     if path.exists():
-        check_same(path, load_checkpoint(path).header, header)
+        check_header(path, load_checkpoint(path).header, header)
     else:
-        run(task, recipe.optimisation, folder, header, on_epoch=on_epoch)
+        train(task, recipe.optimisation, folder, header, on_epoch=on_epoch)
     task.net.load_state_dict(dict(load_checkpoint(path).tensors), strict=False)
     description = {
         "kind": "hubert",
         "recipe": header["recipe"],
         "encoder": encoder.sha256,
-        **own_preset(recipe.preset),
+        **custom_preset(recipe.preset),
     }
     return Hubert(task.net, store, description, device)
 
@@ -183,7 +189,7 @@ class _HubertTask(Task):
         sound = torch.stack(pieces)
         logits = self.net((sound if self._store else standardise_sound(sound)).to(self.device))
         targets = self._targets[places].to(self.device)
-        self.tally.add(logits, targets)
+        self.accuracy.add(logits, targets)
         return label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
 
     def _piece(self, place: int, chance: float) -> Tensor:

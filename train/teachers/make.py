@@ -12,10 +12,8 @@ import torch
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.fit.checkpoint import load_checkpoint
-from edge_sser.train.fit.loop import Epoch, check_same
-from edge_sser.train.fit.run import data_key
-from edge_sser.train.fit.runs import MODEL_FILE, run_folder
+from edge_sser.train.fit.checkpoint import MODEL_FILE, check_header, data_key, load_checkpoint, run_folder
+from edge_sser.train.fit.loop import Epoch
 from edge_sser.train.teachers.encoder import load_encoder
 from edge_sser.train.teachers.ensemble import Ensemble
 from edge_sser.train.teachers.hidden import HiddenStore
@@ -81,7 +79,7 @@ def make_hubert(
 
             def on_epoch(epoch: Epoch, shown: Any = shown) -> None:
                 shown.update(epoch.number - shown.n)
-                shown.set_postfix(epoch.shown())
+                shown.set_postfix(epoch.postfix())
 
             teacher = fit_hubert(training, recipe, encoder, store, folder, on_epoch)
         ask(teacher, training, folder, bar)
@@ -188,4 +186,4 @@ def ask(teacher: Teacher, training: Sequence[Utterance], folder: Path, bar: Bar)
 def _check_room(folder: Path, training: Sequence[Utterance], teacher: Teacher) -> None:
     path = folder / OUTPUTS_FILE
     if path.exists():
-        check_same(path, load_checkpoint(path).header, {"data": data_key(training), "teacher": teacher.describe()})
+        check_header(path, load_checkpoint(path).header, {"data": data_key(training), "teacher": teacher.describe()})
