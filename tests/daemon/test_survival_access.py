@@ -114,7 +114,7 @@ def test_each_refusal_is_logged_once_and_everything_is_delivered_after_its_repai
     guarded.set_rules(EPISODES_TOO)
     broker.reload()
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "the episodes are taken")
-    eventually(lambda: told(f"takes {TOPIC} now") == 1, "which is said")
+    eventually(lambda: told(f"accepts {TOPIC} now") == 1, "which is said")
 
     broker.stop()
     guarded.set_certificate(Authority(tmp_path / "stranger"))
