@@ -63,8 +63,8 @@ def ablation(
 
     from edge_sser.train.corpora.folds import chosen_folds, split
     from edge_sser.train.corpora.table import read_table
-    from edge_sser.train.data.mixing import open_heard
     from edge_sser.train.data.labels import read_preset
+    from edge_sser.train.data.mixing import open_heard
     from edge_sser.train.evaluate.predictions import predict, scorable
     from edge_sser.train.evaluate.scores import evaluate
     from edge_sser.train.fit.run import check_teacher, load_lessons

@@ -14,7 +14,7 @@ from edge_sser.settings.schema import Settings
 from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.alarms import Point
 from edge_sser.train.evaluate.baselines import pitch_hz
 from edge_sser.train.evaluate.conditions import conditions

@@ -13,12 +13,12 @@ from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.corpus import Corpus
 from edge_sser.train.corpora.crema_d import CREMA_D
 from edge_sser.train.corpora.emo_db import EMO_DB
-from edge_sser.train.corpora.entry import Entry
 from edge_sser.train.corpora.index import index, parse_source
 from edge_sser.train.corpora.known import KNOWN, recognise
 from edge_sser.train.corpora.ravdess import RAVDESS
 from edge_sser.train.corpora.report import Finding, Kind
 from edge_sser.train.corpora.savee import SAVEE
+from edge_sser.train.corpora.table import Entry
 from edge_sser.train.corpora.tess import TESS
 
 WHOLE = [

@@ -14,9 +14,8 @@ from voices import RATE
 from edge_sser.errors import SinkError, SourceError, TrainingError
 from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.data.presets import read_preset
-from edge_sser.train.explore import _Colours, draw_table
-from edge_sser.train.explore_clip import PITCH_CLASSES, chroma, draw_clip, mfcc, spectrogram_db
+from edge_sser.train.data.labels import read_preset
+from edge_sser.train.explore import PITCH_CLASSES, _Colours, chroma, draw_clip, draw_table, mfcc, spectrogram_db
 
 matplotlib = pytest.importorskip("matplotlib", reason='pip install "edge-sser[plot]"')
 PNG = b"\x89PNG\r\n\x1a\n"

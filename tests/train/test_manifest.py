@@ -9,9 +9,9 @@ from corpus_folders import sounds
 from pyarrow import parquet
 
 from edge_sser.errors import TrainingError
-from edge_sser.train.corpora.entry import Entry
 from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.manifest import read_manifest
+from edge_sser.train.corpora.table import Entry
 
 
 def entries(folder: Path, text: str) -> list[Entry]:

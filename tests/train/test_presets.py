@@ -9,8 +9,7 @@ import torch
 from edge_sser.errors import SettingsError
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.data.labels import EMOTIONS, LABELS, PRESETS
-from edge_sser.train.data.labels import read_preset
+from edge_sser.train.data.labels import EMOTIONS, LABELS, PRESETS, read_preset
 from edge_sser.train.fit.checkpoint import load_checkpoint
 from edge_sser.train.fit.losses import label_losses, make_targets
 from edge_sser.train.fit.run import fit

@@ -21,7 +21,7 @@ from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.settings.schema import RollingSettings, Settings
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.alarms import Point, alarms, collar_samples, detect, match, rate
 from edge_sser.train.evaluate.by_speech import by_seconds
 from edge_sser.train.evaluate.distortions import speech_power, trimmed

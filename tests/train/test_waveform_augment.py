@@ -20,8 +20,7 @@ from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.augment import Augmenter
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.mixing import Mixed, open_mixed
-from edge_sser.train.data.mixing import noise_bank
-from edge_sser.train.data.waveform import CODECS, Folders, WaveformAugmenter, coded
+from edge_sser.train.data.waveform import CODECS, Folders, WaveformAugmenter, coded, noise_bank
 from edge_sser.train.fit.checkpoint import load_checkpoint
 from edge_sser.train.fit.loop import Epoch
 from edge_sser.train.fit.parallel import World

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
-from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.corpora.table import Entry
 
 NAME = "besst"
 SUFFIX = ".scp"

@@ -112,9 +112,8 @@ def explore(
     for package, extra in (("scipy", "train"), ("matplotlib", "plot")):
         need_package(package, extra, "train explore")
     from edge_sser.train.corpora.table import read_table
-    from edge_sser.train.data.presets import read_preset
-    from edge_sser.train.explore import draw_table
-    from edge_sser.train.explore_clip import draw_clip
+    from edge_sser.train.data.labels import read_preset
+    from edge_sser.train.explore import draw_clip, draw_table
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_sser.train.corpora.entry import AUDIO_SUFFIXES, Entry
 from edge_sser.train.corpora.report import Finding, Kind
+from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Entry
 
 NAMED = 8  # of a long list, the first so many are written out
 

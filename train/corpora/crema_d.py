@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.corpus import Corpus
-from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.corpora.table import Entry
 from edge_sser.train.data.labels import Emotion
 
 DEMOGRAPHICS = "VideoDemographics.csv"

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from edge_sser.train.corpora.corpus import Corpus
-from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.corpora.table import Entry
 from edge_sser.train.data.labels import Emotion
 
 _NAME = re.compile(r"(?P<speaker>03|08|09|1[0-6])(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<version>[a-z]?)")

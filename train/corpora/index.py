@@ -13,12 +13,11 @@ from edge_sser.errors import SourceError, TrainingError
 from edge_sser.pipeline.features import log_mel
 from edge_sser.pipeline.level import dbfs
 from edge_sser.train.corpora import besst, manifest
-from edge_sser.train.corpora.entry import Entry
 from edge_sser.train.corpora.fingerprint import fingerprint
 from edge_sser.train.corpora.folds import assign_folds, check_folds, straddling_twins
 from edge_sser.train.corpora.known import known, recognise
 from edge_sser.train.corpora.report import Finding, Kind
-from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.corpora.table import Entry, Utterance
 from edge_sser.train.data.audio import as_pcm, content_hash, duration_s, read_audio
 
 SHORTEST_S = 0.25  # shorter than this is no utterance

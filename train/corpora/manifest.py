@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
-from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.corpora.table import Entry
 from edge_sser.train.data.labels import LABELS, emotion_name
 
 SUFFIXES = (".csv", ".parquet")

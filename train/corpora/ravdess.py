@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from edge_sser.train.corpora.corpus import Corpus
-from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.corpora.table import Entry
 from edge_sser.train.data.labels import Emotion
 
 _NAME = re.compile(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sser.train.corpora.corpus import Corpus
-from edge_sser.train.corpora.entry import Entry
+from edge_sser.train.corpora.table import Entry
 from edge_sser.train.data.labels import Emotion
 
 _NAME = re.compile(r"(?:(?P<speaker>DC|JE|JK|KL)_?)?(?P<emotion>sa|su|a|d|f|h|n)(?P<sentence>[0-3]\d)")

@@ -14,8 +14,7 @@ from tqdm import tqdm
 from edge_sser.errors import UsageError
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.data.recordings import noise_bank
-from edge_sser.train.data.waveform import Folders, WaveformAugmenter, twin_stores
+from edge_sser.train.data.waveform import Folders, WaveformAugmenter, noise_bank, twin_stores
 from edge_sser.train.recipe import Recipe
 
 

@@ -8,6 +8,7 @@ utterance of the table: it belongs to its clip, and so to its clip's fold.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 import warnings
@@ -19,16 +20,63 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.errors import UsageError, need_package
-from edge_sser.pipeline.features import log_mel
-from edge_sser.train.corpora.table import Utterance
+from edge_sser.errors import TrainingError, UsageError, need_package
+from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.data.recordings import content_key, recordings
 from edge_sser.train.recipe import Twins
+
+
+def recordings(folder: Path) -> list[Path]:
+    """The recordings below a folder, in order of their names.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not found:
+        raise TrainingError(
+            f"{folder}: no recording in it: give a folder with {', '.join(sorted(AUDIO_SUFFIXES))} files"
+        )
+    return found
+
+
+def content_key(folder: Path | None) -> str:
+    """A name for what a folder holds: the same recordings give the same. Empty for no folder."""
+    if folder is None:
+        return ""
+    key = hashlib.sha256()
+    for path in recordings(folder):
+        key.update(hashlib.sha256(path.read_bytes()).digest())
+    return key.hexdigest()
+
+
+def noise_bank(folder: Path) -> Tensor:
+    """Mel band powers of all recordings of a folder, one after the other: float32 [frames, bands], mean 1 in each.
+
+    Digital silence is left out.
+
+    Raises:
+        TrainingError: there is none, or they are shorter than a window together.
+        SourceError: one cannot be read.
+    """
+    parts = []
+    for path in recordings(folder):
+        frames = log_mel(read_audio(path))
+        power = 10.0 ** (torch.from_numpy(frames[frames.max(axis=1) > FEATURES.floor_db]) / 10.0)
+        if power.shape[0]:
+            parts.append(power / power.mean())
+    bank = torch.cat(parts) if parts else torch.empty(0, FEATURES.bands)
+    if bank.shape[0] <= FEATURES.frames:
+        raise TrainingError(f"{folder}: its recordings are shorter than a window together: give more noise")
+    return bank
+
 
 Sound = NDArray[np.float32]
 # What telephones and messengers do to speech: container, coding, sample rate.

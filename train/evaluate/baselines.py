@@ -17,8 +17,7 @@ from edge_sser.pipeline.level import dbfs
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
-from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.evaluate.metrics import Floats
 from edge_sser.train.evaluate.predictions import Baseline, Prediction, make_prediction, scorable
 

@@ -15,8 +15,7 @@ from edge_sser.pipeline.windows import Windower
 from edge_sser.settings.schema import Settings
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
-from edge_sser.train.data.labels import EMOTIONS, emotion_name
-from edge_sser.train.data.presets import Preset
+from edge_sser.train.data.labels import EMOTIONS, Preset, emotion_name
 from edge_sser.train.evaluate.distortions import Samples
 from edge_sser.train.evaluate.metrics import NAN, auroc, expected_calibration_error, uar, unweighted_accuracy
 from edge_sser.train.evaluate.models import Models

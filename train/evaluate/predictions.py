@@ -22,8 +22,7 @@ from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import windows
-from edge_sser.train.data.labels import EMOTIONS, LABELS, emotion_name
-from edge_sser.train.data.presets import Preset, decided, read_preset
+from edge_sser.train.data.labels import EMOTIONS, LABELS, Preset, decided, emotion_name, read_preset
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,8 +10,7 @@ import numpy as np
 
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
-from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.evaluate.conditions import Condition
 from edge_sser.train.evaluate.metrics import (
     NAN,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.files import write_file
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.alarms import Point
 from edge_sser.train.evaluate.by_speech import Share, by_seconds
 from edge_sser.train.evaluate.conditions import choose_clips, conditions

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge_sser.model.model import Calibration
-from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.presets import Preset
+from edge_sser.train.data.labels import EMOTIONS, Preset
 from edge_sser.train.evaluate.metrics import Floats, Labels, both_kinds, calibrated, fit_calibration, logit
 from edge_sser.train.evaluate.predictions import Prediction
 

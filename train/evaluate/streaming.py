@@ -18,7 +18,7 @@ from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.settings.schema import Settings
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
-from edge_sser.train.data.presets import Preset
+from edge_sser.train.data.labels import Preset
 from edge_sser.train.evaluate.alarms import Detection, Point, Rate, alarms, detect, rate
 from edge_sser.train.evaluate.distortions import Samples
 from edge_sser.train.evaluate.metrics import NAN

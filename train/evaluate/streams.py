@@ -12,10 +12,9 @@ import numpy as np
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SourceError, TrainingError, UsageError
-from edge_sser.train.corpora.entry import AUDIO_SUFFIXES
-from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Utterance
 from edge_sser.train.data.audio import content_hash, read_audio
-from edge_sser.train.data.presets import Preset
+from edge_sser.train.data.labels import Preset
 from edge_sser.train.evaluate.distortions import Samples, piece, pink, speech_power, trimmed
 
 EVENT_SECONDS = 15.0  # least length of a stressed part

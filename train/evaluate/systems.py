@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sser.errors import UsageError
-from edge_sser.train.data.presets import read_preset
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.baselines import majority
 from edge_sser.train.evaluate.metrics import DRAWS, NAN, mean_known, worst_known
 from edge_sser.train.evaluate.offline import Measures, measure

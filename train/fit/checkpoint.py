@@ -16,8 +16,7 @@ from torch import Tensor
 from edge_sser.errors import TrainingError
 from edge_sser.files import atomic_replace
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.data.labels import PRESETS
-from edge_sser.train.data.labels import AROUSAL_VALENCE, read_preset
+from edge_sser.train.data.labels import AROUSAL_VALENCE, PRESETS, read_preset
 from edge_sser.train.recipe import Recipe, StudentKind
 from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import Student

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.labels import read_preset
+from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.recipe import Distillation, Losses
 from edge_sser.train.students.net import Logits
 from edge_sser.train.teachers.outputs import Outputs

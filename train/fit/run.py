@@ -16,9 +16,8 @@ from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.train.corpora.folds import chosen_folds, split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.data.mixing import NOTHING_MIXED, Mixed, open_heard
-from edge_sser.train.data.labels import read_preset
 from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
     check_header,

@@ -12,8 +12,7 @@ import torch
 from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore, windows
-from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.labels import read_preset
+from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.evaluate.metrics import auroc, unweighted_accuracy
 from edge_sser.train.students.net import Student
 

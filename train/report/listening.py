@@ -51,7 +51,7 @@ def robustness(found: Robustness) -> Section:
         "Change of each score, and share of the decisions that stay as they were. A figure with a mark has a limit."
     )
     missing = Notes([f"Not measured: {line}" for line in found.missing])
-    blocks = [Paragraph(explain), missing, *parts]
+    blocks: list[Block] = [Paragraph(explain), missing, *parts]
     return Section("robustness", f"Robustness of {found.system}", blocks, link="Robustness")
 
 
@@ -79,7 +79,7 @@ def seconds(shares: Sequence[Share]) -> Section:
         "speech. Windows of one utterance count one by one."
     )
     lines = Legend([(corpus, f"s{place}") for place, corpus in enumerate(corpora)])
-    blocks = [Paragraph(explain), lines, Grid(pictures), Table(headers, rows)]
+    blocks: list[Block] = [Paragraph(explain), lines, Grid(pictures), Table(headers, rows)]
     return Section("seconds", "Seconds of speech in a window", blocks, link="Seconds of speech")
 
 
