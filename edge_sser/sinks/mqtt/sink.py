@@ -150,12 +150,6 @@ class MqttNode:
     """The node as subscribers see it: status, discovery, the pause switch. A `LinkListener`.
 
     Args:
-        settings: of discovery.
-        topics: of the node.
-        sources: names of the sources.
-        status: status of the program.
-        switch: turned by commands.
-        link: publishes.
         worker: gets the callbacks that concern the outbox, and applies commands.
         on_listen: called in the worker's thread when a command turns listening on or off.
 
