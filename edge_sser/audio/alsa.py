@@ -1,7 +1,7 @@
-"""Who records from a sound card.
+"""ALSA: finds the program that holds a sound card, and silences the sound libraries.
 
-ALSA gives a card's microphone to one program at a time, and while another has it PortAudio does not even list it. The
-kernel says who that is, to everybody.
+ALSA gives a card's microphone to one program at a time, and PortAudio does not list a microphone that another program
+has. The kernel tells every user which program that is.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Holder:
     """A program that records from a card.
 
     Attributes:
-        microphone_id: of what it holds, as `list_microphones` names it while it is free.
+        microphone_id: of the microphone, as `list_microphones` names it while it is free.
         pid: of the process; 0 when it is in another container.
-        program: its name, `?` when it cannot be told.
+        program: name of the process, `?` when unknown.
     """
 
     microphone_id: str
@@ -37,7 +37,7 @@ class Holder:
 
     @property
     def is_edge_sser(self) -> bool:
-        """Whether it is an edge-sser, the running service for example."""
+        """True for another edge-sser, the running service for example."""
         return self.program == PROGRAM
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Holder:
 
 
 def hardware_id(card_id: str, device: int) -> str:
-    """A hardware microphone's id: its card's, and the number of the device unless that is 0.
+    """Returns a hardware microphone's id: the card's, and the number of the device unless that is 0.
 
     Examples:
         >>> hardware_id("PCH", 2)
@@ -55,7 +55,7 @@ def hardware_id(card_id: str, device: int) -> str:
 
 
 def holders() -> list[Holder]:
-    """Every program that holds all there is of a card's microphone. One that merely shares it is not among them."""
+    """Returns every program that has a card's microphone to itself. Programs that share one are left out."""
     return [holder for path in sorted(ALSA.glob("card*/pcm*c")) for holder in _holder(path)]
 
 
@@ -63,7 +63,7 @@ def _holder(pcm: Path) -> Iterator[Holder]:
     place = _CAPTURE.search(str(pcm))
     statuses = [_text(path) for path in sorted(pcm.glob("sub*/status"))]
     if place is None or not statuses or any("owner_pid" not in status for status in statuses):
-        return  # `closed`: there is one to be had
+        return  # `closed`: a substream is free
     owner = re.search(r"^owner_pid\s*:\s*(\d+)", statuses[0], re.MULTILINE)
     thread = int(owner[1]) if owner else 0
     group = re.search(r"^Tgid:\s*(\d+)", _text(PROCESSES / str(thread) / "status"), re.MULTILINE)
@@ -80,16 +80,20 @@ def _holder(pcm: Path) -> Iterator[Holder]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # gone since, or another user's and hidden
+    except OSError:  # gone meanwhile, or hidden because it is another user's
         return ""
 
 
 def silence_c_output() -> None:
-    """Points the C library's `stdout` and `stderr` at /dev/null for the rest of the process; again changes nothing.
+    """Points the C library's `stdout` and `stderr` at /dev/null for the rest of the process. Safe to call twice.
 
-    Those variables and nothing else: file descriptors 1 and 2, Python's `sys.stdout` and `sys.stderr`, C++ streams and
+    ALSA, JACK and PortAudio print dozens of lines whenever devices are listed, and more from a thread of their own when
+    a device dies. The MP3 decoder prints about damaged files. All of them write to the C library's `stderr`. libsndfile
+    prints about damaged MIDI sample dumps to `stdout`, among the events.
+
+    Only these two variables change. File descriptors 1 and 2, Python's `sys.stdout` and `sys.stderr`, C++ streams and
     the C runtime's abort messages stay as they are. (Redirecting descriptor 2 instead would swallow the log lines of
-    other threads.) Where they are no variables (musl), the libraries go on printing.
+    other threads.) With musl, where they are no variables, the libraries go on printing.
     """
     libc = ctypes.CDLL(None)
     libc.fileno.argtypes = [ctypes.c_void_p]
@@ -100,8 +104,8 @@ def silence_c_output() -> None:
             stream = ctypes.c_void_p.in_dll(libc, name)
         except ValueError:
             return
-        if libc.fileno(stream) != descriptor:  # silenced before, or the program arranged its own
+        if libc.fileno(stream) != descriptor:  # silenced before, or redirected by the program
             continue
-        null = libc.fopen(b"/dev/null", b"w")  # never closed: a library may hold on to it
+        null = libc.fopen(b"/dev/null", b"w")  # never closed: a library may keep it
         if null is not None:
             stream.value = null

@@ -1,4 +1,4 @@
-"""The bounded buffer between the capture callback and the reader. When it is full, the oldest audio goes, counted."""
+"""The bounded buffer between the capture callback and the reader. When full, it drops and counts the oldest audio."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 
 class AudioBuffer:
-    """Frames on their way from one thread to another.
+    """A queue of frames from one thread to another.
 
-    What is pushed is either popped, in order, or dropped, oldest first. Always: pushed = popped + dropped + held.
+    Frames are popped in order, or dropped, oldest first. Always: pushed = popped + dropped + held.
     """
 
     def __init__(self, capacity_frames: int) -> None:
-        """Makes an empty buffer.
+        """Creates an empty buffer.
 
         Args:
-            capacity_frames: frames held at most.
+            capacity_frames: largest number of frames held.
         """
         self._capacity = capacity_frames
         self._chunks: deque[NDArray[np.float32]] = deque()
@@ -41,13 +41,13 @@ class AudioBuffer:
             self._changed.notify()
 
     def pop(self, timeout_seconds: float) -> tuple[int, NDArray[np.float32]] | None:
-        """Everything held, as soon as there is something.
+        """Removes and returns all frames held, as soon as there are some.
 
         Args:
-            timeout_seconds: how long to wait for it.
+            timeout_seconds: longest wait for the first frame.
 
         Returns:
-            How many frames were dropped just before these, and the frames, float32 [n, channels]; None when none came.
+            The number of frames dropped just before these, and the frames, float32 [n, channels]; None when none came.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._held > 0, timeout_seconds):

@@ -1,4 +1,4 @@
-"""From frames at any rate and channel count to what every source yields: 16 kHz, mono, finite."""
+"""Converts frames at any rate and channel count to 16 kHz, mono, finite."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     import soxr
 
 MIN_RATE_HZ = 4_000  # below it hardly any speech is left
-MAX_RATE_HZ = 384_000  # above it something other than sound is being read
+MAX_RATE_HZ = 384_000  # above it the data is something other than sound
 # Samples beyond 120 dB over full scale are no sound (a float file read with the wrong coding, for example), and their
-# power would overflow float32. What is between full scale and this passes: the level meter flags it as clipped.
+# power would overflow float32. Samples between full scale and this limit pass: the level meter flags them as clipped.
 MAX_MAGNITUDE = 1e6
 
 
 class Resampler:
     """A streaming resampler to 16 kHz (soxr, quality HQ: flat to 7.2 kHz, aliases below -120 dB).
 
-    How the audio is chunked changes nothing, to the last bit. At 16 kHz it hands on what it gets.
+    How the audio is chunked changes nothing, to the last bit. Audio at 16 kHz passes unchanged.
     """
 
     def __init__(self, rate_hz: int) -> None:
         """Starts a stream.
 
         Args:
-            rate_hz: sample rate of what is pushed, Hz.
+            rate_hz: sample rate of the input, Hz.
         """
         self._stream: soxr.ResampleStream | None = None
         if rate_hz != SAMPLE_RATE:
@@ -39,7 +39,7 @@ class Resampler:
             self._stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The samples at 16 kHz that became ready.
+        """Returns the samples at 16 kHz that became ready.
 
         Args:
             samples: float32 [n], mono, finite, at the stream's rate, any n.
@@ -50,9 +50,9 @@ class Resampler:
         return samples if self._stream is None else self._resample(self._stream, samples, last=False)
 
     def finish(self) -> NDArray[np.float32]:
-        """The samples that the filter held back, float32 [k]. In all, n pushed samples give round(n x 16000 / rate)."""
-        nothing = np.empty(0, dtype=np.float32)
-        return nothing if self._stream is None else self._resample(self._stream, nothing, last=True)
+        """Returns the samples held back by the filter, float32 [k]: n pushed give round(n x 16000 / rate) in all."""
+        empty = np.empty(0, dtype=np.float32)
+        return empty if self._stream is None else self._resample(self._stream, empty, last=True)
 
     @staticmethod
     def _resample(stream: soxr.ResampleStream, samples: NDArray[np.float32], *, last: bool) -> NDArray[np.float32]:
@@ -61,7 +61,7 @@ class Resampler:
 
 
 def mix(frames: NDArray[np.float32], channel: int | None) -> NDArray[np.float32]:
-    """One channel of many.
+    """Mixes channels down to one, or takes one of them.
 
     Args:
         frames: float32 [n, channels].
@@ -82,68 +82,69 @@ def mix(frames: NDArray[np.float32], channel: int | None) -> NDArray[np.float32]
 
 
 class InputConverter:
-    """What stands between a device, file or pipe and the blocks of a source: mix, replace what is no number, resample.
+    """Makes blocks from the frames of a device, file or pipe: mixes, replaces invalid samples, resamples.
 
     Attributes:
+        rate_hz: sample rate of the frames, Hz.
         replaced: samples so far, at the source's own rate, that were NaN, infinite or absurdly large, and became 0.
     """
 
-    def __init__(self, *, rate_hz: int, channels: int, channel: int | None, thing: str) -> None:
-        """Checks that the audio can be used.
+    def __init__(self, *, rate_hz: int, channels: int, channel: int | None, origin: str) -> None:
+        """Checks the format.
 
         Args:
             rate_hz: sample rate of the frames, Hz.
             channels: channels in a frame.
             channel: the one to take, from 0; None averages all.
-            thing: what the audio comes from, as the start of an error message.
+            origin: name of the device, file or pipe, as the start of an error message.
 
         Raises:
             SourceError: the rate is outside `MIN_RATE_HZ`..`MAX_RATE_HZ`, or there is no such channel.
         """
         if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
             raise SourceError(
-                f"{thing} has a sample rate of {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}: "
+                f"{origin} has a sample rate of {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}: "
                 "it is not a recording of sound, or its header is damaged"
             )
         if channel is not None and not 0 <= channel < channels:
             has = "1 channel, number 0" if channels == 1 else f"{channels} channels, numbered 0 to {channels - 1}"
-            raise SourceError(f"{thing} has {has}: there is no channel {channel}, choose another or average all")
+            raise SourceError(f"{origin} has {has}: there is no channel {channel}, choose another or average all")
         self.replaced = 0
-        self._rate_hz = rate_hz
+        self.rate_hz = rate_hz
         self._channel = channel
         self._resampler = Resampler(rate_hz)
-        self._heard = 0  # frames at the source's rate that came or were lost
-        self._accounted = 0  # samples at 16 kHz that were handed on or reported as dropped
+        self._received = 0  # frames at the source's rate, lost ones included
+        self._accounted = 0  # samples at 16 kHz in blocks, dropped ones included
 
     def push(self, frames: NDArray[np.float32], dropped: int = 0) -> AudioBlock:
-        """The block that became ready.
+        """Returns the block that became ready.
 
-        After a loss the resampler starts afresh: a filter that ran across the gap would smear two moments into each
-        other. What it still held goes with the lost audio and is counted with it, so that samples handed on and samples
-        reported as dropped always add up to the place in time where the block begins.
+        After a loss the resampler is restarted: a filter across the gap would smear two moments into each other. The
+        samples that it held back count as lost, so that delivered and dropped samples always add up to the stream time
+        at which the block begins.
 
         Args:
             frames: float32 [n, channels] at the source's rate.
-            dropped: frames that were lost immediately before these.
+            dropped: frames lost immediately before these.
         """
         lost = 0
         if dropped:
-            self._heard += dropped
-            self._resampler = Resampler(self._rate_hz)
-            lost = max(0, self._heard * SAMPLE_RATE // self._rate_hz - self._accounted)
-        self._heard += frames.shape[0]
+            self._received += dropped
+            self._resampler = Resampler(self.rate_hz)
+            lost = max(0, self._received * SAMPLE_RATE // self.rate_hz - self._accounted)
+        self._received += frames.shape[0]
         samples = self._resampler.push(self._finite(mix(frames, self._channel)))
         self._accounted += lost + samples.size
         return AudioBlock(samples, lost)
 
     def finish(self) -> AudioBlock:
-        """The last block: what the resampler held back."""
+        """Returns the last block: the samples that the resampler held back."""
         samples = self._resampler.finish()
         self._accounted += samples.size
         return AudioBlock(samples)
 
     def _finite(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        with np.errstate(invalid="ignore"):  # a signalling NaN, which is found all the same
+        with np.errstate(invalid="ignore"):  # of a signalling NaN, which the comparison finds anyway
             usable = np.abs(samples) <= MAX_MAGNITUDE
         if usable.all():
             return samples

@@ -23,21 +23,22 @@ if TYPE_CHECKING:
 
 BLOCK_SECONDS = 1.0  # decoded at a time
 MAX_BLOCK_VALUES = 1 << 20  # frames x channels decoded at a time: bounds memory for a file of a thousand channels
-PACED_SAMPLES = SAMPLE_RATE // 5  # handed out at a time when paced, as a microphone does
-# Less than this missing at the end is a sloppy header (an odd chunk, an encoder's padding), not a truncated file.
+PACED_SAMPLES = SAMPLE_RATE // 5  # in a block of a paced recording
+# With less than this missing at the end, the header is sloppy (an odd chunk, an encoder's padding), not the file
+# truncated.
 TORN_SECONDS = 0.1
 TORN_BYTES = 64
-# Sizes that mean "unknown": what a program writes that streams WAV into a pipe (2^32 - 1, 2^31 - 1, sox's 0x7ffff000).
+# Programs that stream WAV into a pipe write a size that means "unknown": 2^32 - 1, 2^31 - 1, or sox's 0x7ffff000.
 UNKNOWN_BYTES = 0x7FFF_0000
-UNKNOWN_SECONDS = 1e9  # libsndfile's word for a FLAC stream of unknown length is 2^63 - 1 frames; a damaged Ogg has any
-# libsndfile corrects a chunk that claims more bytes than the file has, and says so in its log only.
+UNKNOWN_SECONDS = 1e9  # libsndfile gives a FLAC stream of unknown length 2^63 - 1 frames, a damaged Ogg any number
+# libsndfile corrects a chunk that claims more bytes than the file has, and reports that in its log only.
 _CORRECTED_SIZE = re.compile(r"(?:data|SSND|data size|riff size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.IGNORECASE)
 
 
 class FileSource(Source):
     """A recording as a source. Memory does not grow with its length.
 
-    A truncated file gives what it holds, and then the error.
+    A truncated file yields its audio, and then the error.
     """
 
     live = False
@@ -58,59 +59,53 @@ class FileSource(Source):
             path: the file.
             name: the source's name in events.
             channel: the channel to take, from 0; None averages all.
-            paced: hand the audio out as time passes, as a microphone would, instead of as fast as it is read.
+            paced: play the audio in real time, as a microphone would, instead of as fast as it can be read.
             clock: seconds on a clock that never goes back.
-            sleep: waits that many seconds on that clock.
+            sleep: waits for seconds on `clock`.
 
         Raises:
-            SourceError: the file is missing, unreadable, empty, holds no audio, or is no audio at all.
+            SourceError: the file is missing, unreadable, empty, or not audio.
         """
         self.name = name
         self._path = path
-        self._paced = paced
-        self._clock = clock
-        self._sleep = sleep
-        modified = _check(path)
+        self._pacer = _Pacer(clock, sleep) if paced else None
+        modified = _modification_time(path)
         silence_c_output()
         self._file = _open(path)
         rate_hz, channels, frames = self._file.samplerate, self._file.channels, self._file.frames
         try:
             if frames == 0:
                 raise SourceError(f"{path} holds no audio (its header is there, its length is 0): record it again")
-            self._intake = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, thing=str(path))
+            self._converter = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, origin=str(path))
         except SourceError:
             self._file.close()
             raise
-        self._rate_hz = rate_hz
         self._frames = frames if frames / rate_hz < UNKNOWN_SECONDS else None
         self.started_at = modified - (self._frames or 0) / rate_hz
         self._block_frames = min(int(rate_hz * BLOCK_SECONDS), MAX_BLOCK_VALUES // channels)
         self._read_frames = 0
-        self._decoded = np.empty(0, dtype=np.float32)  # 16 kHz, not handed out yet
-        self._handed_samples = 0
+        self._decoded = np.empty(0, dtype=np.float32)  # 16 kHz, for the next blocks
         self._finished = False
-        self._begun_at: float | None = None
 
     @property
     def duration_seconds(self) -> float | None:
         """Length of the recording by its header, seconds; None when the header does not say."""
-        return None if self._frames is None else self._frames / self._rate_hz
+        return None if self._frames is None else self._frames / self._converter.rate_hz
+
+    @property
+    def _read_seconds(self) -> float:
+        return self._read_frames / self._converter.rate_hz
 
     def read(self, timeout_seconds: float) -> AudioBlock | None:
-        """The next block, or None when the file is paced and the block's time does not come within the timeout."""
-        if self._begun_at is None:
-            self._begun_at = self._clock()
+        """Returns the next block, or None when a paced recording has no block within the timeout."""
         if self._decoded.size == 0:
             self._decoded = self._decode()
-        size = min(PACED_SAMPLES, self._decoded.size) if self._paced else self._decoded.size
-        if self._paced:
-            wait = self._begun_at + (self._handed_samples + size) / SAMPLE_RATE - self._clock()
-            if wait > 0:
-                self._sleep(min(wait, timeout_seconds))
-            if wait > timeout_seconds:
+        size = self._decoded.size
+        if self._pacer is not None:
+            size = min(PACED_SAMPLES, size)
+            if not self._pacer.wait(size, timeout_seconds):
                 return None
         samples, self._decoded = self._decoded[:size], self._decoded[size:]
-        self._handed_samples += size
         return AudioBlock(samples)
 
     def close(self) -> None:
@@ -122,11 +117,11 @@ class FileSource(Source):
             frames = self._read()
             self._read_frames += frames.shape[0]
             self._finished = frames.shape[0] == 0
-            block = self._intake.finish() if self._finished else self._intake.push(frames)
-            if self._intake.replaced:
+            block = self._converter.finish() if self._finished else self._converter.push(frames)
+            if self._converter.replaced:
                 raise SourceError(
                     f"{self._path} holds samples that are not numbers, or far beyond full scale, before "
-                    f"{self._read_frames / self._rate_hz:.1f} s: export it again from the program that made it"
+                    f"{self._read_seconds:.1f} s: export it again from the program that made it"
                 )
             if block.samples.size:
                 return block.samples
@@ -143,7 +138,7 @@ class FileSource(Source):
         return frames
 
     def _refuse_truncated(self) -> None:
-        if self._frames is not None and self._frames - self._read_frames > TORN_SECONDS * self._rate_hz:
+        if self._frames is not None and self._frames - self._read_frames > TORN_SECONDS * self._converter.rate_hz:
             raise self._truncated(None)
         for claimed, present in _CORRECTED_SIZE.findall(self._file.extra_info):
             if int(claimed) < UNKNOWN_BYTES and int(claimed) - int(present) > TORN_BYTES:
@@ -152,16 +147,38 @@ class FileSource(Source):
     def _truncated(self, error: Exception | None) -> SourceError:
         reason = str(error).rstrip(" .:") if error is not None else ""
         return SourceError(
-            f"{self._path} is truncated or damaged: its audio ends after {self._read_frames / self._rate_hz:.1f} s"
-            f"{f' ({reason})' if reason else ''}. Copy or record it again; what came before was used"
+            f"{self._path} is truncated or damaged: its audio ends after {self._read_seconds:.1f} s"
+            f"{f' ({reason})' if reason else ''}. Copy or record it again; the audio before that was used"
         )
 
 
-def _check(path: Path) -> float:
-    """The file's modification time in seconds since the epoch, once it is known to be a file with something in it.
+class _Pacer:
+    """Releases samples in real time, counted from the first call."""
+
+    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._origin: float | None = None  # clock at the first sample
+        self._released = 0
+
+    def wait(self, samples: int, timeout_seconds: float) -> bool:
+        """Waits until the next samples are due. Returns False when they are not due within the timeout."""
+        if self._origin is None:
+            self._origin = self._clock()
+        wait = self._origin + (self._released + samples) / SAMPLE_RATE - self._clock()
+        if wait > 0:
+            self._sleep(min(wait, timeout_seconds))
+        if wait > timeout_seconds:
+            return False
+        self._released += samples
+        return True
+
+
+def _modification_time(path: Path) -> float:
+    """Returns the modification time of a file with content, in seconds since the epoch.
 
     Raises:
-        SourceError: it is not.
+        SourceError: the path is missing, unreadable, empty, or not a regular file.
     """
     try:
         status = path.stat()
@@ -186,10 +203,10 @@ def _open(path: Path) -> soundfile.SoundFile:
     import soundfile
 
     class Stream(soundfile.SoundFile):  # type: ignore[misc]
-        """A file that is read from front to back.
+        """A file that is only read forward.
 
-        soundfile seeks after every read of a file that can seek. That makes an MP3 decoder stutter at every block
-        border, and fails on a FLAC stream of unknown length.
+        soundfile seeks after every read of a seekable file. That makes an MP3 decoder stutter at every block border,
+        and fails on a FLAC stream of unknown length.
         """
 
         def seekable(self) -> bool:
@@ -199,7 +216,7 @@ def _open(path: Path) -> soundfile.SoundFile:
         return Stream(os.fsencode(path))  # bytes: a file name need not be valid UTF-8
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(" .")
-    except TypeError:  # libsndfile takes the suffix .raw as headerless, and wants its coding
+    except TypeError:  # soundfile needs the coding of a file with the suffix .raw, which has no header
         raise SourceError(f"{path} is raw PCM by its name: pipe it in with --source - < {path}") from None
     raise SourceError(
         f"{path} is not audio that libsndfile reads ({reason}): expected WAV, FLAC, Ogg, MP3 or AIFF, "

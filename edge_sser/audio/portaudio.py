@@ -1,4 +1,4 @@
-"""The one door to PortAudio: loading it, listing microphones under stable ids, opening one."""
+"""PortAudio: loads it, lists microphones under stable ids, opens one."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from edge_sser.errors import MissingComponentError, SourceError, missing_extra
 from edge_sser.settings.names import slug
 
 ALSA_CARDS = Path("/proc/asound/cards")
-# ALSA's names for sound servers, which resample and mix (well) to whatever they are asked for: the rate and the channel
-# count that they report mean nothing.
+# ALSA's names for sound servers. They resample and mix well to any format, so the rate and the channel count that they
+# report mean nothing.
 SOUND_SERVERS = frozenset({"pulse", "pipewire"})
 _HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
 
-# What PortAudio calls: (bytes, frames, time info, status flags) -> (None, whether to go on).
+# Callback of PortAudio: (bytes, frames, time info, status flags) -> (None, continue flag).
 Callback = Callable[[bytes, int, dict[str, float], int], tuple[None, int]]
 
 
 class RateRefusedError(SourceError):
-    """A device that does not record at the rate it was asked for; it may at its own."""
+    """The device does not record at the requested rate. It may do so at its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Microphone:
-    """A device that records.
+    """An input device.
 
     Attributes:
         id: names the device from one start to the next, as PortAudio's index does not: the id of the ALSA card for
             hardware (as in `hw:CARD=...`; two alike are told apart by the kernel's numbering), else a slug of its name.
-        name: what PortAudio calls it.
+        name: PortAudio's name.
         host_api: ALSA, JACK, OSS, ...
-        channels: the most it records.
-        default_rate_hz: its own sample rate.
-        is_default: whether `mic` means it.
+        channels: largest number of channels.
+        default_rate_hz: the device's own sample rate, Hz.
+        is_default: True for the device that `mic` means.
     """
 
     id: str
@@ -56,9 +56,9 @@ class Microphone:
 
 
 class PortAudio:
-    """PortAudio, initialised. Its list of devices is frozen here: to see a re-plugged one, close and make another.
+    """PortAudio, initialised. Its list of devices is frozen: to see a re-plugged one, close and make another.
 
-    (PortAudio counts its users: the list is read again only when the last `PortAudio` of the process has been closed.)
+    PortAudio counts its users. It reads the list again only after the last `PortAudio` of the process was closed.
     """
 
     def __init__(self) -> None:
@@ -73,14 +73,14 @@ class PortAudio:
         self._indices = self._list()
 
     def microphones(self) -> list[Microphone]:
-        """Every device that records, in PortAudio's order."""
+        """Returns every input device, in PortAudio's order."""
         return list(self._indices)
 
     def find(self, microphone_id: str | None) -> Microphone:
-        """The microphone of that id, or the default one.
+        """Returns the microphone with an id, or the default one for None.
 
         Raises:
-            SourceError: there is none.
+            SourceError: there is no such microphone, or another program holds it.
         """
         known = self.microphones()
         for microphone in known:
@@ -90,7 +90,7 @@ class PortAudio:
             if microphone_id in (None, holder.microphone_id):
                 raise SourceError(f"microphone {holder.microphone_id} is held by {holder}: {SHARING}")
         if microphone_id is not None and _names_a_card(microphone_id):
-            # PortAudio leaves out of its list what it cannot open.
+            # PortAudio does not list devices that it cannot open.
             raise SourceError(
                 f"microphone {microphone_id} is there, but another program holds it, or it does not record: stop that "
                 "program, or share the microphone by a sound server"
@@ -105,11 +105,11 @@ class PortAudio:
         raise SourceError(f"there is no {missing}: name one of {ids} as --source mic:ID (edge-sser devices shows them)")
 
     def capture_format(self, microphone: Microphone, channel: int | None) -> tuple[int, int]:
-        """The sample rate in Hz and the channel count to record at, so that `channel` is among the channels.
+        """Returns the sample rate in Hz and the channel count to record with, so that `channel` is included.
 
-        Hardware is taken as it is: all of its channels (it may offer no other number) at its own rate. A sound server
-        is asked for 16 kHz, which spares a second resampling, and like other software devices for two channels or as
-        many as are needed. ALSA's `default` counts as the sound server's when one runs: distributions set it up so.
+        Hardware records all of its channels (it may offer no other number) at its own rate. A sound server is asked for
+        16 kHz, which saves a second resampling. It and other software devices are asked for two channels, or as many as
+        `channel` needs. ALSA's `default` counts as a sound server when one runs, as distributions configure it.
         """
         names = {other.name for other in self._indices} if microphone.name == "default" else {microphone.name}
         rate_hz = SAMPLE_RATE if names & SOUND_SERVERS else microphone.default_rate_hz
@@ -126,12 +126,12 @@ class PortAudio:
             microphone: one of `microphones()`.
             rate_hz: sample rate, Hz.
             channels: channels in a frame.
-            block_seconds: audio that a callback brings.
+            block_seconds: audio in one callback.
             callback: called from PortAudio's thread; must return at once.
 
         Raises:
             RateRefusedError: the device does not record at that rate.
-            SourceError: it refuses for another reason.
+            SourceError: the device refuses for another reason.
         """
         try:
             return self._audio.open(
@@ -147,25 +147,25 @@ class PortAudio:
             raise self._refusal(microphone, error, rate_hz) from None
 
     @property
-    def go_on(self) -> int:
-        """What a callback returns to be called again."""
+    def continue_flag(self) -> int:
+        """Return value of a callback that is to be called again."""
         return int(self._pyaudio.paContinue)
 
     @property
     def overflow_flag(self) -> int:
-        """The status flag that says that the device lost audio before this block."""
+        """Status flag of a block before which the device lost audio."""
         return int(self._pyaudio.paInputOverflow)
 
     def close(self) -> None:
-        """Lets go of PortAudio. Safe to call twice."""
-        if self._audio is not None:  # twice would count another user of PortAudio out
+        """Releases PortAudio. Safe to call twice."""
+        if self._audio is not None:  # a second `terminate` would release it for another user
             self._audio.terminate()
             self._audio = None
 
     def _list(self) -> dict[Microphone, int]:
         try:
             default = int(self._audio.get_default_input_device_info()["index"])
-        except OSError:  # PortAudio's way of saying that there is none
+        except OSError:  # there is none
             default = -1
         cards = sound_cards()
         indices: dict[Microphone, int] = {}
@@ -200,17 +200,17 @@ class PortAudio:
 
 
 def alsa_card_ids(cards: str) -> dict[int, str]:
-    """Card number -> card id, from the text of /proc/asound/cards."""
+    """Parses the text of /proc/asound/cards: card number -> card id."""
     return {int(number): name.strip() for number, name in re.findall(r"^\s*(\d+) \[(.+?)\s*\]:", cards, re.MULTILINE)}
 
 
 def sound_cards() -> dict[int, str]:
-    """The sound cards of this moment, number -> id, whatever PortAudio knows of them."""
+    """Returns the sound cards present now, number -> id. PortAudio's list may be older."""
     return alsa_card_ids(ALSA_CARDS.read_text(encoding="utf-8", errors="replace") if ALSA_CARDS.exists() else "")
 
 
 def stable_id(name: str, card_ids: dict[int, str]) -> str:
-    """A device's id, from PortAudio's name for it and the ids of ALSA's cards by number.
+    """Makes a device's id from PortAudio's name for it and the ids of ALSA's cards by number.
 
     Examples:
         >>> stable_id("USB PnP Sound Device: Audio (hw:2,0)", {2: "Device"})
@@ -228,7 +228,7 @@ def stable_id(name: str, card_ids: dict[int, str]) -> str:
 
 
 def _names_a_card(microphone_id: str) -> bool:
-    """Whether an id is that of a sound card of this moment, or of a device on one."""
+    """Returns True for the id of a sound card that is present, or of a device on one."""
     cards = {slug(card, "card") for card in sound_cards().values()}
     return microphone_id in cards or microphone_id.rpartition("-")[0] in cards
 
@@ -242,10 +242,10 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def load_pyaudio() -> ModuleType:
-    """The package that records.
+    """Imports PyAudio.
 
     Raises:
-        MissingComponentError: it is not installed, or cannot be loaded.
+        MissingComponentError: PyAudio is not installed, or cannot be loaded.
     """
     printed = io.StringIO()  # PyAudio prints before it raises
     try:

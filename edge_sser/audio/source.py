@@ -1,4 +1,4 @@
-"""What every source yields: a run of 16 kHz mono samples with its place in time."""
+"""The interface of sources: runs of 16 kHz mono samples, each with its place in time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SAMPLE_RATE = 16_000  # Hz, of everything behind a source
+SAMPLE_RATE = 16_000  # Hz, of all audio that leaves a source
 
 
 @dataclass(frozen=True, slots=True)
 class AudioBlock:
-    """A run of samples as a source hands it on.
+    """A run of samples from a source.
 
     Attributes:
         samples: float32 [n], mono, 16 kHz, nominally -1..1. Never NaN or infinite.
-        dropped: samples (at 16 kHz) lost immediately before this block; 0 when it follows on.
+        dropped: samples (at 16 kHz) lost immediately before this block; 0 when none was.
     """
 
     samples: NDArray[np.float32]
@@ -28,19 +28,19 @@ class AudioBlock:
 
 
 class EndOfAudio(Exception):  # noqa: N818 - a signal between source and monitor, not a failure
-    """Raised by `Source.read` once the last block has been handed out."""
+    """Raised by `Source.read` after the last block."""
 
 
 class Source(ABC):
-    """Where audio comes from. Opened by the constructor, released by `close`.
+    """A stream of audio. The constructor opens it, `close` releases it.
 
     Attributes:
         name: the source's name in events and topics: lower-case letters, digits, '-' and '_'.
         live: True when audio comes at its own pace (microphone, pipe), False for a recording.
-        started_at: seconds since the epoch (UTC) of the first sample: the one place where
-            wall-clock time enters. For a recording, its modification time less its duration; for a
-            live source, the time of opening until the first block has come.
-        overruns: how often the device itself reported that it lost audio. It does not say how much.
+        started_at: seconds since the epoch (UTC) of the first sample. Wall-clock time enters here and nowhere else. For
+            a recording, its modification time less its duration; for a live source, the time of opening until the first
+            block has come.
+        overruns: losses so far that the device reported, without their length.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, timeout_seconds: float) -> AudioBlock | None:
-        """The next block, or None when no audio came within the timeout.
+        """Returns the next block, or None when no audio came within the timeout.
 
         Raises:
             EndOfAudio: after the last block of a recording or pipe.

@@ -22,7 +22,7 @@ def noise(samples: int, channels: int = 1) -> NDArray[np.float32]:
 
 
 def intake(rate_hz: int, *, channels: int = 1, channel: int | None = None) -> InputConverter:
-    return InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, thing="the test")
+    return InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, origin="the test")
 
 
 def split(frames: NDArray[np.float32], sizes: list[int]) -> list[NDArray[np.float32]]:

@@ -69,17 +69,17 @@ def test_a_microphone_that_is_missing_from_the_start_is_reported_while_another_s
 def test_a_device_that_does_not_close_is_abandoned(virtual_microphone, monkeypatch, caplog):
     never, released = threading.Event(), threading.Event()
     source = microphone.MicrophoneSource(name="desk")
-    release = source._release
+    close = microphone._Recording.close
 
-    def release_at_last(stream: object) -> None:
+    def close_late(recording: microphone._Recording) -> None:
         never.wait()
-        release(stream)
+        close(recording)
         released.set()
 
     monkeypatch.setattr(microphone, "CLOSE_SECONDS", 0.05)
-    monkeypatch.setattr(source, "_release", release_at_last)
+    monkeypatch.setattr(microphone._Recording, "close", close_late)
     source.close()
-    assert "does not let itself be closed" in caplog.text
+    assert "cannot be closed" in caplog.text
     never.set()
     assert released.wait(LIMIT_SECONDS)
 
