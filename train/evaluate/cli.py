@@ -82,7 +82,7 @@ def evaluate(
         raise UsageError(
             "nothing to do: give --table FILE to score the model on, or --streaming with --sound calm=PATH"
         )
-    need_package("scipy", "train", "Training")
+    need_package("sklearn", "train", "Training")
     if model is not None:
         need_package("torch", "train", "Training")
     from edge_sser.train.evaluate.run import EvaluationRequest, run

@@ -18,9 +18,9 @@ from edge_sser.train.evaluate.metrics import (
     Labels,
     auroc,
     average_precision,
+    bootstrap_speakers,
     confusion,
     mean_known,
-    over_speakers,
     precision_recall_curve,
     precisions,
     recalls,
@@ -209,4 +209,4 @@ def _intervals(columns: ScoreTable, inside: Mask, draws: int) -> Intervals:
             uar(stress, columns.stressed[judged]),
         )
 
-    return Intervals(*over_speakers(statistics, columns.speaker[inside], draws=draws))
+    return Intervals(*bootstrap_speakers(statistics, columns.speaker[inside], draws=draws))

@@ -17,8 +17,8 @@ from edge_sser.train.evaluate.metrics import (
     Check,
     Sense,
     auroc,
-    both_kinds,
     calibrated,
+    has_both_classes,
     logit,
     uar,
     unweighted_accuracy,
@@ -151,7 +151,7 @@ class _Labels:
         self.missing = [
             f"AUROC and UAR of stress on {corpus}: the clips chosen are all stressed, or none is (--clips chooses more)"
             for corpus in self.classes
-            if not both_kinds(self.stress[self.judged & (self.corpus == corpus)])
+            if not has_both_classes(self.stress[self.judged & (self.corpus == corpus)])
         ]
         self.missing += [
             f"emotions on {corpus}: the clips chosen have none, or all the same one"

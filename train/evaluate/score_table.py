@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_sser.model.model import Calibration
 from edge_sser.train.data.labels import EMOTIONS, Preset
-from edge_sser.train.evaluate.metrics import Floats, Labels, both_kinds, calibrated, fit_calibration, logit
+from edge_sser.train.evaluate.metrics import Floats, Labels, calibrated, fit_calibration, has_both_classes, logit
 from edge_sser.train.evaluate.predictions import Prediction
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -74,7 +74,7 @@ class ScoreTable:
         chosen = chosen & self.judged
         for corpus in np.unique(self.corpus[chosen]):
             inside = chosen & (self.corpus == corpus)
-            if not both_kinds(self.stress[inside]):
+            if not has_both_classes(self.stress[inside]):
                 chosen = chosen & ~inside
         if not chosen.any():
             return None
