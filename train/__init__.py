@@ -1,1 +1,1 @@
-"""What runs on a workstation: from recordings of labelled speech to a trained student."""
+"""Training on a workstation: from recordings of labelled speech to a trained student."""

@@ -1,4 +1,4 @@
-"""`edge-sser train ablation`: what each thing a student is taught by is worth, over several seeds."""
+"""`edge-sser train ablation`: the gain of each part of a recipe, over several seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_sser.train.recipe import Recipe
     from edge_sser.train.students.net import Student
 
-# What is changed in the recipe, by table and key; None takes the table out.
+# Changes to the recipe by table and key; None removes the table.
 _QUIET: Mapping[str, Mapping[str, Any] | None] = {"augmentation": {"noise": 0.0, "room": 0.0}, "twins": None}
 _NO_FEATURES: Mapping[str, Any] = {"features": 0.0, "similarity": 0.0}
 ROWS: Mapping[str, Mapping[str, Mapping[str, Any] | None]] = {
@@ -56,7 +56,7 @@ def ablation(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
-    """Trains a recipe with and without its parts: labels, + logits, + features, + noise. Takes up what it left."""
+    """Trains a recipe with and without its parts: labels, + logits, + features, + noise. Resumes."""
     need_package("torch", "train", "Training")
     import torch
     from tqdm import tqdm
@@ -75,11 +75,11 @@ def ablation(
     check_teacher(plan, True)
     if plan.distillation:
         check_hearing(len(teacher), plan.distillation.teacher_hears)
-    read_preset(plan.preset)  # not after a day of training
+    read_preset(plan.preset)  # an error now, not after a day of training
     utterances = read_table(table)
     scored = {clip.sha256 for clip in scorable(utterances, plan.preset)}
     folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]
-    for number in folds:  # what is wrong with a teacher is told before a day of training, too
+    for number in folds:  # errors of a teacher come before a day of training, too
         load_lessons(teacher, plan, split(utterances, number)[0], number)
     torch.set_num_threads(threads)
     store, mixed = open_heard(plan, utterances, cache or out / "cache", noise=noise, rooms=rooms)
@@ -104,7 +104,7 @@ def ablation(
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any] | None]) -> Recipe:
-    """A recipe with other values; None takes a table out."""
+    """Returns a recipe with other values; None removes a table."""
     from edge_sser.train.recipe import Recipe
 
     values = recipe.model_dump(mode="json")
@@ -114,10 +114,10 @@ def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any] | None]) -> 
 
 
 def render(scores: Mapping[str, Sequence[Sequence[Scores]]]) -> str:
-    """The table in Markdown: mean over seeds, their standard deviation, and the worst fold of any seed.
+    """Renders a Markdown table: mean and standard deviation over seeds, and the worst fold of any seed.
 
     Args:
-        scores: by row; of each seed, by corpus.
+        scores: by row, then a dictionary by corpus for each seed.
     """
     lines = [
         "| corpus | learns from | seeds | UA % | worst fold | stress AUROC | worst fold |",
@@ -139,7 +139,7 @@ def render(scores: Mapping[str, Sequence[Sequence[Scores]]]) -> str:
 
 
 def _remarks(corpus: str, scores: Mapping[str, Sequence[Scores]]) -> list[str]:
-    """What could not be computed, a line each, with the runs that it is true of where not of all."""
+    """Returns a line for each score that could not be computed, with the runs concerned unless all."""
     told: dict[str, list[str]] = {}
     for name, seeds in scores.items():
         for number, found in enumerate(seeds, 1):
@@ -174,7 +174,7 @@ def _trained(
     teacher: Sequence[Path],
     folder: Path,
 ) -> tuple[Student, Sequence[Utterance]]:
-    """The student that heard all but a fold, and the fold."""
+    """Trains the student that leaves a fold out; returns the run folder and the fold."""
     from edge_sser.train.corpora.folds import split
     from edge_sser.train.fit.checkpoint import load_student, run_folder
     from edge_sser.train.fit.run import fit, load_lessons

@@ -64,7 +64,7 @@ def fit(
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; part of what makes a run repeatable.")] = 2,
 ) -> None:
-    """Trains one student for each fold, and one on all speakers. Takes up where it was interrupted."""
+    """Trains one student for each fold, and one on all speakers. Resumes an interrupted run."""
     need_package("torch", "train", "Training")
     from edge_sser.train.fit.run import FitRequest, run
 
@@ -97,7 +97,7 @@ def baseline(
         str, typer.Option(help="How labels become stress: quadrant, sssr, arousal_valence or a .toml file.")
     ] = "quadrant",
 ) -> None:
-    """Predictions of a trivial system, to be set beside every score."""
+    """Writes the predictions of a trivial system, the baseline beside every score."""
     need_package("sklearn", "train", "Training")
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""A table of utterances as pictures: what to look at before anything is trained on it."""
+"""Pictures of a table of utterances and of a recording, to look at before training."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 WINDOW_S = FEATURES.window_samples / FEATURES.sample_rate
 UNLABELLED = "no emotion"
-BY_STRESS = ("not stressed", "stressed")  # in the place of an emotion where a clip has none
-MOST_NAMES = 100  # of speakers that can be read beside each other
+BY_STRESS = ("not stressed", "stressed")  # groups of clips without an emotion
+MOST_NAMES = 100  # speakers whose names fit side by side
 _STRESSED, _CALM, _LEFT_OUT = "#c8402f", "#4c9f70", "#999999"
 _ROW_INCHES, _WIDTH_INCHES = 3.2, 12.0
 
@@ -33,12 +33,12 @@ Panel = Callable[["Axes", Sequence[Utterance]], None]
 
 
 def draw_table(utterances: Sequence[Utterance], preset: Preset, folder: Path) -> list[Path]:
-    """Draws emotions, durations, levels and speakers, each corpus on a row of its own.
+    """Draws emotions, durations, levels and speakers, one row a corpus.
 
     Args:
         utterances: of any number of corpora.
-        preset: decides which emotions are drawn as stress.
-        folder: where the pictures go; it exists.
+        preset: maps emotions to stress.
+        folder: existing folder for the pictures.
 
     Returns:
         The files.
@@ -100,7 +100,7 @@ def _draw_durations(axes: Axes, rows: Sequence[Utterance]) -> None:
 
 
 class _Colours:
-    """Panels whose colours say what is stress under a preset."""
+    """Panels coloured by stress under a preset."""
 
     def __init__(self, preset: Preset) -> None:
         self._preset = preset
@@ -147,12 +147,12 @@ class _Colours:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     def _name(self, row: Utterance) -> str:
-        """The clip's emotion, or where there is none whether it is stressed."""
+        """Returns the emotion of a clip, or its stress class without an emotion."""
         decision = self._preset.decision(row)
         return row.emotion or (UNLABELLED if decision is None else BY_STRESS[decision])
 
     def _colour(self, emotion: str, rows: Sequence[Utterance]) -> str:
-        """By the mean stress of the clips of an emotion, since soft labels and given stress count before its name."""
+        """Returns the colour of an emotion by the mean stress of its clips."""
         values = [self._preset.stress(row) for row in rows if self._name(row) == emotion]
         known = [value for value in values if value is not None]
         if not known:
@@ -179,7 +179,7 @@ Array = NDArray[np.floating[Any]]
 
 
 def spectrogram_db(samples: Array) -> Array:
-    """Power spectra of the frames that the features are made of: [bins, frames], dB."""
+    """Returns power spectra of the frames of the features: [bins, frames], dB."""
     transform = signal.ShortTimeFFT(
         np.hanning(FEATURES.frame_samples), FEATURES.hop_samples, RATE, mfft=FEATURES.n_fft, scale_to="magnitude"
     )
@@ -188,17 +188,17 @@ def spectrogram_db(samples: Array) -> Array:
 
 
 def mfcc(features: Array, coefficients: int = COEFFICIENTS) -> Array:
-    """Mel-frequency cepstral coefficients: [coefficients, frames].
+    """Returns mel-frequency cepstral coefficients: [coefficients, frames].
 
     Args:
         features: log-mel [frames, bands], dB.
-        coefficients: how many, the level (coefficient 0) included.
+        coefficients: number, the level (coefficient 0) included.
     """
     return np.asarray(fft.dct(features, type=2, norm="ortho", axis=1)[:, :coefficients].T)
 
 
 def chroma(samples: Array) -> Array:
-    """Share of the power in each pitch class, whatever the octave: [12, frames], the loudest of a frame 1."""
+    """Returns the power in each pitch class over all octaves: [12, frames], relative to the loudest."""
     transform = signal.ShortTimeFFT(np.hanning(CHROMA_FRAME), CHROMA_FRAME // 4, RATE, scale_to="magnitude")
     power = transform.spectrogram(samples, p0=0, p1=samples.size // transform.hop + 1)
     hertz = transform.f
@@ -242,7 +242,7 @@ def draw_clip(recording: Path, folder: Path) -> Path:
             mfcc(features)[1:],
             (0.5, COEFFICIENTS - 0.5),
             (-60.0, 60.0),
-        ),  # 0 is the level: it hides the rest
+        ),  # without 0, the level, which hides the rest
         ("chroma", chroma(samples), (-0.5, 11.5), (0.0, 1.0)),
     ]
     for axes, (name, values, heights, colours) in zip(others, pictures, strict=True):

@@ -1,4 +1,4 @@
-"""A recipe: everything that a training run needs but the data."""
+"""Recipe of a training run: every setting except the data."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Positive = Annotated[float, Field(gt=0.0)]
 
 
 class StudentKind(str, Enum):
-    """The networks there are."""
+    """Architecture of a student."""
 
     COMPACT_CNN = "compact-cnn"
     COLUMN_VIT = "column-vit"
 
 
 class Student(Section):
-    """The network."""
+    """Settings of the network."""
 
     kind: StudentKind
     width: int = Field(ge=2, le=256)
@@ -48,7 +48,7 @@ class Student(Section):
 
 
 class Optimisation(Section):
-    """The training loop."""
+    """Settings of the training loop."""
 
     seed: int
     epochs: int = Field(ge=1)
@@ -69,7 +69,7 @@ class Optimisation(Section):
 
 
 class Sampling(Section):
-    """Which clips a batch is made of."""
+    """Sampling of clips into batches."""
 
     shares: dict[str, Share]
     """Share of a batch by corpus; the corpora not named share the rest by size."""
@@ -84,7 +84,7 @@ class Losses(Section):
 
 
 class Hears(str, Enum):
-    """What the teacher is asked about."""
+    """Input of the teacher."""
 
     CLEAN = "clean"
     """The clip as it was recorded, whatever the student hears of it."""
@@ -93,7 +93,7 @@ class Hears(str, Enum):
 
 
 class Distillation(Section):
-    """What the student learns from a teacher beside its labels. The weights are of parts of the loss; 0: not used."""
+    """Weights of the distillation losses beside the labels; 0: not used."""
 
     teacher_hears: Hears = Hears.CLEAN
     temperature: Positive = 2.0
@@ -122,7 +122,7 @@ class Validation(Section):
 
 
 class Augmentation(Section):
-    """What is done to a window of power spectra on its way to the student; see augment.py."""
+    """Augmentation of a window of power spectra; see augment.py."""
 
     overhang_frames: int = Field(ge=0)
     """A crop may reach this far beyond its clip's ends."""
@@ -168,7 +168,7 @@ class Augmentation(Section):
 
 
 class Twins(Section):
-    """Clips augmented as sound; see waveform_augment.py. A share: how often it is done to a twin."""
+    """Augmented copies of clips, made from samples; see data/waveform.py. Shares are probabilities."""
 
     count: int = Field(ge=0, le=20)
     """Twins of a clip that are made before training and kept; the student draws among them and the clip itself."""
@@ -202,7 +202,7 @@ class Twins(Section):
 
 
 class Recipe(Section):
-    """A trained system."""
+    """Complete recipe of a trained system."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     version: str
@@ -219,11 +219,11 @@ class Recipe(Section):
 
 
 def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe file, or one that ships, by name.
+    """Reads a recipe from a file, or a shipped one by name.
 
     Args:
-        name: of a recipe that ships, or of a file.
-        changes: values to be used instead of the recipe's, each KEY=VALUE as in `optimisation.seed=2`.
+        name: of a shipped recipe, or a path.
+        changes: overrides, each KEY=VALUE as in `optimisation.seed=2`.
 
     Raises:
         SettingsError: no such recipe, broken TOML, or a wrong key or value; the message names it.
@@ -232,13 +232,13 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 
 
 def read_toml(kind: type[AnySection], name: str, shipped: Traversable, changes: Sequence[str] = ()) -> AnySection:
-    """Reads a recipe of some kind; arguments and errors as for `read_recipe`.
+    """Reads a recipe of any kind; arguments and errors as for `read_recipe`.
 
     Args:
-        kind: what the file describes.
-        name: of a file, or of one in `shipped` without its ending.
-        shipped: the folder of those that ship.
-        changes: KEY=VALUE, each.
+        kind: model of the content.
+        name: path, or stem of a file in `shipped`.
+        shipped: folder of the shipped files.
+        changes: KEY=VALUE each.
     """
     found = {Path(entry.name).stem: entry for entry in shipped.iterdir() if entry.name.endswith(".toml")}
     try:
@@ -257,7 +257,7 @@ def read_toml(kind: type[AnySection], name: str, shipped: Traversable, changes: 
         raise SettingsError(f"recipe {name}: not TOML: {error}") from None
     except ValidationError as error:
         faults = error.errors()
-        # A key that is misspelt is unknown and missing at once: what was written says more.
+        # A misspelt key is both unknown and missing: the unknown key is the better message.
         first = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
         reason = "unknown key, mend it or leave it out" if first["type"] == "extra_forbidden" else first["msg"]
         raise SettingsError(f"recipe {name}: {'.'.join(map(str, first['loc']))}: {reason}") from None

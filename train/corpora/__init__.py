@@ -1,1 +1,1 @@
-"""Readers of corpora: each turns what a corpus ships into utterances of one table."""
+"""Readers of corpora: each turns the files of a corpus into utterances of one table."""

@@ -1,9 +1,9 @@
 """BESST, the Brno extended stress and speech test (Pesan et al., Scientific Data, 2024): three levels of induced load.
 
-The audio is one long recording a person, audio/PERSON/close_talk.wav; it is given on request. The lists of its makers
+The audio is one long recording a person, audio/PERSON/close_talk.wav; it is given on request. Its lists
 (github.com/BUTSpeechFIT/besst-dataset), files that end in .scp, cut it: a line is
 person;segment;start ms;end ms;text;phase;task;..;..;load, and load is 1, 2 or 3. Their train, validation and test lists
-share persons, so they are read as one, and the folds are dealt anew.
+share persons, so they are read as one, and folds are assigned by speaker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STRESS = {"1": 0.0, "2": 0.5, "3": 1.0}
 
 
 def looks_like_it(folder: Path) -> bool:
-    """Whether a folder holds BESST's lists or its audio."""
+    """Returns True when a folder holds the lists or the audio of BESST."""
     return bool(_lists(folder)) or any(folder.glob(f"audio/*/{_AUDIO}"))
 
 

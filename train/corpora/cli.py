@@ -1,4 +1,4 @@
-"""`edge-sser train index` and `explore`: from recordings to a table, and what is in it."""
+"""`edge-sser train index`, `select` and `explore`: from recordings to a table, a part of it, and pictures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def index(
         bool, typer.Option("--complete", help="Stop when a published corpus is not all there.")
     ] = False,
 ) -> None:
-    """Reads corpora into one table, and says what is missing, odd, double or contradictory."""
+    """Reads corpora into one table and reports missing, odd, duplicate and contradictory clips."""
     for package in ("soundfile", "scipy", "tqdm", *(() if out.suffix.lower() == ".csv" else ("pyarrow",))):
         need_package(package, "train", "Training")
     from tqdm import tqdm
@@ -83,7 +83,7 @@ def select(
         list[str] | None, typer.Option(metavar="FIELD=PATTERN", help="What to leave out; may be repeated.")
     ] = None,
 ) -> None:
-    """Takes a part of a table, folds as they are: to leave a corpus out, or a statement, and to test on it."""
+    """Selects part of a table and keeps its folds: to leave a corpus or a sentence out and to test on it."""
     from edge_sser.train.corpora.select import select as choose
     from edge_sser.train.corpora.table import read_table, write_table
 
@@ -106,7 +106,7 @@ def explore(
         str, typer.Option(help="How labels become stress: quadrant, sssr, arousal_valence or a .toml file.")
     ] = "quadrant",
 ) -> None:
-    """Draws a table: emotions, durations, levels, speakers; and for a recording its spectrograms."""
+    """Draws the emotions, durations, levels and speakers of a table, and the spectrograms of a recording."""
     if table is None and clip is None:
         raise UsageError("give a table of utterances, --clip RECORDING, or both")
     for package, extra in (("scipy", "train"), ("matplotlib", "plot")):

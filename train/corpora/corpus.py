@@ -1,4 +1,4 @@
-"""A published corpus: how it names its files, and what of it there should be."""
+"""Description of a published corpus: its file names and its published counts."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from edge_sser.train.corpora.report import Finding, Kind
 from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Entry
 
-NAMED = 8  # of a long list, the first so many are written out
+NAMED = 8  # names of a long list that are written out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """What is known of a corpus before anything is read.
+    """Description of a corpus, known before any file is read.
 
     Attributes:
         name: as in NAME=PATH, and in the table.
-        title: as its makers write it.
-        example: of a file name.
-        obtain: what to unpack, for the message to someone who has something else.
-        entry: what a file's name says; None when it is not named as this corpus names its clips.
+        title: as it is published.
+        example: a file name.
+        obtain: archive to unpack, for error messages.
+        entry: parses a file name; None for a name of another form.
         emotions: number of clips by emotion, as published.
-        speakers: as published.
-        clip_names: all clips, where the names follow from a rule; given those found.
-        tables: adds what tables beside the audio say; returns the entries, and a line for each table that is not there.
+        speakers: published number.
+        clip_names: expected names of all clips, where they follow a rule; takes the names found.
+        tables: adds the content of tables beside the audio; returns the entries, and a line for each missing table.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Corpus:
 
     @property
     def clips(self) -> int:
-        """How many there are, as published."""
+        """Published number of clips."""
         return sum(self.emotions.values())
 
     def read(self, folder: Path, findings: list[Finding]) -> Sequence[Entry]:
-        """The clips below a folder, each once, and what is missing, double or beyond the published counts."""
+        """Returns the clips below a folder, each once, and findings: missing, duplicate or surplus clips."""
         by_clip: dict[str, Entry] = {}
         copies = []
         for path in audio_files(folder):
@@ -80,14 +80,14 @@ class Corpus:
         if lost:
             lines.append(f"{len(lost)} clips are not there: {_some(lost)}")
         short = {name: count - found[name] for name, count in self.emotions.items() if found[name] < count}
-        if sum(short.values()) > len(lost):  # more than names can tell
+        if sum(short.values()) > len(lost):  # more are missing than the names account for
             counts = ", ".join(f"{number} of {self.emotions[name]} {name}" for name, number in short.items())
             lines.append(f"clips are not there: {counts}")
         return lines
 
 
 def audio_files(folder: Path) -> Sequence[Path]:
-    """Audio files below a folder, those of the better containers first, hidden ones left out."""
+    """Returns the audio files below a folder, lossless containers first, without hidden files."""
     paths = [path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
     visible = [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts[-4:])]
     return sorted(visible, key=lambda path: (AUDIO_SUFFIXES.index(path.suffix.lower()), path))

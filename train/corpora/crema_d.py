@@ -1,9 +1,9 @@
-"""CREMA-D (Cao et al., 2014): 91 actors, twelve sentences, six emotions, and what 2,443 people heard in them.
+"""CREMA-D (Cao et al., 2014): 91 actors, twelve sentences, six emotions, votes of 2,443 raters.
 
 1001_DFA_ANG_XX: actor, sentence, emotion, level (LO MD HI, XX: not said); one file of the release ends in a single X.
 Sex comes from VideoDemographics.csv. processedResults/tabulatedVotes.csv counts the raters' votes (columns A D F H N S)
 for each clip three times: rows 1xxxxx heard the voice only, 2xxxxx saw the face only, 3xxxxx had both. A microphone has
-the voice only, so those are the soft labels; they often are not what the actor meant.
+the voice only, so those are the soft labels; they often differ from the acted emotion.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _voice_votes(path: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
 
 
 def _beside(folder: Path, name: str) -> Path | None:
-    """The table in the corpus's folder, or beside it when the folder of the audio alone was given."""
+    """Returns the path of a table in the corpus folder, or beside it when the audio folder alone was given."""
     for root in (folder, folder.parent):
         for path in (root / name, root / "processedResults" / name):
             if path.is_file():

@@ -49,7 +49,7 @@ def _entry(path: Path) -> Entry | None:
         emotion=_EMOTIONS[match["emotion"]].value,
         sex=_SEX[match["speaker"]],
         statement=match["text"],
-        fold=_SPEAKERS.index(match["speaker"]) + 1,  # one speaker is left out at a time
+        fold=_SPEAKERS.index(match["speaker"]) + 1,  # leave one speaker out
     )
 
 

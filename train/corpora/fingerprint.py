@@ -1,4 +1,4 @@
-"""A fingerprint that a recording shares with copies of it that were made louder, noisier, or cut and shifted a little.
+"""Audio fingerprint that survives gain, noise, cuts and small shifts of a recording.
 
 Peaks of the log-mel spectrum stay where they are when noise is added, the gain is turned, or the band is limited. Three
 neighbouring peaks, by their bands and the time between them, are one landmark, and a landmark that occurs in two
@@ -18,23 +18,23 @@ from edge_sser.train.corpora.table import Utterance
 
 LANDMARKS = 256  # kept of a recording, 1 kB
 TWIN_LANDMARKS = 10  # shared by twins; of 13.6 million pairs by different people none shares them (docs/corpora.md)
-SHARED_VOICES = 4  # a landmark of more people than this is of the room or the device: a hum, a beep at the start
+SHARED_VOICES = 4  # a landmark of more speakers belongs to the room or the device: a hum, a beep at the start
 
-_DEPTH_DB = 50.0  # below the loudest value: what is fainter says nothing of the recording
+_DEPTH_DB = 50.0  # below the loudest value: fainter peaks are noise
 _LOWEST_BAND = 4  # mains hum and rumble below 200 Hz repeat
 _AREA = (9, 9)  # frames and bands around a peak that it exceeds
 _SMOOTH = 1.0  # deviation in frames of the smoothing over time, so that peaks stay when frames fall elsewhere
 _PEAKS_PER_SECOND = 10
 _LEAST_PEAKS = 4
-_NEXT = 8  # a landmark's peaks are within the next so many
+_NEXT = 8  # peaks after the first among which a landmark is completed
 _APART = 2  # frames between the peaks of a landmark at least: peaks of one moment are harmonics, and those recur
 _SPAN = 60  # frames between the first and the last peak of a landmark at most
-_STEP = 2  # frames: intervals are known to this
+_STEP = 2  # frames: resolution of intervals
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads neighbouring numbers (Knuth)
 
 
 def fingerprint(features: NDArray[np.floating]) -> bytes:
-    """The fingerprint of a recording.
+    """Returns the fingerprint of a recording.
 
     Args:
         features: log-mel [frames, bands], dB.
@@ -58,7 +58,7 @@ def fingerprint(features: NDArray[np.floating]) -> bytes:
 
 
 def twins(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
-    """Places of recordings that are copies of each other, or altered copies, and yet of different voices.
+    """Returns index pairs of recordings that are copies or altered copies of each other under different speakers.
 
     Utterances without a fingerprint have no twin.
     """
@@ -80,7 +80,7 @@ def twins(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
 
 
 def _peaks(features: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Frame and band of the peaks that stand out most from their band's mean, in order of time."""
+    """Returns frame and band of the peaks furthest above the mean of their band, in order of time."""
     from scipy.ndimage import gaussian_filter1d, maximum_filter
 
     above = features[:, _LOWEST_BAND:]

@@ -1,4 +1,4 @@
-"""Folds that keep people apart, and the gate that stops a run when they do not."""
+"""Speaker-disjoint folds, and the leak check that stops a run when they are not."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FOLDS = 6
 def assign_folds(
     utterances: Sequence[Utterance], folds: int | None = None, taken: Mapping[str, int] | None = None
 ) -> Sequence[Utterance]:
-    """Gives a corpus without folds ones that keep its speakers apart; keeps the folds it came with.
+    """Assigns speaker-disjoint folds to a corpus without folds; keeps the folds of a corpus that has some.
 
     Args:
         utterances: of one corpus.
         folds: how many to make, fewer when there are fewer speakers; None: `FOLDS`, and those that the corpus came
             with are kept.
-        taken: fold by voice of people who are in other corpora too; they get that fold here.
+        taken: fold by voice of people who are in other corpora too; they keep that fold.
 
     Raises:
         TrainingError: some utterances come with a fold and others without.
@@ -37,7 +37,7 @@ def assign_folds(
 
 
 def split(utterances: Sequence[Utterance], fold: int | None) -> tuple[list[Utterance], list[Utterance]]:
-    """Training and test utterances of a fold; all and none when fold is None.
+    """Returns training and test utterances of a fold; all and none when fold is None.
 
     Raises:
         TrainingError: a person, a recording or an altered copy of one would stand on both sides.
@@ -62,7 +62,7 @@ def chosen_folds(utterances: Sequence[Utterance], chosen: Sequence[int] | None, 
 
 
 def check_disjoint(training: Sequence[Utterance], test: Sequence[Utterance]) -> None:
-    """The leak gate.
+    """Checks that training and test share nobody.
 
     Raises:
         TrainingError: a person, a recording or an altered copy of one stands on both sides; the message names it.
@@ -87,7 +87,7 @@ def check_disjoint(training: Sequence[Utterance], test: Sequence[Utterance]) -> 
 
 
 def check_folds(utterances: Sequence[Utterance]) -> None:
-    """The leak gate for all folds of a table at once, but for altered copies: see `straddling_twins`.
+    """Checks all folds of a table at once, except for altered copies; see `straddling_twins`.
 
     Raises:
         TrainingError: a person stands in two folds.
@@ -100,10 +100,10 @@ def check_folds(utterances: Sequence[Utterance]) -> None:
 
 
 def straddling_twins(utterances: Sequence[Utterance], sides: Sequence[int]) -> list[tuple[Utterance, Utterance]]:
-    """Recordings that are altered copies of each other, under different voices and on different sides.
+    """Returns recordings that are altered copies of each other under different voices and on different sides.
 
     Args:
-        utterances: to be compared, all with all.
+        utterances: compared all with all.
         sides: of each; a fold, or training and test.
     """
     from edge_sser.train.corpora.fingerprint import twins

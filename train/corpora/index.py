@@ -1,4 +1,4 @@
-"""From corpora on disk to one checked table of utterances."""
+"""Index of corpora on disk: one checked table of utterances."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edge_sser.train.data.audio import as_pcm, content_hash, duration_s, read_au
 
 SHORTEST_S = 0.25  # shorter than this is no utterance
 LONGEST_S = 60.0  # longer than this is a recording to cut, not an utterance
-SILENT_DBFS = -80.0  # below this is nothing but a converter's own noise; the faintest clip of RAVDESS is at -64
+SILENT_DBFS = -80.0  # the noise of a converter alone; the faintest clip of RAVDESS is at -64
 
 _LABELS = ("emotion", "soft", "intensity", "stress", "arousal", "valence", "sex")
 _UNKNOWN: Sequence[object] = ("", None, {})
@@ -30,10 +30,10 @@ _UNKNOWN: Sequence[object] = ("", None, {})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How the table is put together.
+    """Options of an index.
 
     Attributes:
-        folds: to be dealt anew; None keeps those of the corpora.
+        folds: number of new folds; None keeps the folds of the corpora.
         same: pairs of speakers, each CORPUS/SPEAKER, that are one person.
         drop_twins: leave out altered copies of another fold's recordings, instead of stopping.
     """
@@ -45,12 +45,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What was found.
+    """Result of an index.
 
     Attributes:
         utterances: the table.
-        findings: what is missing, left out or contradictory.
-        clips: how many clips each corpus has, and how many a published one should have.
+        findings: missing, left out or contradictory clips.
+        clips: number of clips of each corpus, and the published number.
     """
 
     utterances: Sequence[Utterance]
@@ -59,7 +59,7 @@ class Index:
 
 
 def parse_source(text: str) -> tuple[str, Path]:
-    """Splits NAME=PATH; the name is empty when none is given: the corpus is called as it is known, or by its manifest.
+    """Splits NAME=PATH; without a name, which is then empty, the corpus or its manifest gives it.
 
     Raises:
         TrainingError: nothing stands at the path.
@@ -76,12 +76,12 @@ def index(
     progress: Callable[[Entry], None] = lambda entry: None,
     plan: Plan | None = None,
 ) -> Index:
-    """Reads corpora, measures and hashes each recording, leaves out the odd ones, and assigns folds.
+    """Reads corpora, measures and hashes each recording, leaves out unusable ones, and assigns folds.
 
     Args:
-        sources: name (see `parse_source`) and place of each corpus: a folder as it is unpacked, or a manifest.
+        sources: name (see `parse_source`) and path of each corpus: an unpacked folder or a manifest.
         progress: called before each recording is read.
-        plan: how the table is put together.
+        plan: options.
 
     Raises:
         TrainingError: a corpus cannot be used, two have the same name, a person stands in two folds, or an altered
@@ -115,7 +115,7 @@ def index(
 
 
 def _read(name: str, place: Path, findings: list[Finding]) -> list[tuple[str, Sequence[Entry], int | None]]:
-    """Name, clips, and the published number of clips; of each corpus that a manifest names."""
+    """Returns name, clips and published number of clips of each corpus at a path."""
     place = place.absolute()  # the table is read from other folders
     if not place.is_dir():
         if place.suffix.lower() not in manifest.SUFFIXES:
@@ -140,7 +140,7 @@ def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
         return Finding(Kind.ODD, corpus, text)
 
     try:
-        # What a file says of itself is asked first: an hour of audio is not decoded to be refused.
+        # The header is read first, so that an hour of audio is not decoded only to be refused.
         seconds = duration_s(place)
         if seconds <= LONGEST_S:
             samples = read_audio(place)
@@ -173,7 +173,7 @@ def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
 
 
 def _without_doubles(table: Sequence[Utterance], findings: list[Finding]) -> list[Utterance]:
-    """Keeps the first of recordings that are the same, and none when their labels differ."""
+    """Keeps the first of identical recordings, and none when their labels differ."""
     groups: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in table:
         groups[utterance.sha256].append(utterance)
@@ -197,7 +197,7 @@ def _without_doubles(table: Sequence[Utterance], findings: list[Finding]) -> lis
 
 
 def _contradict(one: Utterance, other: Utterance) -> bool:
-    """Whether two descriptions of one recording cannot both be true; what one does not say is no contradiction."""
+    """Returns True when two descriptions of one recording contradict each other; a missing value does not."""
     if one.corpus == other.corpus and one.speaker != other.speaker:
         return True
     pairs = [(getattr(one, name), getattr(other, name)) for name in _LABELS]
@@ -222,7 +222,7 @@ def _with_folds(table: Sequence[Utterance], folds: int | None) -> list[Utterance
     for utterance in table:
         out[utterance.corpus].append(utterance)
     taken: dict[str, int] = {}
-    # A person of two corpora has the fold of the one that brings folds.
+    # A person in two corpora keeps the fold of the corpus that has folds.
     for corpus in sorted(out, key=lambda name: not out[name][0].fold):
         out[corpus] = list(assign_folds(out[corpus], folds, taken))
         taken |= {utterance.person: utterance.fold for utterance in out[corpus] if utterance.person}

@@ -1,4 +1,4 @@
-"""The published corpora that can be read as they are unpacked, and how a folder is told to be one of them."""
+"""Registry of published corpora, and the recognition of an unpacked folder."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _ARCHIVES = (".zip", ".gz", ".tgz", ".7z", ".rar")
 
 
 def known(name: str) -> Corpus | None:
-    """The corpus of that name, however it is written."""
+    """Returns the corpus of a name in any spelling."""
     return next((corpus for corpus in KNOWN if _plain(corpus.name) == _plain(name)), None)
 
 
 def recognise(name: str, folder: Path) -> Corpus:
-    """The corpus that a folder holds.
+    """Returns the corpus that a folder holds.
 
     Args:
-        name: given by the user; when it is a known corpus's, the folder must hold that one.
-        folder: searched with all that is below it.
+        name: given by the user; the name of a known corpus must match the folder.
+        folder: searched recursively.
 
     Raises:
         TrainingError: the folder holds no corpus that is known, or another one.

@@ -1,4 +1,4 @@
-"""Any corpus, through a manifest in CSV or Parquet: a row a recording."""
+"""Manifest of any corpus in CSV or Parquet, one row a recording."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_sser.train.data.labels import LABELS, emotion_name
 
 SUFFIXES = (".csv", ".parquet")
 REQUIRED = ("path", "speaker")
-UNLABELLED = "unlabelled"  # as the emotion of a recording that only a teacher hears
+UNLABELLED = "unlabelled"  # emotion of a recording for teachers alone
 LEVELS: Mapping[str, float] = {"low": 0.0, "medium": 0.5, "high": 1.0}
 
 _SHARE = "p_"
@@ -38,7 +38,7 @@ def read_manifest(path: Path) -> Iterator[Entry]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Line number and values as text, whatever the container; the first row of Parquet is line 1."""
+    """Yields line number and values as text from CSV or Parquet; the first row of Parquet is line 1."""
     if path.suffix.lower() == ".parquet":
         yield from enumerate(_parquet_rows(path), start=1)
         return
@@ -85,7 +85,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 class _Row:
-    """One row on its way to an entry; a value that is not understood is named with its line."""
+    """Parser of one row; errors name the line and the value."""
 
     def __init__(self, where: str, values: Mapping[str, str]) -> None:
         self.where = where

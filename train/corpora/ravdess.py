@@ -1,4 +1,4 @@
-"""RAVDESS speech (Livingstone and Russo, 2018): everything is in the file names.
+"""RAVDESS speech (Livingstone and Russo, 2018): labels are in the file names.
 
 03-01-EE-II-SS-RR-AA: audio only, speech, emotion, intensity, statement, repetition, actor; odd actors are men.
 """
@@ -29,7 +29,7 @@ _EMOTIONS = (
 )
 _ACTORS = tuple(f"{actor:02d}" for actor in range(1, 25))
 
-# Six folds of four actors, those of EmoBox (Ma et al., INTERSPEECH 2024), so that scores can be set beside theirs.
+# Six folds of four actors, those of EmoBox (Ma et al., INTERSPEECH 2024), so that scores can be compared with theirs.
 _FOLDS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 _FOLD_OF_ACTOR = {actor: fold for fold, actors in enumerate(_FOLDS, start=1) for actor in actors}
 

@@ -1,4 +1,4 @@
-"""What an index has to say of the corpora it read: what is missing, odd, double or contradictory."""
+"""Findings of an index: missing, odd, duplicate or contradictory clips."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-SHOWN = 10  # findings of one kind and corpus that are shown; the file beside the table has all
+SHOWN = 10  # findings of one kind and corpus on screen; the report file has all
 
 
 class Kind(str, Enum):
-    """Of a finding."""
+    """Kind of a finding."""
 
     MISSING = "missing"
     """The published corpus has it, the folder has not."""
@@ -37,7 +37,7 @@ class Finding:
 
 
 def shown(findings: Sequence[Finding], shown_each: int = SHOWN) -> Iterator[str]:
-    """The first findings of each corpus and kind, and how many there are beyond."""
+    """Returns the first findings of each corpus and kind, and the number of further ones."""
     groups: dict[tuple[str, Kind], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.corpus, finding.kind), []).append(finding)

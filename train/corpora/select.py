@@ -1,4 +1,4 @@
-"""A part of a table: some corpora, some statements, all but some; the folds stay as they are."""
+"""Selection of part of a table by corpus, statement or any other field; folds stay."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ FIELDS = ("corpus", "speaker", "sex", "emotion", "intensity", "statement", "fold
 
 
 def select(utterances: Sequence[Utterance], keep: Sequence[str], drop: Sequence[str] = ()) -> list[Utterance]:
-    """The utterances that fit.
+    """Returns the utterances that match.
 
     Args:
         utterances: of a table.
-        keep: FIELD=PATTERN each, PATTERN as in a shell (`*`, `?`, `[ab]`); one of those with the same field must fit.
-        drop: likewise; what fits one of them is left out.
+        keep: FIELD=PATTERN each, PATTERN as in a shell (`*`, `?`, `[ab]`); one of those with the same field must match.
+        drop: likewise; utterances that match one of them are left out.
 
     Raises:
-        UsageError: there is no such field, or a pattern fits nothing in the table.
+        UsageError: there is no such field, or a pattern matches nothing in the table.
         TrainingError: nothing is left.
     """
     wanted: dict[str, set[int]] = {}

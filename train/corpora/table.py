@@ -1,4 +1,4 @@
-"""The table of utterances that every reader fills and everything else reads: Parquet, or CSV by its name."""
+"""Table of utterances, as Parquet or CSV: written by the index, read by everything else."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 from edge_sser.errors import TrainingError
 from edge_sser.files import atomic_replace
 
-# In the order of preference, where a corpus ships the same clip in several.
+# In order of preference, where a corpus has the same clip in several formats.
 AUDIO_SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One recording as its corpus describes it; see table.Utterance for the fields. fold 0: not assigned.
+    """Recording as its corpus describes it; see `Utterance` for the fields. Fold 0: not assigned.
 
     Attributes:
-        corpus: where a manifest names it.
-        clip: what its corpus calls it; two files of one name are one clip. Empty: the path is its name.
-        start_s: where in the file it begins, seconds; None: the file is the clip.
-        end_s: where it ends.
+        corpus: name given by a manifest.
+        clip: name within the corpus; two files of one name are one clip. Empty: the path.
+        start_s: start in the file, seconds; None: the whole file.
+        end_s: end in the file, seconds.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Entry:
 
     @property
     def place(self) -> str:
-        """The file, and the part of it: what `audio.read_audio` reads."""
+        """Path and time span, as `audio.read_audio` reads them."""
         return str(self.path) if self.start_s is None else f"{self.path}#t={self.start_s:.3f},{self.end_s:.3f}"
 
 
@@ -56,26 +56,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """One recording and what is known of it.
+    """Recording with its labels and measurements.
 
     Attributes:
         path: of the audio file; `#t=1.500,4.250` behind it means that part of it, seconds (W3C media fragment).
-        corpus: where it comes from.
-        speaker: who speaks; unique within the corpus.
-        person: who that is across corpora; empty where nobody said that two speakers are one person.
+        corpus: its name.
+        speaker: name, unique within the corpus.
+        person: name across corpora; empty where no two speakers are declared one person.
         sex: F, M or empty when unknown.
         emotion: one of labels.LABELS, or empty when unknown.
-        soft: share of raters by emotion, summing to 1; empty when nobody was asked.
+        soft: share of raters by emotion, summing to 1; empty without raters.
         intensity: low, normal, strong, or empty when unknown.
         stress: 0..1, where the corpus gives it.
         arousal: 0..1, where the corpus gives it.
         valence: 0 (negative) to 1 (positive), where the corpus gives it.
         fold: from 1; persons never stand in two folds. 0 until assigned.
         duration_s: seconds.
-        level_dbfs: of the whole clip, dB re full scale as edge_sser.level has it.
+        level_dbfs: of the whole clip, dB re full scale; see pipeline.level.
         sha256: of the decoded samples as 16-bit PCM, so that a copy in another container is found.
-        fingerprint: that an altered copy shares, see fingerprint.py; empty in tables of older versions.
-        statement: what is said, in the corpus's own words or numbers; empty when unknown.
+        fingerprint: shared with altered copies, see fingerprint.py; empty in tables of older versions.
+        statement: text or number of the sentence; empty when unknown.
     """
 
     path: str
@@ -98,7 +98,7 @@ class Utterance:
 
     @property
     def voice(self) -> str:
-        """Who speaks, across corpora: the person, or the speaker of this corpus."""
+        """Speaker across corpora: the person, or the speaker of this corpus."""
         return self.person or f"{self.corpus}/{self.speaker}"
 
 
@@ -111,7 +111,7 @@ _HOW = "make it with edge-sser train index"
 
 
 def write_table(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Writes the table, aside and then in place: as CSV when the name ends in .csv, else as Parquet.
+    """Writes a table atomically: as CSV when the name ends in .csv, else as Parquet.
 
     Raises:
         TrainingError: the file cannot be written.
@@ -128,7 +128,7 @@ def write_table(path: Path, utterances: Iterable[Utterance]) -> None:
 
 
 def read_table(path: Path) -> Sequence[Utterance]:
-    """Reads a table written by `write_table`, also one of an older version that had fewer columns.
+    """Reads a table written by `write_table`, or by an older version with fewer columns.
 
     Raises:
         TrainingError: the file is missing, or not such a table.
@@ -182,7 +182,7 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
-    # A file object of ours, so that a missing file and a damaged one raise what they do elsewhere.
+    # Opened here, so that missing and damaged files raise the same errors as elsewhere.
     with path.open("rb") as file:
         try:
             table = parquet.read_table(file)

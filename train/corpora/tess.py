@@ -1,7 +1,7 @@
 """TESS, the Toronto emotional speech set (Pichora-Fuller and Dupuis, 2010): two women, 200 words, seven emotions.
 
 OAF_back_angry: the older or the younger woman, the word, the emotion; `ps` is pleasant surprise. Folders differ from
-copy to copy and say nothing that the names do not. One file of the release is called OA_bite_neutral.
+copy to copy and add nothing to the names. One file of the release is called OA_bite_neutral.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _entry(path: Path) -> Entry | None:
 
 
 def _clip_names(found: Sequence[str]) -> Sequence[str]:
-    words = {name.split("_")[1] for name in found}  # each of the 200 words is spoken in all ways by both
+    words = {name.split("_")[1] for name in found}  # both women speak each of the 200 words in all emotions
     return ["_".join(parts) for parts in product(_SPEAKERS, sorted(words), _CODES)]
 
 
