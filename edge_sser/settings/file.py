@@ -1,4 +1,4 @@
-"""The settings file: where it is, and what stands in it."""
+"""The settings file: finds it and reads it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["CONFIG_VARIABLE", "SYSTEM_FILE", "USER_FILE", "find_file", "legible", "read_file", "tomllib"]
+__all__ = ["CONFIG_VARIABLE", "SYSTEM_FILE", "USER_FILE", "find_file", "read_file", "shorten", "tomllib"]
 
 CONFIG_VARIABLE = "EDGE_SSER_CONFIG"
 USER_FILE = Path("~/.config/edge-sser/config.toml")
 SYSTEM_FILE = Path("/etc/edge-sser/config.toml")
-# What no settings need. Without these bounds a few hundred kilobytes of TOML would take gigabytes of memory.
+# Limits far beyond any settings. Without them a few hundred kilobytes of TOML would take gigabytes of memory.
 MAX_BYTES = 65_536
 MAX_LINE_CHARACTERS = 1_000
 MAX_DEPTH = 8  # of tables and arrays within each other
@@ -30,21 +30,21 @@ _MAX_REASON_CHARACTERS = 200
 
 
 def find_file(environ: Mapping[str, str]) -> Path | None:
-    """The file to read: the one that the environment names, else the user's, else the system's; None without any."""
+    """Returns the file to read: the one named by the environment, else the user's, else the system's, else None."""
     named = environ.get(CONFIG_VARIABLE)
     if named:
-        return Path(os.path.expanduser(named))  # which, unlike Path.expanduser, leaves an unknown ~user as it is
+        return Path(os.path.expanduser(named))  # Path.expanduser raises for an unknown ~user
     home = environ.get("HOME")
     places = [Path(home) / USER_FILE.relative_to("~")] if home else []
-    # Not Path.exists, which raises for a home folder that this user may not look into.
+    # Not Path.exists, which raises for a home folder that this user may not read.
     return next((place for place in [*places, SYSTEM_FILE] if os.path.exists(place)), None)
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """What stands in a settings file.
+    """Reads a settings file.
 
     Raises:
-        SettingsError: it cannot be read, is no TOML, or is beyond what settings need.
+        SettingsError: the file cannot be read, is no TOML, or exceeds a limit.
     """
     try:
         with path.open("rb") as file:
@@ -56,7 +56,7 @@ def read_file(path: Path) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise SettingsError(f"{path}: larger than {MAX_BYTES} bytes, expected a settings file: check the path")
     try:
-        text = data.decode("utf-8-sig")  # some editors begin a file with a mark
+        text = data.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         raise SettingsError(
             f"{path}: byte {error.start} is not UTF-8, expected a TOML file: save it as UTF-8"
@@ -72,21 +72,21 @@ def read_file(path: Path) -> dict[str, Any]:
         raise _too_deep(path) from None
     except tomllib.TOMLDecodeError as error:
         end = f"at line {len(text.splitlines())}, the end of the file"
-        reason = legible(str(error).replace("at end of document", end), _MAX_REASON_CHARACTERS)
+        reason = shorten(str(error).replace("at end of document", end), _MAX_REASON_CHARACTERS)
         raise SettingsError(f"{path}: not valid TOML: {reason}: correct that line") from None
-    except ValueError:  # Python converts no number of more than 4,300 digits
+    except ValueError:  # Python refuses numbers of more than 4,300 digits
         raise _too_large(path) from None
-    _refuse_absurd(path, values)
+    _check_limits(path, values)
     return values
 
 
-def legible(text: str, characters: int = _MAX_SHOWN_CHARACTERS) -> str:
-    """A key or value for an error: not longer than that, and without what follows a //, which may be a password."""
+def shorten(text: str, characters: int = _MAX_SHOWN_CHARACTERS) -> str:
+    """Shortens a key or value for an error message, and cuts off text after //, which may hold a password."""
     before, url, _ = text.partition("//")
     return text if not url and len(text) <= characters else (before + url)[: characters - 3] + "..."
 
 
-def _refuse_absurd(path: Path, value: Any, depth: int = 0) -> None:
+def _check_limits(path: Path, value: Any, depth: int = 0) -> None:
     if depth > MAX_DEPTH:
         raise _too_deep(path)
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
@@ -94,7 +94,7 @@ def _refuse_absurd(path: Path, value: Any, depth: int = 0) -> None:
     if isinstance(value, str) and "\0" in value:
         raise SettingsError(f"{path}: a text in it holds the character NUL, which no name or path can: take it out")
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _refuse_absurd(path, part, depth + 1)
+        _check_limits(path, part, depth + 1)
 
 
 def _too_deep(path: Path) -> SettingsError:

@@ -1,9 +1,8 @@
-"""Where settings come from: a TOML file, then the environment, then flags, each above the one before.
+"""Loads settings in layers: a TOML file, then the environment, then flags. A later layer wins.
 
-A setting's variable is its key in capitals with EDGE_SSER_ before it: `gate.aggressiveness` is
-EDGE_SSER_GATE_AGGRESSIVENESS. EDGE_SSER_SOURCE names the device of the one source, in place of the file's `[[source]]`
-tables, as `--source` does; the other keys of a source (EDGE_SSER_SOURCE_CHANNEL, `--channel`) hold for every source. A
-variable that is set to nothing counts as not set.
+A setting's variable is its key in capitals after EDGE_SSER_: `gate.aggressiveness` is EDGE_SSER_GATE_AGGRESSIVENESS.
+EDGE_SSER_SOURCE names the device of the one source, in place of the file's `[[source]]` tables, as `--source` does. The
+other keys of a source (EDGE_SSER_SOURCE_CHANNEL, `--channel`) hold for every source. An empty variable counts as unset.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from typing import Any, TypeGuard, get_args
 from pydantic import BaseModel, ValidationError
 
 from edge_sser.errors import SettingsError
-from edge_sser.settings.file import CONFIG_VARIABLE, find_file, legible, read_file
+from edge_sser.settings.file import CONFIG_VARIABLE, find_file, read_file, shorten
 from edge_sser.settings.names import source_name
 from edge_sser.settings.schema import Section, Settings
 
 PREFIX = "EDGE_SSER_"
-# Variables with our prefix that are no settings: the file's name, and what steers the tests.
+# Variables with our prefix that are no settings: the path of the file, and options of the tests.
 OTHER_VARIABLES = frozenset(
     {CONFIG_VARIABLE, "EDGE_SSER_DATA", "EDGE_SSER_GPU", "EDGE_SSER_REQUIRE_ALL", "EDGE_SSER_SOAK"}
 )
@@ -35,13 +34,12 @@ DEVICE = "source.device"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings in effect, and where each came from.
+    """Settings in effect, and their origins.
 
     Attributes:
         settings: validated.
-        origins: key -> where its value was set: a file's, a variable's or a flag's name. Keys that are not in it have
-            their defaults.
-        path: the file that was read, None when there was none.
+        origins: key -> name of the file, variable or flag that set its value. All other keys have their defaults.
+        path: the file that was read; None without one.
     """
 
     settings: Settings
@@ -49,16 +47,16 @@ class Loaded:
     path: Path | None
 
     def origin(self, key: str) -> str:
-        """Where the value of a key was set."""
+        """Returns the name of the file, variable or flag that set a key, or `default`."""
         return self.origins.get(key, DEFAULT_ORIGIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A flag of the command line that was given.
+    """A flag given on the command line.
 
     Attributes:
-        name: as a person writes it, `--format`.
+        name: as typed, `--format`.
         value: a string, number or boolean; for `source.device` a list of devices.
     """
 
@@ -72,15 +70,15 @@ def load_settings(
     flags: Mapping[str, Flag] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Loaded:
-    """The settings in effect.
+    """Loads and validates the settings.
 
     Args:
-        path: the file to read; when None it is looked up, and there need not be one.
+        path: the file to read; None to look for one, which may be absent.
         flags: key -> the flag that sets it.
         environ: the environment.
 
     Raises:
-        SettingsError: a file cannot be read, or a key, type or range is wrong; the message says where it was set.
+        SettingsError: a file cannot be read, or a key, type or range is wrong; the message names the origin.
     """
     path = path or find_file(environ)
     layers = _Layers()
@@ -92,7 +90,7 @@ def load_settings(
 
 
 def known_keys(section: type[Section] = Settings, prefix: str = "") -> dict[str, dict[str, Any]]:
-    """Every key of the settings, dotted, with the JSON Schema of its value."""
+    """Returns every dotted key of the settings with the JSON Schema of its value."""
     schema = section.model_json_schema()
     keys: dict[str, dict[str, Any]] = {}
     for name, field in section.model_fields.items():
@@ -105,14 +103,14 @@ def known_keys(section: type[Section] = Settings, prefix: str = "") -> dict[str,
 
 
 def section_in(annotation: Any) -> type[Section] | None:
-    """The table in `Table`, `Table | None` or `tuple[Table, ...]`; None when the annotation has no table."""
+    """Returns the section in `Table`, `Table | None` or `tuple[Table, ...]`; None when the annotation has none."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((found for part in get_args(annotation) if (found := section_in(part))), None)
 
 
 def variable(key: str) -> str:
-    """The environment's name for a key.
+    """Returns the environment variable of a key.
 
     Examples:
         >>> variable("gate.aggressiveness")
@@ -124,7 +122,7 @@ def variable(key: str) -> str:
 
 
 def expected(schema: Mapping[str, Any]) -> str:
-    """What a value must be, in words, from its JSON Schema.
+    """Describes the values that a JSON Schema allows.
 
     Examples:
         >>> expected({"type": "integer", "minimum": 0, "maximum": 3})
@@ -134,23 +132,23 @@ def expected(schema: Mapping[str, Any]) -> str:
     option = options[0]
     if "enum" in option:
         return "one of " + ", ".join(map(str, option["enum"]))
-    words = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(option.get("type", ""))
-    if words is None:
+    kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(option.get("type", ""))
+    if kind is None:
         pattern = f" that matches {option['pattern']}" if "pattern" in option else ""
         return ("a path" if option.get("format") == "path" else "text") + pattern
     low, high = option.get("minimum"), option.get("maximum")
-    return words if low is None or high is None else f"{words} from {low} to {high}"
+    return kind if low is None or high is None else f"{kind} from {low} to {high}"
 
 
 class _Layers:
-    """Values from all origins, laid over each other."""
+    """Values of all layers, merged, with their origins."""
 
     def __init__(self) -> None:
         self.origins: dict[str, str] = {}
         self._known = known_keys()
         self._values: dict[str, Any] = {}
-        self._of_every_source: dict[str, Any] = {}
-        self._exact: set[str] = set()  # origins that set one key only: naming them names it
+        self._common: dict[str, Any] = {}  # keys that hold for every source
+        self._exact: set[str] = set()  # variables and flags, which set one key each: their name suffices in a message
 
     def add_file(self, path: Path, values: dict[str, Any]) -> None:
         self._values = values
@@ -166,7 +164,7 @@ class _Layers:
                 continue
             if name not in keys:
                 nearest = difflib.get_close_matches(name, keys, n=1, cutoff=0.0)[0]
-                raise SettingsError(f"{legible(name)}: there is no such setting: did you mean {nearest}?")
+                raise SettingsError(f"{shorten(name)}: there is no such setting: did you mean {nearest}?")
             if environ[name]:
                 key = keys[name]
                 value = _from_text(environ[name], self._known[key])
@@ -180,45 +178,43 @@ class _Layers:
 
     def validated(self) -> Settings:
         sources = self._values.get(SOURCE, [{}])
-        if self._of_every_source and isinstance(sources, list):
-            self._values[SOURCE] = [
-                source | self._of_every_source if _is_table(source) else source for source in sources
-            ]
+        if self._common and isinstance(sources, list):
+            self._values[SOURCE] = [source | self._common if _is_table(source) else source for source in sources]
         try:
-            # Through JSON, whose strict mode knows text for a path or an enumeration, but never "2" for 2.
-            settings = Settings.model_validate_json(json.dumps(self._values, default=_no_json), strict=True)
+            # Through JSON, whose strict mode takes text for a path or an enumeration, but never "2" for 2.
+            settings = Settings.model_validate_json(json.dumps(self._values, default=_unsupported), strict=True)
         except ValidationError as error:
             raise SettingsError(self._message(error)) from None
-        except SettingsError as error:  # from a validator that must keep the value to itself
+        except SettingsError as error:  # from a validator that must not repeat the value
             raise SettingsError(f"{self.origins.get('mqtt.url', 'settings')}: {error}") from None
         names = [source_name(source) for source in settings.source]
-        double = next((name for name in names if names.count(name) > 1), None)
-        if double is not None:
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate is not None:
             raise SettingsError(
-                f"{self._origin_of(SOURCE)}: two sources are called {double}, expected different names: "
+                f"{self._origin_of(SOURCE)}: two sources are called {duplicate}, expected different names: "
                 "set a name in each [[source]]"
             )
         return settings
 
     def _set(self, key: str, value: Any, origin: str) -> None:
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and not _is_utf8(text):  # bytes of a file name, as Python hands them on
-                raise SettingsError(f"{origin}: {legible(text)} is not UTF-8: rename the file, or write UTF-8")
+            if isinstance(text, str) and not _is_utf8(text):  # surrogate escapes of a file name
+                raise SettingsError(f"{origin}: {shorten(text)} is not UTF-8: rename the file, or write UTF-8")
         table, _, name = key.rpartition(".")
         if key == DEVICE:
-            # Another device is another source: what the file says of its own would not fit.
+            # Another device is another source: the file's other keys of sources do not fit it.
             self.origins = {
-                known: where
-                for known, where in self.origins.items()
-                if not known.startswith(f"{SOURCE}.") or known.rpartition(".")[2] in self._of_every_source
+                known: name
+                for known, name in self.origins.items()
+                if not known.startswith(f"{SOURCE}.") or known.rpartition(".")[2] in self._common
             }
             self._values[SOURCE] = [{"device": device} for device in value]
             self.origins[SOURCE] = origin
         elif table == SOURCE:
-            self._of_every_source[name] = value
+            self._common[name] = value
         else:
             target = self._values.setdefault(table, {}) if table else self._values
-            if _is_table(target):  # else the file has no table there, and validation says so
+            if _is_table(target):  # otherwise validation reports that the file has no table there
                 target[name] = value
         self.origins[key] = origin
 
@@ -229,19 +225,19 @@ class _Layers:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
         origin = self._origin_of(key)
         if kind == "extra_forbidden":
-            return f"{origin}: unknown key {legible(place)}: did you mean {self._nearest(key)}?"
+            return f"{origin}: unknown key {shorten(place)}: did you mean {self._nearest(key)}?"
         where = origin if origin in self._exact else f"{origin}: {place}"
-        wanted = expected(self._known[key]) if key in self._known else "a table of settings"
+        allowed = expected(self._known[key]) if key in self._known else "a table of settings"
         if key == SOURCE:
-            wanted = "1 to 64 tables, each begun by [[source]]"
+            allowed = "1 to 64 tables, each begun by [[source]]"
         if kind == "missing":
-            return f"{where} is missing, expected {wanted}"
+            return f"{where} is missing, expected {allowed}"
         if kind == "value_error":
             return f"{where}: {first['ctx']['error']}" + (f", got {given}" if key in self._known else "")
-        return f"{where}: expected {wanted}, got {given}"
+        return f"{where}: expected {allowed}, got {given}"
 
     def _origin_of(self, key: str) -> str:
-        """Where a key or table was set; for one that was not, where what surrounds it was."""
+        """Returns the origin of a key or table, else that of a key inside it, else that of its table."""
         inside = [origin for known, origin in self.origins.items() if known.startswith(f"{key}.")]
         outside = self.origins.get(key.rpartition(".")[0], "settings")
         return self.origins.get(key) or (inside[-1] if inside else outside)
@@ -259,7 +255,7 @@ class _Layers:
 
 
 def _from_text(text: str, schema: Mapping[str, Any]) -> Any:
-    """A variable's text as the kind of value that its setting takes; the text itself where it is not one."""
+    """Converts a variable's text to the type of its setting. Returns the text itself where that fails."""
     kinds = {option.get("type") for option in schema.get("anyOf", [schema])}
     try:
         if "integer" in kinds:
@@ -280,7 +276,7 @@ def _resolved(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[st
 
 
 def _shown(value: Any) -> str:
-    return legible(json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str))
+    return shorten(json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str))
 
 
 def _is_utf8(text: str) -> bool:
@@ -295,6 +291,6 @@ def _is_table(value: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict)
 
 
-def _no_json(value: Any) -> Any:
-    """TOML's dates and times, which no setting takes: a shape that validation refuses everywhere."""
+def _unsupported(value: Any) -> Any:
+    """Replaces TOML's dates and times, which no setting takes, by a value that validation refuses everywhere."""
     return [str(value)]

@@ -1,4 +1,4 @@
-"""The configuration: one validated, frozen object a concern, with the unit in each name."""
+"""The settings: one validated, frozen section for each concern, with the unit in each name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 
 class SampleFormat(str, Enum):
-    """How raw PCM on standard input is coded."""
+    """Coding of raw PCM on standard input."""
 
     S16LE = "s16le"
     S32LE = "s32le"
@@ -42,7 +42,7 @@ class SourceSettings(Section):
     name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     """The name in events and topics; made from the device when it is not given."""
     channel: int | None = Field(default=None, ge=0)
-    """Which channel to take, from 0; all are averaged when it is not given."""
+    """Channel to take, from 0; all are averaged when it is not given."""
     raw_rate_hz: int = Field(default=16_000, ge=4_000, le=384_000)
     """Sample rate of raw PCM on standard input."""
     raw_channels: int = Field(default=1, ge=1, le=64)
@@ -54,7 +54,7 @@ class SourceSettings(Section):
 
 
 class GateSettings(Section):
-    """What counts as speech."""
+    """The speech gate: the boundary between speech and other sound."""
 
     aggressiveness: int = Field(default=2, ge=0, le=3)
     """WebRTC VAD: 0 lets most through, 3 the least."""
@@ -66,7 +66,7 @@ class GateSettings(Section):
 
 
 class WindowSettings(Section):
-    """How often the 3 s window (the model's) is looked at."""
+    """Interval of the model's 3 s windows."""
 
     hop_seconds: float = Field(default=0.5, ge=0.1, le=3.0)
     """Step between readings, a multiple of 0.1 s."""
@@ -80,7 +80,7 @@ class WindowSettings(Section):
 
 
 class RollingSettings(Section):
-    """From the stress of single windows to a level."""
+    """Smoothing of stress, and levels."""
 
     time_constant_seconds: float = Field(default=8.0, ge=0.1, le=600.0)
     """Seconds of SPEECH after which the past counts 1/e."""
@@ -101,7 +101,7 @@ class RollingSettings(Section):
 
 
 class EpisodeSettings(Section):
-    """When an episode starts, is reported again, and ends."""
+    """Start, updates and end of an episode."""
 
     level: Level = Level.ELEVATED
     """Lowest level that makes an episode: elevated or high."""
@@ -119,7 +119,7 @@ class EpisodeSettings(Section):
 
 
 class Runtime(str, Enum):
-    """What computes the model."""
+    """Backend of the model."""
 
     AUTO = "auto"
     """A valid engine of the model file, else ONNX Runtime with CUDA, or the processor where that does not work."""
@@ -134,12 +134,12 @@ class Runtime(str, Enum):
 
 
 class ModelSettings(Section):
-    """Which model, computed by what."""
+    """The model and its backend."""
 
     path: Path | None = None
     """An .onnx file with a card; the one that ships when not given."""
     runtime: Runtime = Runtime.AUTO
-    """What computes it: an engine, a provider of ONNX Runtime (tensorrt, cuda, cpu), or auto. The log says which."""
+    """Backend: an engine, a provider of ONNX Runtime (tensorrt, cuda, cpu), or auto. The log says which."""
     engines: Path | None = None
     """Folder of engines; the cache of the service or of the user when not given."""
     threads: int = Field(default=1, ge=1, le=64)
@@ -147,7 +147,7 @@ class ModelSettings(Section):
 
 
 class OutputFormat(str, Enum):
-    """What standard output carries."""
+    """Format of standard output."""
 
     AUTO = "auto"
     JSONL = "jsonl"
@@ -232,24 +232,24 @@ class MqttSettings(Section):
     client_id: str | None = Field(default=None, min_length=1, max_length=128)
     """Two clients with one id throw each other out. `edge-sser-NODE` when not given."""
     base_topic: str = Field(default="edge-sser", max_length=128, pattern=TOPIC_PREFIX)
-    """What every topic starts with."""
+    """First levels of every topic."""
     keepalive_seconds: int = Field(default=30, ge=5, le=3600)
-    """A broker that says nothing for about twice this long is taken for gone."""
+    """A broker that says nothing for about twice this long counts as gone."""
     retry_min_seconds: float = Field(default=1.0, ge=0.05, le=3600.0)
-    """Wait before the first attempt to come back; it doubles with each further one."""
+    """Wait before the first reconnection; it doubles with each further attempt."""
     retry_max_seconds: float = Field(default=60.0, ge=0.05, le=3600.0)
-    """Longest wait between attempts."""
+    """Longest wait between attempts to connect."""
     outbox_bytes: int = Field(default=64 * 2**20, ge=2**16, le=2**40)
-    """Room on disk for episodes and health that the broker has not acknowledged; beyond it the oldest go, counted."""
+    """Disk space for episodes and health that the broker has not acknowledged; beyond it the oldest are dropped."""
     discovery: bool = True
-    """Whether Home Assistant is told what there is to see."""
+    """Publish the discovery message of Home Assistant."""
     discovery_prefix: str = Field(default="homeassistant", max_length=128, pattern=TOPIC_PREFIX)
-    """Where Home Assistant looks for it."""
+    """Home Assistant's prefix of discovery topics."""
 
     @field_validator("url")
     @classmethod
-    def _an_address(cls, value: str) -> str:
-        parse_address(value)  # its SettingsError passes through pydantic as it is: nothing then prints the URL
+    def _broker_url(cls, value: str) -> str:
+        parse_address(value)  # its SettingsError passes through pydantic unchanged, without the URL
         return value
 
     @model_validator(mode="after")
@@ -264,19 +264,19 @@ class MqttSettings(Section):
 
 
 class FileSinkSettings(Section):
-    """Events in a file as well, which starts anew when it is full."""
+    """Events in a rotating file as well."""
 
     path: Path
-    """Where the newest events are; older files are PATH.1, PATH.2 and so on. A relative path is below the state
+    """File of the newest events; older files are PATH.1, PATH.2 and so on. A relative path is below the state
     directory: /var/lib/edge-sser for the system service, else ~/.local/state/edge-sser."""
     max_bytes: int = Field(default=16 * 2**20, ge=4096, le=2**40)
-    """Size at which a new file is begun."""
+    """Size at which the file is rotated."""
     keep: int = Field(default=4, ge=0, le=1000)
     """Older files kept; the oldest is deleted."""
 
     @field_validator("path")
     @classmethod
-    def _a_file(cls, value: Path) -> Path:
+    def _names_file(cls, value: Path) -> Path:
         if not value.name:
             raise ValueError("must name a file, not a folder")
         return value
@@ -286,9 +286,9 @@ class MetricsSettings(Section):
     """Figures for Prometheus over HTTP, on this machine only."""
 
     port: int = Field(default=9742, ge=1, le=65535)
-    """Where to scrape: http://ADDRESS:PORT/metrics."""
+    """Port of http://ADDRESS:PORT/metrics."""
     address: str = "127.0.0.1"
-    """127.0.0.1 or ::1. How people sound is nobody else's business: a proxy may carry it on, with a password."""
+    """127.0.0.1 or ::1, because the stress of people is private. A proxy with a password may forward it."""
 
     @field_validator("address")
     @classmethod
@@ -299,12 +299,12 @@ class MetricsSettings(Section):
 
 
 class Settings(Section):
-    """Everything that `edge-sser listen` and `analyze` can be told."""
+    """All settings of `edge-sser listen` and `analyze`."""
 
     node: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")
     """This device's name in events and topics; the host's name when empty."""
     source: tuple[SourceSettings, ...] = Field(default=(SourceSettings(),), min_length=1, max_length=64)
-    """Where audio comes from."""
+    """Sources of audio."""
     gate: GateSettings = GateSettings()
     window: WindowSettings = WindowSettings()
     rolling: RollingSettings = RollingSettings()

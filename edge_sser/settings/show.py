@@ -1,4 +1,4 @@
-"""Settings as a TOML file that says of each value where it came from."""
+"""Settings as TOML, with the origin of each value."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _COMMENT_COLUMN = 48
 
 
 def as_toml(loaded: Loaded) -> str:
-    """The settings in effect as TOML, with the origin of each value as a comment.
+    """Formats the settings in effect as TOML, with the origin of each value as a comment.
 
-    It reads back as the same settings. A key without a value, which TOML cannot say, stands as a comment.
+    The text reads back as the same settings. A key without a value, which TOML does not have, becomes a comment.
     """
     settings = loaded.settings
     lines = [f"# file: {loaded.path or 'none; values that nothing sets are defaults'}"]
@@ -42,5 +42,5 @@ def _table(section: Section, prefix: str, loaded: Loaded) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A value in TOML, whose strings, numbers and booleans are JSON's but for one character."""
+    """Formats a value in TOML, whose strings, numbers and booleans are those of JSON but for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -61,7 +61,7 @@ def test_a_board_names_every_table_and_says_what_it_is(board: str) -> None:
     assert set(tomllib.loads(text)) == TABLES - {"metrics"}  # which needs an extra
     assert set(tomllib.loads(all_switched_on(text))) == {*TABLES, "node"}
     header = text.split("\n\n")[0]
-    assert "It was not run on that board" in header
+    assert "Not tested on this board" in header
     assert "Power:" in header
     if board.startswith("jetson"):
         assert "nvpmodel -q" in header
