@@ -1,7 +1,7 @@
-"""How fast students of different shapes are in FP32 and in INT8: what gains from 8 bits, and what loses.
+"""Latency of students of different shapes in FP32 and INT8.
 
-Each shape gets untrained weights, is exported and quantised as `edge-sser export` does it, and all are timed in turn on
-one thread. Accuracy is not measured here.
+Each shape gets untrained weights, and is exported and quantised as by `edge-sser export`. All are timed in turn on one
+thread. Accuracy is not measured.
 usage: python benchmarks/shapes.py [--quick] [--json FILE]   -> a Markdown table; docs/results/shapes.json
 """
 
@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from shapes_student import Head, Pool, Shape, Shaped
 from torch import Tensor, nn
 
-from edge_sser.commands.latency import measure_latencies
+from edge_sser.commands.bench import describe_cpu, measure_latencies
+from edge_sser.export.calibration import Method, find_range, observe
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import export_onnx, write_model
 from edge_sser.export.quantize import Target, activations, quantise, slow_nodes
-from edge_sser.export.ranges import Method, find_range, observe
-from edge_sser.export.report import machine
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.recipe import read_recipe
@@ -62,17 +61,17 @@ SHAPES: dict[str, Shape] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What was measured of a shape.
+    """Figures of a shape.
 
     Attributes:
-        name: of the shape.
+        name: name of the shape.
         shape: its settings.
-        parameters: how many.
-        multiplications: of the convolutions and the head, for one window.
-        fp32_kb: size of the file, kilobytes.
-        int8_kb: likewise.
-        fp32_ms: median wall time of one window on one thread.
-        int8_ms: likewise.
+        parameters: number of parameters.
+        multiplications: multiplications of the convolutions and the head, for one window.
+        fp32_kb: size of the FP32 file, kilobytes.
+        int8_kb: size of the INT8 file, kilobytes.
+        fp32_ms: median wall time of one window in FP32 on one thread, milliseconds.
+        int8_ms: the same in INT8.
     """
 
     name: str
@@ -86,7 +85,7 @@ class Result:
 
 
 def windows(count: int, seed: int) -> NDArray[np.float32]:
-    """Made-up windows, float32 [count, frames, bands] in dB: noise that swells and fades as syllables do."""
+    """Returns synthetic windows, float32 [count, frames, bands] in dB: noise with a rhythm like that of syllables."""
     random = np.random.default_rng(seed)
     time_s = np.arange(FEATURES.frames)[:, None] / 100.0
     swell = 12.0 * np.sin(2.0 * np.pi * random.uniform(2.0, 6.0, (count, 1, 1)) * time_s)
@@ -105,11 +104,11 @@ def make(shape: Shape, folder: Path) -> tuple[Path, Path, int, int]:
     net = Shaped(shape, len(EMOTIONS))
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            layer.momentum = 1.0  # one look is enough
+            layer.momentum = 1.0  # statistics from one batch
     counted: list[int] = []
     for layer in net.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(lambda layer, given, out: counted.append(_multiplications(layer, out)))
+            layer.register_forward_hook(lambda layer, inputs, out: counted.append(_multiplications(layer, out)))
     sound = windows(CALIBRATION_WINDOWS, seed=1)
     with torch.no_grad():
         net(torch.from_numpy(sound))
@@ -124,10 +123,9 @@ def make(shape: Shape, folder: Path) -> tuple[Path, Path, int, int]:
     multiplications = sum(counted)
     export_onnx(net, card, fp32)
     model = onnx.load(fp32)
-    seen = observe(model, activations(model), sound)
-    ranges = {name: find_range(tensor, Method.MINMAX, symmetric=False) for name, tensor in seen.items()}
-    made = quantise(model, Target.CPU, ranges, slow_nodes(model, Target.CPU))
-    write_model(int8, made)
+    histograms = observe(model, activations(model), sound)
+    ranges = {name: find_range(tensor, Method.MINMAX, symmetric=False) for name, tensor in histograms.items()}
+    write_model(int8, quantise(model, Target.CPU, ranges, slow_nodes(model, Target.CPU)))
     return fp32, int8, parameters, multiplications
 
 
@@ -138,14 +136,14 @@ def _multiplications(layer: nn.Module, out: Tensor) -> int:
 
 
 def measure(names: Sequence[str], inferences: int) -> list[Result]:
-    """Makes the shapes and times their files, all in turn, so that what else the machine does falls on all alike."""
+    """Makes the shapes and times their files in turn, so that other work of the machine affects all of them alike."""
     with tempfile.TemporaryDirectory() as root:
-        made = {}
+        files_of = {}
         for place, name in enumerate(names):
             folder = Path(root) / str(place)
             folder.mkdir()
-            made[name] = make(SHAPES[name], folder)
-        files = [path for fp32, int8, _, _ in made.values() for path in (fp32, int8)]
+            files_of[name] = make(SHAPES[name], folder)
+        files = [path for fp32, int8, _, _ in files_of.values() for path in (fp32, int8)]
         timed = measure_latencies(files, threads=(1,), inferences={1: inferences})
         return [
             Result(
@@ -158,12 +156,12 @@ def measure(names: Sequence[str], inferences: int) -> list[Result]:
                 fp32_ms=timed[fp32][0].median_ms,
                 int8_ms=timed[int8][0].median_ms,
             )
-            for name, (fp32, int8, parameters, multiplications) in made.items()
+            for name, (fp32, int8, parameters, multiplications) in files_of.items()
         ]
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results as Markdown."""
+    """Formats the results as Markdown."""
     lines = [
         "| shape | parameters, k | multiplications, M | FP32, kB | INT8, kB | FP32, ms | INT8, ms | FP32 / INT8 |",
         "|---|---|---|---|---|---|---|---|",
@@ -179,15 +177,15 @@ def table(results: Sequence[Result]) -> str:
 def main() -> None:
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two inferences of each file: a test that all of it runs")
+    parser.add_argument("--quick", action="store_true", help="two inferences of each file, as a test")
     parser.add_argument("--only", action="append", choices=list(SHAPES), metavar="SHAPE", help="may be repeated")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file to write")
-    given = parser.parse_args()
-    inferences = 2 if given.quick else INFERENCES
-    results = measure(given.only or list(SHAPES), inferences)
+    options = parser.parse_args()
+    inferences = 2 if options.quick else INFERENCES
+    results = measure(options.only or list(SHAPES), inferences)
     print(table(results))
-    values = {"machine": machine(), "inferences": inferences, "shapes": [asdict(each) for each in results]}
-    given.json.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    values = {"machine": describe_cpu(), "inferences": inferences, "shapes": [asdict(each) for each in results]}
+    options.json.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

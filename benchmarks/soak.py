@@ -1,16 +1,16 @@
-"""A day of audio through the real daemon: whether memory, files and threads stay, and every reading is there.
+"""Soak test: a day of audio through the real daemon, with checks of memory, files, threads and readings.
 
-`edge-sser listen --source -` runs as a process of its own, with everything that runs for long: MQTT, an event file that
-starts anew again and again, metrics that are scraped. Audio is pushed as fast as it is taken. Every few audio-minutes
-the process is let come to rest, and looked at from outside. Needs mosquitto.
+`edge-sser listen --source -` runs as a process of its own, with all long-running outputs: MQTT, an event file that
+rotates, metrics that are scraped. Audio is pushed as fast as the daemon takes it. Every few audio-minutes the resources
+of the idle process are sampled from outside. Needs mosquitto.
 
-With --broker none there is nobody to publish to: every reading of an episode is an update, and the outbox overflows.
+With --broker none, every reading of an episode is an update, and the outbox overflows.
 
-Drift: the time after the warm-up is cut into eight parts; it is the largest median of resident memory in a part, less
-the smallest. A median shrugs off a single look; a leak moves the last parts up, and a step all that follow it.
+Drift: the time after the warm-up is divided into eight parts; drift is the largest median of resident memory in a part,
+less the smallest. A median ignores a single outlier; a leak raises the last parts, and a step all parts after it.
 
 usage: python benchmarks/soak.py --hours 24 --out docs/results/soak-24h.json
-exit status: 0 when everything held, 1 when not
+exit status: 0 when all checks pass, 1 when not
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ from soak_rig import (
     SETTINGS,
     Daemon,
     Sample,
-    eventually,
     expected_readings,
     free_port,
     minute,
     mosquitto,
     scrape,
+    wait_until,
 )
 
 from edge_sser.commands.bench import this_machine
 
 PARTS = 8
-# Levels that the recording crosses again and again, so that episodes start and end all day.
+# The recording crosses these levels often, so that episodes start and end all day.
 WITH_BROKER = {"elevated": 0.36, "high": 0.5, "update_seconds": 10.0, "outbox_bytes": 2**26}
 # An update with every reading of an episode, and an outbox that is full within minutes.
 WITHOUT_BROKER = {"elevated": 0.1, "high": 0.2, "update_seconds": 0.1, "outbox_bytes": 2**18}
 
 
 def main() -> int:
-    """Runs, writes and prints."""
+    """Runs the test, and prints and writes the result."""
     parser = argparse.ArgumentParser(description="A day of audio through the real daemon.")
     parser.add_argument("--hours", type=float, default=24.0, help="of audio")
-    parser.add_argument("--every", type=int, default=10, help="audio-minutes between two looks")
+    parser.add_argument("--every", type=int, default=10, help="audio-minutes between two samples")
     parser.add_argument("--warm-up", type=int, default=30, help="audio-minutes that do not count")
     parser.add_argument("--max-drift", type=float, default=2.0, help="MiB")
     parser.add_argument("--broker", choices=("mosquitto", "none"), default="mosquitto")
@@ -75,8 +75,8 @@ def main() -> int:
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for name in ("machine", "figures"):
-        for what, value in result[name].items():
-            print(f"{what:24} {value}")
+        for key, value in result[name].items():
+            print(f"{key:24} {value}")
     for failure in result["failures"]:
         print(f"FAILED: {failure}")
     return 1 if result["failures"] else 0
@@ -85,35 +85,34 @@ def main() -> int:
 def soak(
     minutes: int, *, every: int, warm_up: int, max_drift_mib: float, with_broker: bool, folder: Path
 ) -> dict[str, Any]:
-    """Pushes so many minutes of audio. Returns where and what was measured, what failed, and every look."""
+    """Pushes minutes of audio. Returns the machine, the figures, the failures and every sample."""
     speech, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="int16")
     port, metrics_port = free_port(), free_port()
-    config = folder / "config.toml"
-    values = WITH_BROKER if with_broker else WITHOUT_BROKER
+    config, values = folder / "config.toml", WITH_BROKER if with_broker else WITHOUT_BROKER
     config.write_text(SETTINGS.format(folder=folder, port=port, metrics_port=metrics_port, **values), encoding="utf-8")
-    looks: list[Sample] = []
+    samples: list[Sample] = []
     scraped: dict[str, float] = {}
-    begun = time.monotonic()
-    with mosquitto(folder, port) if with_broker else nullcontext(Counter()) as passed_on:
+    start = time.monotonic()
+    with mosquitto(folder, port) if with_broker else nullcontext(Counter()) as received:
         daemon = Daemon(config, folder)
         try:
             for number in range(1, minutes + 1):
                 daemon.push(minute(number, speech))
                 if number % every == 0:
-                    looks.append(daemon.look(number))
+                    samples.append(daemon.sample(number))
                     scraped = scrape(metrics_port)
             status = daemon.end()
         finally:
             daemon.kill()
-        seconds = time.monotonic() - begun
+        wall_seconds = round(time.monotonic() - start, 1)
         events = daemon.counts["episode"] + daemon.counts["health"]
         if with_broker:
-            eventually(lambda: passed_on["episode"] + passed_on["health"] >= events, "the last episode arrives")
-    counted = [look for look in looks if look.audio_minutes >= warm_up]
-    medians = part_medians([look.rss_kib for look in counted])
+            wait_until(lambda: received["episode"] + received["health"] >= events, "the last episode arrives")
+    counted = [sample for sample in samples if sample.audio_minutes >= warm_up]
+    medians = part_medians([sample.rss_kib for sample in counted])
     figures = {
         "audio_hours": minutes / 60,
-        "wall_seconds": round(seconds, 1),
+        "wall_seconds": wall_seconds,
         "model": daemon.model,
         "readings": daemon.readings,
         "readings_expected": expected_readings(minutes * MINUTE_SAMPLES),
@@ -121,60 +120,57 @@ def soak(
         "dropped_audio_seconds": scraped['edge_sser_dropped_audio_seconds_total{source="stdin"}'],
         "episodes": daemon.counts["episode start"],
         "episode_and_health_events": events,
-        "passed_on_by_broker": passed_on["episode"] + passed_on["health"] if with_broker else None,
+        "passed_on_by_broker": received["episode"] + received["health"] if with_broker else None,
         "outbox_bytes": scraped["edge_sser_outbox_bytes"],
         "outbox_bytes_at_most": values["outbox_bytes"],
         "outbox_lost": scraped["edge_sser_outbox_lost"],
         "looks": len(counted),
         "rss_part_medians_kib": medians,
         "rss_drift_mib": round((max(medians) - min(medians)) / 1024, 3),
-        "rss_peak_mib": round(max(look.rss_kib for look in looks) / 1024, 1),
-        "fds": sorted({look.fds for look in counted}),
-        "threads": sorted({look.threads for look in counted}),
+        "rss_peak_mib": round(max(sample.rss_kib for sample in samples) / 1024, 1),
+        "fds": sorted({sample.fds for sample in counted}),
+        "threads": sorted({sample.threads for sample in counted}),
     }
-    failures = [
-        *daemon.faults[:3],
-        *([f"exit status {status}: {daemon.log}"] if status != 0 else []),
-        *failed(figures, max_drift_mib=max_drift_mib, with_broker=with_broker),
-        *file_faults(folder / "events.jsonl", daemon.readings),
-    ]
+    failures = [*daemon.unexpected[:3], *([f"exit status {status}: {daemon.log}"] if status != 0 else [])]
+    failures += check_figures(figures, max_drift_mib=max_drift_mib, with_broker=with_broker)
+    failures += check_event_files(folder / "events.jsonl", daemon.readings)
     return {
         "machine": this_machine(),
         "broker": "mosquitto" if with_broker else "none",
         "figures": figures,
         "failures": failures,
-        "looks": [asdict(look) for look in looks],
+        "looks": [asdict(sample) for sample in samples],
     }
 
 
 def part_medians(values: Sequence[int]) -> list[float]:
-    """The median of each of eight parts of about the same length."""
+    """Returns the medians of eight parts of about the same length."""
     bounds = [len(values) * part // PARTS for part in range(PARTS + 1)]
     return [statistics.median(values[begin:end]) for begin, end in pairwise(bounds)]
 
 
-def failed(figures: dict[str, Any], *, max_drift_mib: float, with_broker: bool) -> list[str]:
-    """What did not hold, a line each."""
-    held = {
+def check_figures(figures: dict[str, Any], *, max_drift_mib: float, with_broker: bool) -> list[str]:
+    """Returns a line for each check that fails."""
+    checks = {
         "every reading is there": figures["readings"] == figures["readings_expected"],
         "no audio was dropped": figures["dropped_audio_seconds"] == 0,
         "episodes came and went": figures["episodes"] > 0,
         f"memory drifted by less than {max_drift_mib} MiB": figures["rss_drift_mib"] < max_drift_mib,
-        "as many files were open at every look": len(figures["fds"]) == 1,
-        "as many threads ran at every look": len(figures["threads"]) == 1,
+        "as many files were open at every sample": len(figures["fds"]) == 1,
+        "as many threads ran at every sample": len(figures["threads"]) == 1,
         "the outbox kept its bound": figures["outbox_bytes"] <= figures["outbox_bytes_at_most"],
     }
     if with_broker:
         events = figures["episode_and_health_events"]
-        held["each episode and health event arrived once"] = figures["passed_on_by_broker"] == events
-        held["nothing was lost from the outbox"] = figures["outbox_lost"] == 0
+        checks["each episode and health event arrived once"] = figures["passed_on_by_broker"] == events
+        checks["nothing was lost from the outbox"] = figures["outbox_lost"] == 0
     else:
-        held["the outbox overflowed, and counted it"] = figures["outbox_lost"] > 0
-    return [f"not so: {what}" for what, so in held.items() if not so]
+        checks["the outbox overflowed, and counted it"] = figures["outbox_lost"] > 0
+    return [f"not so: {name}" for name, passed in checks.items() if not passed]
 
 
-def file_faults(path: Path, readings: int) -> list[str]:
-    """What is wrong with the event file and its older ones: they must end with the last readings, in order."""
+def check_event_files(path: Path, readings: int) -> list[str]:
+    """Checks that the event file and its rotated files end with the last readings, in order."""
     files = [older for number in (2, 1) if (older := path.with_name(f"{path.name}.{number}")).exists()]
     lines = [json.loads(line) for file in [*files, path] for line in file.read_text(encoding="utf-8").splitlines()]
     numbers = [int(line["id"].rpartition("/")[2]) for line in lines if line["type"] == "reading"]

@@ -1,4 +1,4 @@
-"""What `soak.py` drives: the daemon with all that runs for long, a broker, and a day of sound. Linux only (/proc)."""
+"""Parts of `soak.py`: the daemon with all its outputs, a broker, and a day of sound. Linux only (/proc)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 import paho.mqtt.client as paho
 from numpy.typing import NDArray
+from processes import COMMAND, cpu_seconds
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.commands.bench_processes import COMMAND, cpu_seconds
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import Settings
 
 MINUTE_SAMPLES = 60 * SAMPLE_RATE
 PIECE_BYTES = 10 * 2 * SAMPLE_RATE  # ten seconds
 HOP_SAMPLES = round(Settings().window.hop_seconds * SAMPLE_RATE)
-KINDS = ("speech",) * 6 + ("noise",) * 2 + ("silence",) * 2  # of a minute, drawn by chance
+KINDS = ("speech",) * 6 + ("noise",) * 2 + ("silence",) * 2  # of a minute, drawn at random
 NOISE_DBFS = -60.0
-LIMIT_SECONDS = 120.0  # for anything that must happen; reached only when something is wrong
-REST_SECONDS = 0.05  # without a thread that runs or waits for the disk: the process has come to rest
+TIMEOUT_SECONDS = 120.0  # reached only when something is wrong
+IDLE_SECONDS = 0.05  # without a thread that runs or waits for the disk
 
 SETTINGS = """
 node = "soak"
@@ -67,14 +67,14 @@ port = {metrics_port}
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The process at rest.
+    """Resources of the idle process.
 
     Attributes:
-        audio_minutes: pushed so far.
-        rss_kib: resident memory.
-        anonymous_kib: the part of it that is no file's.
+        audio_minutes: audio pushed so far, minutes.
+        rss_kib: resident memory, KiB.
+        anonymous_kib: part of it that is not backed by files, KiB.
         fds: open file descriptors.
-        threads: of the process.
+        threads: threads of the process.
     """
 
     audio_minutes: int
@@ -85,20 +85,20 @@ class Sample:
 
 
 class Daemon:
-    """`edge-sser listen` as a process, with what it says counted.
+    """Process of `edge-sser listen`, with counts of its events.
 
     Attributes:
-        counts: events of each type, each with its phase or state as well, and `scored` readings.
-        readings: so far.
-        faults: readings that were not the next one, or lacked audio.
-        model: as the readings name it.
+        counts: events by type, and by type with phase or state, and `scored` readings.
+        readings: readings so far.
+        unexpected: readings out of order, or with dropped audio.
+        model: name of the model in the readings.
     """
 
     def __init__(self, config: Path, folder: Path) -> None:
         self.counts: Counter[str] = Counter()
         self.readings = 0
         self._samples = 0
-        self.faults: list[str] = []
+        self.unexpected: list[str] = []
         self.model = ""
         self._log = folder / "log"
         with self._log.open("wb") as log:
@@ -115,7 +115,7 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """What it said on standard error."""
+        """Text of standard error."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def _read(self) -> None:
@@ -132,16 +132,16 @@ class Daemon:
             self.counts[f"{event['type']} {event.get('phase') or event['state']}"] += 1
             return
         if event["id"] != f"soak/stdin/{self.readings:06d}" or event["dropped_s"]:
-            self.faults.append(f"reading {self.readings} is {event['id']}, {event['dropped_s']} s dropped")
+            self.unexpected.append(f"reading {self.readings} is {event['id']}, {event['dropped_s']} s dropped")
         self.readings += 1
         self.counts["scored"] += event["stress"] is not None
         self.model = event["model"]
 
     def push(self, pcm: bytes) -> None:
-        """Writes 16-bit audio a piece at a time, and waits for the readings of each: its output never fills the pipe.
+        """Writes 16-bit audio a piece at a time, and waits for the readings of each, so that the pipe never fills.
 
         Raises:
-            RuntimeError: they do not come.
+            RuntimeError: readings are missing.
         """
         assert self._process.stdin is not None
         for start in range(0, len(pcm), PIECE_BYTES):
@@ -152,14 +152,14 @@ class Daemon:
             self._samples += len(piece) // 2
             due = expected_readings(self._samples)
             with self._changed:
-                self._changed.wait_for(lambda due=due: self.readings >= due, LIMIT_SECONDS)
+                self._changed.wait_for(lambda due=due: self.readings >= due, TIMEOUT_SECONDS)
             if self.readings < due:
-                raise RuntimeError(f"{self.readings} of {due} readings came: {self.log or 'nothing was said'}")
+                raise RuntimeError(f"{self.readings} of {due} readings came: {self.log or 'the log is empty'}")
 
-    def look(self, audio_minutes: int) -> Sample:
-        """Lets it come to rest, and looks."""
+    def sample(self, audio_minutes: int) -> Sample:
+        """Waits until the process is idle, and samples its resources."""
         pid = self._process.pid
-        eventually(lambda: _rests(pid), "the process comes to rest")
+        wait_until(lambda: _is_idle(pid), "the process becomes idle")
         lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines())
         status = {words[0]: words[1] for words in lines if len(words) > 1}
         return Sample(
@@ -174,20 +174,20 @@ class Daemon:
         """Ends the audio; returns the exit status."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        status = self._process.wait(LIMIT_SECONDS)
+        status = self._process.wait(TIMEOUT_SECONDS)
         self._reader.join()
         return status
 
     def kill(self) -> None:
-        """Ends it in any case."""
+        """Kills the process."""
         self._process.kill()
         self._process.wait()
 
 
-def _rests(pid: int) -> bool:
-    """Whether every thread sleeps, and has used no CPU meanwhile."""
+def _is_idle(pid: int) -> bool:
+    """Returns True when every thread sleeps, and has used no CPU for a moment."""
     before = cpu_seconds(pid)
-    for pause in (REST_SECONDS, 0.0):
+    for pause in (IDLE_SECONDS, 0.0):
         for task in Path(f"/proc/{pid}/task").iterdir():
             state = (task / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
             if state != "S":
@@ -197,26 +197,26 @@ def _rests(pid: int) -> bool:
 
 
 def expected_readings(samples: int) -> int:
-    """How many readings so much audio gives: one with the first full window, then one a hop."""
+    """Returns the number of readings of so much audio: one with the first full window, then one per hop."""
     return max(0, (samples - FEATURES.window_samples) // HOP_SAMPLES + 1)
 
 
 def minute(number: int, speech: NDArray[np.int16]) -> bytes:
-    """One minute of 16 kHz mono PCM: speech at some gain, faint noise or digital silence. The same every time."""
-    chance = np.random.default_rng(number)
-    kind = chance.choice(KINDS)
+    """Returns one minute of 16 kHz mono PCM: speech at some gain, faint noise or digital silence. Deterministic."""
+    random = np.random.default_rng(number)
+    kind = random.choice(KINDS)
     if kind == "silence":
         return bytes(2 * MINUTE_SAMPLES)
     if kind == "noise":
-        sound = chance.standard_normal(MINUTE_SAMPLES) * 10.0 ** (NOISE_DBFS / 20.0) * 32_768.0
+        sound = random.standard_normal(MINUTE_SAMPLES) * 10.0 ** (NOISE_DBFS / 20.0) * 32_768.0
     else:
-        sound = np.resize(np.roll(speech, chance.integers(speech.size)), MINUTE_SAMPLES) * chance.uniform(0.25, 1.0)
+        sound = np.resize(np.roll(speech, random.integers(speech.size)), MINUTE_SAMPLES) * random.uniform(0.25, 1.0)
     return sound.astype("<i2").tobytes()
 
 
 @contextmanager
 def mosquitto(folder: Path, port: int) -> Iterator[Counter[str]]:
-    """Runs a broker, and counts what it passes on to a subscriber, by the last level of the topic."""
+    """Runs a broker, and counts the messages at a subscriber by the last level of the topic."""
     search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     program = shutil.which("mosquitto", path=search)
     if program is None:
@@ -224,20 +224,20 @@ def mosquitto(folder: Path, port: int) -> Iterator[Counter[str]]:
     user = "user root\n" if os.geteuid() == 0 else ""
     config = folder / "mosquitto.conf"
     config.write_text(f"{user}listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 1000000\n")
-    passed: Counter[str] = Counter()
+    received: Counter[str] = Counter()
     subscribed = threading.Event()
     client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.on_subscribe = lambda *_: subscribed.set()
-    client.on_message = lambda _client, _data, message: passed.update([message.topic.rpartition("/")[2]])
+    client.on_message = lambda _client, _data, message: received.update([message.topic.rpartition("/")[2]])
     with (folder / "mosquitto.log").open("wb") as log:
         process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
     try:
-        eventually(lambda: _accepts(port), "mosquitto starts")
+        wait_until(lambda: _accepts(port), "mosquitto starts")
         client.connect("127.0.0.1", port)
         client.subscribe("edge-sser/#", 1)
         client.loop_start()
-        eventually(subscribed.is_set, "the subscriber is there")
-        yield passed
+        wait_until(subscribed.is_set, "the subscriber is connected")
+        yield received
     finally:
         client.disconnect()
         client.loop_stop()
@@ -246,7 +246,7 @@ def mosquitto(folder: Path, port: int) -> Iterator[Counter[str]]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -257,21 +257,21 @@ def _accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def eventually(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], event: str) -> None:
     """Waits until a condition holds.
 
     Raises:
-        RuntimeError: it never does.
+        RuntimeError: it never holds.
     """
-    deadline = time.monotonic() + LIMIT_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"did not happen: {what}")
+            raise RuntimeError(f"did not happen: {event}")
         time.sleep(0.02)
 
 
 def scrape(port: int) -> dict[str, float]:
-    """The daemon's figures as Prometheus would get them, by name and labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT_SECONDS) as answer:
+    """Returns the daemon's metrics by name and labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_SECONDS) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}

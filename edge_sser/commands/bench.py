@@ -1,4 +1,7 @@
-"""`edge-sser bench`: what this machine does with a model, as medians and ratios."""
+"""`edge-sser bench`: CPU time and latency of a model and of a hop on this machine, as medians and ratios.
+
+Everything is measured inside this process. benchmarks/ measures the commands from outside.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import resources
@@ -24,29 +24,24 @@ import soundfile
 import typer
 from numpy.typing import NDArray
 
-import edge_sser
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
-from edge_sser.commands.bench_daemon import SOURCES, BrokerCost, broker_cost, crowd_cost
-from edge_sser.commands.bench_processes import listen_cost, median_wall_s, run_cost
-from edge_sser.commands.latency import latency_table, measure_latencies
-from edge_sser.errors import MissingComponentError, UsageError
+from edge_sser.errors import UsageError
 from edge_sser.events import Reading, to_json
 from edge_sser.model.model import Model
 from edge_sser.monitor import Monitor
 from edge_sser.pipeline.features import FEATURES, LogMel
 from edge_sser.pipeline.gate import SpeechGate
 from edge_sser.pipeline.level import LevelMeter
-from edge_sser.settings.load import variable
 from edge_sser.settings.schema import Runtime, Settings
 
 INFERENCES = 300
 WARM_UP_INFERENCES = 20
-BLOCK_SAMPLES = SAMPLE_RATE // 10  # as a microphone brings them
-LISTEN_SECONDS = 30.0
-CROWD_SECONDS = 20.0
-HELP_RUNS = 7
-HUBERT = Path(edge_sser.__file__).parent.parent / "benchmarks" / "hubert_base.py"  # in a checkout only
+BLOCK_SAMPLES = SAMPLE_RATE // 10  # size of a microphone's blocks
+THREADS = (1, 2)
+BATCH_INFERENCES = {1: 200, 8: 60, 32: 30}  # timed inferences by batch size
+WARM_UP_BATCHES = 5
 PACKAGES = ("edge-sser", "numpy", "onnxruntime")
+DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp"}  # of CPUs with dot products of 8-bit numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +49,10 @@ class Figure:
     """One measured value.
 
     Attributes:
-        value: None when it could not be measured.
-        remark: why not.
+        name: subject of the measurement.
+        value: the value; None when it could not be measured.
+        unit: unit of the value.
+        remark: reason why there is no value.
     """
 
     name: str
@@ -64,39 +61,53 @@ class Figure:
     remark: str = ""
 
 
-def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool, runtime: str = "auto") -> None:
-    """Measures and prints.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Wall time of one inference.
+
+    Attributes:
+        threads: threads of the runtime.
+        batch: windows at once.
+        median_ms: median, milliseconds a batch.
+        p95_ms: 95th percentile, milliseconds a batch.
+    """
+
+    threads: int
+    batch: int
+    median_ms: float
+    p95_ms: float
+
+
+def print_bench(models: Sequence[Path], *, as_json: bool, runtime: str = "auto") -> None:
+    """Measures models and prints the figures.
 
     Args:
-        models: model files; the one that ships when empty. What whole processes cost is measured with the first.
-        quick: leave out what takes minutes.
-        as_json: one JSON object instead of a table.
-        runtime: what computes them; see `Runtime`.
+        models: model files; empty for the one that ships.
+        as_json: True for one JSON object instead of a table.
+        runtime: name of a `Runtime`.
 
     Raises:
-        UsageError: the runtime is none.
+        UsageError: `runtime` is not a Runtime.
     """
     try:
-        computed_by = Runtime(runtime)
+        chosen = Runtime(runtime)
     except ValueError:
         raise UsageError(f"--runtime {runtime}: expected one of {', '.join(Runtime)}") from None
-    samples = _demo()
+    samples = demo_samples()
     files: Sequence[Path | None] = models or [None]
-    loaded = [Model.load(path, runtime=computed_by) for path in files]
-    hubert = _hubert()
-    figures = [figure for model in loaded for figure in _model_figures(model, samples, hubert.value)]
-    with _in_processes(computed_by):
-        figures += [hubert, *_process_figures(loaded[0].path, samples, quick=quick)]
-    latencies = measure_latencies([model.path for model in loaded], runtime=computed_by)
+    loaded = [Model.load(path, runtime=chosen) for path in files]
+    figures = [figure for model in loaded for figure in _model_figures(model, samples)]
+    by_path = measure_latencies([model.path for model in loaded], runtime=chosen)
+    figures.append(Figure("memory of this process, peak", _peak_mb(), "MB"))
     providers = {model.label: model.provider for model in loaded}
-    timed = {model.label: latencies[model.path] for model in loaded}
+    latencies = {model.label: by_path[model.path] for model in loaded}
     machine = this_machine()
     if as_json:
         report = {
             "machine": machine,
             "computed_by": providers,
             "figures": [asdict(figure) for figure in figures],
-            "latencies": {label: [asdict(latency) for latency in each] for label, each in timed.items()},
+            "latencies": {label: [asdict(latency) for latency in each] for label, each in latencies.items()},
         }
         typer.echo(json.dumps(report, indent=2))
         return
@@ -104,194 +115,168 @@ def print_bench(models: Sequence[Path], *, quick: bool, as_json: bool, runtime: 
         typer.echo(f"{name}: {text}")
     for label, provider in providers.items():
         typer.echo(f"{label}: computed by {provider}")
-    typer.echo()
+    typer.echo(f"\n{figure_table(figures)}\n\n{latency_table(latencies)}")
+
+
+def figure_table(figures: Sequence[Figure]) -> str:
+    """Formats figures as aligned lines."""
     width = max(len(figure.name) for figure in figures)
+    lines = []
     for figure in figures:
         value = f"not measured: {figure.remark}" if figure.value is None else f"{figure.value:10.4g} {figure.unit}"
-        typer.echo(f"{figure.name:{width}}  {value}")
-    typer.echo(f"\n{latency_table(timed)}")
+        lines.append(f"{figure.name:{width}}  {value}")
+    return "\n".join(lines)
 
 
-@contextmanager
-def _in_processes(runtime: Runtime) -> Iterator[None]:
-    """Has the commands that are run as processes compute the model likewise."""
-    name = variable("model.runtime")
-    before = os.environ.get(name)
-    os.environ[name] = runtime.value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _demo() -> NDArray[np.float32]:
+def demo_samples() -> NDArray[np.float32]:
+    """Returns the demo recording, float32 [n], 16 kHz mono."""
     samples, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="float32")
     return np.asarray(samples, dtype=np.float32)
 
 
-def _model_figures(model: Model, samples: NDArray[np.float32], hubert_ms: float | None) -> list[Figure]:
+def _model_figures(model: Model, samples: NDArray[np.float32]) -> list[Figure]:
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (8, FEATURES.frames, FEATURES.bands)).astype(np.float32)
     wall, cpu = [], []
     for index in range(WARM_UP_INFERENCES + INFERENCES):
-        begun, begun_cpu = time.perf_counter(), time.process_time()
+        wall_start, cpu_start = time.perf_counter(), time.process_time()
         model.score(windows[index % len(windows)])
-        cpu.append(time.process_time() - begun_cpu)
-        wall.append(time.perf_counter() - begun)
+        cpu.append(time.process_time() - cpu_start)
+        wall.append(time.perf_counter() - wall_start)
     wall, cpu = wall[WARM_UP_INFERENCES:], cpu[WARM_UP_INFERENCES:]
     settings = Settings()
-    whole_ms = _whole_hop_ms(model, settings, samples)
-    parts_ms = {
-        "speech gate": _part_ms(SpeechGate(settings.gate).push, settings, samples),
-        "log-mel": _part_ms(LogMel().push, settings, samples),
-        "level meter": _part_ms(LevelMeter().push, settings, samples),
+    hop_ms = measure_hop_ms(model, settings, samples)
+    stages_ms = {
+        "speech gate": _stage_ms(SpeechGate(settings.gate).push, settings, samples),
+        "log-mel": _stage_ms(LogMel().push, settings, samples),
+        "level meter": _stage_ms(LevelMeter().push, settings, samples),
         "model": 1000.0 * statistics.median(cpu),
     }
-    rest_ms = whole_ms - sum(parts_ms.values())
+    rest_ms = hop_ms - sum(stages_ms.values())
     figures = [
         Figure("one inference, median", 1000.0 * statistics.median(wall), "ms"),
         Figure("one inference, 95th percentile", 1000.0 * statistics.quantiles(wall, n=20)[-1], "ms"),
-        Figure("one whole hop of speech", whole_ms, "ms of CPU"),
-        *(Figure(f"  {part}", cost_ms, "ms of CPU") for part, cost_ms in parts_ms.items()),
+        Figure("one whole hop of speech", hop_ms, "ms of CPU"),
+        *(Figure(f"  {stage}", cost_ms, "ms of CPU") for stage, cost_ms in stages_ms.items()),
         Figure("  windows, rolling, events", rest_ms, "ms of CPU"),
-        Figure("streams per core, all speaking", 1000.0 * settings.window.hop_seconds / whole_ms, ""),
+        Figure("streams per core, all speaking", 1000.0 * settings.window.hop_seconds / hop_ms, ""),
     ]
-    if hubert_ms is not None:
-        figures.append(Figure("cheaper than HuBERT-base, per hop", hubert_ms / whole_ms, "times"))
     return [replace(figure, name=f"{model.label}: {figure.name}") for figure in figures]
 
 
 def _hops(samples: NDArray[np.float32], settings: Settings) -> Iterator[NDArray[np.float32]]:
-    """The samples of each hop."""
+    """Yields the samples of each hop."""
     hop = round(settings.window.hop_seconds * SAMPLE_RATE)
     for start in range(0, samples.size - hop + 1, hop):
         yield samples[start : start + hop]
 
 
-def _part_ms(push: Callable[[NDArray[np.float32]], Any], settings: Settings, samples: NDArray[np.float32]) -> float:
+def _stage_ms(push: Callable[[NDArray[np.float32]], Any], settings: Settings, samples: NDArray[np.float32]) -> float:
+    """Returns the CPU time of one stage for a hop, milliseconds, as a median."""
     seconds = []
     for hop in _hops(samples, settings):
-        begun = time.process_time()
+        start = time.process_time()
         push(hop)
-        seconds.append(time.process_time() - begun)
+        seconds.append(time.process_time() - start)
     return 1000.0 * statistics.median(seconds)
 
 
-def _whole_hop_ms(model: Model, settings: Settings, samples: NDArray[np.float32]) -> float:
+def measure_hop_ms(model: Model, settings: Settings, samples: NDArray[np.float32]) -> float:
+    """Returns the CPU time of a hop that completes a scored window, milliseconds, as a median.
+
+    Args:
+        model: model to score with.
+        settings: settings of the pipeline.
+        samples: float32 [n], 16 kHz mono, with speech.
+    """
     monitor = Monitor(node="bench", source_name="demo", started_at=0.0, live=True, model=model, settings=settings)
     seconds = []
     for hop in _hops(samples, settings):
         blocks = [AudioBlock(hop[at : at + BLOCK_SAMPLES]) for at in range(0, hop.size, BLOCK_SAMPLES)]
-        begun = time.process_time()
+        start = time.process_time()
         events = [event for block in blocks for event in monitor.push(block)]
         for event in events:
             to_json(event)
-        taken = time.process_time() - begun
+        duration = time.process_time() - start
         if any(isinstance(event, Reading) and event.stress is not None for event in events):
-            seconds.append(taken)
+            seconds.append(duration)
     return 1000.0 * statistics.median(seconds)
 
 
-def _hubert() -> Figure:
-    name, unit = "HuBERT-base, one pass over 3 s", "ms of CPU"
-    if not HUBERT.exists():
-        return Figure(name, None, unit, "run bench from a checkout")
-    done = subprocess.run([sys.executable, str(HUBERT)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return Figure(name, None, unit, 'it needs torch: pip install "edge-sser[train]"')
-    return Figure(name, 1000.0 * float(json.loads(done.stdout)["cpu_seconds"]), unit)
+def measure_latencies(
+    paths: Sequence[Path],
+    *,
+    runtime: Runtime = Runtime.CPU,
+    threads: Sequence[int] = THREADS,
+    inferences: Mapping[int, int] | None = None,
+) -> dict[Path, list[Latency]]:
+    """Times model files in turn, so that other work of the machine affects all of them alike.
+
+    Args:
+        paths: model files.
+        runtime: runtime that computes them.
+        threads: numbers of threads to time with.
+        inferences: inferences by batch size; None for BATCH_INFERENCES.
+    """
+    counts = BATCH_INFERENCES if inferences is None else inferences
+    out: dict[Path, list[Latency]] = {path: [] for path in paths}
+    random = np.random.default_rng(0)
+    for count in threads:
+        models = {path: Model.load(path, runtime=runtime, threads=count) for path in paths}
+        for batch, repetitions in counts.items():
+            windows = random.normal(-60.0, 20.0, (batch, FEATURES.frames, FEATURES.bands)).astype(np.float32)
+            durations_ms: dict[Path, list[float]] = {path: [] for path in paths}
+            for _ in range(WARM_UP_BATCHES + repetitions):
+                for path, model in models.items():
+                    start = time.perf_counter()
+                    model.logits(windows)
+                    durations_ms[path].append(1000.0 * (time.perf_counter() - start))
+            for path, times in durations_ms.items():
+                kept = times[WARM_UP_BATCHES:]
+                median_ms, p95_ms = statistics.median(kept), statistics.quantiles(kept, n=20)[-1]
+                out[path].append(
+                    Latency(threads=count, batch=batch, median_ms=round(median_ms, 4), p95_ms=round(p95_ms, 4))
+                )
+    return out
 
 
-def _process_figures(model: Path, samples: NDArray[np.float32], *, quick: bool) -> list[Figure]:
-    figures = [Figure("edge-sser --help", median_wall_s("--help", runs=HELP_RUNS), "s")]
-    lengths = {"4 s": 4.0, "1 minute": 60.0} if quick else {"4 s": 4.0, "10 minutes": 600.0, "1 hour": 3600.0}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, seconds in lengths.items():
-            recording = Path(folder) / "recording.flac"
-            _write_repeated(recording, samples, seconds=seconds)
-            cost = run_cost("analyze", str(recording), "--model", str(model))
-            figures += [
-                Figure(f"{name} through analyze", cost.wall_s, "s"),
-                Figure(f"{name} through analyze", cost.cpu_s, "s of CPU"),
-                Figure(f"{name} through analyze, memory", cost.peak_mb, "MB"),
-            ]
-    if quick:
-        return figures
-    silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
-    for name, heard in {"silence": silence, "speech": samples}.items():
-        listened = listen_cost(heard, model=model, seconds=LISTEN_SECONDS)
-        figures += [
-            Figure(f"listen on {name}", 100.0 * listened.cpu_share, "% of a core"),
-            Figure(f"listen on {name}, memory", listened.peak_mb, "MB"),
-            Figure(f"listen on {name}, first reading after the third second", listened.first_reading_s, "s"),
-        ]
-    return [*figures, *_daemon_figures(model, samples)]
+def latency_table(latencies: Mapping[str, Sequence[Latency]]) -> str:
+    """Formats the latencies of one or more files as Markdown, a column a file.
 
-
-def _daemon_figures(model: Path, samples: NDArray[np.float32]) -> list[Figure]:
-    silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
-    figures = []
-    for source, microphone in {"a pipe": False, "a microphone": True}.items():
-
-        def with_broker(heard: NDArray[np.float32], folder: Path, microphone: bool = microphone) -> BrokerCost:
-            return broker_cost(heard, model=model, seconds=LISTEN_SECONDS, microphone=microphone, folder=folder)
-
-        def on_silence(folder: Path, listen: Callable[..., BrokerCost] = with_broker) -> list[float]:
-            return [100.0 * listen(silence, folder).cpu_share]
-
-        def on_speech(folder: Path, listen: Callable[..., BrokerCost] = with_broker) -> list[float]:
-            cost = listen(samples, folder)
-            return [1000.0 * cost.median_s, 1000.0 * cost.percentile_95_s]
-
-        delivery = f"a window's last sample in {source} to an MQTT subscriber"
-        figures += _measured(on_silence, (f"listen to {source} on silence with a broker", "% of a core"))
-        figures += _measured(on_speech, (f"{delivery}, median", "ms"), (f"{delivery}, 95th percentile", "ms"))
-
-    def with_a_crowd(folder: Path) -> list[float]:
-        cost = crowd_cost(samples, model=model, seconds=CROWD_SECONDS, folder=folder)
-        return [cost.dropped, cost.overruns, 100.0 * cost.cpu_share, cost.peak_mb]
-
-    crowd = f"listen to {SOURCES} microphones on speech"
-    return [
-        *figures,
-        *_measured(
-            with_a_crowd,
-            (f"{crowd}, dropped", "samples"),
-            (f"{crowd}, losses in the devices", ""),
-            (crowd, "% of a core"),
-            (f"{crowd}, memory", "MB"),
-        ),
-    ]
-
-
-def _measured(measure: Callable[[Path], list[float]], *named: tuple[str, str]) -> list[Figure]:
-    """The figures, given their names and units; without values when something that they need is missing here."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            values = measure(Path(folder))
-        except MissingComponentError as error:
-            return [Figure(name, None, unit, str(error)) for name, unit in named]
-    return [Figure(name, value, unit) for (name, unit), value in zip(named, values, strict=True)]
-
-
-def _write_repeated(path: Path, samples: NDArray[np.float32], *, seconds: float) -> None:
-    """Writes the recording again and again, piece by piece."""
-    left = round(seconds * SAMPLE_RATE)
-    with soundfile.SoundFile(path, "w", samplerate=SAMPLE_RATE, channels=1, format="FLAC") as file:
-        while left > 0:
-            file.write(samples[:left])
-            left -= samples.size
+    Args:
+        latencies: latencies by the file's name; not empty.
+    """
+    lines = ["| ms a batch: median (p95) | " + " | ".join(latencies) + " |", "|---|" + "---|" * len(latencies)]
+    for row in zip(*latencies.values(), strict=True):
+        threads = f"{row[0].threads} thread{'s' if row[0].threads > 1 else ''}"
+        cells = [f"{item.median_ms:.3f} ({item.p95_ms:.3f})" for item in row]
+        lines.append(f"| {threads}, batch {row[0].batch} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def this_machine() -> dict[str, str]:
-    """What figures were measured on: machine, date and versions, in words."""
-    known = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    model = next((line.partition(":")[2].strip() for line in known if line.lower().startswith("model name")), "")
+    """Describes the machine, the date and the versions of a measurement."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return {
-        "machine": f"{model or platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "machine": f"{_cpu_value('model name') or platform.machine()}, {os.cpu_count()} cores, "
+        f"Linux {platform.release()}",
         "date": datetime.now(tz=timezone.utc).date().isoformat(),
         "versions": f"Python {platform.python_version()}, {versions}",
     }
+
+
+def describe_cpu() -> str:
+    """Describes the processor, and its instructions for dot products of 8-bit numbers."""
+    flags = DOT_PRODUCT_FLAGS & set(_cpu_value("flags", "features").split())
+    name = _cpu_value("model name") or platform.machine()
+    return f"{name}, {', '.join(sorted(flags)) or 'no 8-bit dot products'}"
+
+
+def _cpu_value(*names: str) -> str:
+    """Returns the first value of these names in /proc/cpuinfo; an empty string if there is none."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith(names)), "")
+
+
+def _peak_mb() -> float:
+    """Returns the peak of resident memory of this process, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -1,6 +1,8 @@
-"""What listening costs among other things: with a broker to publish to, and with sixteen microphones at once.
+"""Cost of `listen` with a broker to publish to, and with sixteen microphones at once, measured from outside.
 
-The broker and the sound server are real ones, started here for the purpose on this machine.
+The broker and the sound server are real ones, started by the benchmark on this machine.
+
+usage: python benchmarks/daemon.py [MODEL] [--json FILE]
 """
 
 from __future__ import annotations
@@ -12,35 +14,41 @@ import shutil
 import socket
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from processes import CHUNK_SECONDS, WARM_UP_SECONDS, ListenProcess, benchmark_parser, write_figures
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.commands.bench_processes import CHUNK_SECONDS, WARM_UP_SECONDS, ListenProcess
+from edge_sser.commands.bench import Figure, demo_samples
 from edge_sser.errors import EdgeSserError, MissingComponentError, need_package
+from edge_sser.model.model import Model
 from edge_sser.settings.load import PREFIX
 
 SOURCES = 16
 NODE, SOURCE = "bench", "mic"
-START_SECONDS = 15.0  # far more than a broker or sound server takes
+LISTEN_SECONDS = 30.0
+CROWD_SECONDS = 20.0
+START_SECONDS = 15.0  # far more than a broker or sound server needs
 _POLL_SECONDS = 0.02
-_SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"  # where a broker may be that is not on a user's path
+_SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"  # may hold a broker, and are not on a user's PATH
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerCost:
-    """What `listen` does with a broker on this machine.
+    """Cost of `listen` with a broker on this machine.
 
     Attributes:
-        cpu_share: of one core, after the warm-up.
-        delivery_s: for each reading, from its window's last sample, as it was written, to the message at a subscriber.
+        cpu_share: share of one core, after the warm-up.
+        delivery_s: for each reading, seconds from the write of its window's last sample to the message at a subscriber.
     """
 
     cpu_share: float
@@ -48,23 +56,23 @@ class BrokerCost:
 
     @property
     def median_s(self) -> float:
-        """Of the delivery."""
+        """Median of the delivery."""
         return statistics.median(self.delivery_s)
 
     @property
     def percentile_95_s(self) -> float:
-        """Of the delivery."""
+        """95th percentile of the delivery."""
         return statistics.quantiles(self.delivery_s, n=20)[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class CrowdCost:
-    """What one `listen` does with many microphones, all speaking.
+    """Cost of one `listen` with many microphones, all of which hear speech.
 
     Attributes:
-        cpu_share: of one core, after the warm-up; the sound server's work is not in it.
-        peak_mb: most resident memory, MB.
-        readings: in all.
+        cpu_share: share of one core, after the warm-up, without the work of the sound server.
+        peak_mb: peak of resident memory, MB.
+        readings: number of readings.
         dropped: samples at 16 kHz lost between capture and processing, of all sources, from the start.
         overruns: losses that devices reported, from the start.
     """
@@ -76,67 +84,115 @@ class CrowdCost:
     overruns: int
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures and prints."""
+    options = benchmark_parser("Cost of listen with a broker, and with many microphones.").parse_args(arguments)
+    write_figures(daemon_figures(Model.load(options.model).path, demo_samples()), options.json)
+
+
+def daemon_figures(model: Path, samples: NDArray[np.float32]) -> list[Figure]:
+    """Measures `listen`. Figures that need a missing program have no value, but a remark with the remedy.
+
+    Args:
+        model: model file.
+        samples: float32 [n], 16 kHz mono, with speech.
+    """
+    silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
+    figures = []
+    for source, microphone in {"a pipe": False, "a microphone": True}.items():
+        listen = partial(broker_cost, model=model, seconds=LISTEN_SECONDS, microphone=microphone)
+
+        def on_silence(folder: Path, listen: Callable[..., BrokerCost] = listen) -> list[float]:
+            return [100.0 * listen(silence, folder=folder).cpu_share]
+
+        def on_speech(folder: Path, listen: Callable[..., BrokerCost] = listen) -> list[float]:
+            cost = listen(samples, folder=folder)
+            return [1000.0 * cost.median_s, 1000.0 * cost.percentile_95_s]
+
+        delivery = f"a window's last sample in {source} to an MQTT subscriber"
+        figures += _measure(on_silence, (f"listen to {source} on silence with a broker", "% of a core"))
+        figures += _measure(on_speech, (f"{delivery}, median", "ms"), (f"{delivery}, 95th percentile", "ms"))
+
+    def with_a_crowd(folder: Path) -> list[float]:
+        cost = crowd_cost(samples, model=model, seconds=CROWD_SECONDS, folder=folder)
+        return [cost.dropped, cost.overruns, 100.0 * cost.cpu_share, cost.peak_mb]
+
+    crowd = f"listen to {SOURCES} microphones on speech"
+    names = (f"{crowd}, dropped", "samples"), (f"{crowd}, losses in the devices", ""), (crowd, "% of a core")
+    return [*figures, *_measure(with_a_crowd, *names, (f"{crowd}, memory", "MB"))]
+
+
+def _measure(measure: Callable[[Path], list[float]], *names: tuple[str, str]) -> list[Figure]:
+    """Returns figures with these names and units; without values when a program is missing."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            values = measure(Path(folder))
+        except MissingComponentError as error:
+            return [Figure(name, None, unit, str(error)) for name, unit in names]
+    return [Figure(name, value, unit) for (name, unit), value in zip(names, values, strict=True)]
+
+
 def broker_cost(
     samples: NDArray[np.float32], *, model: Path, seconds: float, microphone: bool, folder: Path
 ) -> BrokerCost:
-    """Runs `listen --mqtt` on audio that comes as time passes, with a broker and a subscriber.
+    """Runs `listen --mqtt` on audio in real time, with a broker and a subscriber.
 
     Args:
         samples: float32 [n], 16 kHz mono; repeated as often as needed.
-        model: the model file.
-        seconds: of audio to measure over, after the warm-up.
-        microphone: the audio comes from a virtual microphone of a sound server. Otherwise it is piped in.
-        folder: for files of the broker, the sound server and `listen`; empty.
+        model: model file.
+        seconds: seconds of audio to measure over, after the warm-up.
+        microphone: True for a virtual microphone of a sound server, False for a pipe.
+        folder: empty folder for files of the broker, the sound server and `listen`.
 
     Raises:
-        MissingComponentError: there is no mosquitto, no PulseAudio or no PyAudio.
-        EdgeSserError: something failed.
+        MissingComponentError: mosquitto, PulseAudio or PyAudio is missing.
+        EdgeSserError: a program failed.
     """
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(_broker(folder))
-        heard = stack.enter_context(_subscriber(port, f"edge-sser/{NODE}/{SOURCE}/reading"))
-        into, environment = None, _environment(folder)
+        messages = stack.enter_context(_subscriber(port, f"edge-sser/{NODE}/{SOURCE}/reading"))
+        write, environment = None, _environment(folder)
         if microphone:
-            into, environment = stack.enter_context(_microphone(folder))
+            write, environment = stack.enter_context(_microphone(folder))
         device = "mic" if microphone else "-"
         arguments = ["--node", NODE, "--mqtt", f"mqtt://127.0.0.1:{port}", "--model", str(model)]
         process = ListenProcess(*_settings(folder, [SOURCE], device), *arguments, environment=environment)
-        process.wait_until_open()  # from here on a microphone misses nothing
-        cost = process.cost(samples, seconds=seconds, into=into)
+        process.wait_until_open()  # from here on no audio of a microphone is lost
+        cost = process.cost(samples, seconds=seconds, write=write)
     delivery_s = []
-    for moment, payload in heard:
+    for moment, payload in messages:
         last_chunk = round(json.loads(payload)["end_s"] / CHUNK_SECONDS) - 1
         if last_chunk * CHUNK_SECONDS >= WARM_UP_SECONDS:
             delivery_s.append(moment - cost.written_at[last_chunk])
     if len(delivery_s) < 2:
-        raise EdgeSserError("the broker brought no readings: run the benchmark again on an idle machine")
+        raise EdgeSserError("no readings came through the broker: run the benchmark again on an idle machine")
     return BrokerCost(cost.cpu_share, tuple(delivery_s))
 
 
 def crowd_cost(samples: NDArray[np.float32], *, model: Path, seconds: float, folder: Path) -> CrowdCost:
-    """Runs `listen` with `SOURCES` microphones: as many recordings of one virtual microphone of a sound server.
+    """Runs `listen` with `SOURCES` microphones: as many clients of one virtual microphone of a sound server.
 
     Args:
-        samples: float32 [n], 16 kHz mono, spoken into the microphone in real time; repeated as often as needed.
-        model: the model file.
-        seconds: to measure over, after the warm-up.
-        folder: for files of the sound server and of `listen`; empty.
+        samples: float32 [n], 16 kHz mono, played into the microphone in real time; repeated as often as needed.
+        model: model file.
+        seconds: seconds to measure over, after the warm-up.
+        folder: empty folder for files of the sound server and of `listen`.
 
     Raises:
-        MissingComponentError: there is no PulseAudio or no PyAudio.
-        EdgeSserError: something failed.
+        MissingComponentError: PulseAudio or PyAudio is missing.
+        EdgeSserError: a program failed.
     """
     names = [f"{SOURCE}-{number:02d}" for number in range(1, SOURCES + 1)]
-    with _microphone(folder) as (into, environment):
+    with _microphone(folder) as (write, environment):
         arguments = [*_settings(folder, names, "mic"), "--model", str(model)]
         process = ListenProcess(*arguments, environment=environment)
         process.wait_until_open()
-        cost = process.cost(samples, seconds=seconds, into=into)
+        cost = process.cost(samples, seconds=seconds, write=write)
     events = [json.loads(line) for _, line in process.lines]
     readings = [event for event in events if event["type"] == "reading"]
-    unheard = set(names) - {reading["source"] for reading in readings}
-    if unheard:
-        raise EdgeSserError(f"{', '.join(sorted(unheard))} gave no reading: run the benchmark again on an idle machine")
+    missing = set(names) - {reading["source"] for reading in readings}
+    if missing:
+        raise EdgeSserError(f"{', '.join(sorted(missing))} gave no reading: run the benchmark again on an idle machine")
     overruns = {event["source"]: event["overruns"] for event in events if event["type"] == "health"}  # the last of each
     return CrowdCost(
         cpu_share=cost.cpu_share,
@@ -149,7 +205,7 @@ def crowd_cost(samples: NDArray[np.float32], *, model: Path, seconds: float, fol
 
 @contextlib.contextmanager
 def _broker(folder: Path) -> Iterator[int]:
-    """A mosquitto that this machine alone can reach; gives its port."""
+    """Runs a mosquitto on the loopback interface, and yields its port."""
     program = _program("mosquitto", "mosquitto")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -168,29 +224,29 @@ def _broker(folder: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _subscriber(port: int, topic: str) -> Iterator[list[tuple[float, bytes]]]:
-    """What comes on a topic: when, monotonic seconds, and the payload."""
+    """Yields a growing list of the messages of a topic: arrival, monotonic seconds, and payload."""
     from paho.mqtt.client import Client, MQTTMessage
     from paho.mqtt.enums import CallbackAPIVersion
 
-    heard: list[tuple[float, bytes]] = []
+    messages: list[tuple[float, bytes]] = []
     subscribed = threading.Event()
 
     def subscribe(client: Client, *_: Any) -> None:
         client.subscribe(topic)
 
-    def keep(_client: Client, _data: Any, message: MQTTMessage) -> None:
-        heard.append((time.monotonic(), bytes(message.payload)))
+    def receive(_client: Client, _data: Any, message: MQTTMessage) -> None:
+        messages.append((time.monotonic(), bytes(message.payload)))
 
     client = Client(CallbackAPIVersion.VERSION2)
     client.on_connect = subscribe
     client.on_subscribe = lambda *_: subscribed.set()
-    client.on_message = keep
+    client.on_message = receive
     client.connect("127.0.0.1", port)
     client.loop_start()
     try:
         if not subscribed.wait(START_SECONDS):
             raise EdgeSserError("the broker did not answer: run the benchmark again on an idle machine")
-        yield heard
+        yield messages
     finally:
         client.disconnect()
         client.loop_stop()
@@ -198,7 +254,7 @@ def _subscriber(port: int, topic: str) -> Iterator[list[tuple[float, bytes]]]:
 
 @contextlib.contextmanager
 def _microphone(folder: Path) -> Iterator[tuple[Callable[[bytes], object], dict[str, str]]]:
-    """A PulseAudio with one microphone: what speaks into it, and the variables that lead `listen` to it."""
+    """Runs a PulseAudio with one microphone. Yields a function that plays PCM into it, and variables for `listen`."""
     program = _program("pulseaudio", "pulseaudio libasound2-plugins")
     need_package("pyaudio", "mic", "it")
     fifo, server = folder / "microphone", folder / "socket"
@@ -217,10 +273,10 @@ def _microphone(folder: Path) -> Iterator[tuple[Callable[[bytes], object], dict[
 def _running(
     command: list[str], ready: Callable[[], bool], environment: dict[str, str] | None = None
 ) -> Iterator[None]:
-    """A program for as long as it is needed.
+    """Runs a program while the block runs.
 
     Raises:
-        EdgeSserError: it did not get ready.
+        EdgeSserError: the program did not get ready.
     """
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -243,13 +299,17 @@ def _program(name: str, packages: str) -> str:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """This process's variables, with a home of its own and without a user's settings."""
+    """Returns the variables of this process, with another home folder and without the user's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PULSE_"))}
     return kept | {"HOME": str(folder), "STATE_DIRECTORY": str(folder / "state")}
 
 
 def _settings(folder: Path, names: list[str], device: str) -> list[str]:
-    """The arguments of `listen` that make it listen to one device under these names, and read no other settings."""
+    """Returns arguments of `listen` for sources with these names, all of one device, and no other settings."""
     path = folder / "bench.toml"
     path.write_text("".join(f'[[source]]\ndevice = "{device}"\nname = "{name}"\n' for name in names), encoding="utf-8")
     return ["--config", str(path)]
+
+
+if __name__ == "__main__":
+    main()
