@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import signal
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_sser.errors import EdgeSserError, SettingsError
+from edge_sser.errors import EdgeSserError, SettingsError, UsageError
 
-REMEDY = "make room or choose another place; what stood there stays"
+REMEDY = "make room or choose another place; the old file is unchanged"
 
 
 @contextmanager
@@ -23,34 +25,34 @@ def atomic_replace(
     mode: int | None = None,
     folder_mode: int | None = None,
 ) -> Iterator[Path]:
-    """Yields an empty file beside `path`, which replaces `path` when the block ends, and is removed when it fails.
+    """Yields a temporary file beside `path`, which replaces `path` when the block ends and is removed when it fails.
 
-    The content is on the disk before the name changes. A symbolic link at `path` is replaced, its target left alone.
+    The content is on the disk before the name changes. A symbolic link at `path` is replaced, not its target.
 
     Args:
-        path: file to replace or create, in a folder that is made when missing.
-        error: raised when the file cannot be written.
+        path: file to replace or create. A missing folder is created.
+        error: class of the error when the file cannot be written.
         remedy: advice that ends the message.
-        mode: permissions, whatever the umask; by default those of the file at `path`, or what the umask allows.
-        folder_mode: permissions of the folder if it is made.
+        mode: permissions, independent of the umask; None for those of the file at `path`, or of the umask.
+        folder_mode: permissions of the folder if it is created.
 
     Raises:
-        EdgeSserError: the file cannot be written; as `error` says.
+        EdgeSserError: the file cannot be written; of the class `error`.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         make_folder(path.parent, folder_mode)
         mode = _file_mode(path) if mode is None else mode
         try:
-            aside.unlink(missing_ok=True)  # left behind by a killed process that had the same id
-            # Private at first: whoever opens the file early could read what is written later.
-            os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600))
-            yield aside
+            temporary.unlink(missing_ok=True)  # of a killed process with the same id
+            # Private at first: a program that opens the file early could read content written later.
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600))
+            yield temporary
             if mode is not None:
-                aside.chmod(mode)
-            move_into_place(aside, path)
+                temporary.chmod(mode)
+            move_into_place(temporary, path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as failure:
         raise error(f"{path}: cannot be written ({failure.strerror or failure}): {remedy}") from None
 
@@ -65,23 +67,67 @@ def write_file(
     folder_mode: int | None = None,
 ) -> None:
     """Writes text in UTF-8, or bytes; arguments and errors as for `atomic_replace`."""
-    with atomic_replace(path, error, remedy, mode=mode, folder_mode=folder_mode) as aside:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    with atomic_replace(path, error, remedy, mode=mode, folder_mode=folder_mode) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def move_into_place(aside: Path, path: Path) -> None:
+@contextmanager
+def atomic_folder(out: Path, error: type[EdgeSserError]) -> Iterator[Path]:
+    """Yields a temporary folder beside `out`, which becomes `out` when the block ends and is removed when it fails.
+
+    Args:
+        out: folder to create, from the option --out; may exist if it is empty.
+        error: class of the error when the folder cannot be written.
+
+    Raises:
+        UsageError: `out` is a file, a folder with files, or a folder that cannot be replaced.
+        EdgeSserError: the folder cannot be written; of the class `error`.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"--out {out}: the folder is not empty: choose another, or remove it first")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: a file of that name stands there: choose another folder")
+    target = out.resolve()  # a link would not be replaced by a folder
+    if os.path.ismount(target) or target == Path.cwd():
+        raise UsageError(f"--out {out}: this folder cannot be replaced: name a new one in it, as {out / 'models'}")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with sigterm_as_interrupt():
+            try:
+                temporary.mkdir(parents=True)
+                yield temporary
+                for path in temporary.rglob("*"):
+                    sync(path)
+                move_into_place(temporary, target)  # over an empty folder, too
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as failure:
+        raise error(f"--out {out}: cannot be written ({failure.strerror or failure}): choose another folder") from None
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Turns SIGTERM into KeyboardInterrupt within the block, so that temporary files are removed. Main thread only."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
     """Replaces `path` by a file or folder on the same file system, so that a power cut leaves either of them whole.
 
     Raises:
-        OSError: it cannot be written or moved.
+        OSError: the file cannot be written or moved.
     """
-    sync(aside)
-    os.replace(aside, path)
+    sync(temporary)
+    os.replace(temporary, path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk.
+    """Waits until a file, or a folder's list of names, is on the disk.
 
     Raises:
         OSError: the disk failed, or is full.
@@ -90,21 +136,21 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system without fsync for folders, as some on a network
+        if error.errno != errno.EINVAL:  # some network file systems have no fsync for folders
             raise
     finally:
         os.close(descriptor)
 
 
 def make_folder(folder: Path, mode: int | None = None) -> None:
-    """Makes a folder and its parents where it is missing.
+    """Creates a folder and its parents unless it exists.
 
     Args:
-        folder: to make.
-        mode: its permissions, whatever the umask; by default what the umask allows.
+        folder: to create.
+        mode: permissions, independent of the umask; None for those of the umask.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     if folder.is_dir():
         return
@@ -117,7 +163,7 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """Returns the folder for state: from systemd, else the user's (XDG base directories).
 
     Raises:
-        SettingsError: there is neither.
+        SettingsError: neither is known.
     """
     return _own_directory(environ, "STATE", ".local/state", "the outbox")
 
@@ -126,7 +172,7 @@ def cache_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """Returns the folder for caches: from systemd, else the user's (XDG base directories).
 
     Raises:
-        SettingsError: there is neither.
+        SettingsError: neither is known.
     """
     return _own_directory(environ, "CACHE", ".cache", "the cache")
 

@@ -1,4 +1,4 @@
-"""Which method finds the ranges, and which nodes stay in float: chosen by what each does to the logits."""
+"""Chooses the method for ranges, and the nodes that stay in float, by the error of the logits."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge_sser.export.calibration import Drawn
+from edge_sser.export.calibration import CalibrationData, Method, find_range, observe
 from edge_sser.export.quantize import Target, activations, quantise, slow_nodes, weighted_nodes
-from edge_sser.export.ranges import Method, find_range, observe
 from edge_sser.model.model import Card
-from edge_sser.model.runtime import onnx_runtime
+from edge_sser.model.onnx_backend import onnx_runtime
 
-ENOUGH = 0.985  # share of tuning windows that must agree: half way between the gate's 97 % of levels and all
+MIN_AGREEMENT = 0.985  # share of tuning windows: half way between the gate's 97 % of levels and all
+_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a graph was quantised, and what was measured on the way, on tuning windows.
+    """Settings that a graph was quantised with, and their errors on the tuning windows.
 
     Attributes:
-        target: what for.
-        method: how ranges were found.
-        float_nodes: nodes left in float, by name.
-        error_by_method: root mean square difference of the logits from FP32, everything quantised that gains from it.
-        error_by_node: the same, that node alone quantised.
-        error: of the graph as chosen.
+        target: runtime that the graph is for.
+        method: method that found the ranges.
+        float_nodes: names of the nodes left in float.
+        error_by_method: root mean square difference of the logits from FP32, all nodes quantised that gain from it.
+        error_by_node: the same by node, that node alone quantised.
+        error: the same, of the graph as chosen.
         agreement: share of windows with the same level, or with the same likeliest emotion: the lesser, 0..1.
         ranges: least and greatest value of each tensor that 8 bits cover.
     """
@@ -43,78 +43,79 @@ class Choice:
     ranges: Mapping[str, tuple[float, float]]
 
 
-def choose(model: onnx.ModelProto, card: Card, target: Target, drawn: Drawn) -> tuple[onnx.ModelProto, Choice]:
-    """Quantises a graph the way that changes its logits least.
+def choose(model: onnx.ModelProto, card: Card, target: Target, data: CalibrationData) -> tuple[onnx.ModelProto, Choice]:
+    """Quantises a graph with the settings that change its logits least.
 
-    Nodes that are faster in float stay there. The method is the one with the least error. Then other nodes go back to
-    float, the most harmful first, for as long as fewer than `ENOUGH` of the windows keep their level or their likeliest
-    emotion, and each helps.
+    Nodes that are faster in float stay in float. The method with the least error is taken. Then other nodes go back to
+    float, the one with the largest error first, while fewer than `MIN_AGREEMENT` of the windows keep their level or
+    their likeliest emotion; a node that does not help stays quantised.
 
     Args:
-        model: FP32.
+        model: FP32 graph.
         card: its card.
-        target: what for.
-        drawn: windows of the training side.
+        target: runtime to quantise for.
+        data: windows of the training speakers.
     """
     nodes = weighted_nodes(model)
-    seen = observe(model, activations(model), drawn.calibration)
+    histograms = observe(model, activations(model), data.calibration)
     symmetric = target is Target.TENSORRT
     ranges = {
-        method: {name: find_range(tensor, method, symmetric=symmetric) for name, tensor in seen.items()}
+        method: {name: find_range(histogram, method, symmetric=symmetric) for name, histogram in histograms.items()}
         for method in Method
     }
-    truth = _logits(model, card, drawn.tuning)
+    expected = _logits(model, card, data.tuning)
 
-    def tried(method: Method, keep_float: Sequence[str]) -> tuple[onnx.ModelProto, float, float]:
-        made = quantise(model, target, ranges[method], keep_float)
-        found = _logits(made, card, drawn.tuning)
-        return made, _rms(truth, found), _agreement(card, truth, found)
+    def attempt(method: Method, keep_float: Sequence[str]) -> tuple[onnx.ModelProto, float, float]:
+        quantised = quantise(model, target, ranges[method], keep_float)
+        found = _logits(quantised, card, data.tuning)
+        return quantised, _rms_error(expected, found), _agreement(card, expected, found)
 
-    floats = slow_nodes(model, target)
-    attempts = {method: tried(method, floats) for method in Method}
+    float_nodes = slow_nodes(model, target)
+    attempts = {method: attempt(method, float_nodes) for method in Method}
     method = min(Method, key=lambda each: attempts[each][1])
-    by_node = {node: tried(method, [other for other in nodes if other != node])[1] for node in nodes}
-    made, error, agreement = attempts[method]
-    for node in sorted(set(nodes) - set(floats), key=lambda name: -by_node[name]):
-        if agreement >= ENOUGH:
+    by_node = {node: attempt(method, [other for other in nodes if other != node])[1] for node in nodes}
+    quantised, error, agreement = attempts[method]
+    for node in sorted(set(nodes) - set(float_nodes), key=lambda name: -by_node[name]):
+        if agreement >= MIN_AGREEMENT:
             break
-        better = tried(method, [*floats, node])
+        better = attempt(method, [*float_nodes, node])
         if better[1] < error:
-            made, error, agreement = better
-            floats.append(node)
-    errors = {each.value: attempts[each][1] for each in Method}
-    return made, Choice(target, method, tuple(floats), errors, by_node, error, agreement, ranges[method])
+            quantised, error, agreement = better
+            float_nodes.append(node)
+    by_method = {each.value: attempts[each][1] for each in Method}
+    choice = Choice(target, method, tuple(float_nodes), by_method, by_node, error, agreement, ranges[method])
+    return quantised, choice
 
 
-def judge(
+def compare(
     fp32: onnx.ModelProto, quantised: onnx.ModelProto, card: Card, windows: NDArray[np.float32]
 ) -> tuple[float, float]:
-    """Root mean square difference of the logits from FP32, and the share of windows that agree as in `Choice`, 0..1."""
-    truth, found = (_logits(model, card, windows) for model in (fp32, quantised))
-    return _rms(truth, found), _agreement(card, truth, found)
+    """Returns the error and the agreement of a quantised graph with FP32, as in `Choice`."""
+    expected, found = (_logits(model, card, windows) for model in (fp32, quantised))
+    return _rms_error(expected, found), _agreement(card, expected, found)
 
 
 def levels(card: Card, stress: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Level of each window on its own, 0 low to 2 high, from its stress logit."""
+    """Returns the level of each window on its own, 0 low to 2 high, from its stress logit."""
     probabilities = [card.calibration.probability(float(value)) for value in stress]
     return np.digitize(probabilities, [card.elevated, card.high])
 
 
 def _logits(model: onnx.ModelProto, card: Card, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """float64 [windows, 1 + classes]: stress, then emotions."""
+    """Returns logits, float64 [windows, 1 + classes]: stress, then emotions."""
     session = onnx_runtime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     parts = []
-    for start in range(0, len(windows), 32):
-        stress, emotions = session.run(list(card.outputs), {card.input: windows[start : start + 32]})
+    for start in range(0, len(windows), _BATCH):
+        stress, emotions = session.run(list(card.outputs), {card.input: windows[start : start + _BATCH]})
         parts.append(np.column_stack([stress, emotions]).astype(np.float64))
     return np.concatenate(parts)
 
 
-def _rms(truth: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.mean((truth - found) ** 2)))
+def _rms_error(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean((expected - found) ** 2)))
 
 
-def _agreement(card: Card, truth: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    same_level = levels(card, truth[:, 0]) == levels(card, found[:, 0])
-    same_emotion = truth[:, 1:].argmax(axis=1) == found[:, 1:].argmax(axis=1)
+def _agreement(card: Card, expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+    same_level = levels(card, expected[:, 0]) == levels(card, found[:, 0])
+    same_emotion = expected[:, 1:].argmax(axis=1) == found[:, 1:].argmax(axis=1)
     return float(min(same_level.mean(), same_emotion.mean()))

@@ -1,4 +1,4 @@
-"""A TensorRT engine from a model file, on the machine that will run it. Needs TensorRT and a GPU, and no torch."""
+"""Builds the TensorRT engine of a model file, on the machine that will run it. Needs TensorRT and a GPU, no torch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from edge_sser.errors import EdgeSserError, ModelError, missing_extra, short
-from edge_sser.export.folder import tidied_on_sigterm
-from edge_sser.files import make_folder, move_into_place
+from edge_sser.files import make_folder, move_into_place, sigterm_as_interrupt
 from edge_sser.model.cuda import Cuda, CudaError
 from edge_sser.model.engine_file import (
     FOLDER_MODE,
@@ -27,30 +26,29 @@ from edge_sser.model.engine_file import (
     EngineKey,
     engine_path,
     engines_folder,
-    write_aside,
+    write_cache_file,
     write_engine,
 )
 from edge_sser.model.model import Model, load_engine
-from edge_sser.model.tensorrt import has_tensorrt, import_tensorrt, make_logger
-from edge_sser.model.tensorrt_backend import MAX_BATCH
+from edge_sser.model.tensorrt_backend import MAX_BATCH, has_tensorrt, import_tensorrt, make_logger
 from edge_sser.pipeline.features import FEATURES, log_mel
 
-OLDEST, NEWEST = (10, 3), (11, 99)  # versions of TensorRT whose interface this was held against
-TIMINGS = "timings.cache"  # how fast kernels are here: makes the next build quicker
-# Of a logit from ONNX Runtime's: rounding to 8 bits may fall otherwise, TF32 has 10 bits. More is another network.
+OLDEST_VERSION, NEWEST_VERSION = (10, 3), (11, 99)  # of TensorRT: this code was written against their interfaces
+TIMINGS = "timings.cache"  # timings of kernels on this machine: makes the next build quicker
+# Largest difference of a logit from ONNX Runtime's, by precision: rounding to 8 bits may differ, TF32 has 10 bits.
 MAX_DIFFERENCE = {"int8": 0.5, "fp32": 0.05}
 PROGRESS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltEngine:
     """An engine that was built.
 
     Attributes:
-        path: of it.
-        key: what it is for.
-        difference: largest of a logit from ONNX Runtime's, over the windows of the demo recording.
-        seconds: that it took.
+        path: file of the engine.
+        key: model, TensorRT version and GPU that the engine is for.
+        difference: largest difference of a logit from ONNX Runtime's, over the windows of the demo recording.
+        seconds: duration of the build.
     """
 
     path: Path
@@ -60,7 +58,7 @@ class Built:
 
 
 def need_tensorrt() -> None:
-    """Looks for TensorRT.
+    """Checks that TensorRT is installed.
 
     Raises:
         MissingComponentError: TensorRT is not installed.
@@ -71,10 +69,10 @@ def need_tensorrt() -> None:
 
 
 def check_board() -> None:
-    """Finds out whether an engine can be built here, before anything takes minutes.
+    """Checks that an engine can be built on this machine, before anything takes minutes.
 
     Raises:
-        ModelError: TensorRT is of a version that is not known, or there is no GPU that it can use.
+        ModelError: the version of TensorRT is not supported, or there is no GPU that it can use.
     """
     _open_board()[1].close()
 
@@ -88,23 +86,25 @@ def _open_board() -> tuple[Any, Cuda]:
         raise ModelError(f"TensorRT cannot be used here ({short(error)}): edge-sser export needs its GPU") from None
 
 
-def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None, say: Callable[[str], None]) -> Built:
-    """Builds the engine of a model file, compares it with ONNX Runtime, and puts it where `listen` finds it.
+def build_engine(
+    model: Path, *, engines: Path | None, workspace_mib: int | None, progress: Callable[[str], None]
+) -> BuiltEngine:
+    """Builds the engine of a model file, compares it with ONNX Runtime, and moves it where `listen` finds it.
 
     Args:
         model: an .onnx file with a card.
-        engines: folder of engines, when it is not the usual one.
-        workspace_mib: most memory that a kernel may take for itself, MiB; TensorRT's own limit when not given.
-        say: told what is being done.
+        engines: folder of engines; None for the one of `listen`.
+        workspace_mib: most memory that a kernel may use for itself, MiB; None for TensorRT's own limit.
+        progress: callback with a line of text on each step.
 
     Raises:
-        MissingComponentError: TensorRT is not here.
-        ModelError: the file is none, TensorRT or the GPU fails, the engine computes something else, or it cannot be
-            written. What was there before stays.
+        MissingComponentError: TensorRT is not installed.
+        ModelError: the file is not a model, TensorRT or the GPU fails, the engine computes something else, or it cannot
+            be written. An older engine stays.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     need_tensorrt()
-    reference = Model.load(model, runtime="cpu")  # which refuses what is no model, before minutes are spent
+    reference = Model.load(model, runtime="cpu")  # refuses a file that is not a model, before minutes are spent
     path = engine_path(engines_folder(engines), reference.sha256)
     data = model.read_bytes()
     trt, cuda = _open_board()
@@ -117,12 +117,14 @@ def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None
         batch=MAX_BATCH,
     )
     try:
-        with tidied_on_sigterm(), _trial_folder(path.parent) as trial, _told(reference):
-            say(f"building for {key.gpu} ({key.compute_capability}) with TensorRT {key.tensorrt}: this takes minutes")
-            engine = _Build(trt, say, path.with_name(TIMINGS), workspace_mib).run(data, reference)
-            # Read back from the disk, as `listen` will, from a place where no `listen` finds it yet.
-            tried = engine_path(trial, reference.sha256)
-            write_engine(tried, EngineFile(key=key, card=reference.card.to_json(), data=engine))
+        with sigterm_as_interrupt(), _trial_folder(path.parent) as trial, _tensorrt_errors(reference):
+            progress(
+                f"building for {key.gpu} ({key.compute_capability}) with TensorRT {key.tensorrt}: this takes minutes"
+            )
+            engine = _Build(trt, progress, path.with_name(TIMINGS), workspace_mib).run(data, reference)
+            # Loaded from the disk, as `listen` will do, from a folder where no `listen` finds it yet.
+            candidate = engine_path(trial, reference.sha256)
+            write_engine(candidate, EngineFile(key=key, card=reference.card.to_json(), data=engine))
             difference = _difference(reference, load_engine(model, trial))
             limit = MAX_DIFFERENCE.get(key.precision, MAX_DIFFERENCE["fp32"])
             if not difference <= limit:
@@ -130,15 +132,15 @@ def build_engine(model: Path, *, engines: Path | None, workspace_mib: int | None
                     f"the engine's logits differ from ONNX Runtime's by {difference:.2g}, expected at most "
                     f"{limit}: it was not kept; please report it with the versions above"
                 )
-            move_into_place(tried, path)
+            move_into_place(candidate, path)
     finally:
         cuda.close()
-    return Built(path, key, difference, time.monotonic() - begun)
+    return BuiltEngine(path, key, difference, time.monotonic() - started)
 
 
 @contextmanager
 def _trial_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside the engines, made before anything takes minutes, and gone at the end."""
+    """Temporary folder beside the engines, made before anything takes minutes."""
     trial = folder / f".trial-{os.getpid()}"
     try:
         make_folder(folder, FOLDER_MODE)
@@ -154,8 +156,8 @@ def _trial_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _told(reference: Model) -> Iterator[None]:
-    """Whatever the bindings raise, as a line: of a driver that is too old, `Builder` says TypeError."""
+def _tensorrt_errors(reference: Model) -> Iterator[None]:
+    """Turns any exception of the bindings into a ModelError: with an old driver, `Builder` raises TypeError."""
     try:
         yield
     except (EdgeSserError, OSError):
@@ -168,25 +170,25 @@ def _told(reference: Model) -> Iterator[None]:
 
 
 class _Build:
-    """One build: the same calls from TensorRT 10.3 to 11."""
+    """One build, with calls that TensorRT 10.3 to 11 have in common."""
 
-    def __init__(self, trt: Any, say: Callable[[str], None], timings: Path, workspace_mib: int | None) -> None:
+    def __init__(self, trt: Any, progress: Callable[[str], None], timings: Path, workspace_mib: int | None) -> None:
         self._trt = trt
-        self._say = say
+        self._progress = progress
         self._timings = timings
         self._workspace_mib = workspace_mib
         self._logger = make_logger(trt)
         self._stopped = threading.Event()
 
     def run(self, model: bytes, reference: Model) -> bytes:
-        """The engine, serialised."""
+        """Builds the engine, and returns it serialised."""
         trt = self._trt
         builder = trt.Builder(self._logger)
-        # Every type is the graph's own. (From 11 on there is nothing else, and the flag is ignored.)
+        # All types come from the graph. From version 11 on this is the only mode, and the flag is ignored.
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, self._logger)
         if not parser.parse(model):
-            raise ModelError(f"model {reference.path}: TensorRT cannot read it ({self._complaint(parser)})")
+            raise ModelError(f"model {reference.path}: TensorRT cannot read it ({self._parser_error(parser)})")
         config = builder.create_builder_config()
         if self._workspace_mib is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, self._workspace_mib << 20)
@@ -196,9 +198,9 @@ class _Build:
         if config.add_optimization_profile(profile) < 0:
             raise ModelError(f"model {reference.path}: TensorRT does not take windows of {list(one)}")
         cache = self._read_timings(config)
-        monitor = _make_monitor(trt, self._say, self._stopped)
+        monitor = _make_monitor(trt, self._progress, self._stopped)
         config.progress_monitor = monitor
-        engine = self._serialised(builder, network, config)
+        engine = self._build(builder, network, config)
         if engine is None:
             raise ModelError(
                 f"model {reference.path}: TensorRT could not build an engine "
@@ -207,8 +209,8 @@ class _Build:
         self._write_timings(cache)
         return bytes(engine)
 
-    def _serialised(self, builder: Any, network: Any, config: Any) -> Any:
-        """Builds in a thread of its own, so that Ctrl-C is heard: it ends the build at its next step."""
+    def _build(self, builder: Any, network: Any, config: Any) -> Any:
+        """Builds in a thread of its own, so that Ctrl-C can stop the build at its next step."""
         results: list[Any] = []
 
         def build() -> None:
@@ -224,14 +226,14 @@ class _Build:
                 thread.join(0.2)
         except KeyboardInterrupt:
             self._stopped.set()
-            self._say("stopping at the next step")
+            self._progress("stopping at the next step")
             thread.join()
             raise
         if isinstance(results[0], Exception):
             raise ModelError(f"TensorRT failed ({short(results[0])})") from results[0]
         return results[0]
 
-    def _complaint(self, parser: Any) -> str:
+    def _parser_error(self, parser: Any) -> str:
         for index in range(parser.num_errors):
             error = parser.get_error(index)
             return short(f"node {error.node_name()} ({error.node_operator()}): {error.desc()}")
@@ -239,10 +241,10 @@ class _Build:
 
     def _read_timings(self, config: Any) -> Any:
         try:
-            known = self._timings.read_bytes()
+            data = self._timings.read_bytes()
         except OSError:
-            known = b""
-        cache = config.create_timing_cache(known)
+            data = b""
+        cache = config.create_timing_cache(data)
         if cache is None or not config.set_timing_cache(cache, False):  # of another GPU or version, or damaged
             cache = config.create_timing_cache(b"")
             config.set_timing_cache(cache, False)
@@ -250,51 +252,51 @@ class _Build:
 
     def _write_timings(self, cache: Any) -> None:
         try:
-            write_aside(self._timings, bytes(cache.serialize()))
+            write_cache_file(self._timings, bytes(cache.serialize()))
         except ModelError as error:
-            self._say(f"{error}; the next build starts from nothing")
+            self._progress(f"{error}; the next build starts without timings")
 
 
-def _make_monitor(trt: Any, say: Callable[[str], None], stopped: threading.Event) -> Any:
-    """Tells how far the build is, at most every few seconds, and ends it when asked to."""
-    begun = time.monotonic()
+def _make_monitor(trt: Any, progress: Callable[[str], None], stopped: threading.Event) -> Any:
+    """Returns a monitor that reports progress every few seconds, and ends the build once `stopped` is set."""
+    started = time.monotonic()
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """TensorRT calls it from any of its threads."""
+        """Progress monitor; TensorRT calls it from any of its threads."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._steps: dict[str, int] = {}
-            self._said = begun
+            self._reported = started
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self._steps[phase_name] = num_steps
             if parent_phase is None:
-                self._tell(phase_name)
+                self._report(phase_name)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if time.monotonic() - self._said >= PROGRESS_SECONDS:
-                self._tell(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, 0)}")
+            if time.monotonic() - self._reported >= PROGRESS_SECONDS:
+                self._report(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, 0)}")
             return not stopped.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
             self._steps.pop(phase_name, None)
 
-        def _tell(self, what: str) -> None:
-            self._said = time.monotonic()
-            say(f"{self._said - begun:6.1f} s  {what}")
+        def _report(self, step: str) -> None:
+            self._reported = time.monotonic()
+            progress(f"{self._reported - started:6.1f} s  {step}")
 
     return Monitor()
 
 
 def _check_version(version: str) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2])
-    if not OLDEST <= numbers <= NEWEST:
+    if not OLDEST_VERSION <= numbers <= NEWEST_VERSION:
         raise ModelError(f"TensorRT {version} is here, expected 10.3 to 11: update JetPack, or edge-sser")
 
 
 def _difference(reference: Model, engine: Model) -> float:
-    """Largest difference of a logit over the demo recording, one window and several at a time."""
+    """Returns the largest difference of a logit over the demo recording, one window and several at a time."""
     samples, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="float32")
     mel = log_mel(samples)
     starts = range(0, len(mel) - FEATURES.frames + 1, FEATURES.frames // 6)
@@ -305,8 +307,8 @@ def _difference(reference: Model, engine: Model) -> float:
     return float(max(np.abs(together - expected).max(), np.abs(alone - expected).max()))
 
 
-def report(built: Built) -> str:
-    """What was built, in a line."""
+def describe_engine(built: BuiltEngine) -> str:
+    """Describes an engine in one line."""
     return (
         f"{built.path}: {built.path.stat().st_size / 1000:.0f} kB, {built.key.gpu}, TensorRT {built.key.tensorrt}, "
         f"{built.key.precision}, logits within {built.difference:.1e} of ONNX Runtime's, {built.seconds:.0f} s"

@@ -1,9 +1,10 @@
-"""`edge-sser export --int8`: FP32 and INT8 files, compared on held-out speakers, handed over only if they agree."""
+"""FP32 and INT8 files of a model with a report, written only if they agree on held-out speakers."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,21 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edge_sser.commands.latency import measure_latencies
+from edge_sser.commands.bench import Latency, describe_cpu, latency_table, measure_latencies
 from edge_sser.errors import ModelError
-from edge_sser.export.calibration import Drawn, Sides, draw
+from edge_sser.export.calibration import CalibrationData, SpeakerSplit, draw_windows
 from edge_sser.export.choose import Choice, choose
-from edge_sser.export.folder import whole_folder
-from edge_sser.export.half import with_half_precision
+from edge_sser.export.gate import Limits, RefusedError, Scores, score_models
 from edge_sser.export.onnx import write_model
 from edge_sser.export.qat import Qat
 from edge_sser.export.quantize import Target
-from edge_sser.export.report import Artefact, make_artefact, table, write_report
-from edge_sser.export.tensorrt_graph import check_tensorrt_graph
-from edge_sser.export.verify import Limits, Scores, score
+from edge_sser.export.tensorrt import check_tensorrt_graph, with_half_precision
+from edge_sser.files import atomic_folder
 from edge_sser.model.model import CARD_KEY, Model
 
 SUFFIXES = {Target.CPU: ".int8.onnx", Target.TENSORRT: ".int8-tensorrt.onnx"}
+JSON_FILE = "export-report.json"
+TABLE_FILE = "export-report.md"
 QAT_EPOCHS = 5  # recommended where INT8 loses too much
 KNOWN_VOICES = (
     "The checkpoint was trained on these speakers too: only the differences between the files mean something, the "
@@ -34,11 +35,34 @@ KNOWN_VOICES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A quantised file and how it came about."""
+class QuantisedFile:
+    """A quantised file, and the settings that it was quantised with."""
 
     path: Path
     choice: Choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artefact:
+    """Row of the report: one file.
+
+    Attributes:
+        file: its name.
+        made_for: fp32, cpu or tensorrt.
+        size_bytes: size of the file.
+        sha256: hash of the file.
+        parity: largest difference of a logit: of the FP32 file from the checkpoint, of INT8 from FP32.
+        scores: on the held-out speakers.
+        latencies: on this machine's CPU; empty for a file that is made for something else.
+    """
+
+    file: str
+    made_for: str
+    size_bytes: int
+    sha256: str
+    parity: float
+    scores: Scores
+    latencies: Sequence[Latency]
 
 
 def export_int8(
@@ -48,211 +72,199 @@ def export_int8(
     *,
     checkpoint: Path,
     targets: Sequence[Target],
-    sides: Sides,
+    speakers: SpeakerSplit,
     limits: Limits,
-    say: Callable[[str], None],
+    progress: Callable[[str], None],
     qat: Qat | None = None,
 ) -> str:
     """Writes the FP32 file, an INT8 file for each target, and the report into a new folder.
 
     Args:
         write_fp32: writes the FP32 file at a path and returns its difference from the checkpoint.
-        name: of the model.
+        name: name of the model.
         out: folder to make.
-        checkpoint: it comes from, for the report.
-        targets: what to quantise for.
-        sides: whom to calibrate on, and whom to judge by.
-        limits: what INT8 may lose.
-        say: told what is being done.
-        qat: trains each INT8 file on, where it is asked for.
+        checkpoint: file of the checkpoint, for the report.
+        targets: runtimes to quantise for.
+        speakers: utterances to calibrate on, and to judge by.
+        limits: limits on the loss of INT8.
+        progress: callback with a line of text before each step.
+        qat: quantisation-aware training of each INT8 file; None for none.
 
     Returns:
         The table and its remarks.
 
     Raises:
-        ModelError: an INT8 file loses more than the limits allow, or has what its target lacks; the folder is not
-            made. The message starts with the table.
+        ModelError: a file loses more than allowed (RefusedError), or TensorRT cannot read it; no folder is made.
     """
-    with whole_folder(out) as folder:
+    with atomic_folder(out, ModelError) as folder:
         fp32 = folder / f"{name}.onnx"
         parity = write_fp32(fp32)
-        say(f"drawing windows of {len(sides.training)} recordings")
-        drawn = draw(sides.training)
-        made = []
+        progress(f"drawing windows of {len(speakers.training)} recordings")
+        data = draw_windows(speakers.training)
+        files = []
         for target in targets:
-            say(f"quantising for {target.value}: methods, then a sweep over the nodes")
-            made.append(_quantise(fp32, folder / f"{name}{SUFFIXES[target]}", target, drawn, qat))
-        say(f"scoring {len(sides.test)} recordings of {_speakers(sides)} held-out speakers")
-        paths = [fp32, *(item.path for item in made)]
-        models = {path.name: Model.load(path, runtime="cpu") for path in paths}
-        scores = score(models, sides.test)
-        say("timing")
-        timed = measure_latencies([fp32, *(item.path for item in made if item.choice.target is Target.CPU)])
-        artefacts = [make_artefact(fp32, "fp32", parity, scores[fp32.name], timed[fp32])]
-        for item in made:
-            differs = _largest_difference(fp32, item.path, drawn)
-            artefacts.append(
-                make_artefact(
-                    item.path, item.choice.target.value, differs, scores[item.path.name], timed.get(item.path, [])
-                )
-            )
-        broken = _broken(artefacts, limits)
-        remarks = _remarks(sides, drawn, made, qat)
+            progress(f"quantising for {target.value}: methods, then a sweep over the nodes")
+            files.append(_quantise(fp32, folder / f"{name}{SUFFIXES[target]}", target, data, qat))
+        artefacts = _measure(fp32, parity, files, data, speakers, progress)
+        remarks = _remarks(speakers, data, files, qat)
         text = "\n\n".join([table(artefacts), *remarks])
-        if broken:
-            raise RefusedError(text, broken, qat)
+        violations = _violations(artefacts, limits)
+        if violations:
+            raise _refusal(text, violations, qat)
         facts: dict[str, Any] = {
-            "checkpoint": {"file": checkpoint.name, "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()},
-            "calibration": _calibration(drawn),
-            "quantisation": [asdict(item.choice) for item in made],
-            "test": {"clips": len(sides.test), "speakers": _speakers(sides), "strangers": sides.strangers},
+            "checkpoint": {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
+            "calibration": data.describe(),
+            "quantisation": [asdict(file.choice) for file in files],
+            "test": speakers.describe(),
             "allowance": limits.allowance,
             "qat": qat.describe() if qat else None,
+            "machine": describe_cpu(),
+            "remarks": remarks,
+            "artefacts": [asdict(artefact) for artefact in artefacts],
         }
-        write_report(folder, artefacts, facts, remarks)
+        (folder / JSON_FILE).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / TABLE_FILE).write_text(text + "\n", encoding="utf-8")
     return text
 
 
-def judge_engine(fp32: Path, graph: Path, engine: Path, *, sides: Sides, limits: Limits) -> str:
-    """Lets an engine pass the same gate as the graph that it was built of, and says how it scored.
+def table(artefacts: Sequence[Artefact]) -> str:
+    """Formats files, scores and latencies as Markdown."""
+    lines = [
+        "| file | kB | sha256 | logits differ by | UA % | stress AUROC | ECE | levels agree % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for item in artefacts:
+        scores = item.scores
+        ua = "-" if scores.ua is None else f"{100 * scores.ua:.2f}"
+        lines.append(
+            f"| {item.file} | {item.size_bytes / 1000:.0f} | {item.sha256[:8]} | {item.parity:.1e} | {ua} | "
+            f"{scores.auroc:.4f} | {scores.ece:.4f} | {100 * scores.agreement:.2f} |"
+        )
+    timed = {item.file: item.latencies for item in artefacts if item.latencies}
+    if timed:
+        lines += ["", latency_table(timed)]
+    return "\n".join(lines)
 
-    Args:
-        fp32: the FP32 file.
-        graph: the file that the engine was built of.
-        engine: removed where it does not pass.
-        sides: whom to judge by.
-        limits: what it may lose.
 
-    Raises:
-        RefusedError: it loses more than the limits allow.
-    """
-    models = {
-        "fp32": Model.load(fp32, runtime="cpu"),
-        "engine": Model.load(graph, runtime="engine", engines=engine.parent),
-    }
-    scores = score(models, sides.test)
-    one = scores["engine"]
-    told = (
-        f"{engine.name}: UA {'-' if one.ua is None else format(100 * one.ua, '.2f')} %, stress AUROC {one.auroc:.4f}, "
-        f"ECE {one.ece:.4f}, {100 * one.agreement:.2f} % of the levels agree with FP32"
+def _measure(
+    fp32: Path,
+    parity: float,
+    files: Sequence[QuantisedFile],
+    data: CalibrationData,
+    speakers: SpeakerSplit,
+    progress: Callable[[str], None],
+) -> list[Artefact]:
+    """Scores and times all files; the first artefact is the FP32 file."""
+    progress(f"scoring {len(speakers.test)} recordings of {speakers.test_speakers} held-out speakers")
+    paths = [fp32, *(file.path for file in files)]
+    scores = score_models({path.name: Model.load(path, runtime="cpu") for path in paths}, speakers.test)
+    progress("timing")
+    latencies = measure_latencies([fp32, *(file.path for file in files if file.choice.target is Target.CPU)])
+    artefacts = [_artefact(fp32, "fp32", parity, scores[fp32.name], latencies[fp32])]
+    for file in files:
+        difference = _largest_difference(fp32, file.path, data)
+        own = scores[file.path.name], latencies.get(file.path, [])
+        artefacts.append(_artefact(file.path, file.choice.target.value, difference, *own))
+    return artefacts
+
+
+def _artefact(path: Path, made_for: str, parity: float, scores: Scores, latencies: Sequence[Latency]) -> Artefact:
+    return Artefact(
+        file=path.name,
+        made_for=made_for,
+        size_bytes=path.stat().st_size,
+        sha256=_sha256(path),
+        parity=parity,
+        scores=scores,
+        latencies=latencies,
     )
-    broken = limits.broken(scores["fp32"], one)
-    if broken:
-        engine.unlink(missing_ok=True)
-        raise EngineRefusedError(told, broken)
-    return told
 
 
-class RefusedError(ModelError):
-    """INT8 lost too much.
-
-    Attributes:
-        report: the table, for standard output.
-    """
-
-    def __init__(self, report: str, broken: Sequence[str], qat: Qat | None) -> None:
-        remedy = f"train longer than --qat {qat.epochs}" if qat else f"train it on in 8 bits with --qat {QAT_EPOCHS}"
-        super().__init__(
-            f"INT8 is not what FP32 is: {'; '.join(broken)}: nothing was written; "
-            f"{remedy}, calibrate on more recordings, or allow the loss with --allow-loss"
-        )
-        self.report = report
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-class EngineRefusedError(RefusedError):
-    """An engine lost too much; the files that it was built of stand.
-
-    Attributes:
-        report: how it scored, for standard output.
-    """
-
-    def __init__(self, report: str, broken: Sequence[str]) -> None:
-        ModelError.__init__(
-            self,
-            f"the engine is not what FP32 is: {'; '.join(broken)}: it was removed, the model files stand; please "
-            "report it with the board and the version of TensorRT",
-        )
-        self.report = report
-
-
-def _quantise(fp32: Path, path: Path, target: Target, drawn: Drawn, qat: Qat | None) -> Made:
+def _quantise(fp32: Path, path: Path, target: Target, data: CalibrationData, qat: Qat | None) -> QuantisedFile:
     model = onnx.load(fp32)
     card = Model.load(fp32, runtime="cpu").card
-    made, choice = choose(model, card, target, drawn)
+    quantised, choice = choose(model, card, target, data)
     if qat:
-        made, choice = qat(model, card, made, choice, drawn)
+        quantised, choice = qat.train(model, card, quantised, choice, data)
     if target is Target.TENSORRT:
-        check_tensorrt_graph(made)
-        made = with_half_precision(made)
-        check_tensorrt_graph(made)
-    del made.metadata_props[:]
-    own = replace(
+        check_tensorrt_graph(quantised)
+        quantised = with_half_precision(quantised)
+        check_tensorrt_graph(quantised)
+    del quantised.metadata_props[:]
+    own_card = replace(
         card,
         precision="int8",
-        parent_sha256=hashlib.sha256(fp32.read_bytes()).hexdigest(),
+        parent_sha256=_sha256(fp32),
         parity=None,
-        quantisation=_for_card(choice, drawn, qat),
+        quantisation=_describe(choice, data, qat),
     )
-    made.metadata_props.add(key=CARD_KEY, value=own.to_json())
-    write_model(path, made)
-    return Made(path, choice)
+    quantised.metadata_props.add(key=CARD_KEY, value=own_card.to_json())
+    write_model(path, quantised)
+    return QuantisedFile(path, choice)
 
 
-def _for_card(choice: Choice, drawn: Drawn, qat: Qat | None) -> dict[str, Any]:
+def _describe(choice: Choice, data: CalibrationData, qat: Qat | None) -> Mapping[str, Any]:
+    """Plain values for the card."""
     values = {
         "target": choice.target.value,
         "method": choice.method.value,
-        "calibration": _calibration(drawn),
+        "calibration": data.describe(),
         "float_nodes": list(choice.float_nodes),
     }
     return {**values, "qat": qat.describe()} if qat else values
 
 
-def _calibration(drawn: Drawn) -> dict[str, Any]:
-    return {"windows": len(drawn.calibration), "seed": drawn.seed, "sha256": drawn.sha256}
-
-
-def _largest_difference(fp32: Path, int8: Path, drawn: Drawn) -> float:
+def _largest_difference(fp32: Path, int8: Path, data: CalibrationData) -> float:
     one, other = (Model.load(path, runtime="cpu") for path in (fp32, int8))
     largest = 0.0
-    for window in drawn.tuning:
+    for window in data.tuning:
         pairs = zip(one.logits(window[np.newaxis]), other.logits(window[np.newaxis]), strict=True)
         largest = max(largest, *(float(np.abs(a - b).max()) for a, b in pairs))
     return largest
 
 
-def _broken(artefacts: Sequence[Artefact], limits: Limits) -> list[str]:
-    fp32 = artefacts[0].scores
-    assert fp32 is not None
-    found: list[tuple[str, Scores]] = [(item.file, item.scores) for item in artefacts[1:] if item.scores]
-    return [f"{file}: {reason}" for file, scores in found for reason in limits.broken(fp32, scores)]
+def _violations(artefacts: Sequence[Artefact], limits: Limits) -> list[str]:
+    fp32, *others = artefacts
+    return [f"{item.file}: {reason}" for item in others for reason in limits.violations(fp32.scores, item.scores)]
 
 
-def _remarks(sides: Sides, drawn: Drawn, made: Sequence[Made], qat: Qat | None) -> list[str]:
-    speakers = _speakers(sides)
+def _refusal(report: str, violations: Sequence[str], qat: Qat | None) -> RefusedError:
+    remedy = f"train longer than --qat {qat.epochs}" if qat else f"train it on in 8 bits with --qat {QAT_EPOCHS}"
+    return RefusedError(
+        f"INT8 is not what FP32 is: {'; '.join(violations)}: nothing was written; "
+        f"{remedy}, calibrate on more recordings, or allow the loss with --allow-loss",
+        report,
+    )
+
+
+def _remarks(
+    speakers: SpeakerSplit, data: CalibrationData, files: Sequence[QuantisedFile], qat: Qat | None
+) -> list[str]:
     lines = [
-        f"Scored on {len(sides.test)} clips of {speakers} speakers, means over their corpora; levels agree window "
-        f"by window. Calibrated on {len(drawn.calibration)} windows of the training side (seed {drawn.seed}, sha256 "
-        f"{drawn.sha256[:8]})."
+        f"Scored on {len(speakers.test)} clips of {speakers.test_speakers} speakers, means over their corpora; "
+        f"levels agree window by window. Calibrated on {len(data.calibration)} windows of the training side (seed "
+        f"{data.seed}, sha256 {data.sha256[:8]})."
     ]
-    if not sides.strangers:
+    if not speakers.strangers:
         lines.append(KNOWN_VOICES)
-    for item in made:
-        errors = ", ".join(f"{method} {error:.3f}" for method, error in item.choice.error_by_method.items())
-        kept = ", ".join(item.choice.float_nodes) or "no node"
-        lines.append(
-            f"{item.path.name}: {item.choice.method.value} (logits differ, root mean square, by {errors}); {kept} "
+    for file in files:
+        choice = file.choice
+        errors = ", ".join(f"{method} {error:.3f}" for method, error in choice.error_by_method.items())
+        kept = ", ".join(choice.float_nodes) or "no node"
+        line = (
+            f"{file.path.name}: {choice.method.value} (logits differ, root mean square, by {errors}); {kept} "
             "stays in float."
         )
         if qat:
-            lines[-1] += (
+            line += (
                 f" Then trained on in 8 bits for {qat.epochs} epochs (seed {qat.recipe.optimisation.seed}): logits "
-                f"differ by {item.choice.error:.3f}."
+                f"differ by {choice.error:.3f}."
             )
-        if item.choice.target is Target.TENSORRT:
+        lines.append(line)
+        if choice.target is Target.TENSORRT:
             lines.append("The file for TensorRT was scored on ONNX Runtime, not as an engine.")
     return lines
-
-
-def _speakers(sides: Sides) -> int:
-    return len({(utterance.corpus, utterance.speaker) for utterance in sides.test})

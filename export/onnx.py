@@ -1,4 +1,4 @@
-"""A student as one ONNX file, and the proof that it computes the same."""
+"""Writes a student as one ONNX file, and checks that the file computes the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from edge_sser.errors import ModelError
 from edge_sser.files import write_file
 from edge_sser.model.model import CARD_KEY, Card
-from edge_sser.model.runtime import onnx_runtime
+from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.train.data.features import windows
 from edge_sser.train.students.net import Student
@@ -28,7 +28,7 @@ TOLERANCE = 1e-4  # largest difference of a logit between the file and the netwo
 
 
 class _Exported(nn.Module):
-    """The student as the file has it: two named outputs, the auxiliary task left behind."""
+    """A student with the two outputs of the file, without the auxiliary task."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
@@ -40,25 +40,25 @@ class _Exported(nn.Module):
 
 
 def export_onnx(student: Student, card: Card, path: Path) -> float:
-    """Writes a student with its card; the file under the name is always whole.
+    """Writes a student with its card, atomically.
 
     Args:
-        student: in evaluation mode, on the CPU.
-        card: rides in the file, with the difference found.
-        path: to be written.
+        student: network in evaluation mode, on the CPU.
+        card: card to write into the file, with the difference found.
+        path: file to write.
 
     Returns:
         The largest difference between the file's logits and the student's, over loud, faint and empty windows and
-        those of the demo recording.
+        the windows of the demo recording.
 
     Raises:
-        ModelError: the file computes something else, or cannot be written.
+        ModelError: the file computes different logits, or cannot be written.
     """
-    sample = torch.from_numpy(_windows())
+    sample = torch.from_numpy(_test_windows())
     buffer = io.BytesIO()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own notes on its future
+        warnings.simplefilter("ignore")  # deprecation notes of the exporter itself
         program = torch.onnx.export(
             _Exported(student).eval(),
             (sample[:2],),
@@ -73,7 +73,7 @@ def export_onnx(student: Student, card: Card, path: Path) -> float:
         program.save(buffer)  # type: ignore[union-attr,arg-type]
     model = onnx.load_from_string(buffer.getvalue())
     del model.metadata_props[:]
-    for node in model.graph.node:  # where the exporter came from is of no use on a device
+    for node in model.graph.node:  # traces of the exporter are of no use on a device
         del node.metadata_props[:]
         node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
@@ -94,20 +94,20 @@ def write_model(path: Path, model: onnx.ModelProto) -> None:
     """Writes a model file atomically.
 
     Raises:
-        ModelError: it cannot be written; nothing half-written remains.
+        ModelError: the file cannot be written.
     """
     write_file(path, model.SerializeToString(), ModelError, "choose another --out")
 
 
-def _windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Windows to compare on: loud, faint, nothing at all, and speech."""
+def _test_windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Returns windows to compare on: loud, faint and empty noise, and speech."""
     random = np.random.default_rng(0)
     shape = (4, FEATURES.frames, FEATURES.bands)
     loudness = np.array([-20.0, -50.0, -90.0, -120.0]).reshape(4, 1, 1)
     spread = np.array([12.0, 12.0, 6.0, 0.0]).reshape(4, 1, 1)
-    made = (loudness + spread * random.standard_normal(shape)).astype(np.float32)
+    noise = (loudness + spread * random.standard_normal(shape)).astype(np.float32)
     samples, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="float32")
-    return np.concatenate([made, windows(log_mel(samples))])
+    return np.concatenate([noise, windows(log_mel(samples))])
 
 
 def _difference(student: Student, data: bytes, card: Card, sample: Tensor) -> float:

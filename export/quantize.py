@@ -10,15 +10,15 @@ from importlib import import_module
 import numpy as np
 import onnx
 
-from edge_sser.model.runtime import onnx_runtime
+from edge_sser.model.onnx_backend import onnx_runtime
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
-FEW = 4  # input channels
 PASSING = ("Relu", "Reshape")  # stay in 8 bits between two weighted nodes
+MIN_CHANNELS = 4  # of the input of a convolution that gains from 8 bits on a CPU
 
 
 class Target(str, Enum):
-    """What an 8-bit file is made for."""
+    """Runtimes that an 8-bit file can be made for."""
 
     CPU = "cpu"
     """ONNX Runtime: activations unsigned with a zero point, weights signed with a scale a channel, bias 32-bit."""
@@ -27,25 +27,26 @@ class Target(str, Enum):
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that can be quantised: those that multiply by constant weights."""
+    """Returns the names of the nodes that multiply by constant weights, and so can be quantised."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [node.name for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in constants]
 
 
 def slow_nodes(model: onnx.ModelProto, target: Target) -> list[str]:
-    """Names of the nodes that are faster in float: on a CPU, convolutions of a few input channels.
+    """Returns the names of the nodes that are faster in float: on a CPU, convolutions of few input channels.
 
-    ONNX Runtime's 8-bit convolution walks over channels: a 5 x 5 stem of one channel took 0.16 ms in 8 bits and 0.04 in
-    float, and another 0.07 for bringing its input into that order.
+    ONNX Runtime's 8-bit convolution walks over channels. A 5 x 5 stem of one channel took 0.16 ms in 8 bits, and 0.07
+    more to reorder its input; in float it took 0.04.
     """
     if target is not Target.CPU:
         return []
     channels = {tensor.name: tensor.dims[1] for tensor in model.graph.initializer if len(tensor.dims) > 2}
-    return [node.name for node in model.graph.node if node.op_type == "Conv" and channels.get(node.input[1], FEW) < FEW]
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if channels.get(node.input[1], MIN_CHANNELS) < MIN_CHANNELS]
 
 
 def activations(model: onnx.ModelProto) -> set[str]:
-    """Tensors that quantising may need the range of."""
+    """Returns the names of the tensors whose range quantising may need."""
     constants = {tensor.name for tensor in model.graph.initializer}
     kept = [node for node in model.graph.node if node.op_type in (*WEIGHTED, *PASSING)]
     return {name for node in kept for name in (node.input[0], *node.output) if name and name not in constants}
@@ -57,41 +58,39 @@ def quantise(
     ranges: Mapping[str, tuple[float, float]],
     keep_float: Collection[str] = (),
 ) -> onnx.ModelProto:
-    """Puts a graph into 8 bits.
+    """Returns the graph in 8 bits.
 
     Args:
-        model: FP32, with named nodes; unchanged.
-        target: what it is for.
-        ranges: of the tensors that `activations` names, least and greatest.
-        keep_float: names of nodes to be left alone.
+        model: FP32, with named nodes; not changed.
+        target: runtime to quantise for.
+        ranges: least and greatest value of each tensor that `activations` names.
+        keep_float: names of nodes to leave in float.
     """
     onnx_runtime()  # first, with its telemetry off
     library = import_module("onnxruntime.quantization")
     quantizer_module = import_module("onnxruntime.quantization.qdq_quantizer")
     calibrate = import_module("onnxruntime.quantization.calibrate")
-    wide = calibrate.TensorsData(
+    tensors_range = calibrate.TensorsData(
         library.CalibrationMethod.MinMax,
         {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()},
     )
     symmetric = target is Target.TENSORRT
-    can = set(weighted_nodes(model))
+    quantisable = set(weighted_nodes(model))
     excluded = [
         node.name
         for node in model.graph.node
-        if node.name in keep_float or (node.op_type in WEIGHTED and node.name not in can)
+        if node.name in keep_float or (node.op_type in WEIGHTED and node.name not in quantisable)
     ]
-    whole = onnx.shape_inference.infer_shapes(model)
-    types = [*WEIGHTED] if symmetric else [*WEIGHTED, *PASSING]
     quantizer = quantizer_module.QDQQuantizer(
-        whole,
+        onnx.shape_inference.infer_shapes(model),
         per_channel=True,
         reduce_range=False,
         weight_qType=library.QuantType.QInt8,
         activation_qType=library.QuantType.QInt8 if symmetric else library.QuantType.QUInt8,
-        tensors_range=wide,
+        tensors_range=tensors_range,
         nodes_to_quantize=[],
         nodes_to_exclude=excluded,
-        op_types_to_quantize=types,
+        op_types_to_quantize=[*WEIGHTED] if symmetric else [*WEIGHTED, *PASSING],
         extra_options={
             "ActivationSymmetric": symmetric,
             "WeightSymmetric": True,
@@ -109,12 +108,16 @@ def quantise(
     finally:
         logging.getLogger().setLevel(level)
     quantizer.model.topological_sort()
-    made: onnx.ModelProto = quantizer.model.model
-    domains = {node.domain for node in made.graph.node}
-    imports = [entry for entry in made.opset_import if entry.domain in domains]
-    del made.opset_import[:]
-    made.opset_import.extend(imports)
-    del made.graph.value_info[:]  # names that are no more
-    made.producer_name, made.producer_version = "edge-sser", ""
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    return _cleaned(quantizer.model.model)
+
+
+def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Removes unused operator sets and stale shapes from a quantised graph, and checks it."""
+    domains = {node.domain for node in model.graph.node}
+    imports = [entry for entry in model.opset_import if entry.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+    del model.graph.value_info[:]  # names tensors that are gone
+    model.producer_name, model.producer_version = "edge-sser", ""
+    onnx.checker.check_model(model, full_check=True)
+    return model

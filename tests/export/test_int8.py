@@ -18,13 +18,13 @@ import pytest
 from tensorrt_board import Board
 
 from edge_sser.cli import main
-from edge_sser.commands import latency
-from edge_sser.errors import TrainingError, UsageError
-from edge_sser.export import choose, tensorrt_graph
+from edge_sser.commands import bench
+from edge_sser.errors import ModelError, TrainingError, UsageError
+from edge_sser.export import choose, tensorrt
 from edge_sser.export import int8 as int8_module
-from edge_sser.export.calibration import draw, find_sides
-from edge_sser.export.folder import whole_folder
-from edge_sser.export.verify import Limits, Scores, score
+from edge_sser.export.calibration import draw_windows, split_speakers
+from edge_sser.export.gate import Limits, Scores, score_models
+from edge_sser.files import atomic_folder
 from edge_sser.model import cuda
 from edge_sser.model.model import Model
 from edge_sser.train.corpora.table import read_table, write_table
@@ -50,7 +50,7 @@ def run(toy_table: Path, toy_recipe: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def export(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(latency, "INFERENCES", {1: 3, 8: 2, 32: 2})
+    monkeypatch.setattr(bench, "BATCH_INFERENCES", {1: 3, 8: 2, 32: 2})
 
     def call(*arguments: str | Path, status: int = 0) -> tuple[str, str]:
         capsys.readouterr()
@@ -105,7 +105,7 @@ def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_pat
     assert parent.speech_trust == ((0.5, 0.25), (3.0, 1.0))
     assert parent.parity is not None
     assert parent.parity <= 1e-4
-    drawn = draw(find_sides(load_checkpoint(run.left_out).header, read_table(run.table)).training)
+    data = draw_windows(split_speakers(load_checkpoint(run.left_out).header, read_table(run.table)).training)
     for name, target in zip(names[1:], ("cpu", "tensorrt"), strict=True):
         card = Model.load(out / name).card
         assert card.precision == "int8"
@@ -114,9 +114,9 @@ def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_pat
         assert card.quantisation is not None
         assert card.quantisation["target"] == target
         assert card.quantisation["calibration"] == {
-            "windows": len(drawn.calibration),
-            "seed": drawn.seed,
-            "sha256": drawn.sha256,
+            "windows": len(data.calibration),
+            "seed": data.seed,
+            "sha256": data.sha256,
         }
         assert card.quantisation["float_nodes"] == next(
             each["float_nodes"] for each in facts["quantisation"] if each["target"] == target
@@ -124,13 +124,13 @@ def test_files_cards_and_report_agree_on_what_was_made(run: Run, export, tmp_pat
 
 
 def test_no_held_out_speaker_is_drawn_from(run: Run) -> None:
-    sides = find_sides(load_checkpoint(run.left_out).header, read_table(run.table))
-    assert {utterance.fold for utterance in sides.test} == {1}
-    assert 1 not in {utterance.fold for utterance in sides.training}
-    assert draw(sides.training).sha256 == draw(sides.training).sha256
-    assert draw(sides.training).sha256 != draw(sides.training, seed=2).sha256
-    drawn = draw(sides.training)
-    assert not any((window == other).all() for window in drawn.calibration for other in drawn.tuning)
+    speakers = split_speakers(load_checkpoint(run.left_out).header, read_table(run.table))
+    assert {utterance.fold for utterance in speakers.test} == {1}
+    assert 1 not in {utterance.fold for utterance in speakers.training}
+    assert draw_windows(speakers.training).sha256 == draw_windows(speakers.training).sha256
+    assert draw_windows(speakers.training).sha256 != draw_windows(speakers.training, seed=2).sha256
+    data = draw_windows(speakers.training)
+    assert not any((window == other).all() for window in data.calibration for other in data.tuning)
 
 
 def test_a_checkpoint_of_all_speakers_is_compared_on_known_voices_and_says_so(run: Run, export, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_damaged_int8_file_is_refused_with_the_table_unless_the_loss_is_allowe
     run: Run, export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choose, "find_range", lambda seen, method, symmetric: (-0.02 if symmetric else 0.0, 0.02))
-    monkeypatch.setattr(choose, "ENOUGH", 0.0)  # nothing goes back to float
+    monkeypatch.setattr(choose, "MIN_AGREEMENT", 0.0)  # nothing goes back to float
     arguments = (run.left_out, "--int8", "--calibration", run.table)
     printed, error = export(*arguments, "--out", tmp_path / "refused", status=1)
     assert "| toy.int8.onnx |" in printed
@@ -159,17 +159,17 @@ def test_a_damaged_int8_file_is_refused_with_the_table_unless_the_loss_is_allowe
 
 def test_what_int8_may_lose_is_exact() -> None:
     fp32 = Scores(ua=0.70, auroc=0.900, ece=0.1, agreement=1.0)
-    assert Limits().broken(fp32, Scores(ua=0.69, auroc=0.895, ece=0.5, agreement=0.97)) == []
-    assert Limits().broken(fp32, Scores(ua=0.75, auroc=0.950, ece=0.1, agreement=1.0)) == []
+    assert Limits().violations(fp32, Scores(ua=0.69, auroc=0.895, ece=0.5, agreement=0.97)) == []
+    assert Limits().violations(fp32, Scores(ua=0.75, auroc=0.950, ece=0.1, agreement=1.0)) == []
     for worse, told in (
         (Scores(ua=0.689, auroc=0.9, ece=0.1, agreement=1.0), "UA falls by 0.0110"),
         (Scores(ua=0.70, auroc=0.894, ece=0.1, agreement=1.0), "AUROC falls by 0.0060"),
         (Scores(ua=0.70, auroc=0.9, ece=0.1, agreement=0.969), "0.0310 of the level decisions"),
         (Scores(ua=float("nan"), auroc=0.9, ece=0.1, agreement=1.0), "UA falls by nan"),
     ):
-        assert told in Limits().broken(fp32, worse)[0]
-    assert Limits(2.0).broken(fp32, Scores(ua=0.681, auroc=0.891, ece=0.1, agreement=0.941)) == []
-    assert Limits(0.0).broken(fp32, Scores(ua=0.6999, auroc=0.9, ece=0.1, agreement=1.0)) != []
+        assert told in Limits().violations(fp32, worse)[0]
+    assert Limits(2.0).violations(fp32, Scores(ua=0.681, auroc=0.891, ece=0.1, agreement=0.941)) == []
+    assert Limits(0.0).violations(fp32, Scores(ua=0.6999, auroc=0.9, ece=0.1, agreement=1.0)) != []
 
 
 def test_training_on_in_8_bits_mends_what_quantising_broke(
@@ -183,7 +183,7 @@ def test_training_on_in_8_bits_mends_what_quantising_broke(
         return narrow * low, narrow * high
 
     monkeypatch.setattr(choose, "find_range", cut)
-    monkeypatch.setattr(choose, "ENOUGH", 0.0)  # nothing goes back to float
+    monkeypatch.setattr(choose, "MIN_AGREEMENT", 0.0)  # nothing goes back to float
     arguments = (run.left_out, "--int8", "--calibration", run.table)
     _, error = export(*arguments, "--out", tmp_path / "refused", status=1)
     assert "--qat" in error
@@ -218,14 +218,14 @@ def test_a_corpus_without_emotions_or_of_one_stress_class_is_judged_by_what_it_h
     known = [utterance for utterance in read_table(run.table) if utterance.fold == 1]
     calm = [replace(utterance, corpus="calm", emotion="", stress=0.0) for utterance in known[:3]]
     both = [replace(each, corpus="stress only", emotion="", stress=float(each.emotion == "angry")) for each in known]
-    alone, beside = score(models, known)["model"], score(models, [*known, *calm])["model"]
+    alone, beside = score_models(models, known)["model"], score_models(models, [*known, *calm])["model"]
     assert (alone.ua, alone.auroc) == (beside.ua, beside.auroc)
-    assert score(models, both)["model"].ua is None
-    assert score(models, both)["model"].auroc == alone.auroc
+    assert score_models(models, both)["model"].ua is None
+    assert score_models(models, both)["model"].auroc == alone.auroc
     nothing = Scores(ua=None, auroc=0.9, ece=0.1, agreement=1.0)
-    assert Limits().broken(nothing, nothing) == []
+    assert Limits().violations(nothing, nothing) == []
     with pytest.raises(TrainingError, match="no AUROC can be computed"):
-        score(models, calm)
+        score_models(models, calm)
 
 
 def test_calibration_data_that_overlaps_the_test_speakers_is_refused(run: Run, export, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_test_speakers_without_any_stress_cannot_judge(run: Run, export, tmp_pat
 def test_it_is_said_once_whom_to_judge_by(run: Run, export, tmp_path: Path) -> None:
     judges = ("--test", run.table, "--held-out", "1")
     _, error = export(run.left_out, "--int8", "--calibration", run.table, *judges, "--out", tmp_path / "out", status=2)
-    assert "--test and --held-out both say whom to judge by" in error
+    assert "--test and --held-out both name test speakers" in error
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_an_engine_passes_the_gate_or_is_removed(
     assert len([*board.engines.glob("*.engine")]) == 1
     shutil.rmtree(board.engines)
     monkeypatch.setenv("STAND_IN_TENSORRT_WRONG", "0.45")  # too little for the comparison of logits to see
-    monkeypatch.setattr(int8_module, "_broken", lambda artefacts, limits: [])
+    monkeypatch.setattr(int8_module, "_violations", lambda artefacts, limits: [])
     printed, error = export(run.left_out, "--out", tmp_path / "bad", *asked, status=1)
     assert "the engine is not what FP32 is: a share of" in error
     assert "it was removed, the model files stand" in error
@@ -350,7 +350,7 @@ def test_without_tensorrt_its_target_says_what_to_install(run: Run, export, tmp_
 def test_an_operator_that_the_target_lacks_is_named_with_its_node_and_nothing_remains(
     run: Run, export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt_graph, "OPERATORS", tensorrt_graph.OPERATORS - {"Softmax"})
+    monkeypatch.setattr(tensorrt, "OPERATORS", tensorrt.OPERATORS - {"Softmax"})
     _, error = export(
         run.left_out, "--out", tmp_path / "out", "--int8", "--target", "all", "--calibration", run.table, status=1
     )
@@ -376,17 +376,17 @@ def test_a_folder_is_made_behind_a_link_and_not_where_it_could_not_be_renamed(
 ) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    with whole_folder(tmp_path / "link") as folder:
+    with atomic_folder(tmp_path / "link", ModelError) as folder:
         (folder / "made").touch()
     assert left_behind(tmp_path / "disk") == ["made"]
     assert (tmp_path / "link").is_symlink()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(UsageError, match="cannot be replaced"), whole_folder(Path()):
+    with pytest.raises(UsageError, match="cannot be replaced"), atomic_folder(Path(), ModelError):
         pytest.fail("it was asked to write")
     monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "disk2")
     (tmp_path / "disk2").mkdir()
-    with pytest.raises(UsageError, match="cannot be replaced"), whole_folder(tmp_path / "disk2"):
+    with pytest.raises(UsageError, match="cannot be replaced"), atomic_folder(tmp_path / "disk2", ModelError):
         pytest.fail("it was asked to write")
     assert sorted(left_behind(tmp_path)) == ["disk", "disk2", "here", "link"]
 
@@ -394,7 +394,7 @@ def test_a_folder_is_made_behind_a_link_and_not_where_it_could_not_be_renamed(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_no_folder(tmp_path: Path, number: signal.Signals) -> None:
     def write() -> None:
-        with whole_folder(tmp_path / "models") as folder:
+        with atomic_folder(tmp_path / "models", ModelError) as folder:
             (folder / "half").touch()
             signal.raise_signal(number)
 

@@ -10,9 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from quantised import fp32, int8, logits, spoken
 
-from edge_sser.export.half import with_half_precision
 from edge_sser.export.quantize import Target
-from edge_sser.export.tensorrt_graph import check_tensorrt_graph
+from edge_sser.export.tensorrt import check_tensorrt_graph, with_half_precision
 from edge_sser.model.model import Card
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
-from quantised import drawn, exported, fp32, int8, logits, spoken
+from quantised import calibration_data, exported, fp32, int8, logits, spoken
 
 from edge_sser.export import choose as choosing
+from edge_sser.export.calibration import Method
 from edge_sser.export.choose import choose, levels
 from edge_sser.export.quantize import Target, slow_nodes, weighted_nodes
-from edge_sser.export.ranges import Method
-from edge_sser.export.tensorrt_graph import check_tensorrt_graph
+from edge_sser.export.tensorrt import check_tensorrt_graph
 from edge_sser.train.students.vit import ColumnVit
 
 
@@ -78,7 +78,7 @@ def test_on_a_cpu_a_stem_of_one_channel_stays_in_float_since_8_bits_are_slower_t
     stem = weighted_nodes(model)[0]
     assert slow_nodes(model, Target.CPU) == [stem]
     assert slow_nodes(model, Target.TENSORRT) == []
-    made, choice = choose(model, card, Target.CPU, drawn())
+    made, choice = choose(model, card, Target.CPU, calibration_data())
     assert choice.float_nodes == (stem,)
     assert weights_of(made, stem).data_type == TensorProto.FLOAT
 
@@ -96,22 +96,22 @@ def test_a_node_that_stays_float_keeps_its_weights(tmp_path: Path, target: Targe
 
 def test_the_method_with_the_least_error_is_taken_and_every_node_is_swept(tmp_path: Path) -> None:
     model, card = fp32(tmp_path)
-    made, choice = choose(model, card, Target.CPU, drawn())
+    made, choice = choose(model, card, Target.CPU, calibration_data())
     assert choice.error_by_method.keys() == {method.value for method in Method}
     assert choice.error_by_method[choice.method.value] == min(choice.error_by_method.values())
     assert list(choice.error_by_node) == weighted_nodes(model)
-    windows = drawn().tuning
+    windows = calibration_data().tuning
     truth, found = (logits(each, card, windows, tmp_path) for each in (model, made))
     assert np.sqrt(np.mean((truth - found) ** 2)) == pytest.approx(choice.error, rel=1e-3)
     assert np.mean(levels(card, truth[:, 0]) == levels(card, found[:, 0])) == choice.agreement
-    again, _ = choose(model, card, Target.CPU, drawn())
+    again, _ = choose(model, card, Target.CPU, calibration_data())
     assert again.SerializeToString() == made.SerializeToString()
 
 
 def test_nodes_go_back_to_float_where_too_few_levels_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, card = fp32(tmp_path)
-    monkeypatch.setattr(choosing, "ENOUGH", 1.1)  # never reached
-    made, choice = choose(model, card, Target.CPU, drawn())
+    monkeypatch.setattr(choosing, "MIN_AGREEMENT", 1.1)  # never reached
+    made, choice = choose(model, card, Target.CPU, calibration_data())
     assert choice.float_nodes
     assert choice.error < min(choice.error_by_method.values())
     for name in choice.float_nodes:

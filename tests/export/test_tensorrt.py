@@ -13,7 +13,7 @@ from quantised import fp32, int8
 
 from edge_sser.errors import ModelError
 from edge_sser.export.quantize import Target
-from edge_sser.export.tensorrt_graph import check_tensorrt_graph
+from edge_sser.export.tensorrt import check_tensorrt_graph
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import onnx
 import torch
 from voices import voice
 
-from edge_sser.export.calibration import Drawn
+from edge_sser.export.calibration import CalibrationData, Method, find_range, observe
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import export_onnx
 from edge_sser.export.quantize import Target, activations, quantise
-from edge_sser.export.ranges import Method, find_range, observe
 from edge_sser.model.model import Card, Model
 from edge_sser.pipeline.features import log_mel
 from edge_sser.train.data.labels import EMOTIONS
@@ -60,9 +59,9 @@ def exported(net: Student, folder: Path) -> tuple[onnx.ModelProto, Card]:
     return onnx.load(path), Model.load(path).card
 
 
-def drawn() -> Drawn:
+def calibration_data() -> CalibrationData:
     """Windows to calibrate and to choose by."""
-    return Drawn(spoken(24), spoken(32, seed=500), 0, "0" * 64)
+    return CalibrationData(spoken(24), spoken(32, seed=500), 0, "0" * 64)
 
 
 def int8(

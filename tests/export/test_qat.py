@@ -10,9 +10,9 @@ import pytest
 import torch
 from quantised import exported, fp32, logits, spoken
 
+from edge_sser.export.calibration import Method, find_range, observe
 from edge_sser.export.graph_net import GraphNet
 from edge_sser.export.quantize import Target, activations, quantise, weighted_nodes
-from edge_sser.export.ranges import Method, find_range, observe
 from edge_sser.train.students.vit import ColumnVit
 
 
@@ -26,7 +26,7 @@ def net_and_file(model, card, target: Target, keep_float: tuple[str, ...] = ()):
 
 
 def as_written(made, card, windows: np.ndarray) -> np.ndarray:
-    """What the file's Q and DQ nodes say, each computed on its own."""
+    """Logits of the file with each Q and DQ node computed on its own."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])

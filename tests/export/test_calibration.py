@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantised import fp32, spoken
 
+from edge_sser.export.calibration import BINS, Histogram, Method, divergence, find_range, observe
 from edge_sser.export.quantize import activations
-from edge_sser.export.ranges import BINS, Histogram, Method, divergence, find_range, observe
 
 
 def histogram(values: np.ndarray) -> Histogram:

@@ -1,4 +1,4 @@
-"""What a card learns from an evaluation: trust by seconds of speech; and scores under the recipe's own preset."""
+"""Trust by seconds of speech and scores under the recipe's own preset, in the card of an exported model."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from untrained_run import write_run
 
 from edge_sser.cli import main
 from edge_sser.errors import TrainingError
-from edge_sser.export.speech_trust import Measured, fit_speech_trust, read_speech_trust
+from edge_sser.export.card import SpeechScore, fit_speech_trust, read_speech_trust
+from edge_sser.model.card import Curve, least_speech_ratio
 from edge_sser.model.model import Card, Model
-from edge_sser.model.speech_trust import Curve, least_speech_ratio
 from edge_sser.train.corpora.table import read_table
 from edge_sser.train.evaluate.predictions import Prediction, read_predictions, write_predictions
 from edge_sser.train.evaluate.scores import evaluate
-from edge_sser.train.fit.runs import MODEL_FILE
+from edge_sser.train.fit.checkpoint import MODEL_FILE
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
-def measured(corpus: str, areas: Sequence[float | None], windows: Sequence[int] = (100, 100, 100)) -> list[Measured]:
+def measured(corpus: str, areas: Sequence[float | None], windows: Sequence[int] = (100, 100, 100)) -> list[SpeechScore]:
     return [
-        Measured(corpus=corpus, seconds=seconds, windows=count, auroc=area)
+        SpeechScore(corpus=corpus, seconds=seconds, windows=count, auroc=area)
         for seconds, area, count in zip((0.5, 1.5, 3.0), areas, windows, strict=True)
     ]
 
@@ -68,11 +68,11 @@ def test_figures_that_tell_nothing_are_refused(areas: Sequence[float | None], re
 
 def test_the_committed_evaluation_gives_the_curve_that_the_document_shows() -> None:
     curve = read_speech_trust(RESULTS / "evaluation.json", system="sser-cnn", preset="quadrant")
-    page = (RESULTS.parent / "evaluation.md").read_text("utf-8")
+    page = (RESULTS / "alarms.md").read_text("utf-8")
     for seconds, value in curve:
         (row,) = [line for line in page.splitlines() if line.startswith(f"| {seconds:g} | ")]
         assert row.endswith(f"| {value:.2f} |".replace("0.", ".") if value < 1.0 else "| 1 |")
-    assert f"a share of {least_speech_ratio(curve):.2f} of".replace("0.", ".") in page
+    assert f"a share of {least_speech_ratio(curve):.2f} of".replace("0.", ".") in " ".join(page.split())
 
 
 def report(**changes: Any) -> dict[str, Any]:
