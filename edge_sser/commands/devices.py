@@ -1,4 +1,4 @@
-"""`edge-sser devices`: the microphones of this machine, and whether they hear anything."""
+"""`edge-sser devices`: the microphones of this machine, and their levels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def print_devices(*, level: bool, as_json: bool) -> int:
     """Prints each microphone's id, name, rate, channels and level. Returns the exit status.
 
     Args:
-        level: listen to each for a second.
-        as_json: one JSON object a line, with `dbfs` null and `error` where it could not be measured.
+        level: True to measure the level of each for a second.
+        as_json: True for one JSON object a line, with `dbfs` null and `error` where the level could not be measured.
 
     Raises:
         MissingComponentError: PyAudio is not installed.
@@ -37,11 +37,11 @@ def print_devices(*, level: bool, as_json: bool) -> int:
         )
     width = max(len(microphone.id) for microphone in microphones)
     for microphone in microphones:
-        heard, problem = _heard(microphone) if level else (None, None)
+        level_dbfs, problem = _level_or_problem(microphone) if level else (None, None)
         if as_json:
-            typer.echo(json.dumps(asdict(microphone) | {"dbfs": heard, "error": problem}, ensure_ascii=False))
+            typer.echo(json.dumps(asdict(microphone) | {"dbfs": level_dbfs, "error": problem}, ensure_ascii=False))
             continue
-        meter = f"{_meter(heard)} {heard:6.1f} dBFS  " if heard is not None else ""
+        meter = f"{_meter(level_dbfs)} {level_dbfs:6.1f} dBFS  " if level_dbfs is not None else ""
         mark = "  (default)" if microphone.is_default else ""
         typer.echo(
             f"mic:{microphone.id:{width}}  {meter}{microphone.default_rate_hz} Hz  {microphone.channels} ch  "
@@ -51,11 +51,11 @@ def print_devices(*, level: bool, as_json: bool) -> int:
 
 
 def measure_level(microphone_id: str | None, *, seconds: float = 1.0) -> float:
-    """Returns the level at a microphone, dB re full scale (a full-scale sine is -3.0), at least -120.
+    """Returns the level of a microphone, dB re full scale (a full-scale sine is -3.0), at least -120.
 
     Args:
-        microphone_id: as `list_microphones` gives it; None for the default one.
-        seconds: audio to measure over.
+        microphone_id: id from `list_microphones`; None for the default microphone.
+        seconds: seconds of audio to measure over.
 
     Raises:
         SourceError: the microphone cannot be opened or delivers nothing.
@@ -70,10 +70,10 @@ def measure_level(microphone_id: str | None, *, seconds: float = 1.0) -> float:
     return dbfs(energy / samples)
 
 
-def _heard(microphone: Microphone) -> tuple[float | None, str | None]:
+def _level_or_problem(microphone: Microphone) -> tuple[float | None, str | None]:
     try:
         return round(measure_level(microphone.id), 1), None
-    except EdgeSserError as error:  # one that is busy must not hide the others
+    except EdgeSserError as error:  # a busy microphone must not hide the others
         return None, str(error)
 
 

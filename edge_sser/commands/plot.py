@@ -1,4 +1,4 @@
-"""A recording as a picture: its sound, where speech is, the stress curve and the levels."""
+"""Plot of a recording: spectrogram, loudness, speech, stress and levels."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from edge_sser.pipeline.features import BLOCK_FRAMES, FEATURES, LogMel
 
 COLUMN_SECONDS = BLOCK_FRAMES * FEATURES.hop_samples / SAMPLE_RATE  # of the spectrogram: 0.1 s
 COLOURS = {Level.LOW: "#4c9f70", Level.ELEVATED: "#e0a030", Level.HIGH: "#c8402f"}
-SHOWN_DB = 70.0  # from the loudest band down
+SHOWN_DB = 70.0  # range of the spectrogram below its loudest band
 
 
 def check_plot(path: Path) -> None:
-    """Refuses what could not be drawn, before an hour is spent on analysing.
+    """Checks that a plot can be written, before an hour is spent on the analysis.
 
     Raises:
         MissingComponentError: matplotlib is not installed.
-        UsageError: the file's type cannot be drawn.
+        UsageError: the file type is not supported.
         SinkError: there is no such folder.
     """
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
@@ -34,7 +34,7 @@ def check_plot(path: Path) -> None:
 
 
 class Plot:
-    """Collects one recording on its way through the analysis, and draws it.
+    """Collects one recording during its analysis, and draws it.
 
     Keeps 64 numbers for each 0.1 s, 9 MB an hour, and no audio.
     """
@@ -46,14 +46,14 @@ class Plot:
         self._episodes: dict[str, Episode] = {}
 
     def push(self, block: AudioBlock, events: Sequence[Event]) -> None:
-        """Takes a block and what became of it."""
+        """Adds a block and its events."""
         frames = self._log_mel.push(block.samples)
         if frames.size:
             self._columns.append(frames.reshape(-1, BLOCK_FRAMES, FEATURES.bands).mean(axis=1))
         self.add(events)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Takes events that came without audio, at the end of a recording."""
+        """Adds events without a block, at the end of a recording."""
         for event in events:
             if isinstance(event, Reading):
                 self._readings.append(event)
@@ -61,7 +61,7 @@ class Plot:
                 self._episodes[event.id] = event
 
     def draw(self, path: Path, title: str) -> None:
-        """Writes the picture.
+        """Draws the plot into a file.
 
         Raises:
             SinkError: the file cannot be written.
@@ -70,7 +70,7 @@ class Plot:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(12, 7), layout="constrained")
-        FigureCanvasAgg(figure)  # no window system, whatever the user's matplotlibrc says
+        FigureCanvasAgg(figure)  # without a window system, for any matplotlibrc
         sound, loudness, speech, stress = figure.subplots(4, 1, sharex=True, height_ratios=[3, 1, 1, 3])
         figure.suptitle(title)
         self._draw_sound(sound)

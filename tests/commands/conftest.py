@@ -1,4 +1,4 @@
-"""What tests of the command line share: a small model, and ways to run a command."""
+"""Fixtures of the command line's tests: a small model, and ways to run a command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 @dataclass(frozen=True)
 class Result:
-    """What a command did."""
+    """Result of a command."""
 
     status: int
     out: str

@@ -31,7 +31,7 @@ def folder():
 
 @pytest.fixture
 def outbox(monkeypatch):
-    """What the doctor says of the outbox in a folder, to an ordinary user."""
+    """Finding on the outbox in a folder, for an ordinary user."""
     context = CheckContext(Settings(mqtt=MqttSettings(url="mqtt://broker")), (), microphone_configured=False)
 
     def outbox(directory):
@@ -43,7 +43,7 @@ def outbox(monkeypatch):
 
 
 def event_file(path):
-    """What the doctor says of an event file, to an ordinary user."""
+    """Finding on an event file, for an ordinary user."""
     context = CheckContext(Settings(file=FileSinkSettings(path=path)), (), microphone_configured=False)
     with as_ordinary_user():
         return check_file(context)

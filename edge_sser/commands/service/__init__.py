@@ -1,1 +1,1 @@
-"""`edge-sser service`: installs, explains and removes the systemd unit."""
+"""`edge-sser service`: installs, describes and removes the systemd unit."""

@@ -1,4 +1,4 @@
-"""`edge-sser service install | status | uninstall`: parse, call, print."""
+"""Commands `edge-sser service install | status | uninstall`: parse, call, print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run edge-sser as a service of systemd.")
 
 UserOption = Annotated[
-    bool, typer.Option("--user", help="A service of yours, for PulseAudio or PipeWire, instead of the system's.")
+    bool,
+    typer.Option("--user", help="A service of your user, for PulseAudio or PipeWire; not of the system."),
 ]
 RootOption = Annotated[
     Path | None, typer.Option("--root", metavar="DIR", help="Work on an image of a device; nothing is started.")
@@ -41,20 +42,20 @@ def install(
             return True
         if sys.stdin is not None and sys.stdin.isatty():
             return typer.confirm(question, err=True)
-        typer.echo(f"{question} Nobody is there to say so: kept. --yes replaces it.", err=True)
+        typer.echo(f"{question} There is no terminal to ask on: kept. --yes replaces it.", err=True)
         return False
 
-    where, systemctl = _parts(user, root)
-    for line in run(where, running_installation(), systemctl, config=config, password_file=mqtt_password, ask=ask):
+    target, systemctl = _layout_and_systemctl(user, root)
+    for line in run(target, running_installation(), systemctl, config=config, password_file=mqtt_password, ask=ask):
         typer.echo(line)
 
 
 @app.command()
 def status(user: UserOption = False, root: RootOption = None) -> None:
-    """Says how the service is doing, and why. Exit status 0 when it runs, 1 when it does not."""
+    """Prints the state of the service, and its reason. Exit status 0 when it runs, 1 when it does not."""
     from edge_sser.commands.service.install import status as run
 
-    running, lines = run(*_parts(user, root))
+    running, lines = run(*_layout_and_systemctl(user, root))
     for line in lines:
         typer.echo(line)
     raise typer.Exit(0 if running else 1)
@@ -64,18 +65,18 @@ def status(user: UserOption = False, root: RootOption = None) -> None:
 def uninstall(
     user: UserOption = False,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Remove settings, password and events that wait for the broker as well.")
+        bool, typer.Option("--purge", help="Also remove settings, password and events that wait for the broker.")
     ] = False,
     root: RootOption = None,
 ) -> None:
     """Stops and removes the service; settings, password and state stay."""
     from edge_sser.commands.service.install import uninstall as run
 
-    for line in run(*_parts(user, root), purge=purge):
+    for line in run(*_layout_and_systemctl(user, root), purge=purge):
         typer.echo(line)
 
 
-def _parts(user: bool, root: Path | None) -> tuple[Layout, Systemctl]:
+def _layout_and_systemctl(user: bool, root: Path | None) -> tuple[Layout, Systemctl]:
     from edge_sser.commands.service.layout import layout
     from edge_sser.commands.service.systemctl import Systemctl
 

@@ -1,7 +1,8 @@
-"""`edge-sser service`: writes unit, settings and password where systemd looks for them, explains, and removes them.
+"""Installs, describes and removes the unit, settings and password of the service.
 
-Settings and password are a person's: they are never overwritten without a yes, and stay when the service goes. The unit
-is ours: it is written anew each time, and changes to it belong into a drop-in (`systemctl edit`).
+Settings and password belong to the user: they are never overwritten without confirmation, and stay when the service is
+removed. The unit belongs to edge-sser: it is overwritten each time, and changes to it belong into a drop-in
+(`systemctl edit`).
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from edge_sser.files import write_file
 from edge_sser.settings.load import load_settings
 from edge_sser.settings.schema import Settings, parse_address
 
-PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # what stands in the units that ship
-PLACE_FOR_ALL: Final = (
+PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # in the units that ship
+SYSTEM_INSTALL: Final = (
     'install it for every user, from its sources: sudo install -d -o "$USER" /opt/edge-sser && python3 -m venv '
     '/opt/edge-sser && /opt/edge-sser/bin/pip install ".[mic]" && '
     "sudo /opt/edge-sser/bin/edge-sser service install"
 )
-_PRIVATE: Final = 0o600
+_PRIVATE_MODE: Final = 0o600
 
 
 def install(
-    where: Layout,
+    target: Layout,
     installation: Installation,
     systemctl: Systemctl,
     *,
@@ -40,67 +41,67 @@ def install(
     password_file: Path | None = None,
     ask: Callable[[str], bool],
 ) -> Iterator[str]:
-    """Installs the service and starts it. Yields a line for a person after each thing that was done.
+    """Installs the service and starts it. Yields a line of text after each step.
 
     Args:
-        where: the parts go.
-        installation: that the unit runs.
-        systemctl: not used for another machine.
-        config: settings to install; without it those that are there stay, or a first file is written.
-        password_file: a file whose first line is the broker's password.
-        ask: whether something may be overwritten.
+        target: paths to install at.
+        installation: installation for the unit to run.
+        systemctl: service manager; not used for another machine.
+        config: settings to install; None to keep existing ones, or to write a first file.
+        password_file: file whose first line is the broker's password.
+        ask: callback that returns True when a file may be overwritten.
 
     Raises:
-        ServiceError: the service could not run from this installation, or something cannot be written.
-        SettingsError: the settings are wrong. Nothing has been written then.
+        ServiceError: the service could not run from this installation, or a file cannot be written.
+        SettingsError: the settings are wrong; no file has been written.
     """
-    _check_user(where)
-    _check_installation(where, installation)
-    text = _new_config(where, config, ask)
-    settings = load_settings(where.config if text is None else config or _shipped_config(), environ={}).settings
+    _check_user(target)
+    _check_installation(target, installation)
+    text = _new_config(target, config, ask)
+    settings = load_settings(target.config if text is None else config or _shipped_config(), environ={}).settings
     password = None if password_file is None else _first_line(password_file)
-    unit = _unit(where, installation)
+    unit = _unit(target, installation)
 
     write = partial(write_file, error=ServiceError, remedy="check the owner of the folder, and make room")
-    write(where.unit, unit, mode=0o644, folder_mode=0o755)
-    yield f"unit      {where.named(where.unit)}"
+    write(target.unit, unit, mode=0o644, folder_mode=0o755)
+    yield f"unit      {target.named(target.unit)}"
     if text is not None:
-        modes = (_PRIVATE, 0o700) if where.user else (0o644, 0o755)
-        write(where.config, text, mode=modes[0], folder_mode=modes[1])
-    yield f"settings  {where.named(where.config)}{'' if text is not None else ' (kept)'}"
-    if password is not None and _may_replace(where, where.password, password, ask):
-        write(where.password, password, mode=_PRIVATE, folder_mode=0o755)
-        yield f"password  {where.named(where.password)}"
-    yield from _remarks(where, settings)
-    yield from _start(where, systemctl)
+        modes = (_PRIVATE_MODE, 0o700) if target.user else (0o644, 0o755)
+        write(target.config, text, mode=modes[0], folder_mode=modes[1])
+    yield f"settings  {target.named(target.config)}{'' if text is not None else ' (kept)'}"
+    if password is not None and _may_replace(target, target.password, password, ask):
+        write(target.password, password, mode=_PRIVATE_MODE, folder_mode=0o755)
+        yield f"password  {target.named(target.password)}"
+    yield from _notes(target, settings)
+    yield from _start(target, systemctl)
 
 
-def status(where: Layout, systemctl: Systemctl) -> tuple[bool, list[str]]:
-    """How the service is doing.
+def status(target: Layout, systemctl: Systemctl) -> tuple[bool, list[str]]:
+    """Describes the state of the service.
 
     Returns:
-        Whether it runs, and lines for a person.
+        True when the service runs, and lines of text.
     """
-    installed = where.unit.exists()
-    lines = [f"unit      {where.named(where.unit)}{'' if installed else ' is not there: edge-sser service install'}"]
+    installed = target.unit.exists()
+    lines = [f"unit      {target.named(target.unit)}{'' if installed else ' is not there: edge-sser service install'}"]
     try:
-        load_settings(where.config, environ={})
-        lines.append(f"settings  {where.named(where.config)}: valid")
+        load_settings(target.config, environ={})
+        lines.append(f"settings  {target.named(target.config)}: valid")
     except EdgeSserError as error:
         lines.append(f"settings  {error}")
-    lines.append(f"password  {_password_state(where)}")
+    lines.append(f"password  {_password_state(target)}")
     if not installed:
         return False, lines
-    if where.staged or not systemctl.running:
-        return False, [*lines, "service   systemd does not run here, so nothing can be said of it"]
+    if target.staged or not systemctl.running:
+        return False, [*lines, "service   systemd does not run here, so its state is unknown"]
     state = systemctl.state()
     runs = state.active == "active"
     lines.append(f"service   {state.active} ({state.sub}){f': {state.status}' if state.status else ''}")
-    lines += [f"          {line}" for line in _explained(state)]
-    return runs, [*lines, f"log       {where.log_line} -n 20"]
+    lines += [f"          {line}" for line in _explanation(state)]
+    return runs, [*lines, f"log       {target.log_line} -n 20"]
 
 
-def _explained(state: UnitState) -> Iterator[str]:
+def _explanation(state: UnitState) -> Iterator[str]:
     if state.active == "activating" and state.sub == "start":
         yield "it starts, and waits for the first audio"
     elif state.active != "active" and state.trouble:
@@ -109,94 +110,94 @@ def _explained(state: UnitState) -> Iterator[str]:
         yield f"started again {state.restarts} times since somebody last started it"
 
 
-def uninstall(where: Layout, systemctl: Systemctl, *, purge: bool = False) -> Iterator[str]:
-    """Stops and removes the service. Yields a line for a person after each thing that was done.
+def uninstall(target: Layout, systemctl: Systemctl, *, purge: bool = False) -> Iterator[str]:
+    """Stops and removes the service. Yields a line of text after each step.
 
     Args:
-        where: the parts are.
-        systemctl: not used for another machine.
-        purge: remove settings, password and state as well, with what waits for the broker.
+        target: paths of the service.
+        systemctl: service manager; not used for another machine.
+        purge: True to remove settings, password and state too, with events that wait for the broker.
 
     Raises:
-        ServiceError: something cannot be removed.
+        ServiceError: a file cannot be removed.
     """
-    _check_user(where)
-    manager = not where.staged and systemctl.running
-    if where.unit.exists():
-        if manager:
+    _check_user(target)
+    has_manager = not target.staged and systemctl.running
+    if target.unit.exists():
+        if has_manager:
             systemctl.run("disable", "--now", UNIT)
-        remove(where.unit)
-        if manager:
+        remove(target.unit)
+        if has_manager:
             systemctl.run("daemon-reload")
-        yield f"removed   {where.named(where.unit)}"
+        yield f"removed   {target.named(target.unit)}"
     else:
-        yield f"unit      {where.named(where.unit)} is not there"
-    for path in (where.config, where.password, *where.state):
+        yield f"unit      {target.named(target.unit)} is not there"
+    for path in (target.config, target.password, *target.state):
         if not (path.exists() or path.is_symlink()):
             continue
         if purge:
             remove(path)
-        yield f"{'removed ' if purge else 'kept    '}  {where.named(path)}"
+        yield f"{'removed ' if purge else 'kept    '}  {target.named(path)}"
     if purge:
-        with suppress(OSError):  # a directory with other things in it stays
-            where.directory.rmdir()
+        with suppress(OSError):  # a directory with other files stays
+            target.directory.rmdir()
 
 
-def _unit(where: Layout, installation: Installation) -> str:
-    name = "edge-sser-user.service" if where.user else UNIT
+def _unit(target: Layout, installation: Installation) -> str:
+    name = "edge-sser-user.service" if target.user else UNIT
     template = (resources.files("edge_sser.units") / name).read_text(encoding="utf-8")
-    return template.replace(PROGRAM_IN_UNIT, _quoted(where.named(installation.program)))
+    return template.replace(PROGRAM_IN_UNIT, _quoted(target.named(installation.program)))
 
 
 def _quoted(path: Path) -> str:
-    """A path as the program of ExecStart=: `%` begins a specifier there, and quotes keep blanks together."""
+    """Escapes a path for ExecStart=: `%` begins a specifier there, and quotes keep spaces together."""
     text = str(path).replace("%", "%%")
     if not text.isprintable() or set(text) & set("\"'\\"):
         raise ServiceError(f"systemd runs no program whose path has quotes or backslashes in it: {path}: move it")
     return f'"{text}"' if set(text) & set(" ;") else text
 
 
-def _check_user(where: Layout) -> None:
-    if where.staged:
+def _check_user(target: Layout) -> None:
+    if target.staged:
         return
-    if not where.user and os.geteuid() != 0:
+    if not target.user and os.geteuid() != 0:
         raise ServiceError("a system service is root's to change: put sudo before the command, or add --user")
-    if where.user and os.geteuid() == 0 and "SUDO_USER" in os.environ:
+    if target.user and os.geteuid() == 0 and "SUDO_USER" in os.environ:
         raise ServiceError("with sudo, --user would mean root's own service: run it without sudo")
 
 
-def _check_installation(where: Layout, installation: Installation) -> None:
+def _check_installation(target: Layout, installation: Installation) -> None:
     if not installation.program.exists():
-        raise ServiceError(f"{installation.program} does not exist: install edge-sser with pip, so that it does")
-    if where.user:
+        raise ServiceError(f"{installation.program} does not exist: install edge-sser with pip, which writes it")
+    if target.user:
         return
     for path in (installation.program, *installation.code):
-        reason = out_of_reach(path, where.root)
+        reason = out_of_reach(path, target.root)
         if reason is not None:
-            raise ServiceError(f"the service could not run this installation: {reason}; {PLACE_FOR_ALL}")
+            raise ServiceError(f"the service could not run this installation: {reason}; {SYSTEM_INSTALL}")
 
 
-def _new_config(where: Layout, config: Path | None, ask: Callable[[str], bool]) -> str | None:
-    """The settings to write; None to keep those that are there."""
+def _new_config(target: Layout, config: Path | None, ask: Callable[[str], bool]) -> str | None:
+    """Returns the settings to write; None to keep the existing ones."""
     if config is None:
-        return None if where.config.exists() else _shipped_config().read_text(encoding="utf-8")
-    load_settings(config, environ={})  # a wrong file is refused before anybody is asked anything
+        return None if target.config.exists() else _shipped_config().read_text(encoding="utf-8")
+    load_settings(config, environ={})  # refuses a wrong file before any question
     text = config.read_text(encoding="utf-8")
-    return text if _may_replace(where, where.config, text, ask) else None
+    return text if _may_replace(target, target.config, text, ask) else None
 
 
 def _shipped_config() -> Path:
     return Path(str(resources.files("edge_sser.units") / "config.toml"))
 
 
-def _may_replace(where: Layout, path: Path, text: str, ask: Callable[[str], bool]) -> bool:
+def _may_replace(target: Layout, path: Path, text: str, ask: Callable[[str], bool]) -> bool:
     try:
         unchanged = path.read_text(encoding="utf-8") == text
     except FileNotFoundError:
         return True
     except (OSError, UnicodeDecodeError):
         unchanged = False
-    return unchanged or ask(f"{where.named(path)} exists and differs. Replace it?")
+    return unchanged or ask(f"{target.named(path)} exists and differs. Replace it?")
 
 
 def _first_line(path: Path) -> str:
@@ -209,14 +210,15 @@ def _first_line(path: Path) -> str:
     return lines[0] + "\n"
 
 
-def _remarks(where: Layout, settings: Settings) -> Iterator[str]:
-    """What will not work as the settings are."""
+def _notes(target: Layout, settings: Settings) -> Iterator[str]:
+    """Yields notes on settings that will not work in the service."""
     mqtt = settings.mqtt
     if mqtt is None:
-        yield f"note      no broker is set: add [mqtt] to {where.named(where.config)}"
-    elif parse_address(mqtt.url).username and mqtt.password_file is None and not where.password.exists():
-        yield f"note      the broker's password goes into {where.named(where.password)}: --mqtt-password FILE copies it"
-    if where.user or where.staged:
+        yield f"note      no broker is set: add [mqtt] to {target.named(target.config)}"
+    elif parse_address(mqtt.url).username and mqtt.password_file is None and not target.password.exists():
+        password = target.named(target.password)
+        yield f"note      the broker's password goes into {password}: --mqtt-password FILE copies it"
+    if target.user or target.staged:
         return
     files = {"model.path": settings.model.path}
     if mqtt is not None:
@@ -228,23 +230,25 @@ def _remarks(where: Layout, settings: Settings) -> Iterator[str]:
             yield f"note      the service will not be able to read {key}: {reason}"
 
 
-def _start(where: Layout, systemctl: Systemctl) -> Iterator[str]:
-    # Not waiting for it: with a microphone missing, that would take until the start times out.
-    lines = (("daemon-reload",), ("enable", UNIT), ("restart", "--no-block", UNIT))
-    if where.staged or not systemctl.running:
-        yield "systemd does not run here. Where it does: " + " && ".join(systemctl.line(*line) for line in lines)
+def _start(target: Layout, systemctl: Systemctl) -> Iterator[str]:
+    # Without waiting: with a missing microphone, the start would take until its timeout.
+    commands = (("daemon-reload",), ("enable", UNIT), ("restart", "--no-block", UNIT))
+    if target.staged or not systemctl.running:
+        yield "systemd does not run here. Where it does: " + " && ".join(
+            systemctl.line(*command) for command in commands
+        )
         return
-    for line in lines:
-        systemctl.run(*line)
-    yield f"started   edge-sser service status{' --user' if where.user else ''}; {where.log_line} -f"
-    if where.user:
+    for command in commands:
+        systemctl.run(*command)
+    yield f"started   edge-sser service status{' --user' if target.user else ''}; {target.log_line} -f"
+    if target.user:
         yield "note      it runs while you are logged in; for always: loginctl enable-linger"
 
 
-def _password_state(where: Layout) -> str:
-    name = where.named(where.password)
+def _password_state(target: Layout) -> str:
+    name = target.named(target.password)
     try:
-        mode = stat.S_IMODE(where.password.stat().st_mode)
+        mode = stat.S_IMODE(target.password.stat().st_mode)
     except FileNotFoundError:
         return f"{name} is not there, so none is sent"
     except OSError as error:

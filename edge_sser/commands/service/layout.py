@@ -1,4 +1,4 @@
-"""Where the parts of a service are: the installation that it runs, its unit, settings, password and state."""
+"""Paths of a service: its installation, unit, settings, password and state."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Final
 from edge_sser.commands.service.systemctl import UNIT, ServiceError
 from edge_sser.settings.schema import CREDENTIAL
 
-# What the unit's ProtectHome= and PrivateTmp= hide from the service.
+# Hidden from the service by ProtectHome= and PrivateTmp= of the unit.
 HIDDEN_FROM_SERVICE: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
 SLASH: Final = Path("/")
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What runs when somebody calls `edge-sser`.
+    """Installation of edge-sser.
 
     Attributes:
-        program: the command.
-        code: files and directories that it needs besides: the interpreter, its library, this package.
+        program: file of the command.
+        code: other files and directories that it needs: the interpreter, its library, this package.
     """
 
     program: Path
@@ -32,7 +32,7 @@ class Installation:
 
 
 def running_installation() -> Installation:
-    """The installation that this process runs from."""
+    """Returns the installation that this process runs from."""
     return Installation(
         program=Path(sys.prefix) / "bin" / "edge-sser",
         code=(Path(sys.executable).resolve(), Path(os.__file__).resolve().parent, Path(__file__).resolve().parent),
@@ -41,12 +41,12 @@ def running_installation() -> Installation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where the parts of a service are.
+    """Paths of a service.
 
     Attributes:
-        user: a user's service, not the system's.
-        root: what will be the root directory of the device; `/` when that is this machine.
-        home: of the user, as it is called on the device.
+        user: True for a user's service, False for a system service.
+        root: root directory of the device's image; `/` for this machine.
+        home: home folder of the user, as a path on the device.
     """
 
     user: bool
@@ -55,32 +55,32 @@ class Layout:
 
     @property
     def staged(self) -> bool:
-        """Whether this is for another machine, or an image of one."""
+        """True for another machine, or an image of one."""
         return self.root != SLASH
 
     @property
     def unit(self) -> Path:
-        """The unit."""
+        """File of the unit."""
         return self._below((self.home / ".config/systemd/user" if self.user else Path("/etc/systemd/system")) / UNIT)
 
     @property
     def directory(self) -> Path:
-        """Of the settings and the password."""
+        """Directory of the settings and the password."""
         return self._below(self.home / ".config/edge-sser" if self.user else Path("/etc/edge-sser"))
 
     @property
     def config(self) -> Path:
-        """The settings."""
+        """File of the settings."""
         return self.directory / "config.toml"
 
     @property
     def password(self) -> Path:
-        """The broker's password."""
+        """File of the broker's password."""
         return self.directory / CREDENTIAL
 
     @property
     def state(self) -> tuple[Path, ...]:
-        """What it writes while it runs: the outbox, and whether it is paused."""
+        """Directories that the service writes: the outbox, the pause file, and caches."""
         if self.user:
             return (self._below(self.home / ".local/state/edge-sser"),)
         # With DynamicUser= the directory is in private/, and the plain name is a link to it.
@@ -89,11 +89,11 @@ class Layout:
 
     @property
     def log_line(self) -> str:
-        """The command that shows the log."""
+        """Command that shows the log."""
         return f"journalctl {'--user ' if self.user else ''}-u edge-sser"
 
     def named(self, path: Path) -> Path:
-        """A path as it is called on the device."""
+        """Returns a path as it is on the device."""
         return path_in(self.root, path)
 
     def _below(self, path: Path) -> Path:
@@ -101,12 +101,12 @@ class Layout:
 
 
 def layout(*, user: bool, root: Path | None) -> Layout:
-    """The layout on this machine, or below `root`."""
+    """Returns the layout on this machine, or below `root`."""
     return Layout(user=user, root=SLASH if root is None else root.resolve(), home=Path.home())
 
 
 def path_in(root: Path, path: Path) -> Path:
-    """A path as it is called once `root` is the root directory; unchanged when it is not inside.
+    """Returns a path as it is once `root` is the root directory; unchanged when it is not below `root`.
 
     Examples:
         >>> path_in(Path("/images/pi"), Path("/images/pi/opt/edge-sser/bin/edge-sser"))
@@ -116,11 +116,11 @@ def path_in(root: Path, path: Path) -> Path:
 
 
 def out_of_reach(path: Path, root: Path = SLASH) -> str | None:
-    """Why the system service cannot read a file or directory; None when it can.
+    """Returns why the system service cannot read a file or directory, in words; None when it can.
 
     Args:
-        path: absolute.
-        root: the directory that will be the root directory of the device.
+        path: absolute path.
+        root: root directory of the device's image.
     """
     for name in dict.fromkeys((path, path.resolve())):
         inside = path_in(root, name)
@@ -140,10 +140,10 @@ def out_of_reach(path: Path, root: Path = SLASH) -> str | None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link, or a directory with all that is in it.
+    """Removes a file, a link, or a directory with its content.
 
     Raises:
-        ServiceError: it cannot be removed.
+        ServiceError: the path cannot be removed.
     """
     try:
         if path.is_dir() and not path.is_symlink():

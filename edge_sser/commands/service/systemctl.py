@@ -1,4 +1,4 @@
-"""What systemd is asked to do with a service, and what it says of one."""
+"""Runs systemctl, and reads the state of the service."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Final
 from edge_sser.errors import EdgeSserError
 
 UNIT: Final = "edge-sser.service"
-BOOTED: Final = Path("/run/systemd/system")  # there when systemd runs this machine: sd_booted(3)
+BOOTED: Final = Path("/run/systemd/system")  # exists when systemd runs this machine: sd_booted(3)
 _PROPERTIES: Final = ("LoadState", "ActiveState", "SubState", "StatusText", "Result", "ExecMainStatus", "NRestarts")
 
-# Why a service ended: systemd's own exit statuses (systemd.exec(5)) and ours, in words.
+# Exit statuses of systemd (systemd.exec(5)) and of edge-sser, in words.
 _STATUS_MEANINGS: Final = {
     1: "it could not go on, and its last line in the log says why",
     2: "a setting is wrong, and it is not started again before that is corrected",
@@ -35,20 +35,20 @@ _RESULT_MEANINGS: Final = {
 
 
 class ServiceError(EdgeSserError):
-    """The service cannot be installed, asked or removed."""
+    """The service cannot be installed, controlled or removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """A service as systemd sees it.
+    """State of a service in systemd.
 
     Attributes:
         active: active, activating, failed, inactive and so on.
-        sub: the same, finer: running, auto-restart, dead.
-        status: what the program itself said last; empty when nothing.
-        result: how it last ended; `success` while nothing went wrong.
-        exit_status: with which it last ended.
-        restarts: how often systemd has started it again.
+        sub: the same in more detail: running, auto-restart, dead.
+        status: last status text of the program; empty for none.
+        result: result of its last run; `success` while nothing failed.
+        exit_status: exit status of its last run.
+        restarts: number of restarts by systemd.
     """
 
     active: str
@@ -60,7 +60,7 @@ class UnitState:
 
     @property
     def trouble(self) -> str:
-        """Why it ended or ends, in words; empty when nothing is wrong."""
+        """Reason why the service ended, in words; empty when nothing is wrong."""
         if self.result == "success":
             return ""
         if self.result == "exit-code":
@@ -70,12 +70,12 @@ class UnitState:
 
 
 class Systemctl:
-    """The service manager of this machine, or of this user.
+    """Service manager of this machine, or of this user.
 
     Args:
-        user: ask the user's manager.
-        environ: of the commands.
-        booted: the directory that says that systemd runs this machine.
+        user: True for the user's manager.
+        environ: environment of the commands.
+        booted: directory that exists when systemd runs this machine.
     """
 
     def __init__(self, *, user: bool, environ: Mapping[str, str] = os.environ, booted: Path = BOOTED) -> None:
@@ -85,20 +85,20 @@ class Systemctl:
 
     @property
     def running(self) -> bool:
-        """Whether there is a manager to ask."""
+        """True when the manager runs."""
         if not self._booted.is_dir():
             return False
         return not self._user or (Path(self._environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "systemd").is_dir()
 
     def line(self, *arguments: str) -> str:
-        """The command as a person would type it."""
+        """Returns a command as text."""
         return " ".join(self._command(arguments))
 
     def run(self, *arguments: str) -> str:
         """Runs a command of systemctl and returns its output.
 
         Raises:
-            ServiceError: it failed; the message is what it said.
+            ServiceError: the command failed; the message has its output.
         """
         command = self._command(arguments)
         try:
@@ -111,7 +111,7 @@ class Systemctl:
         return done.stdout
 
     def state(self) -> UnitState:
-        """How the service is doing.
+        """Returns the state of the service.
 
         Raises:
             ServiceError: systemctl failed.
