@@ -1,6 +1,6 @@
-"""A fleet on one machine: simulated nodes, one mosquitto on loopback, and one subscriber to all of them.
+"""Fleet on one machine: simulated nodes, one mosquitto on loopback, and one subscriber to all of them.
 
-Measures what reaches the subscriber and how late, what the broker costs, and how the nodes come back when the broker is
+Measures delivery and latency at the subscriber, the cost of the broker, and how the nodes reconnect when the broker is
 killed and started again. Nothing leaves the machine. Needs mosquitto, and openssl for --tls.
 usage: python benchmarks/fleet.py --nodes 1000 --seconds 60 --out fleet.json
 """
@@ -20,33 +20,26 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-from fleet_broker import (
-    FleetBroker,
-    Persistence,
-    Spent,
-    open_files,
-    resident_mb,
-    spent,
-)
+from fleet_broker import FleetBroker, Persistence, Usage, measure_usage, open_files, resident_mb
 from fleet_figures import Span, delivery, recovery, traffic
 from fleet_machine import describe_machine, raise_file_limit
-from fleet_plan import FleetLog, FleetPlan, HeardLog
+from fleet_plan import FleetLog, FleetPlan, SubscriberLog
 from fleet_process import run_nodes
 from fleet_subscriber import run_subscriber
 
 NODES_OF_A_PROCESS = 500
-CONNECTIONS_PER_SECOND = 200  # while the fleet comes up for the first time
-SETTLE_SECONDS = 2.0  # after all nodes are up, and before the broker is killed
-AFTERMATH_SECONDS = 5.0  # after all nodes are back; neither is longer than the measurement itself
-PATIENCE_SECONDS = 300.0  # for the fleet to come up, or back
+CONNECTIONS_PER_SECOND = 200  # while the fleet connects for the first time
+SETTLE_SECONDS = 2.0  # after all nodes are connected, and before the broker is killed
+AFTERMATH_SECONDS = 5.0  # after all nodes are connected again; both are at most as long as the measurement
+TIMEOUT_SECONDS = 300.0  # until all nodes are connected
 
 
 class Fleet:
-    """The processes that play nodes and subscriber.
+    """Processes of the nodes and the subscriber.
 
     Args:
-        options: see `parse_arguments`.
-        broker: that runs.
+        options: options of `parse_arguments`.
+        broker: running broker.
     """
 
     def __init__(self, options: argparse.Namespace, broker: FleetBroker) -> None:
@@ -55,9 +48,9 @@ class Fleet:
         self._options = options
         self._broker = broker
         self._subscriber = self._start(run_subscriber, broker.port, "edge-sser")
-        self._await([self._subscriber], after=0.0)
+        self._wait([self._subscriber], after=0.0)
         self._nodes = [self._start(run_nodes, plan) for plan in self._plans()]
-        self._await(self._nodes, after=0.0)
+        self._wait(self._nodes, after=0.0)
 
     def begin(self) -> None:
         """Lets the nodes connect, one after another."""
@@ -82,43 +75,43 @@ class Fleet:
         ]
 
     def _start(self, target: Callable[..., None], *arguments: object) -> Pipe:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=target, args=(*arguments, theirs), daemon=True)
+        own_end, other_end = self._context.Pipe()
+        process = self._context.Process(target=target, args=(*arguments, other_end), daemon=True)
         process.start()
-        theirs.close()  # so that a process that fails ends the wait for it
+        other_end.close()  # so that the failure of the process ends the wait for it
         self._processes.append(process)
-        return ours
+        return own_end
 
-    def all_up(self, *, after: float) -> float:
-        """Waits until every node is connected and has told what had waited.
+    def wait_until_connected(self, *, after: float) -> float:
+        """Waits until every node is connected and has published its waiting messages.
 
         Args:
-            after: only what is said after this moment counts, monotonic seconds.
+            after: ignores reports from before this time, monotonic seconds.
 
         Returns:
-            When the last one was, monotonic seconds.
+            Time of the last report, monotonic seconds.
         """
-        return self._await(self._nodes, after=after)
+        return self._wait(self._nodes, after=after)
 
-    def _await(self, pipes: Sequence[Pipe], *, after: float) -> float:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    def _wait(self, pipes: Sequence[Pipe], *, after: float) -> float:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         times = []
         for pipe in pipes:
-            said = -1.0
-            while said < after:
+            reported = -1.0
+            while reported < after:
                 if not pipe.poll(max(deadline - time.monotonic(), 0.0)):
-                    raise RuntimeError(f"not all nodes got through within {PATIENCE_SECONDS:.0f} s")
-                said = pipe.recv()
-            times.append(said)
+                    raise RuntimeError(f"not all nodes were connected within {TIMEOUT_SECONDS:.0f} s")
+                reported = pipe.recv()
+            times.append(reported)
         return max(times)
 
-    def stop(self) -> tuple[list[FleetLog], HeardLog]:
-        """Ends the nodes, then the subscriber, and gives their logs."""
+    def stop(self) -> tuple[list[FleetLog], SubscriberLog]:
+        """Ends the nodes, then the subscriber, and returns their logs."""
         logs = [self._log(pipe) for pipe in self._nodes]
-        heard = self._log(self._subscriber)
+        received = self._log(self._subscriber)
         for process in self._processes:
             process.join()
-        return logs, heard
+        return logs, received
 
     @staticmethod
     def _log(pipe: Pipe) -> Any:
@@ -129,11 +122,7 @@ class Fleet:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Runs the whole scenario.
-
-    Returns:
-        The figures, as JSON takes them.
-    """
+    """Runs the whole scenario, and returns the figures for JSON."""
     load_before = os.getloadavg()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sser-fleet-")))
@@ -141,18 +130,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         stack.callback(broker.kill)
         broker.start()
         fleet = Fleet(options, broker)
-        begin, before = time.monotonic(), spent(broker.pid)
+        begin, before = time.monotonic(), measure_usage(broker.pid)
         fleet.begin()
-        first = Span(begin, fleet.all_up(after=begin))
+        first = Span(begin, fleet.wait_until_connected(after=begin))
         first_cost = broker_cost(broker.pid, before, first.seconds)
         time.sleep(min(SETTLE_SECONDS, options.seconds))
-        steady, cost = watch(broker, options.seconds)
+        steady, cost = measure_broker(broker, options.seconds)
         time.sleep(min(SETTLE_SECONDS, options.seconds))
         aftermath = min(AFTERMATH_SECONDS, options.seconds)
-        outages = [break_down(broker, fleet, seconds, aftermath) for seconds in options.outages]
-        logs, heard = fleet.stop()
-    sent = [stamped for log in logs for stamped in log.readings]
-    kept = [stamped for log in logs for stamped in log.kept]
+        outages = [measure_outage(broker, fleet, seconds, aftermath) for seconds in options.outages]
+        logs, received = fleet.stop()
+    sent, kept = ([stamped for log in logs for stamped in getattr(log, name)] for name in ("readings", "kept"))
     return {
         "command": " ".join(["python", "benchmarks/fleet.py", *sys.argv[1:]]),
         "machine": describe_machine(),
@@ -167,22 +155,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "refusals": sum(len(log.refusals) for log in logs),
         "first_connection": {
             "all_connected_after_seconds": round(first.seconds, 2),
-            "backlog": delivery(kept, heard.kept, Span(0.0, begin)),
+            "backlog": delivery(kept, received.kept, Span(0.0, begin)),
             "broker": first_cost,
         },
         "steady": {
             "seconds": round(steady.seconds, 2),
-            **traffic(heard, steady, options.nodes),
-            "readings": delivery(sent, heard.readings, steady),
-            "episodes_and_health": delivery(kept, heard.kept, steady),
+            **traffic(received, steady, options.nodes),
+            "readings": delivery(sent, received.readings, steady),
+            "episodes_and_health": delivery(kept, received.kept, steady),
             "broker": cost,
         },
         "outages": [
             {
                 "outage_seconds": seconds,
                 **recovery(logs, answering, whole.end),
-                "readings": delivery(sent, heard.readings, whole),
-                "episodes_and_health": delivery(kept, heard.kept, whole),
+                "readings": delivery(sent, received.readings, whole),
+                "episodes_and_health": delivery(kept, received.kept, whole),
                 "broker": outage_cost,
             }
             for seconds, (whole, answering, outage_cost) in zip(options.outages, outages, strict=True)
@@ -190,40 +178,41 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "readings_without_a_connection": sum(log.readings_dropped for log in logs),
         "cpu_seconds": {
             "node_processes": round(sum(log.cpu_seconds for log in logs), 1),
-            "subscriber": round(heard.cpu_seconds, 1),
+            "subscriber": round(received.cpu_seconds, 1),
         },
     }
 
 
-def watch(broker: FleetBroker, seconds: float) -> tuple[Span, dict[str, Any]]:
-    """Lets time pass, and measures what the broker takes meanwhile."""
-    begin, before = time.monotonic(), spent(broker.pid)
+def measure_broker(broker: FleetBroker, seconds: float) -> tuple[Span, dict[str, Any]]:
+    """Measures the broker over some seconds."""
+    begin, before = time.monotonic(), measure_usage(broker.pid)
     time.sleep(seconds)
     span = Span(begin, time.monotonic())
     return span, broker_cost(broker.pid, before, span.seconds)
 
 
-def break_down(
+def measure_outage(
     broker: FleetBroker, fleet: Fleet, outage_seconds: float, aftermath_seconds: float
 ) -> tuple[Span, float, dict[str, Any]]:
-    """Kills the broker, starts it again some time later, and waits until all nodes are back.
+    """Kills the broker, starts it again some time later, and waits until all nodes are connected again.
 
     Returns:
-        From the kill to some seconds after the last node came back; when the broker answered; what it took since.
+        Span from the kill to some seconds after the last node connected; time of the broker's first answer; its cost
+        since then.
     """
     killed = time.monotonic()
     broker.kill()
     time.sleep(outage_seconds)
     answering = broker.start()
-    fleet.all_up(after=answering)
+    fleet.wait_until_connected(after=answering)
     time.sleep(aftermath_seconds)
     whole = Span(killed, time.monotonic())
-    return whole, answering, broker_cost(broker.pid, Spent(0.0, 0.0), whole.end - answering)
+    return whole, answering, broker_cost(broker.pid, Usage(0.0, 0.0), whole.end - answering)
 
 
-def broker_cost(pid: int, before: Spent, seconds: float) -> dict[str, Any]:
-    """What the broker took since `before`, that many seconds ago: share of a core, memory, files, bytes to the disk."""
-    now = spent(pid)
+def broker_cost(pid: int, before: Usage, seconds: float) -> dict[str, Any]:
+    """Returns the cost of the broker since `before`, so many seconds ago: CPU, memory, files, bytes to the disk."""
+    now = measure_usage(pid)
     return {
         "core_percent": round(100.0 * (now.cpu_seconds - before.cpu_seconds) / seconds, 1),
         "cpu_seconds": round(now.cpu_seconds - before.cpu_seconds, 2),
@@ -234,28 +223,30 @@ def broker_cost(pid: int, before: Spent, seconds: float) -> dict[str, Any]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure with all nodes connected")
-    parser.add_argument("--readings-per-second", type=float, default=2.0, help="of each node; 2 is what a device does")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="duration of the measurement with all nodes connected"
+    )
+    parser.add_argument("--readings-per-second", type=float, default=2.0, help="of each node; a device publishes 2")
     parser.add_argument("--persistence", choices=[each.value for each in Persistence], default=Persistence.MINUTE.value)
     parser.add_argument("--tls", action="store_true", help="nodes connect with TLS")
     parser.add_argument("--outages", type=float, nargs="*", default=[5.0], metavar="SECONDS", help="one after another")
     parser.add_argument(
-        "--backlog", type=int, default=0, help="messages that each node has to tell when it first connects"
+        "--backlog", type=int, default=0, help="messages of each node that wait for its first connection"
     )
     parser.add_argument(
-        "--queue", type=int, default=1_000_000, help="max_queued_messages of mosquitto; of itself it has 1000"
+        "--queue", type=int, default=1_000_000, help="max_queued_messages of mosquitto, whose default is 1000"
     )
     parser.add_argument(
         "--nodelay",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="set_tcp_nodelay of mosquitto; of itself it has none",
+        help="set_tcp_nodelay of mosquitto, which is off by default",
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="a file for the figures; standard output when not given")
+    parser.add_argument("--out", type=Path, help="file for the figures; default standard output")
     options = parser.parse_args()
     if min(options.nodes, options.seconds, options.readings_per_second, *options.outages) <= 0:
         parser.error("--nodes, --seconds, --readings-per-second and --outages must be above 0")
@@ -263,7 +254,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measures, and writes the figures down."""
+    """Measures, and writes the figures."""
     options = parse_arguments()
     raise_file_limit(options.nodes)
     try:

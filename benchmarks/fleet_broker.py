@@ -1,4 +1,4 @@
-"""A mosquitto for the simulated fleet: its settings, its faults, and what it costs."""
+"""Broker of the simulated fleet: settings, faults and resource usage of a mosquitto."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-START_SECONDS = 30.0  # for a broker to answer, which reads its database first
-SPARE_FILES = 64  # of a process beyond its connections: libraries, logs, pipes
+START_SECONDS = 30.0  # timeout of the start, during which the broker reads its database
+SPARE_FILES = 64  # open files of a process besides its connections: libraries, logs, pipes
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Persistence(str, Enum):
-    """What mosquitto writes to disk, and when."""
+    """Persistence of mosquitto: never, every minute, or on every change."""
 
     NONE = "none"
     MINUTE = "minute"
@@ -34,19 +34,19 @@ _PERSISTENCE_LINES = {
 
 
 class FleetBroker:
-    """mosquitto on a free loopback port, with everything that it writes in one folder.
+    """mosquitto on a free loopback port, with all its files in one folder.
 
     Args:
-        folder: for its configuration, log and database.
-        persistence: what it keeps.
-        queue: messages of QoS 1 that may wait for one subscriber; it drops what comes beyond that.
-        nodelay: whether small messages are sent at once. Else TCP holds each until the one before is confirmed.
-        tls: whether there is a second listener, with TLS.
+        folder: folder for its configuration, log and database.
+        persistence: mode of persistence.
+        queue: messages of QoS 1 that may wait for one subscriber; the broker drops further ones.
+        nodelay: True to send small messages at once; otherwise TCP holds each until the one before is confirmed.
+        tls: True for a second listener with TLS.
 
     Attributes:
-        port: without TLS.
-        tls_port: with TLS.
-        ca_file: who signed its certificate; None without TLS.
+        port: port without TLS.
+        tls_port: port with TLS.
+        ca_file: certificate of the authority; None without TLS.
     """
 
     def __init__(self, folder: Path, persistence: Persistence, *, queue: int, nodelay: bool, tls: bool) -> None:
@@ -56,7 +56,7 @@ class FleetBroker:
         self._command = [program, "-c", str(folder / "mosquitto.conf")]
         self._log = folder / "mosquitto.log"
         lines = [
-            *(["user root"] if os.geteuid() == 0 else []),  # else it could not write into the folder
+            *(["user root"] if os.geteuid() == 0 else []),  # otherwise it could not write into the folder
             f"listener {self.port} 127.0.0.1",
             *([f"listener {self.tls_port} 127.0.0.1"] if tls else []),
             *([f"certfile {self.ca_file}", f"keyfile {folder / 'key.pem'}"] if tls else []),
@@ -71,13 +71,13 @@ class FleetBroker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
-        """Starts it and waits until it answers.
+        """Starts the broker and waits until it answers.
 
         Returns:
-            When it did, in monotonic seconds.
+            Time of the first answer, monotonic seconds.
 
         Raises:
-            RuntimeError: it does not.
+            RuntimeError: the broker does not answer.
         """
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
@@ -89,7 +89,7 @@ class FleetBroker:
         raise RuntimeError(f"mosquitto does not start: {self._log.read_text()[-500:]}")
 
     def kill(self) -> None:
-        """As a power cut would. Does nothing when it does not run."""
+        """Kills the broker, as a power cut would. Does nothing when it does not run."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
@@ -97,17 +97,17 @@ class FleetBroker:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs."""
+        """Id of the running process."""
         if self._process is None:
             raise RuntimeError("mosquitto does not run")
         return self._process.pid
 
 
 def find_mosquitto() -> str:
-    """The program.
+    """Returns the path of mosquitto.
 
     Raises:
-        FileNotFoundError: it is not installed.
+        FileNotFoundError: mosquitto is not installed.
     """
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])  # Debian puts it there
     program = shutil.which("mosquitto", path=path)
@@ -117,16 +117,16 @@ def find_mosquitto() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+    """Returns different free ports."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def _make_certificate(folder: Path) -> Path:
-    """A certificate for 127.0.0.1 on the curve P-256, which vouches for itself, with its key in key.pem."""
+    """Writes a self-signed certificate for 127.0.0.1 on the curve P-256, and its key in key.pem."""
     certificate = folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=fleet", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -135,32 +135,32 @@ def _make_certificate(folder: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What a process has used since it began.
+class Usage:
+    """Resources that a process has used since its start.
 
     Attributes:
-        cpu_seconds: in user and kernel mode.
-        disk_mb: sent to the storage layer, 10^6 bytes. A file in memory (tmpfs) does not count.
+        cpu_seconds: CPU time in user and kernel mode.
+        disk_mb: data sent to the storage layer, 10^6 bytes. Files in memory (tmpfs) do not count.
     """
 
     cpu_seconds: float
     disk_mb: float
 
 
-def spent(pid: int) -> Spent:
-    """What a process has used so far."""
+def measure_usage(pid: int) -> Usage:
+    """Returns the resources that a process has used so far."""
     times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    # utime and stime in proc(5), where the first value behind the name is number 3
-    return Spent((int(times[11]) + int(times[12])) / CLOCK_TICKS, int(counters["write_bytes"]) / 1e6)
+    # utime and stime in proc(5), in which the first value after the name has number 3
+    return Usage((int(times[11]) + int(times[12])) / CLOCK_TICKS, int(counters["write_bytes"]) / 1e6)
 
 
 def resident_mb(pid: int) -> float:
-    """Memory of a process that is in RAM, in 10^6 bytes."""
+    """Returns the resident memory of a process, 10^6 bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def open_files(pid: int) -> int:
-    """How many file descriptors a process holds."""
+    """Returns the number of open file descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -1,4 +1,4 @@
-"""What the logs of a fleet and of its subscriber say, as figures."""
+"""Figures from the logs of a fleet and its subscriber."""
 
 from __future__ import annotations
 
@@ -9,66 +9,66 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fleet_plan import FleetLog, HeardLog
+from fleet_plan import FleetLog, SubscriberLog
 
 Stamped = Sequence[tuple[tuple[str, int], float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of the run, in monotonic seconds."""
+    """Part of the run, in monotonic seconds."""
 
     begin: float
     end: float
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Length of the span."""
         return self.end - self.begin
 
     def __contains__(self, when: float) -> bool:
         return self.begin <= when < self.end
 
 
-def delivery(sent: Stamped, heard: Stamped, span: Span) -> dict[str, Any]:
-    """What became of the messages that were sent within a span: lost, doubled, and how long each took."""
+def delivery(sent: Stamped, received: Stamped, span: Span) -> dict[str, Any]:
+    """Counts the messages sent within a span, those lost and duplicated, and their latencies."""
     first: dict[tuple[str, int], float] = {}
-    for key, when in heard:
+    for key, when in received:
         first.setdefault(key, when)
-    times = Counter(key for key, _ in heard)
-    ours = [(key, when) for key, when in sent if when in span]
-    took = [(first[key] - when) * 1000.0 for key, when in ours if key in first]
+    times = Counter(key for key, _ in received)
+    in_span = [(key, when) for key, when in sent if when in span]
+    latencies_ms = [(first[key] - when) * 1000.0 for key, when in in_span if key in first]
     return {
-        "sent": len(ours),
-        "lost": len(ours) - len(took),
-        "duplicates": sum(times[key] - 1 for key, _ in ours if key in first),
-        "latency_ms": percentiles(took),
+        "sent": len(in_span),
+        "lost": len(in_span) - len(latencies_ms),
+        "duplicates": sum(times[key] - 1 for key, _ in in_span if key in first),
+        "latency_ms": percentiles(latencies_ms),
     }
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float] | None:
-    """p50, p95, p99 and the largest; None of nothing."""
+    """Returns p50, p95, p99 and the maximum; None for an empty sequence."""
     if not values:
         return None
     p50, p95, p99 = np.percentile(values, [50, 95, 99])
     return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3), "max": round(max(values), 3)}
 
 
-def traffic(heard: HeardLog, span: Span, nodes: int) -> dict[str, Any]:
-    """Messages and bytes a second: what the subscriber got, and what the broker counted on its sockets."""
-    messages = sum(when in span for _, when in [*heard.readings, *heard.kept])
-    received, sent = (_rate(heard, f"bytes/{way}", span) for way in ("received", "sent"))
+def traffic(log: SubscriberLog, span: Span, nodes: int) -> dict[str, Any]:
+    """Returns messages per second at the subscriber, and bytes per second as the broker counts them."""
+    messages = sum(when in span for _, when in [*log.readings, *log.kept])
+    received, sent = (_rate(log, f"bytes/{direction}", span) for direction in ("received", "sent"))
     return {
         "messages_per_second": round(messages / span.seconds, 1),
         "broker_bytes_in_per_second": received,
         "broker_bytes_out_per_second": sent,
         "bytes_in_per_second_of_a_node": None if received is None else round(received / nodes, 1),
-        "retained_messages": _last(heard, "retained messages/count", span),
+        "retained_messages": _last(log, "retained messages/count", span),
     }
 
 
 def recovery(logs: Sequence[FleetLog], answering: float, end: float) -> dict[str, Any]:
-    """How the nodes came back after the broker answered again."""
+    """Returns how fast the nodes connected after the broker answered again."""
     span = Span(answering, end)
     accepted = sorted(when for log in logs for when in log.accepted if when in span)
     attempts = sorted(when for log in logs for when in log.attempts if when in span)
@@ -84,18 +84,18 @@ def recovery(logs: Sequence[FleetLog], answering: float, end: float) -> dict[str
 
 
 def busiest_second(times: Sequence[float], seconds: float = 1.0) -> int:
-    """Most events within any second, or so many seconds; `times` rise."""
+    """Returns the largest number of events within any `seconds`; `times` must rise."""
     return max((bisect_right(times, when + seconds) - index for index, when in enumerate(times)), default=0)
 
 
-def _rate(heard: HeardLog, topic: str, span: Span) -> float | None:
-    """Growth a second of a counter of the broker's, between the first and the last time it told it in the span."""
-    told = [(when, value) for name, when, value in heard.broker if name == topic and when in span]
-    if len(told) < 2:
+def _rate(log: SubscriberLog, topic: str, span: Span) -> float | None:
+    """Returns the growth per second of a counter of the broker, between its first and last message in the span."""
+    values = [(when, value) for name, when, value in log.broker if name == topic and when in span]
+    if len(values) < 2:
         return None
-    return round((told[-1][1] - told[0][1]) / (told[-1][0] - told[0][0]), 1)
+    return round((values[-1][1] - values[0][1]) / (values[-1][0] - values[0][0]), 1)
 
 
-def _last(heard: HeardLog, topic: str, span: Span) -> float | None:
-    told = [value for name, when, value in heard.broker if name == topic and when < span.end]
-    return told[-1] if told else None
+def _last(log: SubscriberLog, topic: str, span: Span) -> float | None:
+    values = [value for name, when, value in log.broker if name == topic and when < span.end]
+    return values[-1] if values else None

@@ -1,4 +1,4 @@
-"""The machine that a fleet is played on: what it is, and how many files it lets a process open."""
+"""Machine of a fleet: description, and limit of open files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fleet_broker import SPARE_FILES, find_mosquitto
 
 
 def describe_machine() -> dict[str, str]:
-    """What the figures hold for."""
+    """Describes the machine, the date and the versions of a measurement."""
     known = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     model = next((line.partition(":")[2].strip() for line in known if line.lower().startswith("model name")), "")
-    told = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
-    broker = told.partition("\n")[0]
+    output = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
+    broker = output.partition("\n")[0]
     return {
         "machine": f"{model or platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
         "date": datetime.now(tz=timezone.utc).date().isoformat(),
@@ -27,10 +27,10 @@ def describe_machine() -> dict[str, str]:
 
 
 def raise_file_limit(nodes: int) -> None:
-    """Allows as many open files as the broker needs; what it starts inherits that.
+    """Raises the limit of open files to what the broker needs; child processes inherit it.
 
     Raises:
-        SystemExit: this user may not have so many.
+        SystemExit: the limit of this user is too low.
     """
     needed = nodes + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,8 +1,7 @@
-"""A simulated node: a real MQTT connection that publishes what a device does.
+"""Simulated node: a real MQTT connection with the messages of a device.
 
-What the broker sees is the project's own: the connection, its last will, the greeting, the topics, the events, the
-numbers of episodes, the window of messages in flight, and when it is tried again. Only the sound is made up, and what
-the broker has not acknowledged waits in memory instead of on disk.
+The connection, last will, first messages, topics, events, sequence numbers, window of messages in flight and backoff
+are those of edge-sser. Only the sound is made up, and messages without an acknowledgement wait in memory, not on disk.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ WINDOW_SECONDS = 3.0
 
 
 def node_name(number: int) -> str:
-    """What node `number` is called."""
+    """Returns the name of a node."""
     return f"node-{number:05d}"
 
 
@@ -47,26 +46,26 @@ class Node:
     """One device.
 
     Args:
-        number: which.
-        plan: what it does.
-        log: where it writes down what it did.
+        number: number of the node.
+        plan: plan of the fleet.
+        log: log of its process.
     """
 
     def __init__(self, number: int, plan: FleetPlan, log: FleetLog) -> None:
         name = node_name(number)
-        self._chance = random.Random(plan.seed * 1_000_003 + number)
+        self._random = random.Random(plan.seed * 1_000_003 + number)
         scheme = "mqtt" if plan.ca_file is None else "mqtts"
         self._settings = MqttSettings(url=f"{scheme}://127.0.0.1:{plan.port}", ca_file=plan.ca_file)
         self._topics = Topics(self._settings.base_topic, name)
-        self._backoff = Backoff(self._settings.retry_min_seconds, self._settings.retry_max_seconds, self._chance)
+        self._backoff = Backoff(self._settings.retry_min_seconds, self._settings.retry_max_seconds, self._random)
         self._log = log
         self._counter = 0
-        self._stress = self._chance.random()
+        self._stress = self._random.random()
         self._seq: dict[str, int] = {}
-        self._stream = f"{self._chance.getrandbits(32):08x}"
+        self._stream = f"{self._random.getrandbits(32):08x}"
         self._waiting: deque[tuple[tuple[str, int], Message]] = deque()
         self._in_flight: dict[tuple[str, int], Message] = {}
-        self._greeted = False
+        self._has_greeted = False
         self._opened_at = 0.0
         self._accepted_at: float | None = None
         self._episode: tuple[str, float] = ("", 0.0)
@@ -77,7 +76,7 @@ class Node:
     # ---- the connection
 
     def open(self) -> Connection:
-        """Makes a connection. Waits for TCP, so another thread does this.
+        """Opens a connection. Blocks until TCP is open, so it runs in another thread.
 
         Raises:
             OSError: there is no broker.
@@ -96,16 +95,16 @@ class Node:
         connection.open()
         return connection
 
-    def take(self, connection: Connection, now: float) -> None:
-        """Begins to use a connection that has been opened."""
+    def attach(self, connection: Connection, now: float) -> None:
+        """Takes over an open connection."""
         self.connection = connection
         self._opened_at = now
 
     def step(self, now: float) -> float | None:
-        """Reads, writes and answers.
+        """Reads, writes and handles answers.
 
         Returns:
-            None while the connection lives, else how long it held, in seconds.
+            None while the connection is open, otherwise its duration, seconds.
         """
         connection = self.connection
         if connection is None:
@@ -113,7 +112,7 @@ class Node:
         connection.step()
         if self._accepted_at is None:
             if connection.accepted:
-                self._come_up(connection, now)
+                self._on_connect(connection, now)
             elif now - self._opened_at > CONNACK_SECONDS:
                 connection.abort("no answer to the first packet")
         for topic, tag, refusal in connection.take_answers():
@@ -124,23 +123,23 @@ class Node:
                 self._log.waiting -= 1
         connection.take_received()
         if connection.alive:
-            self._hand_on(connection)
+            self._send_waiting(connection)
             return None
-        held = now - self._accepted_at if self._accepted_at is not None else 0.0
+        duration = now - self._accepted_at if self._accepted_at is not None else 0.0
         self.close()
-        return held
+        return duration
 
     @property
-    def up(self) -> bool:
-        """Whether the broker has let it in."""
+    def connected(self) -> bool:
+        """True when the broker has accepted the connection."""
         return self._accepted_at is not None
 
-    def wait_seconds(self, held_seconds: float) -> float:
-        """How long until the next attempt."""
-        return self._backoff.wait_seconds(held_seconds)
+    def wait_seconds(self, connected_seconds: float) -> float:
+        """Returns the seconds until the next attempt."""
+        return self._backoff.wait_seconds(connected_seconds)
 
     def close(self) -> None:
-        """Ends the connection without a goodbye."""
+        """Closes the connection without a DISCONNECT packet."""
         if self.connection is not None:
             self.connection.close()
         self.connection = None
@@ -148,7 +147,7 @@ class Node:
         self._waiting.extendleft(reversed(self._in_flight.items()))
         self._in_flight.clear()
 
-    def _come_up(self, connection: Connection, now: float) -> None:
+    def _on_connect(self, connection: Connection, now: float) -> None:
         self._accepted_at = now
         self._log.accepted.append(now)
         prefix, status = self._settings.discovery_prefix, self._status_event(StatusState.ONLINE)
@@ -156,22 +155,22 @@ class Node:
         connection.publish(self._status(StatusState.ONLINE), None)
         connection.publish(Message(topic=self._topics.listen_state, payload=b"ON", qos=1, retain=True), None)
         connection.publish(discovery_message(self._topics, [SOURCE], status, prefix=prefix), None)
-        if not self._greeted:
-            self._greeted = True
-            self.change_health()
+        if not self._has_greeted:
+            self._has_greeted = True
+            self.toggle_health()
 
-    def _hand_on(self, connection: Connection) -> None:
+    def _send_waiting(self, connection: Connection) -> None:
         while self._accepted_at is not None and self._waiting and len(self._in_flight) < WINDOW:
             key, message = self._waiting.popleft()
             self._in_flight[key] = message
             connection.publish(message, key)
 
-    # ---- what it has to say
+    # ---- the messages
 
-    def read(self) -> None:
-        """Publishes a reading, unless there is no connection."""
+    def publish_reading(self) -> None:
+        """Publishes a reading if there is a connection."""
         self._counter += 1
-        self._stress = min(max(self._stress + self._chance.gauss(0.0, 0.05), 0.0), 1.0)
+        self._stress = min(max(self._stress + self._random.gauss(0.0, 0.05), 0.0), 1.0)
         if self.connection is None or self._accepted_at is None:
             self._log.readings_dropped += 1
             return
@@ -183,14 +182,14 @@ class Node:
             ts=timestamp(time.time()),
             start_s=end_s - WINDOW_SECONDS,
             end_s=end_s,
-            speech_ratio=round(self._chance.random(), 2),
-            stress=round(self._chance.random(), 4),
+            speech_ratio=round(self._random.random(), 2),
+            stress=round(self._random.random(), 4),
             stress_rolling=round(self._stress, 4),
             level=Level.HIGH if self._stress > 0.7 else Level.ELEVATED if self._stress > 0.5 else Level.LOW,
-            confidence=round(self._chance.random(), 4),
-            dbfs=round(self._chance.uniform(-60.0, -10.0), 1),
+            confidence=round(self._random.random(), 4),
+            dbfs=round(self._random.uniform(-60.0, -10.0), 1),
             clipped=False,
-            latency_ms=round(self._chance.uniform(2.0, 6.0), 1),
+            latency_ms=round(self._random.uniform(2.0, 6.0), 1),
             dropped_s=0.0,
             model=MODEL,
         )
@@ -198,8 +197,8 @@ class Node:
         self._log.readings.append(((self._topics.node, self._counter), time.monotonic()))
         self.connection.publish(Message(topic=self._topics.reading(SOURCE), payload=payload, qos=0, retain=True), None)
 
-    def tell_episode(self, phase: Phase, offset_s: float) -> None:
-        """Publishes one of the messages of an episode, as soon as there is a connection."""
+    def publish_episode(self, phase: Phase, offset_s: float) -> None:
+        """Publishes one of the messages of an episode, once there is a connection."""
         if phase is Phase.START:
             self._episode = (f"{self._topics.node}/{SOURCE}/{timestamp(time.time())}", self._counter / 2)
         episode_id, start_s = self._episode
@@ -217,26 +216,26 @@ class Node:
             mean=0.7811,
             model=MODEL,
         )
-        self._keep(self._topics.episode(SOURCE), to_json(episode), retain=False)
+        self._queue(self._topics.episode(SOURCE), to_json(episode), retain=False)
 
-    def change_health(self) -> None:
-        """Publishes that the microphone fell silent, or that it is well (which is what it says first), likewise."""
+    def toggle_health(self) -> None:
+        """Publishes the other state of the microphone, ok (the first) or silent, once there is a connection."""
         self._healthy = not self._healthy
-        heard_s = self._counter / 2
+        position_s = self._counter / 2
         health = Health(
             node=self._topics.node,
             source=SOURCE,
             ts=timestamp(time.time()),
             state=HealthState.OK if self._healthy else HealthState.SILENT,
             detail="" if self._healthy else "nothing but silence for 60 s: is the microphone muted or unplugged?",
-            read_s=heard_s,
-            processed_s=heard_s,
+            read_s=position_s,
+            processed_s=position_s,
             dropped_s=0.0,
             overruns=0,
         )
-        self._keep(self._topics.health(SOURCE), to_json(health), retain=True)
+        self._queue(self._topics.health(SOURCE), to_json(health), retain=True)
 
-    def _keep(self, topic: str, payload: str, *, retain: bool) -> None:
+    def _queue(self, topic: str, payload: str, *, retain: bool) -> None:
         seq = self._seq[topic] = self._seq.get(topic, 0) + 1
         numbers = (("seq", str(seq)), ("stream", self._stream))
         message = Message(topic=topic, payload=payload.encode(), qos=1, retain=retain, properties=numbers)
@@ -244,7 +243,7 @@ class Node:
         self._log.waiting += 1
         self._log.kept.append(((topic, seq), time.monotonic()))
         if self.connection is not None:
-            self._hand_on(self.connection)
+            self._send_waiting(self.connection)
 
     def _status_event(self, state: StatusState) -> Status:
         return Status(

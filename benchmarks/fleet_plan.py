@@ -1,4 +1,4 @@
-"""What the processes of the simulation tell each other: what nodes shall do, what they did, what was heard."""
+"""Data that the processes of the simulation exchange: the plan, and the logs of nodes and subscriber."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPlan:
-    """What the nodes of one process do.
+    """Plan for the nodes of one process.
 
     Attributes:
-        port: of the broker, on 127.0.0.1.
+        port: port of the broker, on 127.0.0.1.
+        ca_file: certificate of the authority; None for connections without TLS.
         first: number of the first node.
-        count: how many there are here.
-        total: how many there are in all.
-        ca_file: who signed the broker's certificate; None for connections without TLS.
-        readings_hz: readings a second of each node.
-        backlog: messages about episodes that each node has to tell when it first connects.
+        count: number of nodes in this process.
+        total: number of nodes in all.
+        readings_hz: readings per second of each node.
+        backlog: episode messages of each node that wait for its first connection.
         ramp_seconds: time over which all nodes of the fleet make their first connection.
-        seed: of all chance.
+        seed: seed of all random numbers.
     """
 
     port: int
@@ -35,17 +35,17 @@ class FleetPlan:
 
 @dataclass(slots=True)
 class FleetLog:
-    """What the nodes of one process did. Times are monotonic seconds, which all processes of a machine share.
+    """Log of the nodes of one process. Times are monotonic seconds, which all processes of a machine share.
 
     Attributes:
-        readings: (node, counter) and time of each reading that was handed to a connection.
-        kept: (topic, sequence number) and time of each episode and health message that was made.
-        attempts: when a connection was tried.
-        accepted: when the broker let a node in.
-        waiting: episodes and health messages that the broker has not acknowledged yet.
-        refusals: what the broker refused, and why.
+        readings: (node, counter) and time of each published reading.
+        kept: (topic, sequence number) and time of each episode and health message.
+        attempts: times of attempts to connect.
+        accepted: times at which the broker accepted a node.
+        waiting: number of episode and health messages without an acknowledgement.
+        refusals: topics that the broker refused, with the reason.
         readings_dropped: readings for which there was no connection.
-        cpu_seconds: of the process.
+        cpu_seconds: CPU time of the process.
     """
 
     readings: list[tuple[tuple[str, int], float]] = field(default_factory=list)
@@ -59,16 +59,16 @@ class FleetLog:
 
 
 @dataclass(slots=True)
-class HeardLog:
-    """What arrived. Times are monotonic seconds, which all processes of a machine share.
+class SubscriberLog:
+    """Log of the subscriber. Times are monotonic seconds, which all processes of a machine share.
 
     Attributes:
-        readings: (node, counter) and time of each reading that was not a retained one from before.
-        kept: (topic, sequence number) and time of each episode and health message, likewise.
-        statuses: time and state of each status, likewise.
-        payload_bytes: of all of these.
-        broker: what the broker says of itself: topic below $SYS/broker/, time, value.
-        cpu_seconds: of the process.
+        readings: (node, counter) and time of each reading, without retained ones.
+        kept: (topic, sequence number) and time of each episode and health message, without retained ones.
+        statuses: time and state of each status, without retained ones.
+        payload_bytes: size of all these payloads.
+        broker: counters of the broker: topic below $SYS/broker/, time, value.
+        cpu_seconds: CPU time of the process.
     """
 
     readings: list[tuple[tuple[str, int], float]] = field(default_factory=list)

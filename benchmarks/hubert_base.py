@@ -1,7 +1,7 @@
-"""What one pass of HuBERT-base over a 3 s window costs, on one core: the measure for small models.
+"""CPU time of one pass of HuBERT-base over a 3 s window, on one core: a yardstick for small models.
 
 The network of Hsu et al., "HuBERT: Self-Supervised Speech Representation Learning by Masked Prediction of Hidden Units"
-(IEEE/ACM TASLP 2021), base size, with random weights: what they are does not change the time. Needs torch.
+(IEEE/ACM TASLP 2021), base size, with random weights, which do not change the time. Needs torch.
 usage: python benchmarks/hubert_base.py   -> one JSON object on standard output
 """
 
@@ -25,20 +25,20 @@ POSITION_KERNEL, POSITION_GROUPS = 128, 16
 
 
 class HubertBase(nn.Module):
-    """Samples in, hidden states out."""
+    """HuBERT-base: samples in, hidden states out."""
 
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = 1
+        inputs = 1
         for index, (channels, kernel, stride) in enumerate(CONVOLUTIONS):
-            layers.append(nn.Conv1d(before, channels, kernel, stride, bias=False))
+            layers.append(nn.Conv1d(inputs, channels, kernel, stride, bias=False))
             if index == 0:
                 layers.append(nn.GroupNorm(channels, channels))
             layers.append(nn.GELU())
-            before = channels
+            inputs = channels
         self.features = nn.Sequential(*layers)
-        self.projection = nn.Sequential(nn.LayerNorm(before), nn.Linear(before, WIDTH))
+        self.projection = nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, WIDTH))
         position = nn.Conv1d(WIDTH, WIDTH, POSITION_KERNEL, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS)
         self.position = nn.utils.parametrizations.weight_norm(position, dim=2)
         self.norm = nn.LayerNorm(WIDTH)
@@ -46,7 +46,7 @@ class HubertBase(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, LAYERS)
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """float32 [batch, samples] -> float32 [batch, frames, 768]."""
+        """Returns hidden states, float32 [batch, frames, 768], of samples, float32 [batch, samples]."""
         x = self.projection(self.features(samples[:, None]).transpose(1, 2))
         position = self.position(x.transpose(1, 2))[..., : x.shape[1]]  # an even kernel gives one frame too many
         hidden: torch.Tensor = self.encoder(self.norm(x + nn.functional.gelu(position).transpose(1, 2)))
@@ -64,9 +64,9 @@ def main() -> None:
     seconds = []
     with torch.inference_mode():
         for _ in range(WARM_UP_PASSES + PASSES):
-            begun = time.process_time()
+            start = time.process_time()
             model(samples)
-            seconds.append(time.process_time() - begun)
+            seconds.append(time.process_time() - start)
     median = statistics.median(seconds[WARM_UP_PASSES:])
     print(json.dumps({"cpu_seconds": median, "parameters": parameters, "torch": torch.__version__}))
 

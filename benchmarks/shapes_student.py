@@ -1,4 +1,4 @@
-"""A student of any shape, for benchmarks/shapes.py: what the one that ships could have been."""
+"""Student with a variable shape, for benchmarks/shapes.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_sser.train.students.net import Student, standardise
 
 
 class Pool(str, Enum):
-    """What halves the planes, if not a stride of the convolutions."""
+    """Downsampling of the planes: by the stride of the convolutions, or by pooling."""
 
     NONE = "stride"
     AVERAGE = "average"
@@ -22,14 +22,14 @@ class Pool(str, Enum):
 
 
 class Head(str, Enum):
-    """What makes an embedding of the planes."""
+    """Layers from the planes to the embedding."""
 
     ATTENTION = "fold + attention"
     """Bands folded into channels, attention over time: the student that ships."""
     MEAN = "mean"
-    """The mean of all places."""
+    """Mean over bands and frames."""
     FLATTEN = "fold + flatten"
-    """Bands folded into channels, each frame with weights of its own."""
+    """Bands folded into channels, one set of weights per frame."""
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -42,16 +42,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A student's shape; as it is made, that of the one that ships.
+    """Shape of a student; the defaults are those of the student that ships.
 
     Attributes:
-        channels: of the stem, and of the three stages after it.
-        stem: kernel of the first convolution, a side.
-        stem_stride: of the first convolution: bands, frames.
+        channels: channels of the stem, and of the three stages after it.
+        stem: side of the first convolution's kernel.
+        stem_stride: stride of the first convolution: bands, frames.
         group: channels in a group of the 3 x 3 convolutions; 0: all, 1: depthwise with a 1 x 1 behind it.
-        pool: what halves the planes.
-        activation: after each convolution.
-        head: what makes an embedding.
+        pool: downsampling of the planes.
+        activation: activation after each convolution.
+        head: layers from the planes to the embedding.
     """
 
     channels: tuple[int, int, int, int] = (12, 24, 48, 72)
@@ -64,7 +64,7 @@ class Shape:
 
 
 class Shaped(Student):
-    """A student of any such shape."""
+    """Student with a given shape."""
 
     def __init__(self, shape: Shape, emotions: int) -> None:
         """Makes the net with fresh weights."""
@@ -96,7 +96,7 @@ class Shaped(Student):
         self.head = nn.Linear(third * (frames if shape.head is Head.FLATTEN else 1), emotions + 2)
 
     def embed(self, sound: Tensor) -> Tensor:
-        """Embeddings, float32 [batch, embedding], of log-mel windows [batch, frames, bands] in dB."""
+        """Returns embeddings, float32 [batch, embedding], of log-mel windows [batch, frames, bands] in dB."""
         planes = self.body(standardise(sound).transpose(1, 2).unsqueeze(1))
         if self.kind is Head.MEAN:
             mean: Tensor = planes.mean(dim=(2, 3))

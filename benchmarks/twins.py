@@ -1,7 +1,7 @@
-"""How often the leak gate recognises an altered copy of a recording, and how often it takes strangers for copies.
+"""Detection rate of the leak gate on altered copies of recordings, and its false alarms.
 
-Draws clips from a table of utterances, alters each in one way, and counts how many of the copies are twins of their
-originals among all the clips of the table. The false alarms are pairs of different speakers' untouched clips.
+Draws clips from a table of utterances, alters each in one way, and counts the copies that are found as twins of their
+originals among all clips of the table. False alarms are pairs of unaltered clips of different speakers.
 usage: python benchmarks/twins.py TABLE [NOISE-FOLDER [ROOM-FILE]]   -> a Markdown table on standard output
 """
 
@@ -31,70 +31,70 @@ Samples = NDArray[np.float64]
 Alter = Callable[[Samples], Samples]
 
 
-def mixed(samples: Samples, noise: Samples, snr_db: float) -> Samples:
-    """With noise at a signal-to-noise ratio over the whole clip."""
+def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
+    """Adds noise at a signal-to-noise ratio over the whole clip."""
     power = np.mean(samples**2) / max(float(np.mean(noise**2)), 1e-20)
     return np.asarray(samples + noise * np.sqrt(power) * 10.0 ** (-snr_db / 20.0))
 
 
-def white(random: np.random.Generator, snr_db: float) -> Alter:
-    """White noise."""
-    return lambda samples: mixed(samples, random.standard_normal(samples.size), snr_db)
+def white_noise(random: np.random.Generator, snr_db: float) -> Alter:
+    """Returns a function that adds white_noise noise."""
+    return lambda samples: add_noise(samples, random.standard_normal(samples.size), snr_db)
 
 
-def recorded(random: np.random.Generator, noises: Sequence[Samples], snr_db: float) -> Alter:
-    """A random piece of a recorded noise."""
+def recorded_noise(random: np.random.Generator, noises: Sequence[Samples], snr_db: float) -> Alter:
+    """Returns a function that adds a random piece of a recorded noise."""
 
     def alter(samples: Samples) -> Samples:
         noise = noises[int(random.integers(len(noises)))]
         start = random.integers(max(1, noise.size - samples.size))
-        return mixed(samples, np.resize(noise[start : start + samples.size], samples.size), snr_db)
+        return add_noise(samples, np.resize(noise[start : start + samples.size], samples.size), snr_db)
 
     return alter
 
 
-def later(random: np.random.Generator) -> Alter:
-    """Up to 0.3 s of faint noise before it; frames fall elsewhere."""
+def prepend_noise(random: np.random.Generator) -> Alter:
+    """Returns a function that prepends up to 0.3 s of faint noise, which shifts the frames."""
     return lambda samples: np.concatenate([1e-4 * random.standard_normal(random.integers(1, 4_800)), samples])
 
 
-def earlier(random: np.random.Generator) -> Alter:
-    """Up to 0.3 s of its start cut away; frames fall elsewhere."""
+def cut_start(random: np.random.Generator) -> Alter:
+    """Returns a function that cuts up to 0.3 s of the start, which shifts the frames."""
     return lambda samples: samples[random.integers(1, 4_800) :]
 
 
 def telephone(samples: Samples) -> Samples:
-    """300 to 3400 Hz."""
+    """Limits the band to 300 to 3400 Hz."""
     return np.asarray(signal.sosfilt(signal.butter(4, (300, 3_400), "bandpass", fs=RATE, output="sos"), samples))
 
 
 def tilt(samples: Samples) -> Samples:
-    """An equaliser that rises by 2 dB an octave."""
+    """Applies an equaliser that rises by 2 dB an octave."""
     hertz = np.fft.rfftfreq(samples.size, 1 / RATE)
     gain = 10.0 ** (2.0 * np.log2(np.maximum(hertz, 50.0) / 1_000.0) / 20.0)
     return np.asarray(np.fft.irfft(np.fft.rfft(samples) * gain, samples.size))
 
 
 def alterations(noises: Sequence[Samples], room: Samples | None) -> Mapping[str, Alter]:
-    """What is done to the copies, by name."""
+    """Returns the alterations by name."""
     random = np.random.default_rng(SEED)
-    shift = earlier(random)
+    shift = cut_start(random)
     out: dict[str, Alter] = {
         "gain -12 dB": lambda samples: samples / 4,
         "gain +12 dB, clipped": lambda samples: np.clip(4 * samples, -1, 1),
-        "white noise at 20 dB": white(random, 20),
-        "white noise at 10 dB": white(random, 10),
-        "later by up to 0.3 s": later(random),
+        "white noise at 20 dB": white_noise(random, 20),
+        "white noise at 10 dB": white_noise(random, 10),
+        "later by up to 0.3 s": prepend_noise(random),
         "cut at the start by up to 0.3 s": shift,
         "telephone band": telephone,
         "equaliser tilt": tilt,
-        "cut, white noise at 20 dB, gain -6 dB": lambda samples: white(random, 20)(shift(samples)) / 2,
+        "cut, white noise at 20 dB, gain -6 dB": lambda samples: white_noise(random, 20)(shift(samples)) / 2,
     }
     for snr in (20, 10, 5) if noises else ():
-        out[f"recorded noise at {snr} dB"] = recorded(random, noises, snr)
+        out[f"recorded noise at {snr} dB"] = recorded_noise(random, noises, snr)
     if noises:
-        heard = recorded(random, noises, 15)
-        out["cut, tilt, recorded noise at 15 dB"] = lambda samples: heard(tilt(shift(samples)))
+        noisy = recorded_noise(random, noises, 15)
+        out["cut, tilt, recorded noise at 15 dB"] = lambda samples: noisy(tilt(shift(samples)))
     if room is not None:
         out["room"] = lambda samples: signal.fftconvolve(samples, room)[: samples.size]
     out["speed +5 %"] = lambda samples: soxr.resample(samples, RATE, RATE / 1.05)

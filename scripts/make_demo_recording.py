@@ -1,8 +1,8 @@
-"""Makes the recording that ships with the package, edge_sser/data/demo.flac, out of nothing but text.
+"""Makes the demo recording that ships with the package, edge_sser/data/demo.flac, from text.
 
 Two synthetic voices speak in turn, first calmly (slow, low, even), then agitated (fast, high, loud), and calmly again,
-with pauses of faint room noise between the sentences. It shows the path from sound to level, not how accurate the level
-is: a synthesiser does not feel stress.
+with pauses of faint room noise between the sentences. The recording shows the path from sound to level, and says
+nothing about accuracy: a synthesiser does not feel stress.
 
 Needs espeak-ng (apt install espeak-ng). One version of espeak-ng gives one file, to the bit.
 """
@@ -30,15 +30,15 @@ LEAD_SECONDS = 0.8
 
 @dataclass(frozen=True)
 class Manner:
-    """How a sentence is spoken.
+    """Manner of speaking.
 
     Attributes:
         voice: espeak-ng's voice and variant.
         words_per_minute: espeak-ng's rate.
         pitch: espeak-ng's pitch, 0..99.
-        pitch_range: how far the pitch moves, espeak-ng's 0..99 by way of SSML percent.
+        pitch_range: range of the pitch, as in SSML's prosody.
         peak: highest magnitude of a sentence, 0..1.
-        pause_seconds: after a sentence.
+        pause_seconds: pause after a sentence.
     """
 
     voice: str
@@ -68,7 +68,7 @@ SCRIPT: tuple[tuple[Manner, str], ...] = (
 
 
 def speak(manner: Manner, text: str) -> NDArray[np.float64]:
-    """A sentence as 16 kHz mono, float64 [n], with the manner's peak."""
+    """Returns a sentence as 16 kHz mono, float64 [n], with the manner's peak."""
     ssml = f'<speak><prosody range="{manner.pitch_range}">{text}</prosody></speak>'
     command = ["espeak-ng", "-m", "--stdout", "-v", manner.voice, "-s", str(manner.words_per_minute)]
     command += ["-p", str(manner.pitch), ssml]
@@ -80,7 +80,7 @@ def speak(manner: Manner, text: str) -> NDArray[np.float64]:
 
 
 def room_noise(samples: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Noise that falls by 3 dB an octave, as rooms and preamplifiers do, at `NOISE_DBFS`; float64 [samples]."""
+    """Returns noise at `NOISE_DBFS` that falls by 3 dB an octave, as of rooms and preamplifiers; float64 [samples]."""
     spectrum = np.fft.rfft(generator.standard_normal(samples))
     hertz = np.fft.rfftfreq(samples, 1 / RATE_HZ)
     noise: NDArray[np.float64] = np.fft.irfft(spectrum / np.sqrt(np.maximum(hertz, 50.0)), samples)
@@ -89,7 +89,7 @@ def room_noise(samples: int, generator: np.random.Generator) -> NDArray[np.float
 
 
 def make() -> NDArray[np.int16]:
-    """The whole recording, int16 [n]."""
+    """Returns the whole recording, int16 [n]."""
     generator = np.random.default_rng(SEED)
     parts = [np.zeros(round(LEAD_SECONDS * RATE_HZ))]
     for manner, text in SCRIPT:

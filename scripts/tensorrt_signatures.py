@@ -1,10 +1,10 @@
-"""What TensorRT's Python bindings offer, asked of the bindings themselves: names, arguments, values of enumerations.
+"""Prints the interface of TensorRT's Python bindings: names, arguments, values of enumerations.
 
     pip download --no-deps tensorrt_cu12_bindings==10.3.0 tensorrt_cu12_bindings==11.4.0.106
     python3.11 scripts/tensorrt_signatures.py *.whl > tests/stand_ins/signatures.json
 
-The bindings are a small extension module over libraries of gigabytes. To be imported they only need the libraries to be
-there, so empty ones take their place: nothing can be computed, but every docstring can be read. Needs gcc, and the
+The bindings are a small extension module over libraries of gigabytes. Empty libraries are enough to import it: nothing
+can be computed, but every docstring can be read. Needs gcc, and the
 version of Python that the wheels are for.
 """
 
@@ -53,21 +53,22 @@ def _of_wheel(wheel: str) -> tuple[str, dict[str, object]]:
             subprocess.run(
                 ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{called}", "-o", folder / called, source], check=True
             )
-        code = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]; import tensorrt_signatures as s; s.ask()"
+        scripts = str(Path(__file__).parent)
+        code = f"import sys; sys.path[:0] = [{scripts!r}]; import tensorrt_signatures as s; s.print_members()"
         environment = {**os.environ, "LD_LIBRARY_PATH": name, "PYTHONPATH": name}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         return version, json.loads(done.stdout)
 
 
-def ask() -> None:
-    """Prints the members of the bindings that can be imported here."""
+def print_members() -> None:
+    """Prints the members of the importable bindings."""
     import tensorrt_bindings
 
     print(json.dumps({name: _members(tensorrt_bindings, name) for name in CLASSES.split()}))
 
 
 def _members(module: object, name: str) -> dict[str, object] | None:
-    """Name of a member -> the arguments of each overload, the value of an enumeration's entry, or null."""
+    """Maps the members of a class to the arguments of each overload, the value of an enumeration's entry, or None."""
     found = module
     for part in name.split("."):
         found = getattr(found, part, None)

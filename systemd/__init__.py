@@ -1,1 +1,1 @@
-"""Units and first settings of the service, as `edge-sser service install` writes them."""
+"""Units and first settings of the service, for `edge-sser service install`."""
