@@ -21,7 +21,7 @@ from edge_sser.model.shipped import (
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.predictions import read_predictions
-from edge_sser.train.evaluate.scores import evaluate, table
+from edge_sser.train.evaluate.scores import evaluate, markdown_table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -84,7 +84,7 @@ def test_the_results_quote_the_table_that_the_committed_predictions_give() -> No
     """The page splits the printed table into two, so that its lines stay short; each cell is quoted as printed."""
     evaluations = {name: evaluate(read_predictions(RESULTS / f"{name}.csv")) for name in (NAME, "level-only")}
     page = (RESULTS / "model.md").read_text("utf-8")
-    printed = table(evaluations).splitlines()
+    printed = markdown_table(evaluations).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed if line.startswith("| ")]
     assert rows[0][:3] == ["corpus", "clips / speakers / folds", "system"]
     for corpus, counts, system, *scores in rows:
@@ -99,7 +99,7 @@ def test_the_readme_quotes_the_areas_that_the_committed_predictions_give() -> No
     titles = {"ravdess": "RAVDESS", "nemo": "nEMO", "indian-emospeech": "Indian EmoSpeech"}
     evaluations = {name: evaluate(read_predictions(RESULTS / f"{name}.csv")) for name in (NAME, "level-only")}
     printed = {}
-    for line in table(evaluations).splitlines():
+    for line in markdown_table(evaluations).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] in titles:
             printed[cells[0], cells[2]] = cells[4].partition(" ")[0].lstrip("0")
