@@ -1,1 +1,1 @@
-"""The model file: its card, and the backends that compute it."""
+"""The model file: its card and its backends."""

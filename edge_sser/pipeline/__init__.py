@@ -1,1 +1,1 @@
-"""The stages between a source and an event: each takes samples, frames or scores, and keeps no thread."""
+"""The stages between a source and an event. Each takes samples, frames or scores; none has a thread."""

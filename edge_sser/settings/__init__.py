@@ -1,1 +1,1 @@
-"""The settings: frozen sections, the layers that set them, and how they are shown."""
+"""The settings: frozen sections, layers of origins, and their display."""

@@ -182,7 +182,7 @@ def test_a_disk_that_fills_keeps_the_last_good_epoch_and_the_run_goes_on_when_th
                 resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, limit[1]))
 
         try:
-            with pytest.raises(TrainingError, match=r"cannot be written .*; what stood there stays"):
+            with pytest.raises(TrainingError, match=r"cannot be written .*; the old file is unchanged"):
                 fit(training, recipe, store, disk / "run", fill)
             with pytest.raises(TrainingError, match=r"features.*make room"):
                 FeatureStore(rows, disk)
