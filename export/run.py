@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edge_sser.train.recipe import Recipe
     from edge_sser.train.students.net import Student
 
+FEW_DRAWS = 2  # of the bootstrap: a verdict needs no intervals
 PACKAGES = ("torch", "onnx", "onnxscript", "safetensors", "scipy", "tqdm")
 
 _print_progress = partial(typer.echo, err=True)
@@ -141,8 +142,21 @@ def run_export(request: ExportRequest) -> None:
         _print_progress(
             f"no --predictions {recipe.name}.csv: the card has no scores, and its probabilities are not calibrated"
         )
-    elif not evaluations[recipe.name].calibrated:
+        return
+    if not evaluations[recipe.name].calibrated:
         _print_progress("no corpus has stressed and other clips: the probabilities are not calibrated")
+    _print_verdict(request.predictions, recipe)
+
+
+def _print_verdict(predictions: Sequence[Path], recipe: Recipe) -> None:
+    """Repeats the verdict of the evaluation page on the exported system."""
+    from edge_sser.train.evaluate.predictions import read_origin, read_predictions
+    from edge_sser.train.evaluate.systems import group_systems, score
+    from edge_sser.train.evaluate.verdict import verdicts
+
+    scored = [score(read_origin(path), read_predictions(path), recipe.preset) for path in predictions]
+    for verdict in verdicts(group_systems(scored, draws=FEW_DRAWS)):
+        _print_progress(f"verdict on {verdict}")
 
 
 def _export_fp32(request: ExportRequest, student: Student, card: Card) -> None:

@@ -195,3 +195,15 @@ def test_predictions_that_give_no_calibration_are_told(
     card, said = export("--predictions", tmp_path / "toy.csv")
     assert (card.calibration.temperature, card.calibration.bias) == (1.0, 0.0)
     assert "the probabilities are not calibrated" in said
+
+
+def test_the_verdict_on_the_system_is_repeated(
+    export: Callable[..., Any], tmp_path: Path, some: list[Prediction]
+) -> None:
+    write_predictions(tmp_path / "toy.csv", some)
+    _, said = export("--predictions", tmp_path / "toy.csv")
+    assert "verdict on toy: usable with care" in said
+    constant = [replace(item, emotions=(1.0, *[0.0] * (len(item.emotions) - 1)), stress=0.5) for item in some]
+    write_predictions(tmp_path / "toy.csv", constant)
+    _, said = export("--predictions", tmp_path / "toy.csv")
+    assert "verdict on toy: degenerate: one answer for everything" in said
