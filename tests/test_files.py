@@ -39,9 +39,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
         made.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
         fsync(descriptor)
 
-    def noted_replace(aside: Path, path: Path) -> None:
+    def noted_replace(temporary: Path, path: Path) -> None:
         made.append(("replace", path))
-        replace(aside, path)
+        replace(temporary, path)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
@@ -73,14 +73,14 @@ def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
 
 def test_a_given_mode_holds_whatever_the_umask_and_the_file_before(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "file"
-    for wanted in (0o644, 0o600):
-        write_file(path, "x", SinkError, mode=wanted, folder_mode=0o755)
-        assert (mode(path), mode(path.parent)) == (wanted, 0o755)
+    for expected in (0o644, 0o600):
+        write_file(path, "x", SinkError, mode=expected, folder_mode=0o755)
+        assert (mode(path), mode(path.parent)) == (expected, 0o755)
 
 
 def test_a_secret_is_private_from_the_first_moment(tmp_path: Path) -> None:
-    with atomic_replace(tmp_path / "password", SinkError, mode=0o600) as aside:
-        assert mode(aside) == 0o600
+    with atomic_replace(tmp_path / "password", SinkError, mode=0o600) as temporary:
+        assert mode(temporary) == 0o600
 
 
 def test_the_folder_of_a_file_that_stands_there_keeps_its_mode(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_the_folder_of_a_file_that_stands_there_keeps_its_mode(tmp_path: Path) -
 
 def test_content_and_then_name_reach_the_disk(tmp_path: Path, calls: list[tuple[str, Path]]) -> None:
     path = tmp_path / "file"
-    with atomic_replace(path, SinkError) as aside:
-        aside.write_text("x", encoding="utf-8")
-    assert calls == [("fsync", aside), ("replace", path), ("fsync", tmp_path)]
+    with atomic_replace(path, SinkError) as temporary:
+        temporary.write_text("x", encoding="utf-8")
+    assert calls == [("fsync", temporary), ("replace", path), ("fsync", tmp_path)]
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -103,8 +103,8 @@ def test_a_failure_leaves_what_stood_there_and_nothing_half_written(tmp_path: Pa
     expected = SinkError if isinstance(failure, OSError) else KeyboardInterrupt
 
     def write_half() -> None:
-        with atomic_replace(path, SinkError) as aside:
-            aside.write_text("half", encoding="utf-8")
+        with atomic_replace(path, SinkError) as temporary:
+            temporary.write_text("half", encoding="utf-8")
             raise failure
 
     with pytest.raises(expected):
@@ -154,13 +154,13 @@ def test_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_does_not_block_and_is_not_followed(tmp_path: Path) -> None:
     path, victim = tmp_path / "file", tmp_path / "victim"
     victim.write_text("before", encoding="utf-8")
-    with atomic_replace(path, SinkError) as aside:
+    with atomic_replace(path, SinkError) as temporary:
         pass
-    aside.symlink_to(victim)
+    temporary.symlink_to(victim)
     write_file(path, "x", SinkError)
     assert path.read_text("utf-8") == "x"
     assert victim.read_text("utf-8") == "before"
-    assert not aside.is_symlink()
+    assert not temporary.is_symlink()
 
 
 def test_a_folder_that_stands_there_is_left_as_it_is_and_a_file_in_its_place_is_told(tmp_path: Path) -> None:

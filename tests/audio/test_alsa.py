@@ -1,4 +1,4 @@
-"""Who holds a card's microphone, from what the kernel says. There is no card: its words are in files of ours."""
+"""Holders of a card's microphone, from the kernel's files, which the tests write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_status(card: Path, pcm: str, *owners: int | None) -> None:
-    """What the kernel says of each substream: who has it, or that nobody does."""
+    """Writes the kernel's file of each substream: its owner, or that it is closed."""
     for number, owner in enumerate(owners):
         status = card / pcm / f"sub{number}" / "status"
         status.parent.mkdir(parents=True)

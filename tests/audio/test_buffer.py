@@ -19,7 +19,7 @@ POP = None
 )
 def test_pushed_is_popped_plus_dropped_to_the_frame_and_in_order(capacity: int, actions: list[int | None]) -> None:
     buffer = AudioBuffer(capacity)
-    pushed = heard = 0
+    pushed = received = 0
     for action in [*actions, POP]:
         if action is not POP:
             buffer.push(np.arange(pushed, pushed + action, dtype=np.float32)[:, np.newaxis])
@@ -27,13 +27,13 @@ def test_pushed_is_popped_plus_dropped_to_the_frame_and_in_order(capacity: int, 
             continue
         popped = buffer.pop(timeout_seconds=0.0)
         if popped is None:
-            assert heard == pushed
+            assert received == pushed
             continue
         dropped, frames = popped
         assert frames.shape[0] <= capacity
-        np.testing.assert_array_equal(frames[:, 0], np.arange(heard + dropped, heard + dropped + frames.shape[0]))
-        heard += dropped + frames.shape[0]
-        assert heard == pushed
+        np.testing.assert_array_equal(frames[:, 0], np.arange(received + dropped, received + dropped + frames.shape[0]))
+        received += dropped + frames.shape[0]
+        assert received == pushed
 
 
 def test_a_waiting_reader_gets_what_another_thread_pushes() -> None:
@@ -57,12 +57,12 @@ def test_every_frame_of_a_fast_writer_is_accounted_for() -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    heard = 0
-    while heard < total:
+    received = 0
+    while received < total:
         popped = buffer.pop(timeout_seconds=5.0)
         assert popped is not None
-        heard += popped[0]
-        assert popped[1][0, 0] == heard
-        heard += popped[1].shape[0]
+        received += popped[0]
+        assert popped[1][0, 0] == received
+        received += popped[1].shape[0]
     writer.join()
-    assert heard == total
+    assert received == total

@@ -1,4 +1,4 @@
-"""Everything becomes 16 kHz mono, and how it was chunked leaves no trace."""
+"""Conversion to 16 kHz mono, with the same result for all chunks."""
 
 from __future__ import annotations
 

@@ -72,9 +72,9 @@ def test_any_format_rate_and_channel_count_becomes_16_khz_mono(
     tone = 0.4 * np.sin(2 * np.pi * 500 * np.arange(2 * rate_hz) / rate_hz)
     soundfile.write(path, np.repeat(tone[:, np.newaxis], channels, axis=1), rate_hz)
     with FileSource(path, name="tone") as source:
-        heard = read_all(source)
-    assert heard.size == pytest.approx(32_000, abs=16_000 * 0.1)  # MP3 pads
-    middle = heard[8_000:24_000]
+        decoded = read_all(source)
+    assert decoded.size == pytest.approx(32_000, abs=16_000 * 0.1)  # MP3 pads
+    middle = decoded[8_000:24_000]
     assert np.argmax(np.abs(np.fft.rfft(middle))) == 500
     assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(0.4, rel=0.05)  # MP3 at 8 kHz is that far off
 
@@ -138,7 +138,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
             finally:
                 tracemalloc.stop()
 
-    peak(10)  # what is imported on first use
+    peak(10)  # imports on first use
     assert peak(300) < 1.5 * peak(10)
 
 
@@ -264,10 +264,10 @@ def test_a_truncated_file_gives_what_it_holds_and_then_the_error(
     soundfile.write(path, noise(160_000), 16_000)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    heard: list[NDArray[np.float32]] = []
+    decoded: list[NDArray[np.float32]] = []
     with pytest.raises(SourceError, match=f"{path} is truncated or damaged: its audio ends after "):
-        read_into(heard, FileSource(path, name="torn"))
-    assert 48_000 < sum(samples.size for samples in heard) <= 90_000
+        read_into(decoded, FileSource(path, name="torn"))
+    assert 48_000 < sum(samples.size for samples in decoded) <= 90_000
     assert capfd.readouterr() == ("", "")  # the MP3 decoder would say much
 
 

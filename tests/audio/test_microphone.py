@@ -45,8 +45,8 @@ def test_what_is_spoken_comes_out_to_the_last_bit(virtual_microphone: VirtualMic
     with MicrophoneSource(name="desk") as source:
         virtual_microphone.wait_until_recorded()
         virtual_microphone.play(spoken)
-        heard = record(source, RATE_HZ)
-    np.testing.assert_array_equal(heard, as_float(spoken)[: heard.size])
+        recorded = record(source, RATE_HZ)
+    np.testing.assert_array_equal(recorded, as_float(spoken)[: recorded.size])
     assert source.overruns == 0
 
 
@@ -56,22 +56,22 @@ def test_a_device_at_48_khz_and_two_channels_comes_out_at_16_khz_mono(virtual_mi
     tone = (0.5 * np.sin(2 * np.pi * 1_000 * seconds) * 2**15).astype(np.int16)
     with MicrophoneSource(name="desk", rate_hz=48_000) as source:
         virtual_microphone.play(tone)
-        heard = record(source, RATE_HZ)[RATE_HZ // 2 : RATE_HZ]
-    spectrum = np.abs(np.fft.rfft(heard * np.hanning(heard.size)))
-    assert np.argmax(spectrum) * RATE_HZ / heard.size == pytest.approx(1_000, abs=2)
-    assert np.sqrt(2 * np.mean(heard**2)) == pytest.approx(0.5, rel=0.01)
+        recorded = record(source, RATE_HZ)[RATE_HZ // 2 : RATE_HZ]
+    spectrum = np.abs(np.fft.rfft(recorded * np.hanning(recorded.size)))
+    assert np.argmax(spectrum) * RATE_HZ / recorded.size == pytest.approx(1_000, abs=2)
+    assert np.sqrt(2 * np.mean(recorded**2)) == pytest.approx(0.5, rel=0.01)
 
 
 @pytest.mark.mic
 def test_a_device_that_refuses_16_khz_is_recorded_at_its_own_rate(
     virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What PortAudio says of such a device; the sound server behind it here would take any rate."""
+    """Raises PortAudio's error for such a device, since the sound server of the tests takes any rate."""
     pyaudio = load_pyaudio()
-    open_stream, asked = pyaudio.PyAudio.open, []
+    open_stream, rates = pyaudio.PyAudio.open, []
 
     def open_unless_16_khz(audio: Any, *, rate: int, **options: Any) -> Any:
-        asked.append(rate)
+        rates.append(rate)
         if rate == RATE_HZ:
             raise OSError(pyaudio.paInvalidSampleRate, "Invalid sample rate")
         return open_stream(audio, rate=rate, **options)
@@ -79,9 +79,9 @@ def test_a_device_that_refuses_16_khz_is_recorded_at_its_own_rate(
     monkeypatch.setattr(pyaudio.PyAudio, "open", open_unless_16_khz)
     with MicrophoneSource(name="desk") as source:
         virtual_microphone.play(noise(1.5))
-        heard = record(source, RATE_HZ)
-    assert asked == [RATE_HZ, 44_100]
-    assert np.std(heard[RATE_HZ // 2 :]) == pytest.approx(9_000 / np.sqrt(3) / 2**15, rel=0.1)
+        recorded = record(source, RATE_HZ)
+    assert rates == [RATE_HZ, 44_100]
+    assert np.std(recorded[RATE_HZ // 2 :]) == pytest.approx(9_000 / np.sqrt(3) / 2**15, rel=0.1)
     with pytest.raises(SourceError, match="it does not record at 16000 Hz: choose another"):
         MicrophoneSource(name="desk", rate_hz=RATE_HZ)
 
@@ -94,7 +94,7 @@ def test_a_device_that_refuses_16_khz_is_recorded_at_its_own_rate(
 def test_a_device_that_cannot_be_opened_is_one_error_with_a_remedy(
     virtual_microphone: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch, number: int, said: str, remedy: str
 ) -> None:
-    """What PortAudio says of a device that is busy or was pulled out meanwhile; no virtual one is ever either."""
+    """Raises PortAudio's errors for a busy or unplugged device, since a virtual one is never either."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(number, said)
@@ -162,12 +162,12 @@ def test_a_card_that_portaudio_does_not_list_is_held_by_another_program(
 
 
 @pytest.mark.mic
-def test_a_program_that_was_stopped_does_not_take_its_microphone_for_dead_but_gives_it_time_anew(
+def test_after_the_program_was_suspended_the_timeouts_of_the_microphone_start_again(
     virtual_microphone: VirtualMicrophone,
 ) -> None:
     now = 0.0
     with MicrophoneSource(name="desk", clock=lambda: now) as source:
-        now = 60.0  # nobody looked for a minute
+        now = 60.0  # no read for a minute
         while now <= 60.0 + STALL_SECONDS:
             assert source.read(timeout_seconds=0.0) is None
             now += 0.5
@@ -233,8 +233,8 @@ def test_a_microphone_opens_again_after_its_server_came_back(
         with MicrophoneSource("pulse", name="desk") as source:
             successor.wait_until_recorded()
             successor.play(spoken)
-            heard = record(source, 3_200)
-        np.testing.assert_array_equal(heard, as_float(spoken)[: heard.size])
+            recorded = record(source, 3_200)
+        np.testing.assert_array_equal(recorded, as_float(spoken)[: recorded.size])
     finally:
         successor.close()
 

@@ -63,6 +63,6 @@ def test_speech_at_the_microphone_equals_the_same_speech_in_a_file(
     with open_source(SourceSettings(device=device), paced=True) as microphone:
         virtual_microphone.wait_until_recorded()
         virtual_microphone.play(spoken)
-        heard = read_seconds(microphone, 1.2)
+        recorded = read_seconds(microphone, 1.2)
     assert microphone.live
-    np.testing.assert_array_equal(heard, expected[: heard.size])
+    np.testing.assert_array_equal(recorded, expected[: recorded.size])

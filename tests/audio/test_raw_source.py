@@ -78,17 +78,17 @@ def test_where_a_pipe_is_cut_changes_nothing(sizes: list[int], count: int, chann
     def through(cuts: list[int]) -> NDArray[np.float32]:
         pipe = Pipe()
         source = RawSource(pipe.reader, name="raw", rate_hz=rate_hz, channels=channels)
-        heard, start = [np.empty(0, dtype=np.float32)], 0
+        received, start = [np.empty(0, dtype=np.float32)], 0
         for size in [*cuts, len(data)]:
             if data[start : start + size]:
                 pipe.write(data[start : start + size])
                 block = source.read(timeout_seconds=0.0)
-                heard.append(block.samples if block else heard[0])
+                received.append(block.samples if block else received[0])
             start += size
         pipe.end()
-        heard.append(samples_of(source))
+        received.append(samples_of(source))
         pipe.close()
-        return np.concatenate(heard)
+        return np.concatenate(received)
 
     in_pieces, whole = through(sizes), through([])
     np.testing.assert_array_equal(in_pieces, whole)
@@ -128,9 +128,9 @@ def test_a_reader_that_is_late_loses_nothing(pipe: Pipe) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    heard = samples_of(RawSource(pipe.reader, name="raw"))
+    received = samples_of(RawSource(pipe.reader, name="raw"))
     writer.join()
-    np.testing.assert_array_equal(heard * 2**15, np.frombuffer(data, "<i2"))
+    np.testing.assert_array_equal(received * 2**15, np.frombuffer(data, "<i2"))
 
 
 def test_nothing_within_the_timeout_is_none(pipe: Pipe) -> None:
@@ -146,8 +146,8 @@ def test_an_end_in_mid_sample_leaves_the_torn_sample_out_and_says_so(
     pipe.write(np.array([1, 2, 3], dtype="<i2").tobytes() + b"\x01")
     pipe.end()
     with caplog.at_level(logging.WARNING):
-        heard = samples_of(RawSource(pipe.reader, name="raw"))
-    np.testing.assert_array_equal(heard * 2**15, [1, 2, 3])
+        received = samples_of(RawSource(pipe.reader, name="raw"))
+    np.testing.assert_array_equal(received * 2**15, [1, 2, 3])
     assert [record.getMessage() for record in caplog.records] == [
         "the raw stream ended in the middle of a sample; its last 1 bytes were left out"
     ]

@@ -1,4 +1,4 @@
-"""What the tests with hostile input share: a broker, and the program as a process."""
+"""Fixtures of the tests with hostile input: a broker, and the program as a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests with hostile input share: how many examples, how a message looks, and a process that may crash."""
+"""Helpers of the tests with hostile input: number of examples, form of messages, and a process that may crash."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LIMIT_SECONDS = 120  # for one answer of a worker; reached only when it hangs
 
 
 def examples(count: int) -> settings:
-    """So many examples, and fifty times as many with EDGE_SSER_SOAK=1; how long one takes is no matter."""
+    """Returns settings for a number of examples, fifty times as many with EDGE_SSER_SOAK=1, without a deadline."""
     return settings(max_examples=count * MANY, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def check_message(message: str, *paths: object) -> None:
-    """A message for a person: one line, legible on a terminal, and not a screenful."""
+    """Checks a message for a person: one printable line of limited length."""
     assert message
     assert message.isprintable(), "it is not one line, or has control characters in it"
     length = len(message) - sum(len(str(path)) for path in paths)
@@ -36,7 +36,7 @@ class Worker:
 
     Args:
         script: a Python program.
-        arguments: its own.
+        arguments: of the program.
     """
 
     def __init__(self, script: Path, *arguments: object) -> None:
@@ -44,7 +44,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, path: Path) -> Any:
-        """What it says of a file."""
+        """Returns the process's answer for a file."""
         if self._process is None:
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         process = self._process
@@ -61,7 +61,7 @@ class Worker:
         return json.loads(line)
 
     def close(self) -> None:
-        """Ends it; the next question starts another."""
+        """Kills the process; the next call starts another."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()

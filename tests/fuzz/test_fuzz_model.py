@@ -30,7 +30,7 @@ class Loader:
         self.worker = Worker(LOADER)
 
     def load(self, path: Path | None = None) -> tuple[bool, str]:
-        """Whether a file, `self.path` by default, was loaded, and the message, empty when it scores windows as well."""
+        """Loads a file, `self.path` by default. Returns success, and the message, empty when it also scores windows."""
         path = path or self.path
         answer = self.worker.ask(path)
         if answer["message"]:

@@ -74,8 +74,8 @@ def test_any_commands_through_a_broker(
             publisher.publish(SET, payload, retain=retained)
         last = f"last {next(batch)}".encode()
         publisher.publish(SET, last)
-        eventually(lambda: any(repr(last) in line for line in lines(warnings)), "the last one is heard")
-        # A broker passes a retained message on to those who are there like any other.
+        eventually(lambda: any(repr(last) in line for line in lines(warnings)), "the last one is received")
+        # A broker forwards a retained message to present subscribers like any other.
         decisions = [payload for payload, _ in commands if payload in (b"ON", b"OFF")]
         expected = decisions[-1] == b"ON" if decisions else before
         eventually(lambda: sink.listening is expected, "the last good one is applied")
@@ -157,7 +157,7 @@ def test_many_announcements_get_few_answers(
     for _ in range(1_000):
         sink._node.on_message(ANNOUNCEMENT, b"online", False)
     emit(sink, episode(1))
-    eventually(subscriber.episodes, "what comes behind the answers")
+    eventually(subscriber.episodes, "the episode after the answers")
     assert 2 <= len(subscriber.received) - len(subscriber.episodes()) < 100
 
 

@@ -24,7 +24,7 @@ from edge_sser.settings.schema import SampleFormat, Settings
 RATE_HZ = 16_000
 WINDOW, HOP = 3 * RATE_HZ, RATE_HZ // 2
 MAX_BYTES = 2_000_000
-PIPE_BYTES = 60_000  # what a pipe takes at once, and less
+PIPE_BYTES = 60_000  # less than a pipe holds
 SMALL_PIECES = 300  # of any size, before the rest comes in large ones
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 BYTES = {SampleFormat.S16LE: 2, SampleFormat.S32LE: 4, SampleFormat.F32LE: 4}
@@ -50,7 +50,7 @@ def pcm(kind: str, sample_format: SampleFormat, size: int, seed: int) -> bytes:
     return sound.tobytes()[:size]
 
 
-@pytest.mark.filterwarnings("error")  # numpy's would be lines on standard error that nobody understands
+@pytest.mark.filterwarnings("error")  # numpy's would appear on standard error
 @examples(60)
 @given(
     kind=st.sampled_from(["anything", "extremes", "floats"]),
@@ -101,7 +101,7 @@ def test_any_bytes_in_any_coding_cut_anyhow(
 
 
 def hear(source: RawSource, monitor: Monitor, data: bytes, pieces: list[int], writer: int) -> tuple[list[Event], int]:
-    """Writes in pieces, and reads after each; what came of it, and how many samples."""
+    """Writes in pieces and reads after each. Returns the outcome and the number of samples."""
     events: list[Event] = []
     samples = at = turn = 0
     message = ""

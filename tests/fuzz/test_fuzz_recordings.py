@@ -22,7 +22,7 @@ from edge_sser.events import json_schema
 
 ANALYZER = Path(__file__).with_name("recording_analyzer.py")
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
-# What people have, and then what libsndfile reads besides.
+# Common formats, and then the others that libsndfile reads.
 COMMON = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
 RARE = [
     ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("WAV", "ULAW"), ("W64", "PCM_24"),

@@ -142,7 +142,7 @@ def toml(value: Any) -> str:
 
 # ---- the environment
 
-# What an environment can hold: any bytes but NUL, as Python hands them on.
+# Values of an environment: any bytes but NUL, decoded as Python does.
 ENVIRONMENT_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60) | st.binary(
     max_size=20
 ).map(lambda data: data.replace(b"\0", b"").decode(errors="surrogateescape"))

@@ -13,7 +13,7 @@ from edge_sser.cli import main
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves tests for a real board out, but where they were asked for."""
+    """Skips tests for a real board unless they are enabled."""
     if os.environ.get("EDGE_SSER_GPU") == "1":
         return
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("gpu")])
@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(board: Board, capsys: pytest.CaptureFixture[str]):
-    """Builds the engine of a model with the command line, and returns what it said."""
+    """Builds the engine of a model with the command line, and returns the output."""
 
     def call(model: Path, *arguments: str | Path, status: int = 0) -> tuple[str, str]:
         capsys.readouterr()

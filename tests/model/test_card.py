@@ -1,4 +1,4 @@
-"""How far a score is trusted by the seconds of speech in its window, and how much speech a window needs."""
+"""Trust in a score by the seconds of speech in its window, and the least speech of a scored window."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_it_needs_no_torch(board: Board, model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ((), "add --target tensorrt"),
         (("--target", "all"), "add --target tensorrt"),
@@ -97,9 +97,9 @@ def test_it_needs_no_torch(board: Board, model: Path) -> None:
         (("--target", "tensorrt", "--out", "x"), "only --engines and --workspace-mib go with it"),
     ],
 )
-def test_flags_that_do_not_fit_a_model_file(model: Path, arguments, told: str, capsys) -> None:
+def test_flags_that_do_not_fit_a_model_file(model: Path, arguments, expected: str, capsys) -> None:
     assert main(["export", str(model), *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_without_tensorrt_it_says_what_to_install(model: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What runs a model: an engine when a valid one is there, else ONNX Runtime, and the log says why."""
+"""Choice of the backend: a valid engine, else ONNX Runtime, with the reason in the log."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def without_tensorrt(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "expected"),
     [
         (of_another_model, "it was built from another model file"),
         (of_another_version, "its tensorrt is {version}, here 10.9.0"),
@@ -207,17 +207,17 @@ def without_tensorrt(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch)
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_an_engine_that_cannot_be_used_is_a_miss_with_one_line(
-    board: Board, model: Path, engine: Path, loaded, monkeypatch: pytest.MonkeyPatch, spoil, told: str
+    board: Board, model: Path, engine: Path, loaded, monkeypatch: pytest.MonkeyPatch, spoil, expected: str
 ) -> None:
     spoil(engine, model, monkeypatch)
     taken, record = loaded(model)
     assert (taken.provider, record.levelno) == (CPU, logging.WARNING)
-    assert told.format(version=board.version) in record.getMessage()
+    assert expected.format(version=board.version) in record.getMessage()
     assert len(record.getMessage().splitlines()) == 1
     assert taken.score(windows(1)[0]).stress == Model.load(model, runtime="cpu").score(windows(1)[0]).stress
     with pytest.raises(ModelError) as caught:
         Model.load(model, runtime="engine")
-    assert told.format(version=board.version) in str(caught.value)
+    assert expected.format(version=board.version) in str(caught.value)
     assert "--target tensorrt" in str(caught.value)
 
 
@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_read_is_a_miss(board: Board, model: Path, engin
         (folder / "tiny.onnx").write_bytes(model.read_bytes())
         (folder / "engines").mkdir(mode=0o700)
         (folder / "engines" / engine.name).write_bytes(engine.read_bytes())
-        Model.load(folder / "tiny.onnx", runtime="cpu")  # imports what nobody may not reach
+        Model.load(folder / "tiny.onnx", runtime="cpu")  # imports modules that the user nobody cannot read
         with as_ordinary_user():
             taken, record = loaded(folder / "tiny.onnx", engines=folder / "engines")
     assert (taken.provider, record.levelno) == (CPU, logging.WARNING)
@@ -248,7 +248,7 @@ def test_a_folder_that_cannot_be_read_is_a_miss(board: Board, model: Path, engin
 
 @pytest.mark.parametrize("version", ["10.3.0"])
 def test_a_folder_that_cannot_be_written_is_told(board: Board, model: Path, build) -> None:
-    build(model)  # imports what nobody may not reach
+    build(model)  # imports modules that the user nobody cannot read
     with folder_for_all() as folder:
         (folder / "tiny.onnx").write_bytes(model.read_bytes())
         with as_ordinary_user():

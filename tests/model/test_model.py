@@ -1,4 +1,4 @@
-"""Model files: what a good one gives, and the one line that a bad one gets."""
+"""Model files: the scores of a good one, and the one-line message for a bad one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[[Path
         message = str(caught.value)
         assert len(message.splitlines()) == 1
         assert str(path) in message
-        assert ": " in message.removeprefix(f"model {path}: ")  # what was found, and what to do
+        assert ": " in message.removeprefix(f"model {path}: ")  # a finding and a remedy
         assert capfd.readouterr() == ("", "")  # nothing from ONNX Runtime on either stream
         return message
 

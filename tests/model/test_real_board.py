@@ -1,4 +1,4 @@
-"""A real TensorRT on a real GPU, with EDGE_SSER_GPU=1. docs/tensorrt.md is what a person does there."""
+"""A real TensorRT on a real GPU, with EDGE_SSER_GPU=1. docs/tensorrt.md has the steps for a person."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board build
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Engines of what ships."""
+    """Engines of the shipped files."""
     if not has_tensorrt():
         pytest.fail("TensorRT is not installed: docs/tensorrt.md, step 2")
     folder = tmp_path_factory.mktemp("engines")

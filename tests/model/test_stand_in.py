@@ -35,9 +35,9 @@ def test_every_member_is_one_of_the_real_ones(trt: ModuleType, board: Board) -> 
             if isinstance(value, enum.Enum):
                 assert real[name][member] == int(value), f"{name}.{member}"
             elif inspect.isfunction(value) and not (member == "__init__" and value.__name__ == "_no_constructor"):
-                wanted = list(inspect.signature(value).parameters)[1:]
-                # The last arguments may be left out here: those that the real one has defaults for.
-                assert any(wanted == each[: len(wanted)] for each in real[name][member]), f"{name}.{member}{wanted}"
+                ours = list(inspect.signature(value).parameters)[1:]
+                # Arguments with defaults may be missing at the end.
+                assert any(ours == each[: len(ours)] for each in real[name][member]), f"{name}.{member}{ours}"
             else:
                 assert member in real[name] or member == "__init__", f"{name}.{member}"
             compared += 1

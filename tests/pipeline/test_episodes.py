@@ -13,7 +13,7 @@ from edge_sser.pipeline.episodes import EpisodeReport, Episodes
 from edge_sser.settings.schema import EpisodeSettings
 
 HOP = RATE // 2
-# What each hop brings: a rolling stress and a level, or no speech; in stretches, as speech does.
+# Each hop has a rolling stress and a level, or no speech; in stretches, as speech does.
 hops = st.lists(
     st.tuples(st.one_of(st.none(), st.tuples(st.floats(0.0, 1.0), st.sampled_from(list(Level)))), st.integers(1, 40)),
     min_size=1,
@@ -22,7 +22,7 @@ hops = st.lists(
 
 
 def run(sequence: list[tuple[float, Level] | None], settings: EpisodeSettings) -> list[tuple[int, EpisodeReport]]:
-    """When each report came, and the report."""
+    """Returns each report with its time."""
     stage = Episodes(settings)
     out: list[tuple[int, EpisodeReport | None]] = []
     now = 0

@@ -1,4 +1,4 @@
-"""The speech gate: what is speech, and that chunking does not matter."""
+"""The speech gate: speech and other sound, with the same result for all chunks."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_the_gate_hears_what_the_detector_hears_in_the_16_bit_recording(speech: 
     detector = webrtcvad.Vad(1)
     frames = pcm[: pcm.size - pcm.size % FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
     expected = [detector.is_speech(frame.tobytes(), RATE) for frame in frames]
-    heard = SpeechGate(GateSettings(aggressiveness=1, floor_dbfs=-120.0)).push(samples)
-    assert heard.tolist() == expected
+    detected = SpeechGate(GateSettings(aggressiveness=1, floor_dbfs=-120.0)).push(samples)
+    assert detected.tolist() == expected
 
 
 def test_what_is_fainter_than_the_floor_is_never_speech(samples: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""The health of a source, as a monitor tells it from the audio."""
+"""The health of a source, from its audio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_sser.model.model import Model
 
 
 def health(events: list[Event]) -> list[tuple[HealthState, float]]:
-    """States, and how many seconds of stream each event has behind it."""
+    """Returns each state with its stream time in seconds."""
     return [(event.state, event.read_s) for event in events if isinstance(event, Health)]
 
 
@@ -47,7 +47,7 @@ def test_lost_audio_is_told_and_forgiven_after_ten_seconds_without_loss(model: M
     audio = [AudioBlock(noise(5.0, dbfs=-40.0)), AudioBlock(noise(8.2, dbfs=-40.0), dropped=1600)]
     audio += [AudioBlock(noise(30.0, dbfs=-40.0), dropped=3200)]
     events = play(monitor, audio)
-    # Told with the reading behind the loss. The second loss (at 13.4 s) begins the ten seconds anew.
+    # Reported with the reading after the loss. The second loss (at 13.4 s) restarts the ten seconds.
     assert health(events) == [(HealthState.OK, 0.0), (HealthState.OVERRUN, 5.6), (HealthState.OK, 23.8)]
     assert [event.dropped_s for event in events if isinstance(event, Health)] == [0.0, 0.1, 0.3]
 
@@ -125,7 +125,7 @@ def test_chunking_changes_nothing(model: Model, data: st.DataObject) -> None:
 def test_seconds_in_health_add_up(model: Model) -> None:
     lost = {0: 7 * RATE, 4 * RATE: 123, 9 * RATE: 4567}
     events = play(make_monitor(model), blocks(noise(12.0, dbfs=-40.0), [], lost))
-    told = [event for event in events if isinstance(event, Health)]
-    assert (told[0].read_s, told[0].processed_s, told[0].dropped_s) == (7.0, 0.0, 7.0)
-    assert len(told) >= 2
-    assert all(round(e.processed_s + e.dropped_s - e.read_s, 3) in (-0.001, 0.0, 0.001) for e in told)
+    reported = [event for event in events if isinstance(event, Health)]
+    assert (reported[0].read_s, reported[0].processed_s, reported[0].dropped_s) == (7.0, 0.0, 7.0)
+    assert len(reported) >= 2
+    assert all(round(e.processed_s + e.dropped_s - e.read_s, 3) in (-0.001, 0.0, 0.001) for e in reported)

@@ -90,14 +90,12 @@ def test_a_level_never_changes_twice_within_the_dwell(walk: list[tuple[float, in
 
 @LAW
 @given(walk=walks, dwell=dwells)
-def test_the_furthest_level_that_was_asked_for_all_through_the_dwell_is_adopted(
-    walk: list[tuple[float, int]], dwell: float
-) -> None:
+def test_the_furthest_level_held_through_the_dwell_is_adopted(walk: list[tuple[float, int]], dwell: float) -> None:
     current = Level.LOW
-    asked: list[tuple[int, Level]] = []  # since the last change
+    targets: list[tuple[int, Level]] = []  # since the last change
     for now, value, level in walked(levels(dwell), walk):
-        asked.append((now, THRESHOLDS.level(value, current)))
-        rising = asked[-1][1].rank > current.rank
+        targets.append((now, THRESHOLDS.level(value, current)))
+        rising = targets[-1][1].rank > current.rank
         held = []
         for other in Level:
             if (other.rank > current.rank) == rising and other is not current:
@@ -105,13 +103,13 @@ def test_the_furthest_level_that_was_asked_for_all_through_the_dwell_is_adopted(
                     lambda each, other=other, rising=rising: (
                         each[1].rank >= other.rank if rising else each[1].rank <= other.rank
                     ),
-                    reversed(asked),
+                    reversed(targets),
                 )
                 begun = min((time for time, _ in at_least), default=now + 1)
                 if now - begun >= dwell * RATE:
                     held.append(other)
         if held:
-            current, asked = (held[-1] if rising else held[0]), []
+            current, targets = (held[-1] if rising else held[0]), []
         assert level is current
 
 
@@ -130,7 +128,7 @@ def test_the_level_is_low_until_another_one_has_held() -> None:
     assert [stage.push(0.9, now) for now in times] == [Level.LOW] * 4 + [Level.HIGH] * 2
 
 
-def test_the_way_to_high_waits_anew_after_elevated() -> None:
+def test_high_waits_for_another_dwell_after_elevated() -> None:
     stage = levels(2.0)
     got = [stage.push(0.6 if n < 3 else 0.9, n * RATE // 2) for n in range(10)]
     assert got == [Level.LOW] * 4 + [Level.ELEVATED] * 5 + [Level.HIGH]
@@ -142,7 +140,7 @@ def test_what_wavers_above_a_level_makes_that_level() -> None:
     assert got[-1] is Level.ELEVATED
 
 
-def test_a_dip_starts_the_waiting_anew_each_time() -> None:
+def test_a_dip_restarts_the_dwell() -> None:
     stage = levels(2.0)
     for n in range(30):
         assert stage.push(0.3 if n % 4 == 3 else 0.9, n * RATE // 2) is Level.LOW

@@ -1,4 +1,4 @@
-"""Sliding windows: when they come, what is in them, and what lost audio does to their time."""
+"""Sliding windows: their times, their content, and the effect of lost audio on their times."""
 
 from __future__ import annotations
 

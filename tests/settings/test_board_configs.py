@@ -1,4 +1,4 @@
-"""Every settings file for a board is complete and valid, also with what it offers switched on."""
+"""Every settings file for a board is complete and valid, also with its options switched on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: which origin wins, and what a wrong key, type or range gets."""
+"""Layers of settings: precedence of origins, and messages for wrong keys, types and ranges."""
 
 from __future__ import annotations
 
