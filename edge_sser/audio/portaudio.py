@@ -259,7 +259,7 @@ def load_pyaudio() -> ModuleType:
     except ImportError as error:
         raise MissingComponentError(
             f"PyAudio cannot be loaded ({error}): apt install libportaudio2, or install it again with "
-            'pip install --force-reinstall "edge-sser[mic]"'
+            "pip install --force-reinstall pyaudio"
         ) from None
     module: ModuleType = pyaudio
     return module
