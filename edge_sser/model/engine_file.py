@@ -37,7 +37,7 @@ class EngineMissError(ModelError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKey:
-    """Everything that an engine depends on.
+    """Cache key of an engine: all its dependencies.
 
     Attributes:
         model_sha256: of the engine's model file.
