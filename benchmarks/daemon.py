@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fleet_broker import FleetBroker, Persistence
 from numpy.typing import NDArray
 from processes import CHUNK_SECONDS, WARM_UP_SECONDS, ListenProcess, benchmark_parser, write_figures
 
@@ -206,20 +206,13 @@ def crowd_cost(samples: NDArray[np.float32], *, model: Path, seconds: float, fol
 @contextlib.contextmanager
 def _broker(folder: Path) -> Iterator[int]:
     """Runs a mosquitto on the loopback interface, and yields its port."""
-    program = _program("mosquitto", "mosquitto")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    config = folder / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n", encoding="utf-8")
-
-    def answers() -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
-            return True
-        return False
-
-    with _running([program, "-c", str(config)], answers):
-        yield port
+    _program("mosquitto", "mosquitto")
+    broker = FleetBroker(folder, Persistence.NONE, queue=1000, nodelay=False, tls=False)
+    try:
+        broker.start()
+        yield broker.port
+    finally:
+        broker.kill()
 
 
 @contextlib.contextmanager

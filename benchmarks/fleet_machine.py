@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import subprocess
-from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 
 from fleet_broker import SPARE_FILES, find_mosquitto
+
+from edge_sser.commands.bench import this_machine
 
 
 def describe_machine() -> dict[str, str]:
     """Describes the machine, the date and the versions of a measurement."""
-    known = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    model = next((line.partition(":")[2].strip() for line in known if line.lower().startswith("model name")), "")
     output = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
-    broker = output.partition("\n")[0]
-    return {
-        "machine": f"{model or platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-        "date": datetime.now(tz=timezone.utc).date().isoformat(),
-        "versions": f"{broker}, Python {platform.python_version()}, paho-mqtt {version('paho-mqtt')}",
-    }
+    versions = output.partition("\n")[0], f"Python {platform.python_version()}", f"paho-mqtt {version('paho-mqtt')}"
+    return {**this_machine(), "versions": ", ".join(versions)}
 
 
 def raise_file_limit(nodes: int) -> None:
