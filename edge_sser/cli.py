@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_sser import __version__
-from edge_sser.__main__ import default_interrupt, run_command, run_program
 from edge_sser.commands.service.cli import app as service_app
-from edge_sser.errors import UsageError, missing_extra
+from edge_sser.errors import UsageError, missing_extra, run_command, run_program
 
 if TYPE_CHECKING:
     from edge_sser.settings.load import Flag, Loaded
@@ -128,7 +127,7 @@ def listen(
 
     Each reading describes the last 3 s, every half second. At the end of a recording or pipe it ends by itself.
     """
-    from edge_sser.daemon.listen import run_listen
+    from edge_sser.daemon.listen import default_interrupt, run_listen
 
     flags = _flags(
         ("source.device", "--source", source),

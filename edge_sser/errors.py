@@ -1,4 +1,6 @@
-"""Errors that a user can cause, each with a message for that user and an exit status.
+"""Errors that a user can cause, each with a message for that user and an exit status, and the code that prints them.
+
+Exit status: 0 done, 1 a failure at run time, 2 wrong usage or configuration, 130 on Ctrl-C.
 
 * EdgeSserError
   * UsageError
@@ -6,7 +8,7 @@
   * SourceError
   * ModelError
   * SinkError
-    * OutputClosedError (in sinks/stdout.py)
+    * OutputClosedError
   * TrainingError
   * MissingComponentError
 """
@@ -14,7 +16,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    import typer
+
+INTERRUPTED = 130  # exit status after Ctrl-C
 _MAX_REASON_CHARACTERS = 200
 
 
@@ -48,6 +58,10 @@ class ModelError(EdgeSserError):
 
 class SinkError(EdgeSserError):
     """An output that cannot be opened or written."""
+
+
+class OutputClosedError(SinkError):
+    """The reader of standard output has gone, as `head` does: the end of the program, not a failure."""
 
 
 class TrainingError(EdgeSserError):
@@ -85,3 +99,73 @@ def short(reason: object) -> str:
     """Returns the first line of a library's message, cut to `_MAX_REASON_CHARACTERS`; the class of an empty one."""
     text = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(" .")
     return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 3] + "..."
+
+
+def run_program(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Runs a command and returns its exit status. An error that a user can cause is one line on standard error.
+
+    Args:
+        app: with the commands.
+        arguments: without the program's name.
+    """
+    import typer
+
+    parse_error: type[Exception] = typer.BadParameter.__bases__[0]  # of click, which typer carries under another name
+    if sys.stdout is None:  # closed by the program that started this one
+        return _fail("standard output is closed: open it, or send it to /dev/null", EdgeSserError.exit_status)
+    try:
+        status = run_command(app, "edge-sser", arguments)
+        sys.stdout.flush()
+    except OutputClosedError as error:  # as `head` does: no failure, but worth a line
+        _discard_output()
+        print(f"edge-sser: {error}", file=sys.stderr)
+        return 0
+    except EdgeSserError as error:
+        return _fail(str(error), error.exit_status)
+    except parse_error as error:
+        return _fail(_usage_text(error), UsageError.exit_status)
+    except OSError as error:
+        _discard_output()
+        # Only the standard streams have no name: they were opened by the program that started this one.
+        name = "standard output cannot be written" if error.filename is None else str(error.filename)
+        return _fail(f"{name}: {error.strerror or error}", EdgeSserError.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return status
+
+
+def run_command(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
+    """Runs a command without handling its errors; returns its exit status.
+
+    Args:
+        app: with the commands.
+        name: of the program, for usage messages.
+        arguments: without the program's name.
+    """
+    import typer
+
+    status = typer.main.get_command(app).main(args=list(arguments), prog_name=name, standalone_mode=False)
+    return status if isinstance(status, int) else 0
+
+
+def _discard_output() -> None:
+    """Redirects what is still buffered to /dev/null: the interpreter would fail to write it at exit, and complain."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _usage_text(error: Any) -> str:
+    context = error.ctx
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return f"a command is missing: {context.command_path} --help shows them"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message}: {context.command_path if context else 'edge-sser'} --help shows what there is"
+
+
+def _fail(message: str, status: int) -> int:
+    from edge_sser.daemon.log import ERROR_PREFIX, goes_to_journal
+
+    prefix = ERROR_PREFIX if goes_to_journal(sys.stderr) else ""
+    print(f"{prefix}edge-sser: error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return status

@@ -19,7 +19,7 @@ from edge_sser.daemon.loop import EndReason, ListenLoop, ListenResult, status_ev
 from edge_sser.daemon.reload import Reloader
 from edge_sser.daemon.session import Input
 from edge_sser.daemon.systemd import ServiceReporter
-from edge_sser.errors import SourceError, UsageError
+from edge_sser.errors import INTERRUPTED, OutputClosedError, SourceError, UsageError
 from edge_sser.events import StatusState
 from edge_sser.model.model import Model
 from edge_sser.pipeline.features import FEATURES
@@ -27,10 +27,9 @@ from edge_sser.settings.names import node_name, source_name
 from edge_sser.settings.schema import OutputFormat, Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.open import ConfiguredSinks
-from edge_sser.sinks.stdout import JsonLines, NonBlockingWriter, OutputClosedError
+from edge_sser.sinks.stdout import JsonLines, NonBlockingWriter
 from edge_sser.sinks.terminal import LiveView, TextLines
 
-INTERRUPTED = 130  # exit status after Ctrl-C
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -102,6 +101,24 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
     if not stop.is_set():
         _check_heard(result, names)
     return INTERRUPTED if stop.signal_number == signal.SIGINT else 0
+
+
+@contextmanager
+def default_interrupt() -> Iterator[None]:
+    """Lets Ctrl-C end the program at once, while there is nothing to clean up.
+
+    KeyboardInterrupt can get lost: pydantic catches one that comes while it makes the schema of a default that it
+    cannot serialise, warns, and goes on.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -18,13 +18,12 @@ from edge_sser.daemon.log import log_health
 from edge_sser.daemon.reload import Reloader
 from edge_sser.daemon.session import CardWatch, Clocks, Input, SessionState, SourceSession
 from edge_sser.daemon.systemd import ServiceReporter
-from edge_sser.errors import EdgeSserError, SinkError, SourceError
+from edge_sser.errors import EdgeSserError, OutputClosedError, SinkError, SourceError
 from edge_sser.events import Event, Health, Reading, Status, StatusState, timestamp, to_line
 from edge_sser.model.model import Model
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.stdout import OutputClosedError
 
 NOTE_SECONDS: Final = 10.0  # between two changes of the note that health events carry, at least: health is retained
 READ_SECONDS: Final = 0.2  # for one round over all sources, at most: the delay before a stop is noticed

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import IO, Any, Final
 
-from edge_sser.errors import SinkError
+from edge_sser.errors import OutputClosedError, SinkError
 from edge_sser.events import Event
 from edge_sser.sinks.base import Sink
 
@@ -21,10 +21,6 @@ CHUNK_BYTES: Final = 4096
 MAX_QUEUED_BYTES: Final = 8 * 2**20  # for a reader who does not read, before the oldest lines go: hours of one source
 CLOSE_SECONDS: Final = 3.0  # for a reader to take the last lines
 _WAIT_SECONDS: Final = 0.2  # between two checks of `wait_until`
-
-
-class OutputClosedError(SinkError):
-    """The reader of the output has gone, as `head` does: the end of listening, not a failure."""
 
 
 class NonBlockingWriter:

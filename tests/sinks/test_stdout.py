@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from mqtt_rig import emit
 
-from edge_sser.errors import SinkError
+from edge_sser.errors import OutputClosedError, SinkError
 from edge_sser.events import Health, HealthState, to_json
-from edge_sser.sinks.stdout import MAX_QUEUED_BYTES, JsonLines, NonBlockingWriter, OutputClosedError
+from edge_sser.sinks.stdout import MAX_QUEUED_BYTES, JsonLines, NonBlockingWriter
 
 HEALTH = Health(
     node="cab12",
@@ -33,9 +33,9 @@ HEALTH = Health(
 WRITER = """
 import sys
 import threading
-from edge_sser.errors import SinkError
+from edge_sser.errors import OutputClosedError, SinkError
 from edge_sser.events import Health, HealthState, to_line
-from edge_sser.sinks.stdout import NonBlockingWriter, OutputClosedError
+from edge_sser.sinks.stdout import NonBlockingWriter
 from edge_sser.sinks.stdout import JsonLines
 sink = JsonLines(NonBlockingWriter(sys.stdout, wait_until=threading.Event()))
 health = Health(node="n", source="s", ts="t", state=HealthState.OK, detail="", read_s=0.0, processed_s=0.0,
