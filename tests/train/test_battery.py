@@ -15,13 +15,21 @@ from edge_sser.errors import TrainingError, UsageError
 from edge_sser.train.corpora.table import read_table
 from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.evaluate.baselines import fit_baseline, majority, pitch_hz
-from edge_sser.train.evaluate.groups import by_sex, by_speaker, ordinal
+from edge_sser.train.evaluate.groups import by_sex, by_speaker, intensity_rises
 from edge_sser.train.evaluate.models import read_histories
 from edge_sser.train.evaluate.offline import measure
 from edge_sser.train.evaluate.predictions import Baseline, Origin, Prediction, origin_path, read_origin, write_origin
 from edge_sser.train.evaluate.score_table import ScoreTable
 from edge_sser.train.evaluate.scores import evaluate
-from edge_sser.train.evaluate.systems import group, guess, labels, matrix, matrix_rows, matrix_table, score
+from edge_sser.train.evaluate.systems import (
+    group_systems,
+    matrix,
+    matrix_rows,
+    matrix_table,
+    score,
+    score_majority,
+    system_labels,
+)
 from edge_sser.train.fit.checkpoint import MODEL_FILE, Checkpoint, save_checkpoint
 
 PRESET = read_preset("quadrant")
@@ -52,8 +60,8 @@ def crowd(wrong: dict[str, int] | None = None, speakers: int = 4) -> list[Predic
 
 
 def test_gaps_between_the_sexes_are_those_of_their_confusion_matrices() -> None:
-    columns = ScoreTable(crowd({"1": 4, "3": 4}), PRESET)
-    gaps = by_sex(columns, np.ones(80, dtype=np.bool_))
+    table = ScoreTable(crowd({"1": 4, "3": 4}), PRESET)
+    gaps = by_sex(table, np.ones(80, dtype=np.bool_))
     assert gaps is not None
     found = {check.name: check for check in gaps.checks}
     # Men: 12 of 20 angry clips found, 20 of 20 calm ones; calm is decided 28 times. Women: all right.
@@ -66,8 +74,8 @@ def test_gaps_between_the_sexes_are_those_of_their_confusion_matrices() -> None:
 
 def test_speakers_are_held_against_all_and_those_with_few_clips_are_not() -> None:
     few = [prediction("5", "angry", said="calm", stress=0.01), prediction("5", "calm", said="angry", stress=0.99)]
-    columns = ScoreTable([*crowd({"2": 5}), *few], PRESET)
-    gaps = by_speaker(columns, np.ones(82, dtype=np.bool_))
+    table = ScoreTable([*crowd({"2": 5}), *few], PRESET)
+    gaps = by_speaker(table, np.ones(82, dtype=np.bool_))
     assert [each.name for each in gaps.groups] == ["1", "2", "3", "4", "5"]
     assert gaps.groups[4].ua == 0.0
     found = {check.name: check.value for check in gaps.checks}
@@ -95,7 +103,7 @@ def test_stress_must_rise_with_intensity_and_one_sided_emotions_do_not_tip_the_b
             ("neutral", "normal", 0.99),
         )
     ]  # fmt: skip
-    rises = ordinal(ScoreTable(clips, PRESET), np.ones(10, dtype=np.bool_))
+    rises = intensity_rises(ScoreTable(clips, PRESET), np.ones(10, dtype=np.bool_))
     assert [(rise.emotion, rise.passed, rise.speakers) for rise in rises] == [
         ("all", True, 1.0),
         ("sad", False, 0.0),
@@ -122,8 +130,8 @@ def test_the_details_add_up_to_the_headline() -> None:
 
 def test_seeds_of_a_system_stand_together_with_their_worst_fold() -> None:
     scored = [score(Origin(system="net", seed=seed), crowd({"1": wrong})) for seed, wrong in ((2, 6), (1, 2))]
-    assert labels([one.origin for one in scored]) == ["net (seed 2)", "net (seed 1)"]
-    (system,) = group(scored, draws=20)
+    assert system_labels([one.origin for one in scored]) == ["net (seed 2)", "net (seed 1)"]
+    (system,) = group_systems(scored, draws=20)
     repeats = system.repeats["toy"]
     assert repeats.seeds == [1, 2]
     mean, worst, spread = repeats.summary(repeats.ua)
@@ -135,13 +143,13 @@ def test_seeds_of_a_system_stand_together_with_their_worst_fold() -> None:
 def test_two_systems_of_one_name_and_seed_are_refused() -> None:
     scored = [score(Origin(system="net", seed=1), crowd())] * 2
     with pytest.raises(UsageError, match=r"two systems are called net \(seed 1\)"):
-        group(scored)
+        group_systems(scored)
 
 
 def test_seeds_that_were_tested_on_other_folds_are_refused() -> None:
     scored = [score(Origin(system="net", seed=1), crowd()), score(Origin(system="net", seed=2), crowd(speakers=3))]
     with pytest.raises(UsageError, match="not tested on the same folds of toy"):
-        group(scored)
+        group_systems(scored)
 
 
 def test_the_matrix_tells_strangers_from_acquaintances_and_has_the_level_meter_beside_it() -> None:
@@ -151,7 +159,7 @@ def test_the_matrix_tells_strangers_from_acquaintances_and_has_the_level_meter_b
         score(Origin(system="net", seed=1, trained_on=("toy",), heard=("toy",)), [*crowd({"1": 4}), *elsewhere]),
         score(Origin(system=Baseline.LEVEL.value, baseline=True), meter),
     ]
-    cells = {cell.tested_on: cell for cell in matrix(group(scored, draws=20))}
+    cells = {cell.tested_on: cell for cell in matrix(group_systems(scored, draws=20))}
     assert (cells["toy"].stranger, cells["toy"].heard) == (False, True)
     assert (cells["elsewhere"].stranger, cells["elsewhere"].heard, cells["elsewhere"].auroc) == (True, False, 1.0)
     assert {cell.level for cell in cells.values()} == {0.5}
@@ -166,14 +174,14 @@ def test_the_matrix_has_a_row_for_each_system_whatever_files_its_scores_come_in(
         score(Origin(system="both", trained_on=("elsewhere", "toy")), [*crowd({"1": 4}), *elsewhere]),
         score(Origin(system="found", trained_on=None), crowd()),
     ]
-    rows = matrix_rows(matrix(group(scored, draws=2)))
+    rows = matrix_rows(matrix(group_systems(scored, draws=2)))
     assert [(row.systems, sorted(row.cells)) for row in rows] == [
         (["net", "net-on-elsewhere"], ["elsewhere", "toy"]),
         (["teacher"], ["elsewhere"]),
         (["both"], ["elsewhere", "toy"]),
         (["found"], ["toy"]),
     ]
-    lines = matrix_table(matrix(group(scored, draws=2))).splitlines()
+    lines = matrix_table(matrix(group_systems(scored, draws=2))).splitlines()
     assert lines[0] == "| system | trained on | elsewhere | toy |"
     assert lines[2] == "| net, net-on-elsewhere | toy | 1.000 (1.000) / - new corpus | 1.000 (1.000) / - |"
     assert lines[5] == "| found | not known | - | 1.000 (1.000) / - |"
@@ -181,7 +189,7 @@ def test_the_matrix_has_a_row_for_each_system_whatever_files_its_scores_come_in(
 
 def test_who_hears_nothing_scores_chance_however_the_folds_differ() -> None:
     predictions = [*crowd(speakers=2), *(item for item in crowd() if item.speaker == "3" and item.emotion == "angry")]
-    found = guess(predictions, "quadrant").evaluation.corpora[0]
+    found = score_majority(predictions, "quadrant").evaluation.corpora[0]
     assert (found.auroc, found.auroc_pooled, found.ua) == (0.5, 0.5, pytest.approx((0.5 + 0.5 + 1.0) / 3, abs=0.2))
     assert {item.stress for item in majority(predictions, "quadrant")} == {30 / 50}
 

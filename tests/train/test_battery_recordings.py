@@ -17,10 +17,10 @@ from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.alarms import Point
 from edge_sser.train.evaluate.baselines import pitch_hz
-from edge_sser.train.evaluate.conditions import conditions
+from edge_sser.train.evaluate.conditions import make_conditions
 from edge_sser.train.evaluate.models import open_file
-from edge_sser.train.evaluate.robustness import try_all
-from edge_sser.train.evaluate.streaming import differing, listen, try_streams
+from edge_sser.train.evaluate.robustness import try_conditions
+from edge_sser.train.evaluate.streaming import compare_offline, play_stream, try_streams
 from edge_sser.train.evaluate.streams import parse_sounds
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(3600)]  # as many recordings as there are
@@ -40,8 +40,8 @@ def clips(data: Path) -> Sequence[Utterance]:
 
 def test_the_gain_knob_changes_nothing_and_20_db_of_noise_little(clips: Sequence[Utterance], data: Path) -> None:
     wanted = ("gain, +12 dB", "gain, -12 dB", "white noise, 20 dB", "babble of 4, 0 dB")
-    asked = [condition for condition in conditions(clips, {})[0] if condition.name in wanted]
-    found = try_all(open_file(default_model_path(), clips), clips, asked, preset="quadrant")
+    asked = [condition for condition in make_conditions(clips, {})[0] if condition.name in wanted]
+    found = try_conditions(open_file(default_model_path(), clips), clips, asked, preset="quadrant")
     effects = {effect.condition: effect for effect in found.effects}
     for name in wanted[:2]:
         assert all(check.passed for check in effects[name].checks)
@@ -64,9 +64,9 @@ def test_streams_of_an_actor_are_scored_as_offline_and_their_events_found(
 
 
 def test_a_conversation_is_scored_as_offline_to_the_last_bit(data: Path) -> None:
-    model = open_file(default_model_path()).whole
+    model = open_file(default_model_path()).final
     samples = read_audio(data / "speech" / "conversation.flac")
-    windows, different = differing(samples, model, Settings(), listen(samples, model, Settings()))
+    windows, different = compare_offline(samples, model, Settings(), play_stream(samples, model, Settings()))
     assert windows > 300
     assert different == 0
 

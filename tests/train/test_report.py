@@ -26,7 +26,7 @@ from edge_sser.files import write_file
 from edge_sser.train.corpora.table import Utterance, read_table, write_table
 from edge_sser.train.evaluate.models import History, open_models
 from edge_sser.train.evaluate.predictions import Origin, Prediction, read_origin, read_predictions, write_predictions
-from edge_sser.train.evaluate.systems import group, guess, matrix, score
+from edge_sser.train.evaluate.systems import group_systems, matrix, score, score_majority
 from edge_sser.train.report.notes import notes
 from edge_sser.train.report.page import page
 from edge_sser.train.report.report import Report
@@ -81,8 +81,8 @@ def committed() -> Report:
     scored = [
         score(read_origin(RESULTS / f"{name}.csv"), read_predictions(RESULTS / f"{name}.csv")) for name in COMMITTED
     ]
-    scored.append(guess(read_predictions(RESULTS / "sser-cnn.csv"), "quadrant"))
-    systems = group(scored, draws=50)
+    scored.append(score_majority(read_predictions(RESULTS / "sser-cnn.csv"), "quadrant"))
+    systems = group_systems(scored, draws=50)
     return Report("quadrant", systems, matrix(systems), notes=notes(scored, None))
 
 
@@ -143,7 +143,7 @@ def test_names_from_files_cannot_change_the_page(tmp_path: Path) -> None:
         if item.corpus == "nemo"
     ]
     scored = [score(Origin(system=name, trained_on=(name,)), predictions)]
-    systems = group(scored, draws=5)
+    systems = group_systems(scored, draws=5)
     report = Report("quadrant", systems, matrix(systems), histories=[History(name, [1, 2], {name: [1.0, 0.5]})])
     found = Page(page(report))
     assert "script" not in {tag for tag, _ in found.tags}
@@ -244,11 +244,11 @@ def test_each_voice_is_scored_by_the_model_that_never_heard_it_and_strangers_by_
 ) -> None:
     strangers = [replace(row, corpus="elsewhere", sha256=f"{row.sha256}x", fingerprint=b"") for row in rows[:4]]
     models = open_models(run, rows, [*rows, *strangers], None)
-    assert {id(models.judge(row)) for row in rows} == {id(model) for model in models.by_fold.values()}
+    assert {id(models.model_for(row)) for row in rows} == {id(model) for model in models.by_fold.values()}
     for row in rows:
-        assert models.judge(row) is models.by_fold[row.fold]
-    assert all(models.judge(stranger) is models.whole for stranger in strangers)
-    assert models.whole not in models.by_fold.values()
+        assert models.model_for(row) is models.by_fold[row.fold]
+    assert all(models.model_for(stranger) is models.final for stranger in strangers)
+    assert models.final not in models.by_fold.values()
     by_fold, by_whole = (said(models.predict(each)) for each in (rows[:4], strangers))
     assert by_fold.keys() == by_whole.keys()
     assert all(by_fold[path] != by_whole[path] for path in by_fold)
@@ -257,11 +257,11 @@ def test_each_voice_is_scored_by_the_model_that_never_heard_it_and_strangers_by_
 
 def test_models_of_a_run_are_calibrated_on_the_other_folds(run: Path, rows: Sequence[Utterance]) -> None:
     models = open_models(run, rows, rows, None)
-    columns = score(models.origin, models.predict(rows)).columns
-    models.calibrate(columns)
+    table = score(models.origin, models.predict(rows)).table
+    models.calibrate(table)
     for fold, model in models.by_fold.items():
-        assert model.card.calibration == columns.calibration_without(fold)
-    assert models.whole.card.calibration == columns.calibration(columns.judged)
+        assert model.card.calibration == table.calibration_without(fold)
+    assert models.final.card.calibration == table.calibration(table.judged)
 
 
 def test_the_same_recording_under_another_name_is_a_leak(run: Path, rows: Sequence[Utterance]) -> None:
@@ -317,8 +317,8 @@ def test_only_strangers_need_the_final_model(run: Path, rows: Sequence[Utterance
     with pytest.raises(TrainingError, match=r"has no final: .*without --no-final"):
         open_models(copy, rows, strangers, None)
     models = open_models(copy, rows, [*rows[:1], *strangers], None)
-    assert models.judges(rows[0])
-    assert not models.judges(strangers[0])
+    assert models.has_model_for(rows[0])
+    assert not models.has_model_for(strangers[0])
 
 
 def test_an_actor_says_the_unseen_sentence_to_the_model_of_the_actors_fold(
@@ -328,7 +328,7 @@ def test_an_actor_says_the_unseen_sentence_to_the_model_of_the_actors_fold(
     assert len(heard) == len(unheard) == 24
     models = open_models(write_run(tmp_path, heard, toy_recipe, final=False), heard, unheard, None)
     assert not models.missing
-    assert all(models.judge(row) is models.by_fold[row.fold] for row in unheard)
+    assert all(models.model_for(row) is models.by_fold[row.fold] for row in unheard)
 
 
 def test_calm_speech_that_the_run_was_trained_on_is_refused(
@@ -345,10 +345,10 @@ def test_calm_speech_that_the_run_was_trained_on_is_refused(
 def test_a_checkpoint_alone_takes_the_calibration_that_predictions_give(run: Path, rows: Sequence[Utterance]) -> None:
     models = open_models(run / "final" / "model.safetensors", [], rows, None)
     assert models.origin.heard == ("ravdess",)
-    assert models.whole.card.calibration.temperature == 1.0
-    columns = score(Origin(system="net"), read_predictions(RESULTS / "sser-cnn.csv")).columns
-    models.calibrate(columns)
-    assert models.whole.card.calibration == columns.calibration(columns.judged)
+    assert models.final.card.calibration.temperature == 1.0
+    table = score(Origin(system="net"), read_predictions(RESULTS / "sser-cnn.csv")).table
+    models.calibrate(table)
+    assert models.final.card.calibration == table.calibration(table.judged)
 
 
 def test_whose_predictions_calibrate_a_model_is_no_guess(run: Path, toy_table: Path, tmp_path: Path) -> None:
@@ -383,9 +383,9 @@ def test_a_disk_that_fills_is_named_by_the_file(tmp_path: Path, write: Callable[
 
 def test_a_model_file_keeps_the_calibration_of_its_card(tmp_path: Path) -> None:
     models = open_models(write_pitch_model(tmp_path / "pitch.onnx"), [], [], None)
-    before = models.whole.card
-    models.calibrate(score(Origin(system="net"), read_predictions(RESULTS / "sser-cnn.csv")).columns)
-    assert models.whole.card == before
+    before = models.final.card
+    models.calibrate(score(Origin(system="net"), read_predictions(RESULTS / "sser-cnn.csv")).table)
+    assert models.final.card == before
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from voices import RATE, voice
 from edge_sser.errors import EdgeSserError
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.evaluate import distortions
-from edge_sser.train.evaluate.conditions import Condition, choose_clips, conditions
+from edge_sser.train.evaluate.conditions import Condition, choose_clips, make_conditions
 from edge_sser.train.evaluate.distortions import speech_power
 from edge_sser.train.evaluate.models import open_file
-from edge_sser.train.evaluate.robustness import Robustness, try_all
+from edge_sser.train.evaluate.robustness import Robustness, try_conditions
 from edge_sser.train.evaluate.streams import Sound, parse_sounds
 
 SPEECH = voice(pitch_hz=140.0, syllables_hz=3.0, seconds=2.0, seed=4)
@@ -48,7 +48,7 @@ def test_pauses_do_not_make_speech_seem_fainter() -> None:
 
 
 DISTORTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "white": lambda x: distortions.white(x, chance(), snr_db=10.0),
+    "white": lambda x: distortions.white_noise(x, chance(), snr_db=10.0),
     "recorded": lambda x: distortions.recorded(x, chance(), sounds=[SPEECH[:999]], snr_db=10.0),
     "babble": lambda x: distortions.babble(x, chance(), voices=[SPEECH, SPEECH[:9000]], talkers=4, snr_db=10.0),
     "event": lambda x: distortions.event(x, chance(), sounds=[SPEECH[:3000]], snr_db=10.0),
@@ -109,7 +109,7 @@ def rows(toy_table: Path) -> Sequence[Utterance]:
 
 
 def tried(rows: Sequence[Utterance], model: Path, *asked: Condition) -> Robustness:
-    return try_all(open_file(model, rows), rows, asked, preset="quadrant")
+    return try_conditions(open_file(model, rows), rows, asked, preset="quadrant")
 
 
 def test_what_changes_nothing_costs_nothing_and_what_destroys_costs_all(
@@ -137,7 +137,7 @@ def test_what_changes_nothing_costs_nothing_and_what_destroys_costs_all(
 
 
 def test_the_gain_knob_moves_no_score_of_a_model_that_hears_no_level(rows: Sequence[Utterance], tmp_path: Path) -> None:
-    asked, _ = conditions(rows, {})
+    asked, _ = make_conditions(rows, {})
     knob = [condition for condition in asked if condition.name.startswith("gain")]
     assert len(knob) == 3
     found = tried(rows, write_pitch_model(tmp_path / "m.onnx"), *knob)
@@ -150,7 +150,7 @@ def test_every_condition_runs_on_what_was_given_and_the_rest_is_told(rows: Seque
     soundfile.write(noise / "tap.flac", 0.1 * chance().standard_normal(RATE), RATE)
     soundfile.write(tmp_path / "ir.wav", distortions.room(0.3, chance()), RATE)
     sounds = parse_sounds([f"noise={noise}", f"room={tmp_path / 'ir.wav'}"])
-    asked, missing = conditions(rows, sounds)
+    asked, missing = make_conditions(rows, sounds)
     names = [condition.name for condition in asked]
     assert {
         "recorded noise, 20 dB",
@@ -165,14 +165,14 @@ def test_every_condition_runs_on_what_was_given_and_the_rest_is_told(rows: Seque
     chosen = choose_clips(rows, 12)
     models = open_file(write_pitch_model(tmp_path / "m.onnx"), rows)
     steps: list[None] = []
-    found = try_all(models, chosen, asked, preset="quadrant", progress=lambda: steps.append(None))
+    found = try_conditions(models, chosen, asked, preset="quadrant", progress=lambda: steps.append(None))
     assert [effect.condition for effect in found.effects] == names
     assert len(steps) == 12 * (len(asked) + 1)
 
 
 def test_babble_is_of_others_and_needs_them(rows: Sequence[Utterance], tmp_path: Path) -> None:
     alone = [row for row in rows if row.speaker == rows[0].speaker]
-    asked = [condition for condition in conditions(alone, {})[0] if condition.name.startswith("babble")]
+    asked = [condition for condition in make_conditions(alone, {})[0] if condition.name.startswith("babble")]
     assert tried(alone, write_pitch_model(tmp_path / "m.onnx"), *asked).effects == []
 
 
@@ -194,7 +194,7 @@ def test_a_choice_of_one_kind_of_clips_still_tells_which_decisions_changed(
     knob = [
         Condition(name="gain, +12 dB", apply=lambda samples, random, clip: samples * 4.0, moved=0.002, unchanged=0.9)
     ]
-    found = try_all(open_file(model, calm), calm, knob, preset="quadrant")
+    found = try_conditions(open_file(model, calm), calm, knob, preset="quadrant")
     assert [line.split(":")[0] for line in found.missing] == [
         "AUROC and UAR of stress on ravdess",
         "emotions on ravdess",

@@ -39,7 +39,7 @@ from edge_sser.train.evaluate.metrics import (
     unweighted_precision,
 )
 from edge_sser.train.evaluate.predictions import COLUMNS, Prediction, read_predictions, write_predictions
-from edge_sser.train.evaluate.scores import Scores, evaluate, table
+from edge_sser.train.evaluate.scores import Scores, evaluate, markdown_table
 
 labelled = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=4, max_size=40).filter(
     lambda pairs: len({label for label, _ in pairs}) == 2
@@ -178,7 +178,7 @@ def test_a_fold_of_one_class_is_left_out_of_the_mean_and_told() -> None:
     assert evaluation.corpora[0].auroc == 1.0
     assert evaluation.as_dict()["corpora"][0]["one_class_folds"] == [2]
     assert "one_class_folds" not in evaluation.as_dict()["corpora"][1]
-    assert "first, model: fold 2 has clips of one stress class only" in table({"model": evaluation})
+    assert "first, model: fold 2 has clips of one stress class only" in markdown_table({"model": evaluation})
 
 
 def with_calm_readers(predictions: list[Prediction]) -> list[Prediction]:
@@ -199,7 +199,7 @@ def test_a_corpus_without_stress_and_emotions_tells_its_false_alarms_and_what_it
     assert readers.false_alarms == pytest.approx(0.3)
     values = json.loads(json.dumps(readers.as_dict(), allow_nan=False))
     assert (values["auroc"], values["false_alarms"], values["missed"]) == (None, 0.3, None)
-    text = table({"model": beside})
+    text = markdown_table({"model": beside})
     assert "| readers | 90 / 6 / 3 | model | - | - | - | - |" in text
     assert "readers, model: its clips have no emotion that the model knows, or all the same one: there is no UA" in text
     assert (
@@ -216,7 +216,7 @@ def test_corpora_that_tell_nothing_apart_are_told_and_calibrate_nothing(recwarn:
     assert found.calibration == Calibration(temperature=1.0, bias=0.0)
     assert found.corpora[0].missed == pytest.approx(1 / 3)  # calm ones said 0.3
     assert found.corpora[0].classes == 0  # a choice of one is no decision
-    text = table({"model": found})
+    text = markdown_table({"model": found})
     assert "first, model: all its judged clips are stressed" in text
     assert "unknown, model: no label of its clips says under this preset if they are stressed" in text
     assert "model: its probabilities are not calibrated" in text
@@ -324,7 +324,7 @@ def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path, change: obj
 
 
 def test_the_table_sets_systems_beside_each_other() -> None:
-    text = table({"model": evaluate(toy(good=True)), "level-only": evaluate(toy(good=False))})
+    text = markdown_table({"model": evaluate(toy(good=True)), "level-only": evaluate(toy(good=False))})
     rows = [line.split("|")[3].strip() for line in text.splitlines()[2:]]
     assert rows == ["model", "level-only", "model", "level-only"]
 

@@ -22,22 +22,22 @@ from edge_sser.monitor import Monitor
 from edge_sser.settings.schema import RollingSettings, Settings
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.labels import read_preset
-from edge_sser.train.evaluate.alarms import Point, alarms, collar_samples, detect, match, rate
-from edge_sser.train.evaluate.by_speech import by_seconds
+from edge_sser.train.evaluate.alarms import Point, alarm_rate, collar_samples, detect, find_alarms, match_alarms
+from edge_sser.train.evaluate.by_speech import score_by_speech
 from edge_sser.train.evaluate.distortions import speech_power, trimmed
 from edge_sser.train.evaluate.models import open_file
 from edge_sser.train.evaluate.score_table import ScoreTable
-from edge_sser.train.evaluate.streaming import catching, differing, listen, try_streams
+from edge_sser.train.evaluate.streaming import compare_offline, play_stream, threshold_at_recall, try_streams
 from edge_sser.train.evaluate.streams import (
     SNR_DB,
     SPEECH_DBFS,
     Sound,
     Span,
     Stream,
-    assemble,
-    bed,
-    calm_speakers,
-    levelled,
+    assemble_streams,
+    background_noise,
+    calm_streams,
+    normalise_level,
     parse_sounds,
 )
 
@@ -70,7 +70,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Utterance]:
 
 @pytest.fixture(scope="module")
 def stream(clips: Sequence[Utterance]) -> Stream:
-    (only,) = assemble(clips, STRESS, [])
+    (only,) = assemble_streams(clips, STRESS, [])
     return only
 
 
@@ -96,14 +96,14 @@ def test_clips_longer_than_a_part_leave_no_event_empty(clips: Sequence[Utterance
         pitch = 120.0 if emotion == "calm" else 240.0
         soundfile.write(path, voice(pitch_hz=pitch, syllables_hz=4.0, seconds=50.0, seed=number), RATE)
         few.append(replace(clips[0], path=str(path), emotion=emotion, sha256=str(number)))
-    (found,) = assemble(few, STRESS, [])
+    (found,) = assemble_streams(few, STRESS, [])
     assert len(found.events) == 2
     assert all(event.end - event.start > 45 * RATE for event in found.events)
 
 
 def test_speakers_of_a_corpus_without_stress_are_played_as_calm_speech(clips: Sequence[Utterance]) -> None:
     calm = [replace(clip, corpus="readers", emotion="", stress=0.0) for clip in clips if clip.emotion == "calm"]
-    long, short = calm_speakers([*clips, *calm], STRESS, [])
+    long, short = calm_streams([*clips, *calm], STRESS, [])
     assert (long.corpus, long.speaker, short.speaker) == ("readers", "long", "short")
     assert not long.events
     assert _has_calm_pitch(short.samples[3 * RATE : 5 * RATE])
@@ -129,7 +129,7 @@ def test_neither_level_nor_noise_tells_the_parts_of_a_stream_apart(clips: Sequen
 
 def test_noise_of_a_stream_is_the_recording_that_was_given() -> None:
     hum = np.sin(2 * np.pi * 50 * np.arange(RATE) / RATE).astype(np.float32)
-    noise = bed(3 * RATE, [hum], np.random.default_rng(0))
+    noise = background_noise(3 * RATE, [hum], np.random.default_rng(0))
     assert 10 * np.log10(np.mean(noise.astype(float) ** 2)) == pytest.approx(SPEECH_DBFS - SNR_DB, abs=0.01)
     assert np.abs(np.fft.rfft(noise)).argmax() == 150
 
@@ -140,23 +140,23 @@ def test_clips_are_cut_to_their_speech_and_silence_stays() -> None:
     assert trimmed(padded).size == pytest.approx(speech.size, abs=800)
     silence = np.zeros(RATE, dtype=np.float32)
     assert trimmed(silence).size == RATE
-    assert not levelled(silence).any()
+    assert not normalise_level(silence).any()
 
 
 def test_streaming_and_offline_scores_are_the_same_bits(stream: Stream, model: Model) -> None:
-    heard = listen(stream.samples, model, Settings())
-    windows, different = differing(stream.samples, model, Settings(), heard)
+    heard = play_stream(stream.samples, model, Settings())
+    windows, different = compare_offline(stream.samples, model, Settings(), heard)
     assert windows == len(heard.scores) > 100
     assert different == 0
     wrong = replace(heard, scores=[heard.scores[0] + 1e-12, *heard.scores[1:]])
-    assert differing(stream.samples, model, Settings(), wrong) == (windows, 1)
+    assert compare_offline(stream.samples, model, Settings(), wrong) == (windows, 1)
 
 
 @pytest.mark.parametrize(("elevated", "high"), [(0.3, 0.6), (0.5, 0.75), (0.65, 0.9)])
 def test_alarms_at_another_threshold_are_those_of_a_monitor_with_that_threshold(
     stream: Stream, model: Model, elevated: float, high: float
 ) -> None:
-    readings = listen(stream.samples, model, Settings()).readings
+    readings = play_stream(stream.samples, model, Settings()).readings
     settings = Settings(rolling=RollingSettings(elevated=elevated, high=high))
     monitor = Monitor(node="n", source_name="s", started_at=0.0, live=False, model=model, settings=settings)
     events: list[Event] = [*monitor.push(AudioBlock(stream.samples)), *monitor.finish()]
@@ -166,7 +166,7 @@ def test_alarms_at_another_threshold_are_those_of_a_monitor_with_that_threshold(
         if isinstance(event, Episode) and event.phase is Phase.END
     ]
     assert theirs
-    assert alarms(readings, Settings(), elevated=elevated, high=high) == theirs
+    assert find_alarms(readings, Settings(), elevated=elevated, high=high) == theirs
 
 
 SECOND = RATE
@@ -189,12 +189,12 @@ def test_alarms_belong_to_the_event_that_they_begin_in(
     events = [Span(10 * SECOND, 20 * SECOND), Span(40 * SECOND, 50 * SECOND)]
     spans = [Span(start * SECOND, end * SECOND) for start, end in found]
     expected = [None if latency is None else latency * SECOND for latency in latencies]
-    assert match(events, spans, 3 * SECOND) == (expected, right, masked)
+    assert match_alarms(events, spans, 3 * SECOND) == (expected, right, masked)
 
 
 def test_an_ideal_listener_finds_every_event_late_by_the_smoothing_alone(stream: Stream, model: Model) -> None:
     settings = Settings(rolling=RollingSettings(time_constant_seconds=0.1, dwell_seconds=0.0))
-    readings = listen(stream.samples, model, settings).readings
+    readings = play_stream(stream.samples, model, settings).readings
     found = detect("toy", [(stream.events, readings)], Point("half", 0.5), settings)
     assert (found.events, found.found, found.at_onset, found.recall, found.precision) == (2, 2, 2, 1.0, 1.0)
     assert 0.5 <= found.latency_median_s <= collar_samples(settings) / RATE
@@ -202,13 +202,15 @@ def test_an_ideal_listener_finds_every_event_late_by_the_smoothing_alone(stream:
     assert found.event_share > 0.8
     assert found.false.share < 0.1
     slow = Settings(rolling=RollingSettings(time_constant_seconds=10.0))
-    later = detect("toy", [(stream.events, listen(stream.samples, model, slow).readings)], Point("half", 0.5), slow)
+    later = detect(
+        "toy", [(stream.events, play_stream(stream.samples, model, slow).readings)], Point("half", 0.5), slow
+    )
     assert later.latency_median_s > found.latency_median_s + 2.0
 
 
 def test_a_threshold_that_is_always_exceeded_is_in_alarm_all_the_time(stream: Stream, model: Model) -> None:
     settings = Settings()
-    readings = listen(stream.samples, model, settings).readings
+    readings = play_stream(stream.samples, model, settings).readings
     found = detect("toy", [(stream.events, readings)], Point("none", 1e-6), settings)
     assert (found.found, found.masked, found.false.alarms) == (0, 2, 1)
     assert found.false.share > 0.9
@@ -216,7 +218,7 @@ def test_a_threshold_that_is_always_exceeded_is_in_alarm_all_the_time(stream: St
 
 @given(st.integers(0, 50), st.floats(0.1, 100.0))
 def test_the_interval_of_a_rate_holds_what_could_have_given_the_count(count: int, hours: float) -> None:
-    found = rate(count, hours, 0.0)
+    found = alarm_rate(count, hours, 0.0)
     assert found.low <= found.an_hour <= found.high
     assert poisson.cdf(count, found.high * hours) == pytest.approx(0.025, rel=1e-6)
     if count:
@@ -224,18 +226,18 @@ def test_the_interval_of_a_rate_holds_what_could_have_given_the_count(count: int
 
 
 def test_no_time_has_no_rate() -> None:
-    assert np.isnan(rate(0, 0.0, 0.0).an_hour)
+    assert np.isnan(alarm_rate(0, 0.0, 0.0).an_hour)
 
 
 def test_the_operating_point_catches_its_share_with_each_corpus_weighing_the_same() -> None:
-    columns = ScoreTable([], STRESS)
-    columns.corpus = np.array(["a"] * 4 + ["b"] * 40)
-    columns.stress = np.ones(44, dtype=np.int64)
-    columns.judged = np.ones(44, dtype=np.bool_)
-    columns.probability = np.concatenate([[0.9, 0.8, 0.7, 0.6], np.full(40, 0.1)])
-    assert catching(columns, 0.5) == 0.6  # all of a, none of b
-    assert catching(columns, 0.75) == 0.1
-    assert catching(columns, 0.25) == 0.8
+    table = ScoreTable([], STRESS)
+    table.corpus = np.array(["a"] * 4 + ["b"] * 40)
+    table.stress = np.ones(44, dtype=np.int64)
+    table.judged = np.ones(44, dtype=np.bool_)
+    table.probability = np.concatenate([[0.9, 0.8, 0.7, 0.6], np.full(40, 0.1)])
+    assert threshold_at_recall(table, 0.5) == 0.6  # all of a, none of b
+    assert threshold_at_recall(table, 0.75) == 0.1
+    assert threshold_at_recall(table, 0.25) == 0.8
 
 
 def test_calm_recordings_noise_and_streams_are_told_apart(
@@ -262,7 +264,7 @@ def test_calm_recordings_noise_and_streams_are_told_apart(
     assert quiet[Sound.NOISE, "hiss"].rate.alarms == 0
     assert len(quiet) == 3
     assert sum(played) == pytest.approx(
-        50.0 + sum(s.samples.size for s in assemble(clips, STRESS, [])) / RATE, rel=0.01
+        50.0 + sum(s.samples.size for s in assemble_streams(clips, STRESS, [])) / RATE, rel=0.01
     )
 
 
@@ -281,7 +283,7 @@ def test_a_folder_of_calm_recordings_is_played_one_by_one_and_end_to_end(model: 
 
 
 def test_windows_with_more_speech_are_scored_better(clips: Sequence[Utterance], model: Model) -> None:
-    shares = by_seconds(open_file(model.path, clips), clips, STRESS, [])
+    shares = score_by_speech(open_file(model.path, clips), clips, STRESS, [])
     assert [share.seconds for share in shares] == [0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
     known = [share for share in shares if not np.isnan(share.auroc)]
     assert known[-1].auroc == 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_sser.train.evaluate.predictions import Prediction, read_origin, read_predictions
-from edge_sser.train.evaluate.systems import System, group, score
+from edge_sser.train.evaluate.systems import System, group_systems, score
 from edge_sser.train.evaluate.verdict import Grade, Verdict, verdicts
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -22,7 +22,7 @@ def systems(change: Callable[[Prediction], Prediction] = lambda item: item, *, l
         found = [item for item in read_predictions(RESULTS / f"{name}.csv") if item.corpus in ("ravdess", "nemo")]
         found = [change(item) for item in found] if name == "sser-cnn" else found
         scored.append(score(read_origin(RESULTS / f"{name}.csv"), found))
-    return group(scored, draws=2)
+    return group_systems(scored, draws=2)
 
 
 def one_emotion(item: Prediction) -> Prediction:

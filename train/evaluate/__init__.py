@@ -1,1 +1,1 @@
-"""The evaluation battery: everything that is asked of a system before anybody believes it."""
+"""Evaluation: scores, robustness, alarms and fairness of a model, beside trivial systems."""

@@ -1,4 +1,4 @@
-"""Alarms against what was so: false ones an hour, events found, and how long it took."""
+"""Alarms against ground truth: false alarms an hour, events found, latency."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from edge_sser.train.evaluate.streams import Span
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where the level becomes elevated.
+    """Operating point of the alarm.
 
     Attributes:
         name: for people.
-        elevated: rolling stress, 0..1.
-        high: likewise for high; half-way to 1 when None.
-        limited: whether the limit on false episodes is for this point.
+        elevated: rolling stress from which the level is elevated, 0..1.
+        high: rolling stress from which the level is high; half-way to 1 when None.
+        limited: True when the limit on false episodes applies to this point.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Alarms where there should be none.
+    """False alarms an hour.
 
     Attributes:
-        alarms: how many.
-        hours: listened to.
-        an_hour: alarms by hours; NaN for no time at all.
+        alarms: number of alarms.
+        hours: of audio.
+        an_hour: alarms by hours; NaN without audio.
         low: of the 95 % interval of a Poisson rate (Garwood, 1936).
-        high: likewise.
-        share: of that time that an alarm was on, 0..1: few alarms that never end are no better.
+        high: of the same interval.
+        share: of the time with an alarm on, 0..1: a few alarms that never end are no better than many.
     """
 
     alarms: int
@@ -57,22 +57,22 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Alarms in streams with known stressed parts.
+    """Figures of alarms in streams with known stressed parts, the events.
 
     Attributes:
         corpus: of the streams' clips.
-        point: of operation.
-        streams: how many, one a speaker.
-        events: stressed parts.
+        point: name of the operating point.
+        streams: number of streams, one a speaker.
+        events: number of events.
         event_s: their mean length, seconds.
-        found: those in which an alarm began, up to a collar (window and hop) after their end.
-        at_onset: those in which it began within a collar of their start.
-        masked: those that began while an alarm was still on.
+        found: events in which an alarm began, up to a collar (window and hop) after their end.
+        at_onset: events in which an alarm began within a collar of their start.
+        masked: events that began while an alarm was still on.
         recall: found by events, 0..1.
         precision: alarms that began in an event by all alarms, 0..1; NaN without alarms.
-        latency_median_s: from an event's start to the first alarm in it, of those found.
-        latency_p95_s: likewise.
-        event_share: of the events' time, a collar after each included, that an alarm was on, 0..1.
+        latency_median_s: from an event's start to the first alarm in it, over the events found.
+        latency_p95_s: 95th percentile of the same.
+        event_share: share of the events' time, with a collar after each, with an alarm on, 0..1.
         false: alarms outside events, over the time outside them.
     """
 
@@ -92,19 +92,19 @@ class Detection:
     false: Rate
 
 
-def alarms(
+def find_alarms(
     readings: Sequence[Reading], settings: Settings, *, elevated: float, high: float | None = None
 ) -> list[Span]:
-    """The episodes that the readings of a stream make at a threshold, by the monitor's own levels and episodes.
+    """Returns the episodes of a stream's readings at a threshold, by the monitor's own levels and episodes.
 
     Args:
         readings: of one stream, in order.
         settings: of rolling stress and episodes; their thresholds are not used.
-        elevated: rolling stress at which the level becomes elevated, 0..1.
-        high: likewise high; half-way to 1 when None.
+        elevated: rolling stress from which the level is elevated, 0..1.
+        high: rolling stress from which the level is high; half-way to 1 when None.
 
     Returns:
-        From the end of the window with which an episode began to that of its last one with speech.
+        Spans from the end of the first window of an episode to the end of its last window with speech.
     """
     rolling = RollingSettings(
         time_constant_seconds=settings.rolling.time_constant_seconds,
@@ -114,25 +114,25 @@ def alarms(
     thresholds = Thresholds.of(rolling, elevated=elevated, high=(1.0 + elevated) / 2.0 if high is None else high)
     levels = Levels(thresholds, dwell_seconds=rolling.dwell_seconds)
     episodes = Episodes(settings.episode)
-    ended: list[EpisodeReport | None] = []
+    reports: list[EpisodeReport | None] = []
     for reading in readings:
         now = round(reading.end_s * SAMPLE_RATE)
         if reading.stress is None or reading.stress_rolling is None:
-            ended.append(episodes.silence(now))
+            reports.append(episodes.silence(now))
         else:
             level = levels.push(reading.stress_rolling, now)
-            ended.append(episodes.speech(reading.stress_rolling, level, now))
-    ended.append(episodes.finish())
-    return [Span(report.start, report.end) for report in ended if report is not None and report.phase is Phase.END]
+            reports.append(episodes.speech(reading.stress_rolling, level, now))
+    reports.append(episodes.finish())
+    return [Span(report.start, report.end) for report in reports if report is not None and report.phase is Phase.END]
 
 
-def rate(alarms: int, hours: float, alarm_hours: float) -> Rate:
+def alarm_rate(alarms: int, hours: float, alarm_hours: float) -> Rate:
     """Alarms an hour with the exact 95 % interval of a Poisson rate.
 
     Args:
-        alarms: how many.
-        hours: listened to.
-        alarm_hours: of them, with an alarm on.
+        alarms: number of alarms.
+        hours: of audio.
+        alarm_hours: of audio with an alarm on.
     """
     from scipy.stats import chi2
 
@@ -143,17 +143,19 @@ def rate(alarms: int, hours: float, alarm_hours: float) -> Rate:
     return Rate(alarms, hours, alarms / hours, float(low) / hours, float(high) / hours, alarm_hours / hours)
 
 
-def match(events: Sequence[Span], found: Sequence[Span], collar: int) -> tuple[list[int | None], list[bool], int]:
-    """Which alarms belong to which events.
+def match_alarms(
+    events: Sequence[Span], found: Sequence[Span], collar: int
+) -> tuple[list[int | None], list[bool], int]:
+    """Matches alarms with events.
 
     Args:
         events: in order, in samples.
         found: alarms, in order.
-        collar: samples after an event's end in which an alarm may still begin for it.
+        collar: samples after an event's end in which an alarm still counts for it.
 
     Returns:
-        For each event samples from its start to the first alarm that began in it, None without one; for each alarm
-        whether it began in an event; and the number of events that began while an alarm was on.
+        Latency of each event, samples from its start to the first alarm that began in it, or None; for each alarm, True
+        when it began in an event; and the number of events that began while an alarm was on.
     """
     latencies: list[int | None] = []
     for event in events:
@@ -165,20 +167,20 @@ def match(events: Sequence[Span], found: Sequence[Span], collar: int) -> tuple[l
 
 
 def collar_samples(settings: Settings) -> int:
-    """Window and hop: an alarm cannot know of a change before a window that holds it has ended."""
+    """Returns the length of a window and a hop: a change shows only at the end of a window that holds it."""
     return FEATURES.window_samples + round(settings.window.hop_seconds * SAMPLE_RATE)
 
 
 def detect(
     corpus: str, played: Sequence[tuple[Sequence[Span], Sequence[Reading]]], point: Point, settings: Settings
 ) -> Detection:
-    """Alarms against events.
+    """Compares the alarms of streams with their events.
 
     Args:
         corpus: of the streams.
         played: events and readings of each stream.
-        point: of operation.
-        settings: of the monitor that read them.
+        point: operating point.
+        settings: of the monitor that made the readings.
     """
     collar = collar_samples(settings)
     latencies: list[int | None] = []
@@ -186,11 +188,11 @@ def detect(
     masked = 0
     calm = calm_alarmed = inside_events = event_alarmed = 0
     for events, readings in played:
-        found = alarms(readings, settings, elevated=point.elevated, high=point.high)
-        of_stream, of_alarms, hidden = match(events, found, collar)
-        latencies += of_stream
-        right += of_alarms
-        masked += hidden
+        found = find_alarms(readings, settings, elevated=point.elevated, high=point.high)
+        stream_latencies, stream_right, stream_masked = match_alarms(events, found, collar)
+        latencies += stream_latencies
+        right += stream_right
+        masked += stream_masked
         length = round(readings[-1].end_s * SAMPLE_RATE)
         parts = [Span(event.start, min(event.end + collar, length)) for event in events]
         inside = sum(part.end - part.start for part in parts)
@@ -216,7 +218,7 @@ def detect(
         latency_median_s=float(np.median(known)) if known else NAN,
         latency_p95_s=float(np.percentile(known, 95)) if known else NAN,
         event_share=event_alarmed / inside_events,
-        false=rate(right.count(False), calm / hour, calm_alarmed / hour),
+        false=alarm_rate(right.count(False), calm / hour, calm_alarmed / hour),
     )
 
 

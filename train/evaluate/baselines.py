@@ -1,12 +1,13 @@
-"""Trivial systems, which every score must be set beside.
+"""Trivial systems, for comparison with every score.
 
-In acted corpora anger is loud and high, so a model can look good and be a level meter. These are one: logistic
-regression on what a meter shows of a clip, fitted on the same clips as the model of the fold.
+In acted corpora anger is loud and high-pitched, so that a model can look good and be a level meter. The baselines are
+logistic regressions on a clip's level, or level and pitch, fitted on the same clips as the model of the fold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,13 @@ from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.evaluate.metrics import Floats
 from edge_sser.train.evaluate.predictions import Baseline, Prediction, make_prediction, scorable
 
+FRAME_SAMPLES = 960  # 60 ms: three periods of the lowest pitch
+HOP_SAMPLES = 320  # 20 ms
+LOWEST_HZ, HIGHEST_HZ = 60.0, 600.0
+VOICED = 0.5  # least autocorrelation of a voiced frame
+RANGE_DB = 30.0  # a frame this far below the loudest one has no pitch
+_OCTAVE_COST = 0.05  # a pitch an octave lower must correlate by this much more: multiples of a period correlate, too
+
 
 def fit_baseline(
     utterances: Sequence[Utterance],
@@ -32,13 +40,13 @@ def fit_baseline(
 
     Args:
         utterances: a table with at least two folds.
-        preset: how emotions become stress.
-        kind: what may be used; not the majority, which needs no recordings.
+        preset: of stress.
+        kind: level, or level and pitch.
         progress: called after each recording that is read.
 
     Raises:
         SourceError: a recording cannot be read.
-        TrainingError: no clip has a label, or a fold's training side has nothing to tell stress from.
+        TrainingError: no clip has a label, or a fold's training side has stressed or other clips only.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -46,9 +54,9 @@ def fit_baseline(
 
     decision = read_preset(preset).decision
     utterances = scorable(utterances, preset)
-    shown: dict[str, list[float]] = {}
+    features: dict[str, list[float]] = {}
     for clip in utterances:
-        shown[clip.sha256] = _features(read_audio(clip.path), kind)
+        features[clip.sha256] = _features(read_audio(clip.path), kind)
         progress(clip)
     out = []
     for fold in sorted({clip.fold for clip in utterances}):
@@ -62,25 +70,23 @@ def fit_baseline(
         emotions = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
         several = len({clip.emotion for clip in named}) > 1
         if several:
-            emotions.fit([shown[clip.sha256] for clip in named], [EMOTIONS.index(clip.emotion) for clip in named])
+            emotions.fit([features[clip.sha256] for clip in named], [EMOTIONS.index(clip.emotion) for clip in named])
         stressed = make_pipeline(StandardScaler(), LogisticRegression())
-        stressed.fit([shown[clip.sha256] for clip, _ in judged], [label for _, label in judged])
+        stressed.fit([features[clip.sha256] for clip, _ in judged], [label for _, label in judged])
         for clip in test:
             probabilities = np.zeros(len(EMOTIONS))
             if several:
-                probabilities[emotions.classes_] = emotions.predict_proba([shown[clip.sha256]])[0]
-            positive = float(stressed.predict_proba([shown[clip.sha256]])[0, 1])
+                probabilities[emotions.classes_] = emotions.predict_proba([features[clip.sha256]])[0]
+            positive = float(stressed.predict_proba([features[clip.sha256]])[0, 1])
             out.append(make_prediction(clip, emotions=probabilities, stress=positive))
     return out
 
 
 def majority(predictions: Sequence[Prediction], preset: str) -> list[Prediction]:
-    """What one says who knows the shares of the classes in a corpus and hears nothing.
+    """Predicts the shares of the classes in the corpus for every clip.
 
-    The shares are the corpus's own. Shares from the other folds would rank the folds, against the truth.
+    The shares are of the whole corpus. Shares of the other folds would rank the folds, against the truth.
     """
-    from dataclasses import replace
-
     table = read_preset(preset)
     shares: dict[str, tuple[tuple[float, ...], float]] = {}
     for corpus in {item.corpus for item in predictions}:
@@ -96,7 +102,7 @@ def majority(predictions: Sequence[Prediction], preset: str) -> list[Prediction]
 
 
 def _features(samples: NDArray[np.float32], kind: Baseline) -> list[float]:
-    """Level in dBFS, at least -120; with pitch also its median and spread in octaves."""
+    """Returns the level in dBFS, at least -120; with pitch also its median and spread in octaves."""
     level = dbfs(float(np.mean(samples.astype(np.float64) ** 2)))
     return [level] if kind is Baseline.LEVEL else [level, *_pitch(samples)]
 
@@ -109,22 +115,14 @@ def _pitch(samples: NDArray[np.float32]) -> list[float]:
     return [float(middle), float(high - low)]
 
 
-FRAME_SAMPLES = 960  # 60 ms: three periods of the lowest pitch
-HOP_SAMPLES = 320  # 20 ms
-LOWEST_HZ, HIGHEST_HZ = 60.0, 600.0
-VOICED = 0.5  # least autocorrelation of a voiced frame
-RANGE_DB = 30.0  # a frame this far below the loudest one has no pitch
-_OCTAVE_COST = 0.05  # what a halved pitch must be better by: multiples of a period correlate as well as the period
-
-
 def pitch_hz(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Pitch of the voiced frames.
+    """Pitch of the voiced frames, from the autocorrelation corrected for that of the window (Boersma, 1993).
 
     Args:
         samples: float32 [n], mono, 16 kHz.
 
     Returns:
-        Hz, float64 [voiced frames]; empty for a recording without a voice, or shorter than 60 ms.
+        Hz, float64 [voiced frames]; empty without a voiced frame, or for less than 60 ms.
     """
     if samples.size < FRAME_SAMPLES:
         return np.empty(0)
@@ -148,7 +146,7 @@ def pitch_hz(samples: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _autocorrelation(frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each frame, 1 at lag 0: [..., lags]."""
+    """Returns the autocorrelation of each frame, 1 at lag 0: [..., lags]."""
     spectrum = np.abs(np.fft.rfft(frames, 2 * FRAME_SAMPLES)) ** 2
     lags = np.fft.irfft(spectrum)[..., : FRAME_SAMPLES // 2]
     return np.asarray(lags / np.maximum(lags[..., :1], 1e-20))

@@ -1,4 +1,4 @@
-"""`edge-sser train evaluate`: its options, and which of them go together."""
+"""Options of `edge-sser train evaluate`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edge_sser.errors import UsageError, need_package
+from edge_sser.errors import need_package
 
-CLIPS = 400  # of a corpus that distortions are tried on
+CLIPS = 400  # of each corpus to distort
 
 
 def evaluate(
@@ -66,44 +66,24 @@ def evaluate(
     as_json: Annotated[Path | None, typer.Option("--json", help="Figures to write as JSON.")] = None,
 ) -> None:
     """Scores a run on the speakers each fold left out, a model file, or committed predictions; writes a report."""
-    if model is None and not predictions:
-        raise UsageError("give the folder of a run with --table, a model file, or --predictions FILE")
-    if model is None and (table or test or out or robustness or streaming):
-        raise UsageError("--table, --test, --out, --robustness and --streaming need a run or a model file")
-    if model is not None and not model.exists():
-        raise UsageError(f"{model}: no such file or folder")
-    if (robustness or streaming) and not (html or as_json):
-        raise UsageError("--robustness and --streaming go into a report: give --html FILE or --json FILE")
-    if robustness and not (table or test):
-        raise UsageError("--robustness distorts labelled clips: give --table FILE")
-    if streaming and not (table or test or sound):
-        raise UsageError("--streaming needs something to listen to: give --table FILE, or --sound calm=PATH")
-    if not (predictions or table or test or streaming) and not (model is not None and model.is_dir()):
-        raise UsageError(
-            "nothing to do: give --table FILE to score the model on, or --streaming with --sound calm=PATH"
-        )
     need_package("sklearn", "train", "Training")
-    if model is not None:
-        need_package("torch", "train", "Training")
     from edge_sser.train.evaluate.run import EvaluationRequest, run
 
-    run(
-        EvaluationRequest(
-            model=model,
-            table=table,
-            test=test,
-            out=out,
-            name=name,
-            predictions=predictions or [],
-            preset=preset,
-            gain_db=gain_db,
-            robustness=robustness,
-            streaming=streaming,
-            sound=sound or [],
-            clips=clips,
-            threads=threads,
-            html=html,
-            as_json=as_json,
-        ),
-        typer.echo,
+    request = EvaluationRequest(
+        model=model,
+        table=table,
+        test=test,
+        out=out,
+        name=name,
+        predictions=predictions or (),
+        preset=preset,
+        gain_db=gain_db,
+        robustness=robustness,
+        streaming=streaming,
+        sound=sound or (),
+        clips=clips,
+        threads=threads,
+        html=html,
+        as_json=as_json,
     )
+    run(request, typer.echo)

@@ -1,4 +1,4 @@
-"""The conditions that robustness is tried under, each with the limits of what it may cost."""
+"""Conditions of the robustness test: distortions with the limits of their effect."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.evaluate import distortions
 from edge_sser.train.evaluate.distortions import Samples
-from edge_sser.train.evaluate.streams import Sound, SoundFiles, read_all
+from edge_sser.train.evaluate.streams import Sound, SoundFiles, read_recordings
 
 SNRS_DB = (20, 10, 5, 0)
 TALKERS = 4
-_VOICES = 48  # clips kept for babble, a corpus
+_VOICES = 48  # clips for babble, of each corpus
 
 Plain = Callable[[Samples, np.random.Generator], Samples]
 Distortion = Callable[[Samples, np.random.Generator, Utterance], "Samples | None"]
-"""Changes the samples of a clip, with chance from one place; None where it cannot be done to this clip."""
+"""Changes the samples of a clip, with all randomness from the generator; None where a clip does not allow it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A distortion and what it may cost. A limit is None where none is set.
+    """A distortion and the limits of its effect; None for no limit.
 
     Attributes:
-        name: for people.
-        apply: does it.
+        name: in the report.
+        apply: the distortion.
         ua_change: least change of the emotions' UA.
         uar_change: least change of the stress decision's UAR.
-        unchanged: least share of decisions that stay.
+        unchanged: least share of unchanged decisions.
         moved: largest change of UA and AUROC either way.
     """
 
@@ -45,11 +45,11 @@ class Condition:
     moved: float | None = None
 
 
-def conditions(utterances: Sequence[Utterance], sounds: SoundFiles) -> tuple[list[Condition], list[str]]:
-    """All conditions that the given recordings allow, and a line for each that they do not.
+def make_conditions(utterances: Sequence[Utterance], sounds: SoundFiles) -> tuple[list[Condition], list[str]]:
+    """Returns all conditions that the given recordings allow, and a line for each other condition.
 
     Args:
-        utterances: whose clips the babble is made of.
+        utterances: clips to make babble of.
         sounds: recordings of noise, music, coughs and rooms.
 
     Raises:
@@ -57,40 +57,40 @@ def conditions(utterances: Sequence[Utterance], sounds: SoundFiles) -> tuple[lis
     """
     out: list[Condition] = []
     missing: list[str] = []
-    behind: dict[str, Callable[[float], Distortion]] = {
-        "white noise": lambda snr_db: _plain(partial(distortions.white, snr_db=snr_db)),
+    backgrounds: dict[str, Callable[[float], Distortion]] = {
+        "white noise": lambda snr_db: _plain(partial(distortions.white_noise, snr_db=snr_db)),
         f"babble of {TALKERS}": partial(_babble, _voices(utterances)),
     }
     for sound, name in ((Sound.NOISE, "recorded noise"), (Sound.MUSIC, "music")):
         if sound in sounds:
-            behind[name] = partial(_recorded, read_all(sounds[sound]))
+            backgrounds[name] = partial(_recorded, read_recordings(sounds[sound]))
         else:
             missing.append(f"{name}: none was given (--sound {sound.value}=PATH)")
-    for name, make in behind.items():
+    for name, make in backgrounds.items():
         for snr_db in SNRS_DB[:1] if name == "music" else SNRS_DB:
             out.append(Condition(name=f"{name}, {snr_db} dB", apply=make(snr_db), **_background(snr_db)))
     if Sound.COUGH in sounds:
-        cough = _plain(partial(distortions.event, sounds=read_all(sounds[Sound.COUGH]), snr_db=10.0))
+        cough = _plain(partial(distortions.event, sounds=read_recordings(sounds[Sound.COUGH]), snr_db=10.0))
         out.append(Condition(name="cough, 10 dB", apply=cough, **_background(20)))
     else:
         missing.append("cough at 10 dB: none was given (--sound cough=PATH)")
     rooms = {f"room, {rt60} s": [distortions.room(rt60, np.random.default_rng(7))] for rt60 in (0.3, 0.7)}
     if Sound.ROOM in sounds:
-        rooms["recorded rooms"] = read_all(sounds[Sound.ROOM])
+        rooms["recorded rooms"] = read_recordings(sounds[Sound.ROOM])
     else:
         missing.append("recorded rooms: no impulse response was given (--sound room=PATH)")
     return [*out, *_channels(rooms)], missing
 
 
 def _background(snr_db: float) -> dict[str, float]:
-    """Limits of noise behind speech."""
+    """Returns the limits of noise behind speech."""
     if snr_db == 20:
         return {"ua_change": -0.03, "uar_change": -0.05, "unchanged": 0.90}
     return {"ua_change": -0.08} if snr_db == 10 else {}
 
 
 def _channels(rooms: dict[str, list[Samples]]) -> list[Condition]:
-    """What changes speech without a sound beside it."""
+    """Returns the conditions that change speech itself: telephones, filters, rooms, gain."""
     phone = {"ua_change": -0.05, "uar_change": -0.05, "unchanged": 0.50}
     tilt = {"ua_change": -0.02, "uar_change": -0.02, "unchanged": 0.80}
     place, small, knob = {"unchanged": 0.80}, {"unchanged": 0.95}, {"moved": 0.002}
@@ -119,7 +119,7 @@ def _recorded(sounds: list[Samples], snr_db: float) -> Distortion:
 
 
 def _babble(voices: dict[str, list[tuple[str, Samples]]], snr_db: float) -> Distortion:
-    """Speakers of the same corpus, other than the clip's own."""
+    """Babble of other speakers of the clip's corpus."""
 
     def apply(samples: Samples, random: np.random.Generator, clip: Utterance) -> Samples | None:
         others = [voice for speaker, voice in voices[clip.corpus] if speaker != clip.speaker]
@@ -131,7 +131,7 @@ def _babble(voices: dict[str, list[tuple[str, Samples]]], snr_db: float) -> Dist
 
 
 def _voices(utterances: Sequence[Utterance]) -> dict[str, list[tuple[str, Samples]]]:
-    """Some clips of each corpus, with their speakers, as many of them as there are."""
+    """Returns speaker and samples of some clips of each corpus, over as many speakers as possible."""
     return {
         corpus: [
             (clip.speaker, read_audio(clip.path))
@@ -142,7 +142,7 @@ def _voices(utterances: Sequence[Utterance]) -> dict[str, list[tuple[str, Sample
 
 
 def choose_clips(utterances: Sequence[Utterance], per_corpus: int) -> list[Utterance]:
-    """At most so many clips of each corpus, as evenly over its speakers as they allow; 0 takes all."""
+    """Chooses at most so many clips of each corpus, as evenly over its speakers as possible; 0 takes all."""
     out: list[Utterance] = []
     for corpus in sorted({clip.corpus for clip in utterances}):
         random = np.random.default_rng(zlib.crc32(corpus.encode()))

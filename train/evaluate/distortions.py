@@ -1,6 +1,6 @@
-"""What can happen to speech on its way to the model. Each takes samples and a source of chance, and gives samples back.
+"""Distortions of speech: noise, babble, telephones, filters, rooms, gain.
 
-Samples are float32 [n], mono, 16 kHz, and stay as many as they were.
+Each takes samples and a random generator and returns as many samples: float32 [n], mono, 16 kHz.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from edge_sser.audio.source import SAMPLE_RATE
 Samples = NDArray[np.float32]
 
 _FRAME = 320  # 20 ms
-_SPEECH_RANGE_DB = 30.0  # frames within this of the loudest are taken for speech
+_SPEECH_RANGE_DB = 30.0  # frames within this of the loudest count as speech
 
 
 def speech_power(samples: Samples) -> float:
-    """Mean power of the loud 20 ms frames: pauses must not make speech seem fainter than it is. At least 1e-12."""
+    """Mean power of the loud 20 ms frames, so that pauses do not count; at least 1e-12."""
     count = max(1, samples.size // _FRAME)
     frames = np.array_split(samples.astype(np.float64), count)
     power = np.array([np.mean(frame**2) if frame.size else 0.0 for frame in frames])
@@ -29,7 +29,7 @@ def speech_power(samples: Samples) -> float:
 
 
 def trimmed(samples: Samples) -> Samples:
-    """Speech from its first loud 20 ms frame to its last one; a recording without any is left as it is."""
+    """Cuts a recording to the span from its first to its last loud 20 ms frame; one without any stays as it is."""
     count = samples.size // _FRAME
     power = np.square(samples[: count * _FRAME], dtype=np.float64).reshape(count, _FRAME).mean(axis=1)
     loud = np.flatnonzero(power > power.max(initial=0.0) * 10.0 ** (-_SPEECH_RANGE_DB / 10.0))
@@ -37,7 +37,7 @@ def trimmed(samples: Samples) -> Samples:
 
 
 def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
-    """Speech with noise below it by `snr_db`; digital silence has no level and is left out."""
+    """Adds noise at a signal-to-noise ratio in dB; digital silence has no level and is not added."""
     power = float(np.mean(noise.astype(np.float64) ** 2))
     if power == 0.0:
         return samples
@@ -45,13 +45,13 @@ def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
     return np.asarray(samples + np.float32(gain) * noise, dtype=np.float32)
 
 
-def white(samples: Samples, random: np.random.Generator, *, snr_db: float) -> Samples:
-    """White noise."""
+def white_noise(samples: Samples, random: np.random.Generator, *, snr_db: float) -> Samples:
+    """Adds white noise."""
     return add_noise(samples, random.standard_normal(samples.size).astype(np.float32), snr_db)
 
 
-def pink(count: int, random: np.random.Generator) -> Samples:
-    """Noise that falls by 3 dB an octave above 20 Hz, RMS 1."""
+def pink_noise(count: int, random: np.random.Generator) -> Samples:
+    """Pink noise: falls by 3 dB an octave above 20 Hz, RMS 1."""
     spectrum = np.fft.rfft(random.standard_normal(count))
     hertz = np.fft.rfftfreq(count, 1.0 / SAMPLE_RATE)
     noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(hertz, 20.0)), count)
@@ -59,14 +59,14 @@ def pink(count: int, random: np.random.Generator) -> Samples:
 
 
 def recorded(samples: Samples, random: np.random.Generator, *, sounds: Sequence[Samples], snr_db: float) -> Samples:
-    """A random piece of a random recording behind the whole clip; a short one is repeated."""
+    """Adds a random piece of a random recording behind the whole clip; a short recording is repeated."""
     return add_noise(samples, piece(sounds, samples.size, random), snr_db)
 
 
 def babble(
     samples: Samples, random: np.random.Generator, *, voices: Sequence[Samples], talkers: int, snr_db: float
 ) -> Samples:
-    """Other people talking at once, each equally loud."""
+    """Adds other people who talk at once, each equally loud."""
     noise = np.zeros(samples.size, dtype=np.float32)
     for place in random.choice(len(voices), min(talkers, len(voices)), replace=False):
         voice = piece([voices[place]], samples.size, random)
@@ -75,7 +75,7 @@ def babble(
 
 
 def event(samples: Samples, random: np.random.Generator, *, sounds: Sequence[Samples], snr_db: float) -> Samples:
-    """One short sound (a cough) somewhere in the clip, as loud against the speech as `snr_db` says."""
+    """Adds one short sound (a cough) at a random place of the clip, with the speech `snr_db` above it."""
     sound = sounds[int(random.integers(len(sounds)))][: samples.size]
     start = int(random.integers(samples.size - sound.size + 1))
     gain = np.sqrt(speech_power(samples) / speech_power(sound) * 10.0 ** (-snr_db / 10.0))
@@ -85,9 +85,9 @@ def event(samples: Samples, random: np.random.Generator, *, sounds: Sequence[Sam
 
 
 def codec(samples: Samples, random: np.random.Generator, *, subtype: str) -> Samples:
-    """A telephone: 300 to 3400 Hz, 8 kHz, and a codec of libsndfile (`ULAW` is G.711, `GSM610` GSM full rate).
+    """Applies a telephone: 300 to 3400 Hz, 8 kHz, and a codec of libsndfile (`ULAW` is G.711, `GSM610` GSM full rate).
 
-    The clip is brought to a peak of 0.5 for it, as a telephone's gain control would, and back.
+    The clip is scaled to a peak of 0.5 for the codec, as by a telephone's gain control, and back.
     """
     import soundfile
     import soxr
@@ -103,7 +103,7 @@ def codec(samples: Samples, random: np.random.Generator, *, subtype: str) -> Sam
 
 
 def band(samples: Samples, low_hz: float, high_hz: float, order: int = 4) -> Samples:
-    """A Butterworth band-pass."""
+    """Applies a Butterworth band-pass."""
     from scipy.signal import butter, sosfilt
 
     sections = butter(order, [low_hz, high_hz], "bandpass", fs=SAMPLE_RATE, output="sos")
@@ -111,12 +111,12 @@ def band(samples: Samples, low_hz: float, high_hz: float, order: int = 4) -> Sam
 
 
 def narrow(samples: Samples, random: np.random.Generator, *, low_hz: float, high_hz: float, order: int = 4) -> Samples:
-    """A microphone that hears a part of the spectrum."""
+    """Applies a microphone that records a part of the spectrum."""
     return band(samples, low_hz, high_hz, order)
 
 
 def tilt(samples: Samples, random: np.random.Generator, *, db_an_octave: float) -> Samples:
-    """A spectrum that rises or falls evenly from 100 Hz to 8 kHz, 0 dB at 1 kHz."""
+    """Tilts the spectrum evenly from 100 Hz to 8 kHz, with 0 dB at 1 kHz."""
     hertz = np.fft.rfftfreq(samples.size, 1.0 / SAMPLE_RATE)
     octaves = np.log2(np.clip(hertz, 100.0, 8_000.0) / 1_000.0)
     spectrum = np.fft.rfft(samples) * 10.0 ** (db_an_octave * octaves / 20.0)
@@ -124,7 +124,7 @@ def tilt(samples: Samples, random: np.random.Generator, *, db_an_octave: float) 
 
 
 def reverberate(samples: Samples, random: np.random.Generator, *, responses: Sequence[Samples]) -> Samples:
-    """A room, by one of its impulse responses; the direct sound stays where it was."""
+    """Applies a room by one of its impulse responses; the direct sound stays in place."""
     from scipy.signal import fftconvolve
 
     response = responses[int(random.integers(len(responses)))]
@@ -134,7 +134,7 @@ def reverberate(samples: Samples, random: np.random.Generator, *, responses: Seq
 
 
 def room(rt60_s: float, random: np.random.Generator) -> Samples:
-    """An impulse response made of noise that decays by 60 dB in `rt60_s`, as strong as the direct sound (0 dB)."""
+    """Makes an impulse response of noise that decays by 60 dB in `rt60_s`, as strong as the direct sound (0 dB)."""
     time = np.arange(int(rt60_s * SAMPLE_RATE)) / SAMPLE_RATE
     tail = random.standard_normal(time.size) * 10.0 ** (-3.0 * time / rt60_s)
     tail[: int(0.002 * SAMPLE_RATE)] = 0.0
@@ -144,17 +144,17 @@ def room(rt60_s: float, random: np.random.Generator) -> Samples:
 
 
 def gain(samples: Samples, random: np.random.Generator, *, db: float) -> Samples:
-    """The gain knob; nothing is clipped."""
+    """Changes the level, without clipping."""
     return np.asarray(samples * np.float32(10.0 ** (db / 20.0)), dtype=np.float32)
 
 
 def shift(samples: Samples, random: np.random.Generator, *, by: int) -> Samples:
-    """A stream that was joined some samples later; the start goes on at the end."""
+    """Shifts a clip by some samples; its start moves to the end."""
     return np.roll(samples, -by)
 
 
 def piece(sounds: Sequence[Samples], count: int, random: np.random.Generator) -> Samples:
-    """A random piece of a random recording, `count` samples; a shorter recording is repeated."""
+    """Returns a random piece of a random recording, `count` samples; a shorter recording is repeated."""
     sound = sounds[int(random.integers(len(sounds)))]
     if sound.size < count:
         return np.resize(sound, count)

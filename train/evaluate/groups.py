@@ -1,4 +1,4 @@
-"""Whether a system serves everybody alike: figures for each speaker and sex, and the gaps between them."""
+"""Fairness: figures for each speaker, sex and intensity, and the gaps between them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edge_sser.train.evaluate.metrics import (
 )
 from edge_sser.train.evaluate.score_table import Mask, ScoreTable
 
-MIN_CLIPS = 10  # of a speaker whose figures are held to a limit: one clip is 0 or 1
+MIN_CLIPS = 10  # of a speaker whose figures are held to a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Group:
 
     Attributes:
         name: of the speaker, or F and M.
-        clips: how many.
+        clips: number of clips.
         ua: unweighted accuracy of the emotions.
         auroc: of stress.
         uar: unweighted accuracy of the stress decision.
@@ -50,7 +50,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """Groups, and how far they are apart.
+    """Groups, and the gaps between their figures.
 
     Attributes:
         groups: in alphabetical order.
@@ -61,15 +61,15 @@ class Gaps:
     checks: Sequence[Check]
 
 
-def by_sex(columns: ScoreTable, inside: Mask) -> Gaps | None:
-    """Women against men; None when only one sex, or none, is known."""
-    names = [name for name in ("F", "M") if (columns.sex[inside] == name).any()]
+def by_sex(table: ScoreTable, inside: Mask) -> Gaps | None:
+    """Compares women with men; None unless both are known."""
+    names = [name for name in ("F", "M") if (table.sex[inside] == name).any()]
     if len(names) < 2:
         return None
-    masks = [inside & (columns.sex == name) for name in names]
-    groups = [_group(name, columns, mask) for name, mask in zip(names, masks, strict=True)]
-    women, men = (_matrix(columns, mask) for mask in masks)
-    stress_women, stress_men = (_stress_matrix(columns, mask) for mask in masks)
+    masks = [inside & (table.sex == name) for name in names]
+    groups = [_group(name, table, mask) for name, mask in zip(names, masks, strict=True)]
+    women, men = (_matrix(table, mask) for mask in masks)
+    stress_women, stress_men = (_stress_matrix(table, mask) for mask in masks)
     found = (
         ("UA gap of the emotions", abs(groups[0].ua - groups[1].ua), UAR_GAP),
         ("largest recall gap of an emotion", _largest(recalls(women), recalls(men)), RECALL_GAP),
@@ -81,62 +81,62 @@ def by_sex(columns: ScoreTable, inside: Mask) -> Gaps | None:
     return Gaps(groups, [_at_most(*gap) for gap in found])
 
 
-def by_speaker(columns: ScoreTable, inside: Mask) -> Gaps:
-    """Each speaker against all of them: the largest distance that a speaker's figure falls below the whole's.
+def by_speaker(table: ScoreTable, inside: Mask) -> Gaps:
+    """Compares each speaker with all together: the largest distance of a speaker's figure below the overall one.
 
     Speakers with fewer than `MIN_CLIPS` clips are listed and not held to a limit; recall and precision of stress are
     compared for speakers with stressed and other clips only.
     """
-    names = sorted(set(columns.speaker[inside].tolist()))
-    masks = [inside & (columns.speaker == name) for name in names]
-    groups = [_group(name, columns, mask) for name, mask in zip(names, masks, strict=True)]
-    whole = _group("all", columns, inside)
+    names = sorted(set(table.speaker[inside].tolist()))
+    masks = [inside & (table.speaker == name) for name in names]
+    groups = [_group(name, table, mask) for name, mask in zip(names, masks, strict=True)]
+    overall = _group("all", table, inside)
     known = [group for group in groups if group.clips >= MIN_CLIPS]
     both = [
         mask for mask, group in zip(masks, groups, strict=True) if group.clips >= MIN_CLIPS and not np.isnan(group.uar)
     ]
-    everybody = _stress_matrix(columns, inside)
-    matrices = [_stress_matrix(columns, mask) for mask in both]
+    overall_matrix = _stress_matrix(table, inside)
+    matrices = [_stress_matrix(table, mask) for mask in both]
     return Gaps(
         groups,
         [
-            _at_most("UA of the emotions, worst speaker", _below(whole.ua, [group.ua for group in known]), UAR_GAP),
-            _at_most("UAR of stress, worst speaker", _below(whole.uar, [group.uar for group in known]), UAR_GAP),
+            _at_most("UA of the emotions, worst speaker", _below(overall.ua, [group.ua for group in known]), UAR_GAP),
+            _at_most("UAR of stress, worst speaker", _below(overall.uar, [group.uar for group in known]), UAR_GAP),
             _at_most(
                 "recall of stress, worst speaker",
-                _below(recalls(everybody)[1], [recalls(matrix)[1] for matrix in matrices]),
+                _below(recalls(overall_matrix)[1], [recalls(matrix)[1] for matrix in matrices]),
                 RECALL_GAP,
             ),
             _at_most(
                 "precision of stress, worst speaker",
-                _below(precisions(everybody)[1], [precisions(matrix)[1] for matrix in matrices]),
+                _below(precisions(overall_matrix)[1], [precisions(matrix)[1] for matrix in matrices]),
                 PRECISION_GAP,
             ),
         ],
     )
 
 
-def _group(name: str, columns: ScoreTable, mask: Mask) -> Group:
-    judged, named = mask & columns.judged, mask & columns.named
-    stress = columns.stress[judged]
+def _group(name: str, table: ScoreTable, mask: Mask) -> Group:
+    judged, named = mask & table.judged, mask & table.named
+    stress = table.stress[judged]
     return Group(
         name=name,
         clips=int(mask.sum()),
-        ua=unweighted_accuracy(columns.emotion[named], columns.decided[named]),
-        auroc=auroc(stress, columns.logits[judged]),
-        uar=uar(stress, columns.stressed[judged]),
+        ua=unweighted_accuracy(table.emotion[named], table.decided[named]),
+        auroc=auroc(stress, table.logits[judged]),
+        uar=uar(stress, table.stressed[judged]),
     )
 
 
-def _matrix(columns: ScoreTable, mask: Mask) -> Labels:
-    """Confusion over all of EMOTIONS; those that the corpus lacks are empty."""
-    named = mask & columns.named
-    return confusion(columns.emotion[named], columns.decided[named], columns.emotions.shape[1])
+def _matrix(table: ScoreTable, mask: Mask) -> Labels:
+    """Returns the confusion matrix over all of EMOTIONS; rows of emotions that the corpus lacks are empty."""
+    named = mask & table.named
+    return confusion(table.emotion[named], table.decided[named], table.emotions.shape[1])
 
 
-def _stress_matrix(columns: ScoreTable, mask: Mask) -> Labels:
-    judged = mask & columns.judged
-    return confusion(columns.stress[judged], columns.stressed[judged], 2)
+def _stress_matrix(table: ScoreTable, mask: Mask) -> Labels:
+    judged = mask & table.judged
+    return confusion(table.stress[judged], table.stressed[judged], 2)
 
 
 def _largest(first: Floats, second: Floats) -> float:
@@ -144,8 +144,8 @@ def _largest(first: Floats, second: Floats) -> float:
     return float(np.nanmax(gaps)) if not np.isnan(gaps).all() else NAN
 
 
-def _below(whole: float, parts: Sequence[float]) -> float:
-    known = [whole - part for part in parts if not np.isnan(part)]
+def _below(overall: float, parts: Sequence[float]) -> float:
+    known = [overall - part for part in parts if not np.isnan(part)]
     return float(max(known)) if known else NAN
 
 
@@ -155,13 +155,13 @@ def _at_most(name: str, value: float, limit: float) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """Mean calibrated stress, 0..1, at either intensity.
+    """Mean calibrated stress, 0..1, at either intensity: it should rise from normal to strong.
 
     Attributes:
         emotion: its name, or `all` for the mean over emotions that have both intensities.
         normal: of clips acted with normal intensity.
         strong: of clips acted strongly.
-        speakers: share of the speakers whose own mean rises, 0..1.
+        speakers: share of the speakers whose mean rises, 0..1.
     """
 
     emotion: str
@@ -171,24 +171,24 @@ class Rise:
 
     @property
     def passed(self) -> bool:
-        """Whether it rises."""
+        """True when stress rises."""
         return self.strong > self.normal
 
 
-def ordinal(columns: ScoreTable, inside: Mask) -> Sequence[Rise]:
-    """All emotions together, then each; empty when the corpus has no two intensities."""
-    normal, strong = (inside & (columns.intensity == name) for name in ("normal", "strong"))
-    both = [place for place in range(len(EMOTIONS)) if _of(columns, normal, place) and _of(columns, strong, place)]
+def intensity_rises(table: ScoreTable, inside: Mask) -> Sequence[Rise]:
+    """Returns the rise of all emotions together, then of each; empty when the corpus has no two intensities."""
+    normal, strong = (inside & (table.intensity == name) for name in ("normal", "strong"))
+    both = [place for place in range(len(EMOTIONS)) if _has(table, normal, place) and _has(table, strong, place)]
     if not both:
         return []
-    rises = [_rise(EMOTIONS[place], columns, normal, strong, columns.emotion == place) for place in both]
-    # An emotion that is acted at one intensity only (neutral) would tip the balance.
-    return [_rise("all", columns, normal, strong, np.isin(columns.emotion, both)), *rises]
+    rises = [_rise(EMOTIONS[place], table, normal, strong, table.emotion == place) for place in both]
+    # An emotion acted at one intensity only (neutral) would bias the mean.
+    return [_rise("all", table, normal, strong, np.isin(table.emotion, both)), *rises]
 
 
-def _rise(emotion: str, columns: ScoreTable, normal: Mask, strong: Mask, chosen: Mask) -> Rise:
-    stress = columns.probability
-    speakers = [columns.speaker == name for name in np.unique(columns.speaker[chosen & (normal | strong)])]
+def _rise(emotion: str, table: ScoreTable, normal: Mask, strong: Mask, chosen: Mask) -> Rise:
+    stress = table.probability
+    speakers = [table.speaker == name for name in np.unique(table.speaker[chosen & (normal | strong)])]
     rising = [
         float(stress[chosen & strong & own].mean() > stress[chosen & normal & own].mean())
         for own in speakers
@@ -202,5 +202,5 @@ def _rise(emotion: str, columns: ScoreTable, normal: Mask, strong: Mask, chosen:
     )
 
 
-def _of(columns: ScoreTable, mask: Mask, place: int) -> bool:
-    return bool((columns.emotion[mask] == place).any())
+def _has(table: ScoreTable, mask: Mask, place: int) -> bool:
+    return bool((table.emotion[mask] == place).any())

@@ -1,4 +1,4 @@
-"""The models of a run or of a file, and which of them may judge whom: a voice is scored by one that never heard it."""
+"""Models of a run or of a file: each speaker is scored by a model that was not trained on that speaker."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.predictions import Origin, Prediction, predict
 from edge_sser.train.evaluate.score_table import ScoreTable
 
+_HISTORY_FILE = "history.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class Models:
     """Models of one system.
 
     Attributes:
-        origin: what they are.
-        whole: the model that strangers to the whole training get: the final one, or the only one.
-        by_fold: the model that never heard a fold's speakers; empty for a single file.
-        fold_of: fold of each (corpus, speaker) that training knew; empty for a single file.
-        calibrated: whether the models came with a calibration, which is then kept.
-        missing: what the run does not have of what was to be scored; their speakers are judged by nobody.
+        origin: name, seed and training data.
+        final: the model for speakers that no fold was trained on: the run's final one, or that of a file.
+        by_fold: the model that was not trained on a fold's speakers; empty for a file.
+        fold_of: fold of each (corpus, speaker) of the training table; empty for a file.
+        calibrated: True when the models came with a calibration, which is kept.
+        missing: folds whose model the run lacks; None is the final one. Their speakers are not scored.
     """
 
     origin: Origin
-    whole: Model
+    final: Model
     by_fold: Mapping[int, Model] = field(default_factory=dict)
     fold_of: Mapping[tuple[str, str], int] = field(default_factory=dict)
     calibrated: bool = False
     missing: frozenset[int | None] = frozenset()
 
-    def judges(self, utterance: Utterance) -> bool:
-        """Whether there is a model that never heard this speaker."""
+    def has_model_for(self, utterance: Utterance) -> bool:
+        """Returns True when there is a model that was not trained on this speaker."""
         return self.fold(utterance) not in self.missing
 
     def fold(self, utterance: Utterance) -> int | None:
-        """The fold whose model judges an utterance; None for the whole one."""
+        """Returns the fold whose model scores an utterance; None for the final one."""
         return self.fold_of.get((utterance.corpus, utterance.speaker))
 
-    def judge(self, utterance: Utterance) -> Model:
-        """The model that never heard this speaker, where there is one."""
+    def model_for(self, utterance: Utterance) -> Model:
+        """Returns the model that was not trained on this speaker; see `has_model_for`."""
         fold = self.fold(utterance)
-        return self.whole if fold is None else self.by_fold[fold]
+        return self.final if fold is None else self.by_fold[fold]
 
     def predict(
         self,
@@ -57,36 +59,36 @@ class Models:
         gain_db: float = 0.0,
         progress: Callable[[Utterance], None] = lambda utterance: None,
     ) -> list[Prediction]:
-        """Each utterance by its judge, in the order given; see `predictions.predict`."""
+        """Predicts each utterance by `model_for` it, in the order given; see `predictions.predict`."""
         return [
             prediction
             for utterance in utterances
-            for prediction in predict(self.judge(utterance), [utterance], gain_db=gain_db, progress=progress)
+            for prediction in predict(self.model_for(utterance), [utterance], gain_db=gain_db, progress=progress)
         ]
 
-    def calibrate(self, columns: ScoreTable) -> None:
-        """Gives each model the calibration that the clips of other folds ask for, unless it came with one."""
+    def calibrate(self, table: ScoreTable) -> None:
+        """Fits each model's calibration on the clips of the other folds, unless the models came with one."""
         if self.calibrated:
             return
         for fold, model in self.by_fold.items():
-            model.card = replace(model.card, calibration=columns.calibration_without(fold) or model.card.calibration)
-        if self.whole not in self.by_fold.values():
-            found = columns.calibration(columns.judged)
-            self.whole.card = replace(self.whole.card, calibration=found or self.whole.card.calibration)
+            model.card = replace(model.card, calibration=table.calibration_without(fold) or model.card.calibration)
+        if self.final not in self.by_fold.values():
+            found = table.calibration(table.judged)
+            self.final.card = replace(self.final.card, calibration=found or self.final.card.calibration)
 
 
 def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utterance], name: str | None = None) -> Models:
-    """The models of a run of `train fit`.
+    """Opens the models of a run of `train fit`.
 
     Args:
         folder: of the run.
-        fitted: the table that it was given.
-        tested: what will be scored; speakers that the run knows need the model of their fold, others its final one.
+        fitted: the table of the run.
+        tested: utterances to score; speakers of the run's table need the model of their fold, others its final one.
         name: of the system; the recipe's when None.
 
     Raises:
-        TrainingError: all that is needed is missing, or a fold comes from other recordings, or would be scored on
-            what it heard.
+        TrainingError: all models that are needed are missing, a fold was trained on other recordings, or would be
+            scored on its training data.
     """
     from edge_sser.train.fit.checkpoint import MODEL_FILE, data_key, load_student, run_folder
     from edge_sser.train.students.backend import student_model
@@ -99,13 +101,13 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
         needed.append(None)
     missing = frozenset(fold for fold in needed if not (run_folder(folder, fold) / MODEL_FILE).is_file())
     if len(missing) == len(needed):
-        raise TrainingError(missing_line(folder, missing))
-    wanted = [fold for fold in needed if fold not in missing]
-    if None not in wanted and final.exists():
-        wanted.append(None)
+        raise TrainingError(missing_message(folder, missing))
+    present = [fold for fold in needed if fold not in missing]
+    if None not in present and final.exists():
+        present.append(None)
     found: dict[int | None, Model] = {}
     origin = None
-    for fold in wanted:
+    for fold in present:
         path = run_folder(folder, fold) / MODEL_FILE
         training, _ = split(fitted, fold)
         student, recipe, header = load_student(path)
@@ -128,9 +130,9 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
 
 
 def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = None) -> Models:
-    """A model file (.onnx) or checkpoint (.safetensors), which judges everybody.
+    """Opens a model file (.onnx) or checkpoint (.safetensors), which scores all speakers.
 
-    Corpora that it was trained on are marked as heard: scores on them are of known voices.
+    Corpora that it was trained on are marked as heard: scores on them say nothing of strangers.
 
     Raises:
         EdgeSserError: the file cannot be used.
@@ -153,10 +155,10 @@ def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = N
 
 
 def open_models(path: Path, fitted: Sequence[Utterance], tested: Sequence[Utterance], name: str | None) -> Models:
-    """A run's folder, a model file or a checkpoint; see `open_run` and `open_file`.
+    """Opens a run's folder, a model file or a checkpoint; see `open_run` and `open_file`.
 
     Raises:
-        UsageError: it is none of these, or a run comes without its table.
+        UsageError: the path is none of these, or a run comes without its table.
     """
     if path.is_dir():
         if not fitted:
@@ -169,8 +171,8 @@ def open_models(path: Path, fitted: Sequence[Utterance], tested: Sequence[Uttera
     return open_file(path, tested, name)
 
 
-def missing_line(run: Path, missing: Collection[int | None]) -> str:
-    """What a run does not have, and how to get it."""
+def missing_message(run: Path, missing: Collection[int | None]) -> str:
+    """Returns a message with the models that a run lacks, and how to train them."""
     from edge_sser.train.fit.checkpoint import run_folder
 
     folds = sorted(fold for fold in missing if fold is not None)
@@ -185,17 +187,14 @@ def missing_line(run: Path, missing: Collection[int | None]) -> str:
     )
 
 
-FILE = "history.jsonl"
-
-
 @dataclass(frozen=True, slots=True)
 class History:
-    """One fold's training.
+    """Training history of one fold.
 
     Attributes:
         part: `fold-1`, `final` and so on.
         epochs: their numbers, rising.
-        values: by name, one an epoch; None where an epoch did not tell.
+        values: by name, one an epoch; None where an epoch has none.
     """
 
     part: str
@@ -204,12 +203,12 @@ class History:
 
 
 def read_histories(run: Path) -> list[History]:
-    """What the parts of a run left behind, in alphabetical order; those that left nothing are not listed.
+    """Reads the training histories of a run's parts, in alphabetical order; parts without one are left out.
 
-    A part tells it in `history.jsonl`, one JSON object an epoch, or in the header of its checkpoint.
+    A history stands in `history.jsonl`, one JSON object an epoch, or in the header of the checkpoint.
 
     Raises:
-        TrainingError: a file cannot be understood.
+        TrainingError: a file is malformed.
     """
     found = (_history(folder) for folder in sorted(run.iterdir()) if folder.is_dir())
     return [history for history in found if history is not None]
@@ -218,7 +217,7 @@ def read_histories(run: Path) -> list[History]:
 def _history(folder: Path) -> History | None:
     from edge_sser.train.fit.checkpoint import MODEL_FILE, load_checkpoint
 
-    path, model = folder / FILE, folder / MODEL_FILE
+    path, model = folder / _HISTORY_FILE, folder / MODEL_FILE
     if path.is_file():
         lines = list(_lines(path))
     elif model.is_file():
@@ -229,7 +228,7 @@ def _history(folder: Path) -> History | None:
     for values in lines:
         number = values["epoch"] if "epoch" in values else values["number"]
         numbers = dict(_numbers({name: value for name, value in values.items() if name not in ("epoch", "number")}))
-        epochs[int(number)] = numbers  # an epoch that was done again after an interruption counts once
+        epochs[int(number)] = numbers  # an epoch repeated after an interruption counts once
     names = sorted({name for values in epochs.values() for name in values})
     ordered = sorted(epochs)
     if not ordered:
@@ -244,14 +243,14 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
             values = json.loads(line)
             int(values["epoch"])
         except (ValueError, KeyError, TypeError):
-            if number == len(lines):  # the run was killed as it wrote
+            if number == len(lines):  # cut short when the run was killed
                 return
             raise TrainingError(f"{path}, line {number}: expected a JSON object with epoch: remove the file") from None
         yield values
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """The numbers in a line, those of tables inside it with the table's name before theirs."""
+    """Returns the numbers of a line; those of nested tables are prefixed with the table's name."""
     out: list[tuple[str, float]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):

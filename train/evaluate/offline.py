@@ -1,4 +1,4 @@
-"""What committed predictions alone can tell of a system, corpus by corpus."""
+"""Measures of a system from predictions alone, corpus by corpus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.evaluate.groups import Gaps, Rise, by_sex, by_speaker, ordinal
+from edge_sser.train.evaluate.groups import Gaps, Rise, by_sex, by_speaker, intensity_rises
 from edge_sser.train.evaluate.metrics import (
     DRAWS,
     NAN,
@@ -31,7 +31,7 @@ from edge_sser.train.evaluate.metrics import (
     unweighted_precision,
 )
 from edge_sser.train.evaluate.score_table import Mask, ScoreTable
-from edge_sser.train.evaluate.scores import FoldScores, Scores, evaluate_columns, fold_scores
+from edge_sser.train.evaluate.scores import FoldScores, Scores, evaluate_table, fold_scores
 
 STRESS_CLASSES = ("not stressed", "stressed")
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of calibrated probability, for the table of operating points
@@ -39,7 +39,7 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of calibrated probability, f
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What was taken for what. Rows of the matrix are the truth.
+    """Confusion matrix of a decision, and scores from it. Rows are labels, columns decisions.
 
     Attributes:
         classes: their names.
@@ -60,20 +60,20 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Of stress, over all thresholds; x and y of each curve, float64 [k]."""
+    """Curves of stress over all thresholds; x and y of each, float64 [k]."""
 
     roc: tuple[Floats, Floats]
     precision_recall: tuple[Floats, Floats]
 
 
 @dataclass(frozen=True, slots=True)
-class Operating:
-    """What a threshold of calibrated probability catches of whole clips; shares 0..1, NaN without such clips.
+class ThresholdRates:
+    """Recall and false positive rate of clips at a threshold of calibrated probability; 0..1, NaN without clips.
 
     Attributes:
         threshold: 0..1.
-        found: of the stressed clips, those that reach it.
-        false: of the others, those that do.
+        found: share of the stressed clips that reach the threshold.
+        false: share of the other clips that reach it.
     """
 
     threshold: float
@@ -83,10 +83,10 @@ class Operating:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Said and found in 15 bins of probability; see metrics.reliability.
+    """Reliability diagrams with 15 bins; see metrics.reliability.
 
     Attributes:
-        raw: as the model gives it.
+        raw: of the model's own probabilities.
         calibrated: after temperature and bias from the other folds.
     """
 
@@ -106,21 +106,21 @@ class Intervals:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Everything that predictions tell of a corpus; NaN and empty where its labels do not allow it.
+    """All measures of a system on a corpus; NaN or empty where the labels do not allow one.
 
     Attributes:
         scores: the headline.
-        folds: each by itself.
+        folds: scores of each fold.
         emotions: decisions among the corpus's emotions.
         stress: decisions at calibrated probability 0.5.
-        prevalence: share of stressed clips, 0..1: what precision, and the area under its curve, are to be read against.
+        prevalence: share of stressed clips, 0..1, which precision and the area under its curve reach by chance.
         auprc: area under the precision-recall curve of stress, all clips on one scale.
         intervals: over speakers.
         curves: over thresholds.
-        operating: shares at some thresholds.
+        operating: recall and false positive rate at some thresholds.
         reliability: of the probabilities.
-        speakers: each against all.
-        sexes: women against men; None when the corpus does not tell.
+        speakers: each compared with all.
+        sexes: women compared with men; None unless the corpus has both.
         ordinal: stress by intensity; empty when the corpus has one only.
     """
 
@@ -132,59 +132,59 @@ class Measures:
     auprc: float
     intervals: Intervals
     curves: Curves
-    operating: Sequence[Operating]
+    operating: Sequence[ThresholdRates]
     reliability: Reliability
     speakers: Gaps
     sexes: Gaps | None
     ordinal: Sequence[Rise]
 
 
-def measure(columns: ScoreTable, *, draws: int = DRAWS) -> dict[str, Measures]:
-    """Everything, by corpus.
+def measure(table: ScoreTable, *, draws: int = DRAWS) -> dict[str, Measures]:
+    """Computes all measures, by corpus.
 
     Args:
-        columns: of one system's predictions.
+        table: predictions of one system.
         draws: of the bootstrap.
     """
-    return {scores.corpus: _measure(columns, scores, draws) for scores in evaluate_columns(columns).corpora}
+    return {scores.corpus: _measure(table, scores, draws) for scores in evaluate_table(table).corpora}
 
 
-def _measure(columns: ScoreTable, scores: Scores, draws: int) -> Measures:
-    inside = columns.corpus == scores.corpus
-    judged = inside & columns.judged
-    labels, logits, probability = columns.stress[judged], columns.logits[judged], columns.probability[judged]
+def _measure(table: ScoreTable, scores: Scores, draws: int) -> Measures:
+    inside = table.corpus == scores.corpus
+    judged = inside & table.judged
+    labels, logits, probability = table.stress[judged], table.logits[judged], table.probability[judged]
     return Measures(
         scores=scores,
-        folds=fold_scores(columns, inside),
-        emotions=_emotions(columns, inside & columns.named),
-        stress=_decisions(STRESS_CLASSES, confusion(labels, columns.stressed[judged], len(STRESS_CLASSES))),
+        folds=fold_scores(table, inside),
+        emotions=_emotions(table, inside & table.named),
+        stress=_decisions(STRESS_CLASSES, confusion(labels, table.stressed[judged], len(STRESS_CLASSES))),
         prevalence=mean_known(labels.tolist()),
         auprc=average_precision(labels, logits),
-        intervals=_intervals(columns, inside, draws),
+        intervals=_intervals(table, inside, draws),
         curves=Curves(roc_curve(labels, logits), precision_recall_curve(labels, logits)),
         operating=[
-            Operating(
+            ThresholdRates(
                 threshold,
                 found=mean_known((probability[labels == 1] >= threshold).astype(float).tolist()),
                 false=mean_known((probability[labels == 0] >= threshold).astype(float).tolist()),
             )
             for threshold in THRESHOLDS
         ],
-        reliability=Reliability(reliability(labels, columns.raw[judged]), reliability(labels, probability)),
-        speakers=by_speaker(columns, inside),
-        sexes=by_sex(columns, inside),
-        ordinal=ordinal(columns, inside),
+        reliability=Reliability(reliability(labels, table.raw[judged]), reliability(labels, probability)),
+        speakers=by_speaker(table, inside),
+        sexes=by_sex(table, inside),
+        ordinal=intensity_rises(table, inside),
     )
 
 
-def _emotions(columns: ScoreTable, named: Mask) -> Decisions:
-    whole = confusion(columns.emotion[named], columns.decided[named], len(EMOTIONS))
-    present = np.flatnonzero(whole.sum(axis=1))  # no decision is made for a class that the corpus lacks
-    return _decisions([EMOTIONS[place] for place in present.tolist()], np.asarray(whole[np.ix_(present, present)]))
+def _emotions(table: ScoreTable, named: Mask) -> Decisions:
+    matrix = confusion(table.emotion[named], table.decided[named], len(EMOTIONS))
+    present = np.flatnonzero(matrix.sum(axis=1))  # a class that the corpus lacks is never decided on
+    return _decisions([EMOTIONS[place] for place in present.tolist()], np.asarray(matrix[np.ix_(present, present)]))
 
 
 def _decisions(classes: Sequence[str], matrix: Labels) -> Decisions:
-    complete = matrix.size > 0 and bool(matrix.sum(axis=1).all())  # else there is a class that nothing is known of
+    complete = matrix.size > 0 and bool(matrix.sum(axis=1).all())  # False where a class has no clip
     return Decisions(
         classes=classes,
         matrix=matrix,
@@ -195,18 +195,18 @@ def _decisions(classes: Sequence[str], matrix: Labels) -> Decisions:
     )
 
 
-def _intervals(columns: ScoreTable, inside: Mask, draws: int) -> Intervals:
+def _intervals(table: ScoreTable, inside: Mask, draws: int) -> Intervals:
     places = np.flatnonzero(inside)
 
     def statistics(drawn: NDArray[np.intp]) -> tuple[float, ...]:
         clips = places[drawn]
-        judged, named = clips[columns.judged[clips]], clips[columns.named[clips]]
-        stress, logits = columns.stress[judged], columns.logits[judged]
+        judged, named = clips[table.judged[clips]], clips[table.named[clips]]
+        stress, logits = table.stress[judged], table.logits[judged]
         return (
-            unweighted_accuracy(columns.emotion[named], columns.decided[named]),
+            unweighted_accuracy(table.emotion[named], table.decided[named]),
             auroc(stress, logits),
             average_precision(stress, logits),
-            uar(stress, columns.stressed[judged]),
+            uar(stress, table.stressed[judged]),
         )
 
-    return Intervals(*bootstrap_speakers(statistics, columns.speaker[inside], draws=draws))
+    return Intervals(*bootstrap_speakers(statistics, table.speaker[inside], draws=draws))

@@ -1,4 +1,4 @@
-"""Predictions of utterances by models that never heard their speakers: the file that every score is computed from."""
+"""Out-of-fold predictions of utterances, and their files. Every score is computed from such a file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import windows
-from edge_sser.train.data.labels import EMOTIONS, LABELS, Preset, decided, emotion_name, read_preset
+from edge_sser.train.data.labels import EMOTIONS, LABELS, Preset, binary_label, emotion_name, read_preset
 
 if TYPE_CHECKING:
     from torch import nn
 
 _CLASSES = tuple(f"p_{name}" for name in EMOTIONS)
 _FIRST_COLUMNS = ("path", "corpus", "speaker", "sex", "fold", "emotion", "intensity", *_CLASSES, "stress")
-# After the first ones are labels: a file has none of them, or two, or all, by its age.
+# Labels that were added later: a file has none of them, two or all, depending on its age.
 _LATER_COLUMNS = ("given_stress", "votes", "arousal", "valence")
 COLUMNS = (*_FIRST_COLUMNS, *_LATER_COLUMNS)
 _KNOWN_COLUMNS = (_FIRST_COLUMNS, COLUMNS[: len(_FIRST_COLUMNS) + 2], COLUMNS)
@@ -37,16 +37,16 @@ _KNOWN_COLUMNS = (_FIRST_COLUMNS, COLUMNS[: len(_FIRST_COLUMNS) + 2], COLUMNS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What a model said of one utterance, beside its labels.
+    """Probabilities of one utterance, beside its labels.
 
     Attributes:
-        path: of the recording: its last two parts, so that the file says the same on every machine.
+        path: last two parts of the recording's path, so that files are the same on every machine.
         emotion: one of labels.LABELS, or empty when unknown.
         emotions: probability of each of labels.EMOTIONS, 0..1.
         stress: probability of stress before calibration, 0..1.
-        given: label: stress as the corpus gives it, 0..1; None when it gives none.
-        soft: label: share of raters by emotion; empty when nobody was asked.
-        arousal, valence: labels: as the corpus gives them, 0..1; None when it gives none.
+        given: label: stress from the corpus, 0..1; None without one.
+        soft: label: share of raters by emotion; empty without raters.
+        arousal, valence: labels from the corpus, 0..1; None without one.
     """
 
     path: str
@@ -64,16 +64,16 @@ class Prediction:
     valence: float | None = None
 
     def label(self, preset: Preset) -> int | None:
-        """What the labels say under a preset: 1 for stressed by half or more, 0 for less, None when they do not say."""
-        return decided(preset.meaning(self.emotion, self.soft, self.given, self.arousal, self.valence))
+        """Returns the binary label under a preset: 1 for stress of 0.5 or more, 0 for less, None when unknown."""
+        return binary_label(preset.stress_from(self.emotion, self.soft, self.given, self.arousal, self.valence))
 
 
 def scorable(utterances: Sequence[Utterance], preset: str) -> list[Utterance]:
-    """Those whose labels say something that scores are computed from: an emotion that the model knows, or stress.
+    """Returns the utterances with a label to score: an emotion that the model knows, or stress.
 
     Raises:
         SettingsError: there is no such preset.
-        TrainingError: there is none.
+        TrainingError: no utterance has such a label.
     """
     decision = read_preset(preset).decision
     found = [clip for clip in utterances if clip.emotion in EMOTIONS or decision(clip) is not None]
@@ -92,11 +92,11 @@ def predict(
     gain_db: float = 0.0,
     progress: Callable[[Utterance], None] = lambda utterance: None,
 ) -> list[Prediction]:
-    """Scores utterances: the mean of the logits of a clip's windows, then probabilities.
+    """Predicts utterances: probabilities of the mean logits of a clip's windows.
 
     Args:
         model: a model, or a student in evaluation mode.
-        utterances: to be scored; their recordings are read.
+        utterances: clips to predict; their recordings are read.
         gain_db: applied to the audio first.
         progress: called after each utterance.
 
@@ -106,37 +106,37 @@ def predict(
     from edge_sser.train.students.backend import student_model
 
     gain = np.float32(10.0 ** (gain_db / 20.0))
-    heard = model if isinstance(model, Model) else student_model(model)
+    runnable = model if isinstance(model, Model) else student_model(model)
     out = []
     for utterance in utterances:
-        out.append(predict_samples(heard, utterance, read_audio(utterance.path) * gain))
+        out.append(predict_samples(runnable, utterance, read_audio(utterance.path) * gain))
         progress(utterance)
     return out
 
 
 def predict_samples(model: Model, utterance: Utterance, samples: NDArray[np.float32]) -> Prediction:
-    """What a model says of an utterance when it sounds like this.
+    """Predicts an utterance from given samples.
 
     Args:
-        model: gives the logits.
-        utterance: its labels stand beside what the model says.
+        model: the model.
+        utterance: source of the labels.
         samples: float32 [n], mono, 16 kHz.
     """
     stress, emotions = model.logits(windows(log_mel(samples)))
-    return prediction_of(
+    return prediction_from_logits(
         utterance, emotions.mean(axis=0, dtype=np.float64), float(stress.mean(dtype=np.float64)), model.card.emotions
     )
 
 
-def prediction_of(
+def prediction_from_logits(
     utterance: Utterance, emotions: NDArray[np.floating], stress: float, names: Sequence[str] = EMOTIONS
 ) -> Prediction:
-    """What logits say of an utterance.
+    """Builds a prediction from logits.
 
     Args:
-        utterance: its labels stand beside it.
-        emotions: logits, [classes] or [1, classes]: means over its windows.
-        stress: the same.
+        utterance: source of the labels.
+        emotions: logits, [classes] or [1, classes]: means over the windows.
+        stress: logit, mean over the windows.
         names: of the classes.
     """
     mean = emotions.astype(np.float64).ravel()
@@ -148,7 +148,7 @@ def prediction_of(
 
 
 def make_prediction(utterance: Utterance, *, emotions: NDArray[np.float64], stress: float) -> Prediction:
-    """Sets probabilities beside an utterance's labels."""
+    """Builds a prediction from probabilities and an utterance's labels."""
     return Prediction(
         path="/".join(Path(utterance.path).parts[-2:]),
         corpus=utterance.corpus,
@@ -168,22 +168,22 @@ def make_prediction(utterance: Utterance, *, emotions: NDArray[np.float64], stre
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """Writes predictions as CSV, probabilities with six digits; errors as for `files.atomic_replace`."""
-    with atomic_replace(path, TrainingError) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_replace(path, TrainingError) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for item in predictions:
             labels = (item.path, item.corpus, item.speaker, item.sex, item.fold, item.emotion, item.intensity)
-            given, arousal, valence = (_text(value) for value in (item.given, item.arousal, item.valence))
+            given, arousal, valence = (_format(value) for value in (item.given, item.arousal, item.valence))
             votes = json.dumps(dict(item.soft)) if item.soft else ""
-            said = (f"{value:.6f}" for value in (*item.emotions, item.stress))
-            writer.writerow((*labels, *said, given, votes, arousal, valence))
+            probabilities = (f"{value:.6f}" for value in (*item.emotions, item.stress))
+            writer.writerow((*labels, *probabilities, given, votes, arousal, valence))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
     """Reads predictions.
 
     Raises:
-        TrainingError: the file is missing or not such a file, or a speaker stands in two folds.
+        TrainingError: the file is missing or malformed, or a speaker stands in two folds.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -205,7 +205,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 def _prediction(row: dict[str, str]) -> Prediction:
     probabilities = tuple(float(row[name]) for name in _CLASSES)
     stress = float(row["stress"])
-    given, arousal, valence = (_number(row.get(name)) for name in ("given_stress", "arousal", "valence"))
+    given, arousal, valence = (_parse(row.get(name)) for name in ("given_stress", "arousal", "valence"))
     soft = {str(name): float(share) for name, share in json.loads(row["votes"]).items()} if row.get("votes") else {}
     shares = {
         **dict(zip(_CLASSES, probabilities, strict=True)), "stress": stress, "given_stress": given, "arousal": arousal,
@@ -233,16 +233,16 @@ def _prediction(row: dict[str, str]) -> Prediction:
     )
 
 
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.17g}"  # to the last digit: a product of two is held against a half
+def _format(value: float | None) -> str:
+    return "" if value is None else f"{value:.17g}"  # all digits: a product of two values is compared with 0.5
 
 
-def _number(text: str | None) -> float | None:
+def _parse(text: str | None) -> float | None:
     return float(text) if text else None
 
 
 class Baseline(str, Enum):
-    """Trivial systems, by what they know of a clip."""
+    """Trivial systems, named by their input."""
 
     MAJORITY = "majority"
     LEVEL = "level-only"
@@ -251,16 +251,16 @@ class Baseline(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where predictions come from.
+    """Origin of predictions: a small JSON file beside them, to tell scores apart later.
 
     Attributes:
-        system: its name; the predictions of one system's seeds share it.
-        seed: of the training; None when chance played no part.
-        trained_on: the corpora, in alphabetical order; None when that is not known. A corpus in it that is also
-            predicted was heard from other speakers only.
-        preset: how emotions became stress.
-        baseline: whether it is a trivial one, to be set beside others.
-        heard: corpora predicted by a model that had heard these very speakers. Their scores say nothing of strangers.
+        system: its name; the seeds of one system share it.
+        seed: of the training; None for a deterministic system.
+        trained_on: the corpora, in alphabetical order; None when unknown. Predictions of such a corpus are of other
+            speakers of it.
+        preset: of stress.
+        baseline: True for a trivial system, for comparison.
+        heard: corpora whose predicted speakers were in the training data. Their scores say nothing of strangers.
     """
 
     system: str
@@ -272,12 +272,12 @@ class Origin:
 
     @property
     def label(self) -> str:
-        """The system and its seed in words."""
+        """Name of the system with its seed."""
         return self.system if self.seed is None else f"{self.system} (seed {self.seed})"
 
 
 def origin_path(predictions: Path) -> Path:
-    """Where the origin of a file of predictions stands: NAME.json beside NAME.csv."""
+    """Returns the path of a prediction file's origin: NAME.json beside NAME.csv."""
     return predictions.with_suffix(".json")
 
 
@@ -288,10 +288,10 @@ def write_origin(predictions: Path, origin: Origin) -> None:
 
 
 def read_origin(predictions: Path) -> Origin:
-    """Reads the origin of predictions; without one, the file's name is all that is known.
+    """Reads the origin of predictions; without one, takes the system's name from the file's.
 
     Raises:
-        TrainingError: there is one, and it cannot be used.
+        TrainingError: the origin is malformed.
     """
     path = origin_path(predictions)
     try:

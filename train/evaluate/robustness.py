@@ -1,4 +1,4 @@
-"""What noise, telephones, rooms and knobs do to a system: change of the scores, and share of unchanged decisions."""
+"""Robustness to noise, telephones, rooms and gain: change of the scores, share of unchanged decisions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edge_sser.train.evaluate.predictions import predict_samples
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Scores of the chosen clips as they are, all on one scale; fractions 0..1, NaN where labels do not allow one."""
+    """Scores of the undistorted clips, pooled over folds; fractions 0..1, NaN where labels do not allow one."""
 
     corpus: str
     clips: int
@@ -40,18 +40,18 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a condition did to a corpus. Changes are distorted less clean; shares 0..1; NaN as in `Clean`.
+    """Effect of a condition on a corpus. Changes are distorted less clean; shares 0..1; NaN as in `Clean`.
 
     Attributes:
         condition: its name.
-        corpus: the name.
-        clips: how many it could be done to.
+        corpus: its name.
+        clips: number of distorted clips.
         ua_change: of the emotions' UA.
-        emotions_unchanged: share of clips decided as before.
+        emotions_unchanged: share of clips with the same decision.
         auroc_change: of stress.
         uar_change: of the stress decision's UAR.
-        stress_unchanged: share of clips decided as before.
-        checks: those with limits.
+        stress_unchanged: share of clips with the same decision.
+        checks: figures that have a limit.
     """
 
     condition: str
@@ -67,13 +67,13 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """All effects, and what could not be tried.
+    """Effects of all conditions on a system.
 
     Attributes:
-        system: whose.
-        clean: what the changes are from.
+        system: its name.
+        clean: scores of the undistorted clips.
         effects: condition by condition.
-        missing: a line for each condition for which no recording was given.
+        missing: a line for each condition without recordings.
     """
 
     system: str
@@ -82,7 +82,7 @@ class Robustness:
     missing: Sequence[str]
 
 
-def try_all(
+def try_conditions(
     models: Models,
     utterances: Sequence[Utterance],
     conditions: Sequence[Condition],
@@ -91,22 +91,22 @@ def try_all(
     missing: Sequence[str] = (),
     progress: Callable[[], None] = lambda: None,
 ) -> Robustness:
-    """Scores clips as they are and under every condition, each by the model that never heard its speaker.
+    """Scores clips clean and under every condition, each by the model that was not trained on its speaker.
 
     Args:
         models: calibrated.
-        utterances: clips to be distorted.
-        conditions: what is done to them.
-        preset: how emotions become stress.
-        missing: what else should have been done.
+        utterances: clips to distort.
+        conditions: distortions.
+        preset: of stress.
+        missing: a line for each other condition.
         progress: called after each clip under each condition, the clean one included.
 
     Raises:
         SourceError: a recording cannot be read.
     """
-    labels = _Labels(utterances, preset)
-    clean = _Answers(len(utterances))
-    distorted = [_Answers(len(utterances)) for _ in conditions]
+    labels = _GroundTruth(utterances, preset)
+    clean = _Decisions(len(utterances))
+    distorted = [_Decisions(len(utterances)) for _ in conditions]
     for place, clip in enumerate(utterances):
         samples = read_audio(clip.path)
         clean.add(place, models, clip, samples, labels)
@@ -131,8 +131,8 @@ def try_all(
     )
 
 
-class _Labels:
-    """What is so of each clip."""
+class _GroundTruth:
+    """Labels of each clip."""
 
     def __init__(self, utterances: Sequence[Utterance], preset: str) -> None:
         self.corpus = np.array([clip.corpus for clip in utterances])
@@ -160,8 +160,8 @@ class _Labels:
         ]
 
 
-class _Answers:
-    """What was said of each clip under one condition."""
+class _Decisions:
+    """Decisions on each clip under one condition."""
 
     def __init__(self, clips: int) -> None:
         self.given = np.zeros(clips, dtype=np.bool_)
@@ -169,19 +169,19 @@ class _Answers:
         self.logit = np.zeros(clips)
         self.stressed = np.zeros(clips, dtype=np.int64)
 
-    def add(self, place: int, models: Models, clip: Utterance, samples: np.ndarray, labels: _Labels) -> None:
-        model = models.judge(clip)
-        said = predict_samples(model, clip, samples)
+    def add(self, place: int, models: Models, clip: Utterance, samples: np.ndarray, labels: _GroundTruth) -> None:
+        model = models.model_for(clip)
+        prediction = predict_samples(model, clip, samples)
         classes = labels.classes[clip.corpus]
         self.given[place] = True
         if classes.size:
-            self.emotion[place] = classes[np.array(said.emotions)[classes].argmax()]
-        self.logit[place] = logit(np.array([said.stress]))[0]
+            self.emotion[place] = classes[np.array(prediction.emotions)[classes].argmax()]
+        self.logit[place] = logit(np.array([prediction.stress]))[0]
         self.stressed[place] = calibrated(self.logit[place : place + 1], model.card.calibration)[0] >= 0.5
 
 
-def _scores(labels: _Labels, answers: _Answers, inside: np.ndarray) -> tuple[int, float, float, float]:
-    """Number of clips, UA, AUROC and UAR."""
+def _scores(labels: _GroundTruth, answers: _Decisions, inside: np.ndarray) -> tuple[int, float, float, float]:
+    """Returns number of clips, UA, AUROC and UAR."""
     judged, named = inside & labels.judged, inside & labels.named
     several = np.unique(labels.emotion[named]).size > 1
     return (
@@ -192,14 +192,16 @@ def _scores(labels: _Labels, answers: _Answers, inside: np.ndarray) -> tuple[int
     )
 
 
-def _effect(condition: Condition, corpus: str, labels: _Labels, clean: _Answers, distorted: _Answers) -> Effect:
+def _effect(
+    condition: Condition, corpus: str, labels: _GroundTruth, clean: _Decisions, distorted: _Decisions
+) -> Effect:
     inside = distorted.given & (labels.corpus == corpus)
     clips, *before = _scores(labels, clean, inside)
     _, *after = _scores(labels, distorted, inside)
     ua, area, uar = (now - then for now, then in zip(after, before, strict=True))
     same_emotion = float(np.mean(clean.emotion[inside] == distorted.emotion[inside])) if not np.isnan(ua) else NAN
     same_stress = float(np.mean(clean.stressed[inside] == distorted.stressed[inside]))
-    asked = [
+    figures = [
         ("UA change", ua, Sense.AT_LEAST, condition.ua_change),
         ("UAR change of stress", uar, Sense.AT_LEAST, condition.uar_change),
         ("emotions unchanged", same_emotion, Sense.AT_LEAST, condition.unchanged),
@@ -216,5 +218,5 @@ def _effect(condition: Condition, corpus: str, labels: _Labels, clean: _Answers,
         auroc_change=area,
         uar_change=uar,
         stress_unchanged=same_stress,
-        checks=[Check(name, value, sense, limit) for name, value, sense, limit in asked if limit is not None],
+        checks=[Check(name, value, sense, limit) for name, value, sense, limit in figures if limit is not None],
     )

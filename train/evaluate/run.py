@@ -1,4 +1,4 @@
-"""An evaluation from beginning to end: what is given, is scored, tried, printed and written."""
+"""`train evaluate`: reads predictions or makes them, scores them, prints a table and writes a report."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from edge_sser.errors import TrainingError, UsageError
+from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.files import write_file
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.alarms import Point
-from edge_sser.train.evaluate.by_speech import Share, by_seconds
-from edge_sser.train.evaluate.conditions import choose_clips, conditions
-from edge_sser.train.evaluate.models import Models, missing_line, open_models, read_histories
+from edge_sser.train.evaluate.by_speech import SpeechBin, score_by_speech
+from edge_sser.train.evaluate.conditions import choose_clips, make_conditions
+from edge_sser.train.evaluate.models import Models, missing_message, open_models, read_histories
 from edge_sser.train.evaluate.predictions import (
     Baseline,
     Origin,
@@ -28,12 +28,20 @@ from edge_sser.train.evaluate.predictions import (
     write_origin,
     write_predictions,
 )
-from edge_sser.train.evaluate.robustness import Robustness, try_all
+from edge_sser.train.evaluate.robustness import Robustness, try_conditions
 from edge_sser.train.evaluate.score_table import ScoreTable
-from edge_sser.train.evaluate.scores import PROTOCOL, table
-from edge_sser.train.evaluate.streaming import CAUGHT, Streaming, catching, try_streams
-from edge_sser.train.evaluate.streams import Sound, SoundFiles, check_unheard, parse_sounds, read_all
-from edge_sser.train.evaluate.systems import Scored, group, guess, labels, matrix, matrix_table, score
+from edge_sser.train.evaluate.scores import PROTOCOL, markdown_table
+from edge_sser.train.evaluate.streaming import TARGET_RECALL, Streaming, threshold_at_recall, try_streams
+from edge_sser.train.evaluate.streams import Sound, SoundFiles, check_not_trained_on, parse_sounds, read_recordings
+from edge_sser.train.evaluate.systems import (
+    Scored,
+    group_systems,
+    matrix,
+    matrix_table,
+    score,
+    score_majority,
+    system_labels,
+)
 from edge_sser.train.report.notes import heard_notes, notes
 from edge_sser.train.report.page import page
 from edge_sser.train.report.report import Report, check_place, write_json
@@ -41,33 +49,76 @@ from edge_sser.train.report.report import Report, check_place, write_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRequest:
-    """What is to be evaluated, and how: the options of the command."""
+    """Options of `train evaluate`; options that do not go together are refused.
 
-    model: Path | None
-    table: Path | None
-    test: Path | None
-    out: Path | None
-    name: str | None
-    predictions: Sequence[Path]
-    preset: str | None
-    gain_db: float
-    robustness: bool
-    streaming: bool
-    sound: Sequence[str]
+    Attributes:
+        model: folder of a run, a model file or a checkpoint; None to score predictions alone.
+        table: table of the run, or the table to score a file on.
+        test: another table to score a run on.
+        out: file of predictions to write.
+        name: of the system; that of the recipe or file when None.
+        predictions: files to score.
+        preset: of stress; that of the predictions when None.
+        gain_db: change of the recordings' level before scoring.
+        robustness: True to try the model under distortions.
+        streaming: True to try the model as an alarm.
+        sound: recordings for these two, KIND=PATH each.
+        clips: of each corpus to distort; 0 takes all.
+        threads: of the CPU.
+        html: page to write.
+        as_json: file of figures to write.
+
+    Raises:
+        UsageError: an option lacks another one; the message says which.
+        MissingComponentError: a model is given and torch is not installed.
+    """
+
+    model: Path | None = None
+    table: Path | None = None
+    test: Path | None = None
+    out: Path | None = None
+    name: str | None = None
+    predictions: Sequence[Path] = ()
+    preset: str | None = None
+    gain_db: float = 0.0
+    robustness: bool = False
+    streaming: bool = False
+    sound: Sequence[str] = ()
     clips: int
-    threads: int
-    html: Path | None
-    as_json: Path | None
+    threads: int = 1
+    html: Path | None = None
+    as_json: Path | None = None
+
+    def __post_init__(self) -> None:
+        model, table = self.model, self.table or self.test
+        if model is None and not self.predictions:
+            raise UsageError("give the folder of a run with --table, a model file, or --predictions FILE")
+        if model is None and (table or self.out or self.robustness or self.streaming):
+            raise UsageError("--table, --test, --out, --robustness and --streaming need a run or a model file")
+        if model is not None and not model.exists():
+            raise UsageError(f"{model}: no such file or folder")
+        if (self.robustness or self.streaming) and not (self.html or self.as_json):
+            raise UsageError("--robustness and --streaming go into a report: give --html FILE or --json FILE")
+        if self.robustness and not table:
+            raise UsageError("--robustness distorts labelled clips: give --table FILE")
+        if self.streaming and not (table or self.sound):
+            raise UsageError("--streaming needs something to listen to: give --table FILE, or --sound calm=PATH")
+        if not (self.predictions or table or self.streaming) and not (model is not None and model.is_dir()):
+            raise UsageError(
+                "nothing to do: give --table FILE to score the model on, or --streaming with --sound calm=PATH"
+            )
+        if model is not None:
+            need_package("torch", "train", "Training")
 
 
 @dataclass(frozen=True, slots=True)
-class _Audio:
-    """A model and what it is to be scored on.
+class _ModelTest:
+    """A model and the utterances to score it on.
 
     Attributes:
         models: of a run, or a file.
         tested: utterances; may be none for a file.
-        remarks: what was given and is not scored, a line each.
+        remarks: a line for each group of utterances that is not scored.
     """
 
     models: Models
@@ -75,73 +126,74 @@ class _Audio:
     remarks: Sequence[str]
 
 
-def run(asked: EvaluationRequest, say: Callable[[str], None]) -> None:
-    """Evaluates.
+def run(request: EvaluationRequest, echo: Callable[[str], None]) -> None:
+    """Scores, tries, prints and writes what a request asks for.
 
     Args:
-        asked: what, and how.
-        say: prints a line or a table.
+        request: the options.
+        echo: prints a line or a table.
 
     Raises:
-        EdgeSserError: something that was given cannot be used, or a file cannot be written.
+        EdgeSserError: an input cannot be used, or a file cannot be written.
     """
-    for place in (asked.html, asked.as_json, asked.out):  # not after an hour
-        if place is not None:
-            check_place(place)
-    sounds = parse_sounds(asked.sound)
-    given = [(read_origin(path), read_predictions(path)) for path in asked.predictions]
-    audio = None if asked.model is None else _open(asked, asked.model)
-    for line in audio.remarks if audio else ():
-        say(f"{line}\n")
-    origins = [*([audio.models.origin] if audio else []), *(origin for origin, _ in given)]
-    labels(origins)
-    preset = asked.preset or _common_preset(origins)
-    read_preset(preset)  # there is one, said before an hour has gone
-    if audio is not None and (asked.robustness or asked.streaming):
-        _calibrating(origins, audio.models.origin)  # not after an hour
-    if audio is not None and audio.tested:
-        own = _predict(audio, asked.gain_db)
-        if asked.out is not None:
-            write_predictions(asked.out, own)
-            write_origin(asked.out, replace(audio.models.origin, preset=preset))
-        given.insert(0, (audio.models.origin, own))
+    # Errors come before an hour of work, not after it.
+    for path in (request.html, request.as_json, request.out):
+        if path is not None:
+            check_place(path)
+    sounds = parse_sounds(request.sound)
+    given = [(read_origin(path), read_predictions(path)) for path in request.predictions]
+    test = None if request.model is None else _open(request, request.model)
+    for line in test.remarks if test else ():
+        echo(f"{line}\n")
+    origins = [*([test.models.origin] if test else []), *(origin for origin, _ in given)]
+    system_labels(origins)
+    preset = request.preset or _common_preset(origins)
+    read_preset(preset)
+    if test is not None and (request.robustness or request.streaming):
+        _calibration_origin(origins, test.models.origin)
+    if test is not None and test.tested:
+        own = _predict(test, request.gain_db)
+        if request.out is not None:
+            write_predictions(request.out, own)
+            write_origin(request.out, replace(test.models.origin, preset=preset))
+        given.insert(0, (test.models.origin, own))
     scored = [score(origin, predictions, preset) for origin, predictions in given]
     if not any(one.origin.system == Baseline.MAJORITY for one in scored) and scored:
-        scored.append(guess(_first_of_each([predictions for _, predictions in given]), preset))
+        scored.append(score_majority(_first_per_corpus([predictions for _, predictions in given]), preset))
     if scored:
-        names = labels([one.origin for one in scored])
-        say(table(dict(zip(names, (one.evaluation for one in scored), strict=True))))
-        say(f"\nProtocol: {PROTOCOL}.")
-        cells = matrix(group(scored, draws=1))
+        names = system_labels([one.origin for one in scored])
+        echo(markdown_table(dict(zip(names, (one.evaluation for one in scored), strict=True))))
+        echo(f"\nProtocol: {PROTOCOL}.")
+        cells = matrix(group_systems(scored, draws=1))
         if len({cell.trained_on for cell in cells}) > 1 or any(cell.stranger for cell in cells):
-            say(f"\nStress AUROC (worst fold) / the level meter's:\n\n{matrix_table(cells)}\n")
+            echo(f"\nStress AUROC (worst fold) / the level meter's:\n\n{matrix_table(cells)}\n")
         for line in heard_notes([one.origin for one in scored]):
-            say(line)
-    if asked.html is not None or asked.as_json is not None:
-        _write(asked, _report(asked, audio, scored, preset, sounds))
+            echo(line)
+    if request.html is not None or request.as_json is not None:
+        _write(request, _report(request, test, scored, preset, sounds))
 
 
-def _open(asked: EvaluationRequest, model: Path) -> _Audio:
+def _open(request: EvaluationRequest, model: Path) -> _ModelTest:
     import torch
 
-    torch.set_num_threads(asked.threads)
-    fitted = read_table(asked.table) if asked.table is not None else []
-    if model.is_dir() and asked.streaming:
-        check_unheard(parse_sounds(asked.sound), fitted)
-    given = read_table(asked.test) if asked.test is not None else fitted
-    models = open_models(model, fitted, given, asked.name)
-    judged = [clip for clip in given if models.judges(clip)]
+    torch.set_num_threads(request.threads)
+    fitted = read_table(request.table) if request.table is not None else []
+    if model.is_dir() and request.streaming:
+        check_not_trained_on(parse_sounds(request.sound), fitted)
+    given = read_table(request.test) if request.test is not None else fitted
+    models = open_models(model, fitted, given, request.name)
+    judged = [clip for clip in given if models.has_model_for(clip)]
     remarks = []
     if models.missing:
-        line = missing_line(model, models.missing)
+        line = missing_message(model, models.missing)
         remarks.append(f"{len(given) - len(judged)} clips are not scored: {line}")
     if not judged:
-        return _Audio(models, [], remarks)
-    preset = asked.preset or models.origin.preset
+        return _ModelTest(models, [], remarks)
+    preset = request.preset or models.origin.preset
     try:
         tested = scorable(judged, preset)
     except TrainingError as error:
-        raise TrainingError(f"{asked.test or asked.table}: {error}") from None
+        raise TrainingError(f"{request.test or request.table}: {error}") from None
     kept = Counter(clip.corpus for clip in tested)
     for corpus, count in sorted(Counter(clip.corpus for clip in judged).items()):
         if kept[corpus] < count:
@@ -149,74 +201,74 @@ def _open(asked: EvaluationRequest, model: Path) -> _Audio:
                 f"{count - kept[corpus]} of {count} clips of {corpus} have no emotion that the model knows and no "
                 "stress label: they are not scored"
             )
-    return _Audio(models, tested, remarks)
+    return _ModelTest(models, tested, remarks)
 
 
-def _predict(audio: _Audio, gain_db: float) -> list[Prediction]:
-    with tqdm(total=len(audio.tested), unit=" recordings", desc="predict") as bar:
-        return audio.models.predict(audio.tested, gain_db=gain_db, progress=lambda utterance: bar.update() and None)
+def _predict(test: _ModelTest, gain_db: float) -> list[Prediction]:
+    with tqdm(total=len(test.tested), unit=" recordings", desc="predict") as bar:
+        return test.models.predict(test.tested, gain_db=gain_db, progress=lambda utterance: bar.update() and None)
 
 
 def _report(
-    asked: EvaluationRequest, audio: _Audio | None, scored: Sequence[Scored], preset: str, sounds: SoundFiles
+    request: EvaluationRequest, test: _ModelTest | None, scored: Sequence[Scored], preset: str, sounds: SoundFiles
 ) -> Report:
-    systems = group(scored)
+    systems = group_systems(scored)
     remarks = [
-        *(audio.remarks if audio else ()),
-        *notes(scored, None if audio is None else audio.models.origin),
+        *(test.remarks if test else ()),
+        *notes(scored, None if test is None else test.models.origin),
     ]
     report = Report(preset, systems, matrix(systems), notes=remarks)
-    if audio is None:
+    if test is None:
         return report
-    columns = None
-    if asked.robustness or asked.streaming:
-        own = _calibrating([one.origin for one in scored], audio.models.origin)
-        columns = next((one.columns for one in scored if one.origin is own), None)
-    if columns is not None:
-        audio.models.calibrate(columns)
-    if asked.robustness:
-        report = replace(report, robustness=_robustness(audio, preset, sounds, asked.clips))
-    if asked.streaming:
-        streaming, shares = _streaming(audio, preset, sounds, columns, asked.clips)
-        report = replace(report, streaming=streaming, seconds=shares)
-    if asked.model is not None and asked.model.is_dir():
-        report = replace(report, histories=read_histories(asked.model))
+    table = None
+    if request.robustness or request.streaming:
+        own = _calibration_origin([one.origin for one in scored], test.models.origin)
+        table = next((one.table for one in scored if one.origin is own), None)
+    if table is not None:
+        test.models.calibrate(table)
+    if request.robustness:
+        report = replace(report, robustness=_robustness(test, preset, sounds, request.clips))
+    if request.streaming:
+        streaming, bins = _streaming(test, preset, sounds, table, request.clips)
+        report = replace(report, streaming=streaming, seconds=bins)
+    if request.model is not None and request.model.is_dir():
+        report = replace(report, histories=read_histories(request.model))
     return report
 
 
-def _robustness(audio: _Audio, preset: str, sounds: SoundFiles, clips: int) -> Robustness:
-    chosen = choose_clips(audio.tested, clips)
-    tried, missing = conditions(audio.tested, sounds)
+def _robustness(test: _ModelTest, preset: str, sounds: SoundFiles, clips: int) -> Robustness:
+    chosen = choose_clips(test.tested, clips)
+    tried, missing = make_conditions(test.tested, sounds)
     with tqdm(total=len(chosen) * (len(tried) + 1), unit=" clips", desc="robustness") as bar:
-        return try_all(
-            audio.models, chosen, tried, preset=preset, missing=missing, progress=lambda: bar.update() and None
+        return try_conditions(
+            test.models, chosen, tried, preset=preset, missing=missing, progress=lambda: bar.update() and None
         )
 
 
 def _streaming(
-    audio: _Audio, preset: str, sounds: SoundFiles, columns: ScoreTable | None, clips: int
-) -> tuple[Streaming, list[Share]]:
-    card = audio.models.whole.card
+    test: _ModelTest, preset: str, sounds: SoundFiles, table: ScoreTable | None, clips: int
+) -> tuple[Streaming, list[SpeechBin]]:
+    card = test.models.final.card
     points = [Point("the card's levels", card.elevated, card.high)]
-    if columns is not None and not math.isnan(catching(columns)):
-        points.append(Point(f"{100 * CAUGHT:.0f} % of stressed clips", catching(columns), limited=True))
+    if table is not None and not math.isnan(threshold_at_recall(table)):
+        points.append(Point(f"{100 * TARGET_RECALL:.0f} % of stressed clips", threshold_at_recall(table), limited=True))
     stress = read_preset(preset)
     with tqdm(unit=" s", desc="streams") as bar:
         streaming = try_streams(
-            audio.models, audio.tested, stress, sounds, points, progress=lambda seconds: bar.update(seconds) and None
+            test.models, test.tested, stress, sounds, points, progress=lambda seconds: bar.update(seconds) and None
         )
-    chosen = choose_clips(audio.tested, clips)
-    noise = read_all(sounds.get(Sound.NOISE, {}))
+    chosen = choose_clips(test.tested, clips)
+    noise = read_recordings(sounds.get(Sound.NOISE, {}))
     with tqdm(total=len(chosen), unit=" clips", desc="seconds of speech") as bar:
-        shares = by_seconds(audio.models, chosen, stress, noise, progress=lambda done: bar.update(done) and None)
-    return streaming, shares
+        bins = score_by_speech(test.models, chosen, stress, noise, progress=lambda done: bar.update(done) and None)
+    return streaming, bins
 
 
-def _write(asked: EvaluationRequest, report: Report) -> None:
-    if asked.as_json is not None:
-        write_json(asked.as_json, report)
-    if asked.html is not None:
-        write_file(asked.html, page(report), TrainingError)
+def _write(request: EvaluationRequest, report: Report) -> None:
+    if request.as_json is not None:
+        write_json(request.as_json, report)
+    if request.html is not None:
+        write_file(request.html, page(report), TrainingError)
 
 
 def _common_preset(origins: Sequence[Origin]) -> str:
@@ -226,11 +278,11 @@ def _common_preset(origins: Sequence[Origin]) -> str:
     return presets[0]
 
 
-def _calibrating(given: Sequence[Origin], model: Origin) -> Origin | None:
-    """Whose predictions tell what a model's probabilities mean: its own, or the only ones of strangers that are given.
+def _calibration_origin(given: Sequence[Origin], model: Origin) -> Origin | None:
+    """Chooses the predictions to calibrate a model on: its own, or the only given ones of strangers.
 
     Raises:
-        UsageError: there are several others'.
+        UsageError: there are several, all of other systems.
     """
     strangers = [origin for origin in given if not origin.baseline and not origin.heard]
     own = [origin for origin in strangers if origin.system == model.system]
@@ -244,8 +296,8 @@ def _calibrating(given: Sequence[Origin], model: Origin) -> Origin | None:
     return found[0] if found else None
 
 
-def _first_of_each(found: Sequence[Sequence[Prediction]]) -> list[Prediction]:
-    """Predictions of each corpus, from the first that has it."""
+def _first_per_corpus(found: Sequence[Sequence[Prediction]]) -> list[Prediction]:
+    """Returns the predictions of each corpus, from the first system that has them."""
     out: dict[str, list[Prediction]] = {}
     for predictions in found:
         for corpus in {item.corpus for item in predictions} - set(out):

@@ -1,4 +1,4 @@
-"""Predictions as columns, with the probabilities that the speakers of other folds give."""
+"""Predictions as columns, with probabilities calibrated on the other folds."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class ScoreTable:
     Attributes:
         corpus, speaker, sex, intensity: str [n].
         fold: int64 [n].
-        named: bool [n], whether the emotion is scored: the model has it, and the corpus has another one too.
+        named: bool [n], True where the emotion is scored: the model has it, and the corpus has another one, too.
         emotion: int64 [n], place in EMOTIONS; -1 where it is not scored.
         emotions: float64 [n, len(EMOTIONS)], probabilities.
         decided: int64 [n], the likeliest of the emotions that the clip's corpus has, as a place in EMOTIONS; or -1.
         logits: float64 [n], of stress.
-        judged: bool [n], whether the clip's labels say, under the preset, if it is stressed.
+        judged: bool [n], True where the labels give stress under the preset.
         stress: int64 [n], 1 stressed; 0 also where it is not judged.
-        raw: float64 [n], probability of stress as the model gives it.
-        probability: float64 [n], after temperature and bias from the other folds; raw where these cannot give any.
+        raw: float64 [n], the model's own probability of stress.
+        probability: float64 [n], calibrated on the other folds; raw where these do not allow it.
         stressed: int64 [n], 1 where that probability is 0.5 or more.
     """
 
@@ -49,7 +49,7 @@ class ScoreTable:
             classes = np.unique(self.emotion[inside])
             if classes.size > 1:
                 self.decided[inside] = classes[self.emotions[inside][:, classes].argmax(axis=1)]
-            else:  # a choice of one is no decision
+            else:  # no decision without a second class
                 self.emotion[inside] = -1
         self.named: Mask = self.emotion >= 0
         self.logits = logit(np.array([item.stress for item in predictions]))
@@ -66,10 +66,10 @@ class ScoreTable:
         self.stressed: Labels = (self.probability >= 0.5).astype(np.int64)
 
     def calibration(self, chosen: Mask) -> Calibration | None:
-        """Temperature and bias from some clips; None when no corpus has judged clips of both kinds among them.
+        """Fits temperature and bias on some clips; None when no corpus has stressed and other clips among them.
 
-        Each corpus with both kinds weighs the same, whatever its size. One of a single kind has no say: it would move
-        the bias by nothing but how much of it there is.
+        Each corpus with both classes weighs the same, whatever its size. A corpus of a single class is left out: it
+        would only shift the bias, by its size.
         """
         chosen = chosen & self.judged
         for corpus in np.unique(self.corpus[chosen]):
@@ -82,5 +82,5 @@ class ScoreTable:
         return fit_calibration(self.logits[chosen], self.stress[chosen].astype(float), 1.0 / sizes[place])
 
     def calibration_without(self, fold: int) -> Calibration | None:
-        """Temperature and bias from the other folds; None when these have no corpus with clips of both kinds."""
+        """Fits temperature and bias on the other folds; None as for `calibration`."""
         return self.calibration(self.fold != fold)

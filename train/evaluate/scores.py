@@ -1,4 +1,4 @@
-"""Scores from predictions, for each corpus, on speakers that the model never heard."""
+"""Headline scores from out-of-fold predictions, for each corpus and fold."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Scores:
 
     Attributes:
         corpus: its name.
-        clips: how many.
-        speakers: how many.
-        folds: how many.
+        clips: number of clips.
+        speakers: number of speakers.
+        folds: number of folds.
         classes: emotions that are scored; 0 when its clips have none, or all the same one.
         ua: unweighted accuracy over the corpus's own emotions, mean over folds.
         ua_worst: of the worst fold.
@@ -49,12 +49,11 @@ class Scores:
         auroc_pooled: of stress, all clips on one scale.
         uar: unweighted accuracy of the stress decision at calibrated probability 0.5, mean over folds.
         ece_raw: expected calibration error of stress before calibration, pooled.
-        ece: after it; temperature and bias of a fold come from the other folds.
-        one_class_folds: folds whose clips are all stressed or all not: they have no AUROC and no UAR, and are left out
-            of those means.
-        judged: clips whose labels say if they are stressed.
-        false_alarms: share of the clips that are not stressed and are called so at calibrated probability 0.5.
-        missed: share of the stressed clips that are not called so.
+        ece: the same after calibration of each fold on the others.
+        one_class_folds: folds of stressed or other clips only: without AUROC and UAR, and left out of those means.
+        judged: number of clips with a stress label.
+        false_alarms: false positive rate of stress at calibrated probability 0.5.
+        missed: false negative rate of the same.
     """
 
     corpus: str
@@ -76,7 +75,7 @@ class Scores:
     missed: float = NAN
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values, None for what cannot be computed; the last ones only where they tell what others do not."""
+        """Returns plain values, None for NaN; `judged` and the next two only where AUROC is NaN."""
         values = {name: _plain(value) for name, value in asdict(self).items()}
         values["one_class_folds"] = [*self.one_class_folds]
         if not self.one_class_folds:
@@ -87,7 +86,7 @@ class Scores:
         return values
 
     def remarks(self) -> Iterator[str]:
-        """What cannot be computed of the corpus and why, a sentence each, and what can be instead."""
+        """Yields a sentence for each score that the labels do not allow, with figures that they do allow."""
         if not self.classes:
             yield "its clips have no emotion that the model knows, or all the same one: there is no UA"
         if not self.judged:
@@ -108,12 +107,12 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores of all corpora, and the calibration that all out-of-fold predictions together give.
+    """Scores of all corpora, and a calibration fitted on all out-of-fold predictions.
 
     Attributes:
         corpora: in alphabetical order.
         calibration: temperature 1 and bias 0 where no corpus has stressed and other clips.
-        calibrated: whether one has.
+        calibrated: False where no corpus has both.
     """
 
     corpora: Sequence[Scores]
@@ -121,7 +120,7 @@ class Evaluation:
     calibrated: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON and the model card."""
+        """Returns plain values for JSON and the model card."""
         return {
             "protocol": PROTOCOL,
             "calibration": {
@@ -137,40 +136,40 @@ def evaluate(predictions: Sequence[Prediction], preset: str = DEFAULT_PRESET) ->
 
     Args:
         predictions: of any corpora.
-        preset: how emotions become stress; see presets.py.
+        preset: of stress.
 
     Raises:
         SettingsError: there is no such preset.
     """
-    return evaluate_columns(ScoreTable(predictions, read_preset(preset)))
+    return evaluate_table(ScoreTable(predictions, read_preset(preset)))
 
 
-def evaluate_columns(columns: ScoreTable) -> Evaluation:
-    """Scores predictions that are columns already; see `evaluate`."""
-    names = sorted(set(columns.corpus.tolist()))
-    corpora = [_score(corpus, columns, columns.corpus == corpus) for corpus in names]
-    found = columns.calibration(columns.judged)
+def evaluate_table(table: ScoreTable) -> Evaluation:
+    """Scores the predictions of a table; see `evaluate`."""
+    names = sorted(set(table.corpus.tolist()))
+    corpora = [_score(corpus, table, table.corpus == corpus) for corpus in names]
+    found = table.calibration(table.judged)
     return Evaluation(corpora, found or Calibration(temperature=1.0, bias=0.0), found is not None)
 
 
-def _score(corpus: str, columns: ScoreTable, inside: Mask) -> Scores:
-    folds = fold_scores(columns, inside)
-    judged = inside & columns.judged
-    stressed, calm = (columns.stressed[judged & (columns.stress == kind)] for kind in (1, 0))
+def _score(corpus: str, table: ScoreTable, inside: Mask) -> Scores:
+    folds = fold_scores(table, inside)
+    judged = inside & table.judged
+    stressed, calm = (table.stressed[judged & (table.stress == kind)] for kind in (1, 0))
     return Scores(
         corpus=corpus,
         clips=int(inside.sum()),
-        speakers=len(set(columns.speaker[inside])),
+        speakers=len(set(table.speaker[inside])),
         folds=len(folds),
-        classes=len(set(columns.emotion[inside & columns.named].tolist())),
+        classes=len(set(table.emotion[inside & table.named].tolist())),
         ua=mean_known(fold.ua for fold in folds),
         ua_worst=worst_known(fold.ua for fold in folds),
         auroc=mean_known(fold.auroc for fold in folds),
         auroc_worst=worst_known(fold.auroc for fold in folds),
-        auroc_pooled=auroc(columns.stress[judged], columns.logits[judged]),
+        auroc_pooled=auroc(table.stress[judged], table.logits[judged]),
         uar=mean_known(fold.uar for fold in folds),
-        ece_raw=expected_calibration_error(columns.stress[judged], columns.raw[judged]),
-        ece=expected_calibration_error(columns.stress[judged], columns.probability[judged]),
+        ece_raw=expected_calibration_error(table.stress[judged], table.raw[judged]),
+        ece=expected_calibration_error(table.stress[judged], table.probability[judged]),
         one_class_folds=tuple(fold.fold for fold in folds if math.isnan(fold.auroc)),
         judged=int(judged.sum()),
         false_alarms=mean_known(calm.tolist()),
@@ -190,8 +189,8 @@ class FoldScores:
 
     Attributes:
         fold: its number.
-        speakers: how many.
-        clips: how many.
+        speakers: number of speakers.
+        clips: number of clips.
         ua: unweighted accuracy of the emotions.
         auroc: of stress.
         uar: unweighted accuracy of the stress decision.
@@ -205,29 +204,29 @@ class FoldScores:
     uar: float
 
 
-def fold_scores(columns: ScoreTable, inside: Mask) -> list[FoldScores]:
-    """Scores of each fold of the clips inside, in the order of the folds."""
+def fold_scores(table: ScoreTable, inside: Mask) -> list[FoldScores]:
+    """Scores each fold of the clips in a mask, in the order of the folds."""
     out = []
-    for fold in np.unique(columns.fold[inside]):
-        clips = inside & (columns.fold == fold)
-        judged = clips & columns.judged
-        named = clips & columns.named
-        stress = columns.stress[judged]
+    for fold in np.unique(table.fold[inside]):
+        clips = inside & (table.fold == fold)
+        judged = clips & table.judged
+        named = clips & table.named
+        stress = table.stress[judged]
         out.append(
             FoldScores(
                 fold=int(fold),
-                speakers=len(set(columns.speaker[clips])),
+                speakers=len(set(table.speaker[clips])),
                 clips=int(clips.sum()),
-                ua=unweighted_accuracy(columns.emotion[named], columns.decided[named]),
-                auroc=auroc(stress, columns.logits[judged]),
-                uar=uar(stress, columns.stressed[judged]),
+                ua=unweighted_accuracy(table.emotion[named], table.decided[named]),
+                auroc=auroc(stress, table.logits[judged]),
+                uar=uar(stress, table.stressed[judged]),
             )
         )
     return out
 
 
-def table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Scores of one or more systems as a Markdown table, the systems of a corpus beside each other."""
+def markdown_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """Renders the scores of systems as a Markdown table, the systems of a corpus beside each other."""
     lines = [
         "| corpus | clips / speakers / folds | system | UA % (worst fold) | stress AUROC (worst fold) | pooled | "
         "stress UAR % | ECE raw -> calibrated |",
@@ -245,14 +244,14 @@ def table(evaluations: Mapping[str, Evaluation]) -> str:
                     f"| {_figure(scores.auroc_pooled)} | {_percent(scores.uar)} "
                     f"| {_figure(scores.ece_raw)} -> {_figure(scores.ece)} |"
                 )
-    told: dict[tuple[str, str], list[str]] = {}
+    remarks: dict[tuple[str, str], list[str]] = {}
     for corpus in names:
         for system, evaluation in evaluations.items():
             for scores in evaluation.corpora:
                 if scores.corpus == corpus:
                     for remark in scores.remarks():
-                        told.setdefault((corpus, remark), []).append(system)
-    lines += [f"\n{corpus}, {', '.join(systems)}: {remark}" for (corpus, remark), systems in told.items()]
+                        remarks.setdefault((corpus, remark), []).append(system)
+    lines += [f"\n{corpus}, {', '.join(systems)}: {remark}" for (corpus, remark), systems in remarks.items()]
     lines += [
         f"\n{system}: its probabilities are not calibrated: no corpus has stressed and other clips"
         for system, evaluation in evaluations.items()

@@ -1,4 +1,4 @@
-"""How a system does as an alarm, on a device's own monitor: assembled streams, calm speech, noise."""
+"""A model as an alarm, on the device's own monitor: assembled streams, calm speech, noise."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from edge_sser.settings.schema import Settings
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.labels import Preset
-from edge_sser.train.evaluate.alarms import Detection, Point, Rate, alarms, detect, rate
+from edge_sser.train.evaluate.alarms import Detection, Point, Rate, alarm_rate, detect, find_alarms
 from edge_sser.train.evaluate.distortions import Samples
 from edge_sser.train.evaluate.metrics import NAN
 from edge_sser.train.evaluate.models import Models
 from edge_sser.train.evaluate.score_table import ScoreTable
-from edge_sser.train.evaluate.streams import Sound, SoundFiles, Span, assemble, calm_speakers, read_all
+from edge_sser.train.evaluate.streams import Sound, SoundFiles, Span, assemble_streams, calm_streams, read_recordings
 
-CAUGHT = 0.7  # share of stressed clips that the operating point is chosen for
+TARGET_RECALL = 0.7  # share of stressed clips that reach the chosen operating point
 SWEEP = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # thresholds of the curve
 FALSE_EPISODES_AN_HOUR = 2.0  # limit on calm speech
 
@@ -36,9 +36,9 @@ class Quiet:
     """False episodes on recordings without stress: calm speech, or noise.
 
     Attributes:
-        sound: what they are.
+        sound: calm speech or noise.
         name: of the file or folder.
-        point: of operation.
+        point: name of the operating point.
         rate: of episodes.
         speech_share: share of windows with enough speech to be scored, 0..1.
     """
@@ -52,17 +52,17 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """Everything about alarms.
+    """Alarm figures of a system.
 
     Attributes:
-        system: whose.
-        points: of operation.
+        system: its name.
+        points: operating points.
         detections: by corpus and point.
         sweep: by corpus, at thresholds from 0.2 to 0.9.
-        quiet: by recordings and point, those of the sweep included; first the corpora in which nobody is stressed.
-        compared: windows scored both streaming and offline.
-        differing: those whose two scores differ in any bit.
-        left_out: speakers with too few clips for a stream.
+        quiet: by recordings and point, with the thresholds of the sweep; corpora without stress come first.
+        compared: number of windows scored both streaming and offline.
+        differing: number of these whose two scores differ in any bit.
+        left_out: number of speakers with too few clips for a stream.
     """
 
     system: str
@@ -75,19 +75,19 @@ class Streaming:
     left_out: int
 
 
-def catching(columns: ScoreTable, share: float = CAUGHT) -> float:
-    """The calibrated probability that this share of the stressed clips reach, each corpus weighing the same, 0..1.
+def threshold_at_recall(table: ScoreTable, share: float = TARGET_RECALL) -> float:
+    """Returns the calibrated probability that a share of the stressed clips reach; each corpus weighs the same.
 
     NaN when no clip is stressed.
     """
-    chosen = columns.judged & (columns.stress == 1)
+    chosen = table.judged & (table.stress == 1)
     if not chosen.any():
         return NAN
-    _, place, sizes = np.unique(columns.corpus[chosen], return_inverse=True, return_counts=True)
-    order = np.argsort(-columns.probability[chosen], kind="stable")
+    _, place, sizes = np.unique(table.corpus[chosen], return_inverse=True, return_counts=True)
+    order = np.argsort(-table.probability[chosen], kind="stable")
     reached = np.cumsum((1.0 / sizes[place])[order]) / sizes.size
     first = min(int(np.searchsorted(reached, share - 1e-9)), reached.size - 1)
-    return float(columns.probability[chosen][order][first])
+    return float(table.probability[chosen][order][first])
 
 
 def try_streams(
@@ -103,13 +103,13 @@ def try_streams(
     """Plays assembled streams, calm speech and noise to the monitor.
 
     Args:
-        models: calibrated; a stream is heard by the model that never heard its speaker.
-        utterances: that streams are made of; may be empty.
-        preset: says which clips are stressed.
-        sounds: noise to lie behind streams and to be played alone; calm speech to be played.
-        points: of operation.
+        models: calibrated; a stream is scored by the model that was not trained on its speaker.
+        utterances: clips of the streams; may be empty.
+        preset: turns labels into stress.
+        sounds: noise, to play behind streams and alone; calm speech.
+        points: operating points.
         settings: of the device; its defaults when None.
-        progress: called with the seconds that were played.
+        progress: called with the seconds of each stream played.
 
     Raises:
         SourceError: a recording cannot be read.
@@ -117,19 +117,19 @@ def try_streams(
     device = settings or Settings()
     played: dict[str, list[tuple[Sequence[Span], Sequence[Reading]]]] = {}
     compared = different = 0
-    noise = read_all(sounds.get(Sound.NOISE, {}))
-    for stream in assemble(utterances, preset, noise):
-        model = models.judge(stream.clip)
-        heard = listen(stream.samples, model, device)
-        if stream.corpus not in played:  # once a corpus is enough to see a difference
-            windows, differ = differing(stream.samples, model, device, heard)
+    noise = read_recordings(sounds.get(Sound.NOISE, {}))
+    for stream in assemble_streams(utterances, preset, noise):
+        model = models.model_for(stream.clip)
+        stream_played = play_stream(stream.samples, model, device)
+        if stream.corpus not in played:  # one stream of a corpus shows a difference
+            windows, differ = compare_offline(stream.samples, model, device, stream_played)
             compared, different = compared + windows, different + differ
-        played.setdefault(stream.corpus, []).append((stream.events, heard.readings))
+        played.setdefault(stream.corpus, []).append((stream.events, stream_played.readings))
         progress(stream.samples.size / SAMPLE_RATE)
     sweep = [Point(f"{threshold:.1f}", threshold) for threshold in SWEEP]
     calm: dict[str, list[Sequence[Reading]]] = {}
-    for stream in calm_speakers(utterances, preset, noise):
-        readings = listen(stream.samples, models.judge(stream.clip), device).readings
+    for stream in calm_streams(utterances, preset, noise):
+        readings = play_stream(stream.samples, models.model_for(stream.clip), device).readings
         if readings:
             calm.setdefault(stream.corpus, []).append(readings)
         progress(stream.samples.size / SAMPLE_RATE)
@@ -165,8 +165,8 @@ def _quiet(
             for name, streams in _recordings(sound, group, paths):
                 heard = []
                 for samples in streams:
-                    readings = listen(samples, models.whole, settings).readings
-                    if readings:  # shorter than a window: nothing is said of it
+                    readings = play_stream(samples, models.final, settings).readings
+                    if readings:  # a stream shorter than a window has none
                         heard.append(readings)
                     progress(samples.size / SAMPLE_RATE)
                 yield from (_quiet_at(sound, name, point, heard, settings) for point in points)
@@ -174,16 +174,20 @@ def _quiet(
 
 def _quiet_at(sound: Sound, name: str, point: Point, heard: Sequence[Sequence[Reading]], settings: Settings) -> Quiet:
     found = [
-        alarm for readings in heard for alarm in alarms(readings, settings, elevated=point.elevated, high=point.high)
+        alarm
+        for readings in heard
+        for alarm in find_alarms(readings, settings, elevated=point.elevated, high=point.high)
     ]
     hours = sum(readings[-1].end_s for readings in heard) / 3600.0
     alarmed = sum(alarm.end - alarm.start for alarm in found) / SAMPLE_RATE / 3600.0
     scored = [reading.stress is not None for readings in heard for reading in readings]
-    return Quiet(sound, name, point.name, rate(len(found), hours, alarmed), float(np.mean(scored)) if scored else NAN)
+    return Quiet(
+        sound, name, point.name, alarm_rate(len(found), hours, alarmed), float(np.mean(scored)) if scored else NAN
+    )
 
 
 def _recordings(sound: Sound, name: str, paths: Sequence[Path]) -> Iterator[tuple[str, Iterable[Samples]]]:
-    """Calm recordings each by itself, as speakers differ, and end to end, as a device hears them; noise only so."""
+    """Yields calm recordings one by one, as speakers differ, and joined, as on a device; noise only joined."""
     if sound is Sound.CALM:
         yield name, (read_audio(path) for path in paths)
     if sound is Sound.NOISE or len(paths) > 1:
@@ -195,12 +199,12 @@ BLOCK_SAMPLES = 1_600  # 100 ms, as a microphone brings them
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What the monitor said of a stream.
+class PlayedStream:
+    """Output of the monitor for a stream.
 
     Attributes:
-        readings: every hop.
-        scores: stress of each window that was scored, not rounded.
+        readings: one a hop.
+        scores: unrounded stress of each scored window.
     """
 
     readings: Sequence[Reading]
@@ -208,7 +212,7 @@ class Heard:
 
 
 class _Recorder:
-    """A backend that keeps the stress logits of another. See `Backend`."""
+    """Backend that records the stress logits of another one; see `Backend`."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -222,10 +226,10 @@ class _Recorder:
         return stress, emotions
 
     def close(self) -> None:
-        """Does nothing: the other backend belongs to its model."""
+        """Does nothing: the wrapped backend belongs to its model."""
 
 
-def listen(samples: Samples, model: Model, settings: Settings) -> Heard:
+def play_stream(samples: Samples, model: Model, settings: Settings) -> PlayedStream:
     """Plays a stream to a fresh monitor, in blocks as they come from a microphone.
 
     Args:
@@ -242,22 +246,22 @@ def listen(samples: Samples, model: Model, settings: Settings) -> Heard:
     for start in range(0, samples.size, BLOCK_SAMPLES):
         events += monitor.push(AudioBlock(samples[start : start + BLOCK_SAMPLES]))
     scores = [model.card.calibration.probability(logit) for logit in recorder.logits]
-    return Heard([event for event in events if isinstance(event, Reading)], scores)
+    return PlayedStream([event for event in events if isinstance(event, Reading)], scores)
 
 
-def differing(samples: Samples, model: Model, settings: Settings, heard: Heard) -> tuple[int, int]:
-    """Compares streaming with offline, bit by bit.
+def compare_offline(samples: Samples, model: Model, settings: Settings, played: PlayedStream) -> tuple[int, int]:
+    """Compares the streaming scores of a stream with offline scores, bit by bit.
 
-    The features of the whole recording are computed at once, cut into the same windows, and scored one by one.
+    Offline, the features of the whole recording are computed at once, cut into the same windows, and scored one by one.
 
     Returns:
-        Windows compared, and those whose score differs in any bit.
+        Number of windows compared, and of those whose score differs in any bit.
     """
     features = log_mel(samples)
     hop = round(settings.window.hop_seconds * SAMPLE_RATE) // FEATURES.hop_samples
-    scored = [place for place, reading in enumerate(heard.readings) if reading.stress is not None]
+    scored = [place for place, reading in enumerate(played.readings) if reading.stress is not None]
     offline = [
         model.score(np.ascontiguousarray(features[place * hop : place * hop + FEATURES.frames])).stress
         for place in scored
     ]
-    return len(scored), sum(one != other for one, other in zip(offline, heard.scores, strict=True))
+    return len(scored), sum(one != other for one, other in zip(offline, played.scores, strict=True))

@@ -1,4 +1,4 @@
-"""Streams with known change points: one speaker's clips, calm and stressed by turns, over background noise."""
+"""Streams with known change points: one speaker's clips, calm and stressed in turn, over background noise."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edge_sser.errors import SourceError, TrainingError, UsageError
 from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Utterance
 from edge_sser.train.data.audio import content_hash, read_audio
 from edge_sser.train.data.labels import Preset
-from edge_sser.train.evaluate.distortions import Samples, piece, pink, speech_power, trimmed
+from edge_sser.train.evaluate.distortions import Samples, piece, pink_noise, speech_power, trimmed
 
 EVENT_SECONDS = 15.0  # least length of a stressed part
 CALM_SECONDS = 30.0  # least length of a calm one
 LEAD_SECONDS = 3.0  # of noise alone, before and after
 PAUSE_SECONDS = (0.3, 0.8)  # between clips
-SPEECH_DBFS = -26.0  # all clips are brought to it: with their own levels, loudness would give the stress away
+SPEECH_DBFS = -26.0  # level of all clips: their own levels would give the stress away
 SNR_DB = 20.0
 
 
@@ -35,12 +35,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One speaker, and when the speaker is stressed.
+    """Clips of one speaker, joined, and the spans of stress.
 
     Attributes:
         corpus: of the clips.
-        speaker: whose they are.
-        clip: one of them, by which the model is chosen.
+        speaker: of the clips.
+        clip: one of the clips, to choose the model.
         samples: float32 [n], mono, 16 kHz.
         events: the stressed parts, in order.
     """
@@ -52,12 +52,12 @@ class Stream:
     events: Sequence[Span]
 
 
-def assemble(utterances: Sequence[Utterance], preset: Preset, noise: Sequence[Samples]) -> Iterator[Stream]:
-    """A stream of each speaker who has enough of both kinds; the others are left out.
+def assemble_streams(utterances: Sequence[Utterance], preset: Preset, noise: Sequence[Samples]) -> Iterator[Stream]:
+    """Yields a stream of each speaker with enough stressed and calm clips.
 
     Args:
         utterances: of any corpora.
-        preset: says which clips are stressed, which are not, and which are left out.
+        preset: turns labels into stress; clips without stress label are left out.
         noise: recordings behind the speech; pink noise when there are none.
 
     Raises:
@@ -72,22 +72,22 @@ def assemble(utterances: Sequence[Utterance], preset: Preset, noise: Sequence[Sa
         for place in random.permutation(len(clips)):
             kind = preset.decision(clips[place])
             if kind is not None:
-                # Cut to the speech: the silence at a clip's ends is the studio's, pauses come from here.
-                kinds[kind].append(levelled(trimmed(read_audio(clips[place].path))))
+                # Cut to the speech: the silence at a clip's ends is the studio's; pauses are added below.
+                kinds[kind].append(normalise_level(trimmed(read_audio(clips[place].path))))
         parts = _parts(*kinds)
         if parts:
             samples, events = _join(parts, random)
-            samples += bed(samples.size, noise, random)
+            samples += background_noise(samples.size, noise, random)
             yield Stream(corpus, speaker, clips[0], samples, events)
 
 
-def calm_speakers(utterances: Sequence[Utterance], preset: Preset, noise: Sequence[Samples]) -> Iterator[Stream]:
-    """A stream of each speaker of the corpora in which nobody is stressed: what is heard in it is false.
+def calm_streams(utterances: Sequence[Utterance], preset: Preset, noise: Sequence[Samples]) -> Iterator[Stream]:
+    """Yields a stream of each speaker of the corpora without stressed clips: every alarm in it is false.
 
     Args:
-        utterances: of any corpora; those with stressed clips are left to `assemble`.
-        preset: says which clips are stressed.
-        noise: as for `assemble`.
+        utterances: of any corpora; those with stressed clips are left out.
+        preset: turns labels into stress.
+        noise: as for `assemble_streams`.
 
     Raises:
         SourceError: a recording cannot be read.
@@ -101,13 +101,13 @@ def calm_speakers(utterances: Sequence[Utterance], preset: Preset, noise: Sequen
             of_speaker.setdefault((clip.corpus, clip.speaker), []).append(clip)
     for (corpus, speaker), clips in sorted(of_speaker.items()):
         random = np.random.default_rng(zlib.crc32(f"{corpus}/{speaker}".encode()))
-        samples, _ = _join([[levelled(trimmed(read_audio(clip.path))) for clip in clips]], random)
-        samples += bed(samples.size, noise, random)
+        samples, _ = _join([[normalise_level(trimmed(read_audio(clip.path))) for clip in clips]], random)
+        samples += background_noise(samples.size, noise, random)
         yield Stream(corpus, speaker, clips[0], samples, [])
 
 
 def _parts(calm: Sequence[Samples], stressed: Sequence[Samples]) -> list[list[Samples]]:
-    """Calm, stressed, calm, ..., calm; empty when there is too little of either."""
+    """Deals clips into parts: calm, stressed, calm, ..., calm; empty when there is too little of either."""
     calm_s, stressed_s = (
         sum(samples.size / SAMPLE_RATE + PAUSE_SECONDS[0] for samples in kind) for kind in (calm, stressed)
     )
@@ -124,7 +124,7 @@ def _parts(calm: Sequence[Samples], stressed: Sequence[Samples]) -> list[list[Sa
 
 
 def _join(parts: Sequence[Sequence[Samples]], random: np.random.Generator) -> tuple[Samples, list[Span]]:
-    """Clips with pauses between them, and where the stressed parts are."""
+    """Joins clips with pauses between them; returns the samples and the spans of the stressed parts."""
     around = np.zeros(round(LEAD_SECONDS * SAMPLE_RATE), dtype=np.float32)
     out, length = [around], around.size
     events = []
@@ -140,21 +140,21 @@ def _join(parts: Sequence[Sequence[Samples]], random: np.random.Generator) -> tu
     return np.concatenate([*out, around]), events
 
 
-def levelled(samples: Samples) -> Samples:
-    """Speech at `SPEECH_DBFS`; digital silence stays what it is."""
+def normalise_level(samples: Samples) -> Samples:
+    """Scales speech to `SPEECH_DBFS`; digital silence stays as it is."""
     gain = np.sqrt(10.0 ** (SPEECH_DBFS / 10.0) / speech_power(samples))
     return np.asarray(samples * np.float32(min(gain, 1e4)), dtype=np.float32)
 
 
-def bed(count: int, noise: Sequence[Samples], random: np.random.Generator) -> Samples:
+def background_noise(count: int, noise: Sequence[Samples], random: np.random.Generator) -> Samples:
     """Background noise `SNR_DB` below levelled speech: a piece of a recording, or pink noise."""
-    sound = piece(noise, count, random) if noise else pink(count, random)
+    sound = piece(noise, count, random) if noise else pink_noise(count, random)
     rms = float(np.sqrt(np.mean(sound.astype(np.float64) ** 2)))
     return np.asarray(sound * (10.0 ** ((SPEECH_DBFS - SNR_DB) / 20.0) / max(rms, 1e-9)), dtype=np.float32)
 
 
 class Sound(str, Enum):
-    """What recordings are for."""
+    """Use of recordings given with --sound."""
 
     NOISE = "noise"
     MUSIC = "music"
@@ -164,14 +164,14 @@ class Sound(str, Enum):
 
 
 SoundFiles = Mapping[Sound, Mapping[str, Sequence[Path]]]
-"""By what they are for, then by the name of the file or folder that was given."""
+"""Paths by use, then by the name of the given file or folder."""
 
 
 def parse_sounds(given: Sequence[str]) -> SoundFiles:
-    """Reads KIND=PATH, where PATH is a recording or a folder of them.
+    """Parses KIND=PATH, where PATH is a recording or a folder of recordings.
 
     Raises:
-        UsageError: the kind is not known.
+        UsageError: the kind is unknown.
         SourceError: there is no such file or folder, or the folder holds no recording.
     """
     out: dict[Sound, dict[str, list[Path]]] = {}
@@ -194,16 +194,16 @@ def parse_sounds(given: Sequence[str]) -> SoundFiles:
     return out
 
 
-def check_unheard(sounds: SoundFiles, fitted: Sequence[Utterance]) -> None:
-    """Refuses calm speech that a run's table holds: it would be judged by a model that heard it in training.
+def check_not_trained_on(sounds: SoundFiles, fitted: Sequence[Utterance]) -> None:
+    """Refuses calm speech from the table of a run: the model was trained on it.
 
     Args:
-        sounds: those given.
-        fitted: the table that the run was trained on.
+        sounds: recordings to check.
+        fitted: the table of the run.
 
     Raises:
-        TrainingError: a recording stands in the table; the message names it.
-        SourceError: one cannot be read.
+        TrainingError: a recording is in the table; the message names it.
+        SourceError: a recording cannot be read.
     """
     known = {utterance.sha256: utterance for utterance in fitted}
     for paths in sounds.get(Sound.CALM, {}).values():
@@ -216,10 +216,10 @@ def check_unheard(sounds: SoundFiles, fitted: Sequence[Utterance]) -> None:
                 )
 
 
-def read_all(groups: Mapping[str, Sequence[Path]]) -> list[Samples]:
-    """All recordings of a kind, float32 [n] each, mono, 16 kHz.
+def read_recordings(groups: Mapping[str, Sequence[Path]]) -> list[Samples]:
+    """Reads all recordings of a kind, float32 [n] each, mono, 16 kHz.
 
     Raises:
-        SourceError: one cannot be read.
+        SourceError: a recording cannot be read.
     """
     return [read_audio(path) for paths in groups.values() for path in paths]

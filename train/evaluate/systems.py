@@ -1,4 +1,4 @@
-"""Systems side by side: the seeds of one, the trivial ones, and what each was trained and tested on."""
+"""Comparison of systems: their seeds, the baselines, and the corpora of training and test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_sser.train.evaluate.metrics import DRAWS, NAN, mean_known, worst_known
 from edge_sser.train.evaluate.offline import Measures, measure
 from edge_sser.train.evaluate.predictions import Baseline, Origin, Prediction
 from edge_sser.train.evaluate.score_table import ScoreTable
-from edge_sser.train.evaluate.scores import DASH, Evaluation, evaluate_columns, fold_scores
+from edge_sser.train.evaluate.scores import DASH, Evaluation, evaluate_table, fold_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Scored:
     """Predictions of one system with one seed.
 
     Attributes:
-        origin: what made them.
-        columns: the predictions.
-        evaluation: their headline scores.
+        origin: of the predictions.
+        table: the predictions.
+        evaluation: headline scores.
     """
 
     origin: Origin
-    columns: ScoreTable
+    table: ScoreTable
     evaluation: Evaluation
 
 
@@ -39,10 +39,10 @@ class Repeats:
 
     Attributes:
         corpus: its name.
-        seeds: in rising order; a single None for a system without chance.
+        seeds: in rising order; a single None for a deterministic system.
         folds: their numbers.
         ua: float64, one row a seed, one value a fold.
-        auroc: likewise; NaN where a fold is of one class.
+        auroc: of stress, in the same order; NaN where a fold is of one class.
     """
 
     corpus: str
@@ -52,10 +52,7 @@ class Repeats:
     auroc: Sequence[Sequence[float]]
 
     def summary(self, values: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-        """Mean over folds and seeds, worst single fold, and standard deviation of the seeds' means (NaN for one).
-
-        What no fold can give is NaN.
-        """
+        """Returns mean over folds and seeds, worst single fold, and standard deviation of the seeds' means; or NaN."""
         means = [mean_known(row) for row in values]
         spread = float(np.std(means, ddof=1)) if len(means) > 1 else NAN
         return mean_known(means), worst_known(value for row in values for value in row), spread
@@ -63,7 +60,7 @@ class Repeats:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Everything that predictions tell of a system.
+    """Scores and measures of a system over its seeds.
 
     Attributes:
         name: of the system.
@@ -82,18 +79,18 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One system on one corpus.
+    """Stress scores of one system on one corpus.
 
     Attributes:
         system: its name.
-        trained_on: corpora; None when not known.
+        trained_on: corpora; None when unknown.
         tested_on: the corpus.
         auroc: of stress, mean over folds and seeds.
         worst: of the worst fold.
-        level: AUROC of the level meter on the same corpus; NaN when it was not given. It ranks clips by their level
-            whatever it was fitted on, so one figure serves every row.
-        stranger: whether the whole corpus was new to the system; None when not known.
-        heard: whether the system had heard these very speakers.
+        level: AUROC of the level meter on the same corpus; NaN without its predictions. The meter ranks clips by
+            their level, whatever it was fitted on, so that one figure serves every row.
+        stranger: True when the system was not trained on the corpus; None when unknown.
+        heard: True when the system was trained on these very speakers.
     """
 
     system: str
@@ -112,21 +109,21 @@ def score(origin: Origin, predictions: Sequence[Prediction], preset: str | None 
     Raises:
         SettingsError: there is no such preset.
     """
-    columns = ScoreTable(predictions, read_preset(preset or origin.preset))
-    return Scored(origin, columns, evaluate_columns(columns))
+    table = ScoreTable(predictions, read_preset(preset or origin.preset))
+    return Scored(origin, table, evaluate_table(table))
 
 
-def guess(predictions: Sequence[Prediction], preset: str) -> Scored:
-    """The majority baseline for the corpora of some predictions."""
+def score_majority(predictions: Sequence[Prediction], preset: str) -> Scored:
+    """Scores the majority baseline on the corpora of some predictions."""
     origin = Origin(system=Baseline.MAJORITY.value, trained_on=None, preset=preset, baseline=True)
     return score(origin, majority(predictions, preset))
 
 
-def labels(origins: Sequence[Origin]) -> list[str]:
-    """What to call each: the system's name, with the seed where there are several.
+def system_labels(origins: Sequence[Origin]) -> list[str]:
+    """Returns a label for each system: its name, with the seed where there are several.
 
     Raises:
-        UsageError: two of one name have the same seed.
+        UsageError: two systems of one name have the same seed.
     """
     names = [origin.system for origin in origins]
     out = [origin.label if names.count(origin.system) > 1 else origin.system for origin in origins]
@@ -136,8 +133,8 @@ def labels(origins: Sequence[Origin]) -> list[str]:
     return out
 
 
-def group(scored: Sequence[Scored], *, draws: int = DRAWS) -> list[System]:
-    """Sets the seeds of each system together.
+def group_systems(scored: Sequence[Scored], *, draws: int = DRAWS) -> list[System]:
+    """Groups the seeds of each system.
 
     Args:
         scored: of any systems; two of one system differ in their seeds.
@@ -146,7 +143,7 @@ def group(scored: Sequence[Scored], *, draws: int = DRAWS) -> list[System]:
     Raises:
         UsageError: two of one name have the same seed, or were tested on different folds.
     """
-    labels([one.origin for one in scored])
+    system_labels([one.origin for one in scored])
     named: dict[str, dict[int | None, Scored]] = {}
     for one in scored:
         named.setdefault(one.origin.system, {})[one.origin.seed] = one
@@ -154,14 +151,14 @@ def group(scored: Sequence[Scored], *, draws: int = DRAWS) -> list[System]:
     for name, seeds in named.items():
         ordered = [seeds[seed] for seed in sorted(seeds, key=lambda seed: -1 if seed is None else seed)]
         first = ordered[0]
-        measures = measure(first.columns, draws=draws)
+        measures = measure(first.table, draws=draws)
         repeats = {corpus: _repeats(name, corpus, ordered) for corpus in measures}
         out.append(System(name, first.origin, measures, repeats, [one.evaluation for one in ordered]))
     return out
 
 
 def matrix(systems: Sequence[System]) -> list[Cell]:
-    """What each system that is no baseline reaches on each corpus, with the level meter beside it."""
+    """Returns the stress scores of each system but the baselines on each corpus, with the level meter beside."""
     meters = [system for system in systems if system.name == Baseline.LEVEL]
     cells = []
     for system in systems:
@@ -188,12 +185,12 @@ def matrix(systems: Sequence[System]) -> list[Cell]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the matrix.
+    """A row of the matrix of training and test corpora.
 
     Attributes:
-        systems: their names; several where a system's scores on strange corpora came in files of longer names.
-        trained_on: corpora; None when not known.
-        cells: by the corpus tested on.
+        systems: names; several where scores on further corpora came in files with longer names.
+        trained_on: corpora; None when unknown.
+        cells: by test corpus.
     """
 
     systems: list[str]
@@ -202,7 +199,7 @@ class Row:
 
 
 def matrix_rows(cells: Sequence[Cell]) -> list[Row]:
-    """The cells in rows: one a system, which is also what is called like it with more behind a hyphen (net-on-nemo)."""
+    """Groups cells into rows, one a system; a name with more behind a hyphen (net-on-nemo) joins its system's row."""
     rows: list[Row] = []
     for cell in cells:
         row = next((row for row in rows if _belongs(cell, row)), None)
@@ -224,7 +221,7 @@ def _belongs(cell: Cell, row: Row) -> bool:
 
 
 def matrix_table(cells: Sequence[Cell]) -> str:
-    """Trained on, tested on, as a Markdown table: stress AUROC (worst fold) / the level meter's."""
+    """Renders the matrix as a Markdown table: stress AUROC (worst fold) / the level meter's."""
 
     def text(cell: Cell | None) -> str:
         if cell is None or math.isnan(cell.auroc):
@@ -243,7 +240,7 @@ def matrix_table(cells: Sequence[Cell]) -> str:
 
 
 def _repeats(name: str, corpus: str, ordered: Sequence[Scored]) -> Repeats:
-    rows = [fold_scores(one.columns, one.columns.corpus == corpus) for one in ordered]
+    rows = [fold_scores(one.table, one.table.corpus == corpus) for one in ordered]
     folds = [fold.fold for fold in rows[0]]
     if any([fold.fold for fold in row] != folds for row in rows):
         raise UsageError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from edge_sser.train.evaluate.by_speech import Share
+from edge_sser.train.evaluate.by_speech import SpeechBin
 from edge_sser.train.evaluate.conditions import SNRS_DB
 from edge_sser.train.evaluate.metrics import Check
 from edge_sser.train.evaluate.robustness import Effect, Robustness
@@ -55,7 +55,7 @@ def robustness(found: Robustness) -> Section:
     return Section("robustness", f"Robustness of {found.system}", blocks, link="Robustness")
 
 
-def seconds(shares: Sequence[Share]) -> Section:
+def seconds(shares: Sequence[SpeechBin]) -> Section:
     """Returns the section on scores by the seconds of speech in a window."""
     corpora = list(dict.fromkeys(share.corpus for share in shares))
     pictures = []

@@ -49,4 +49,4 @@ def notes(scored: Sequence[Scored], audio: Origin | None) -> list[str]:
 
 
 def _has_sexes(one: Scored, corpus: str) -> bool:
-    return {"F", "M"} <= set(one.columns.sex[one.columns.corpus == corpus].tolist())
+    return {"F", "M"} <= set(one.table.sex[one.table.corpus == corpus].tolist())

@@ -15,7 +15,7 @@ import numpy as np
 from edge_sser import __version__
 from edge_sser.errors import SinkError, TrainingError
 from edge_sser.files import write_file
-from edge_sser.train.evaluate.by_speech import Share
+from edge_sser.train.evaluate.by_speech import SpeechBin
 from edge_sser.train.evaluate.metrics import Check
 from edge_sser.train.evaluate.models import History
 from edge_sser.train.evaluate.robustness import Robustness
@@ -48,7 +48,7 @@ class Report:
     matrix: Sequence[Cell]
     robustness: Robustness | None = None
     streaming: Streaming | None = None
-    seconds: Sequence[Share] = ()
+    seconds: Sequence[SpeechBin] = ()
     histories: Sequence[History] = ()
     notes: Sequence[str] = ()
 
