@@ -184,7 +184,8 @@ def test_training_on_in_8_bits_mends_what_quantising_broke(
 
     monkeypatch.setattr(choose, "find_range", cut)
     monkeypatch.setattr(choose, "MIN_AGREEMENT", 0.0)  # nothing goes back to float
-    arguments = (run.left_out, "--int8", "--calibration", run.table)
+    # Of eight toy windows one may lie on the edge of a level, depending on the processor: the same wide gate for both.
+    arguments = (run.left_out, "--int8", "--calibration", run.table, "--allow-loss", "5")
     _, error = export(*arguments, "--out", tmp_path / "refused", status=1)
     assert "--qat" in error
     trained = ("--qat", "10", "--cache", run.left_out.parent.parent / "cache")
