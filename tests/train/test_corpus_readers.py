@@ -16,7 +16,7 @@ from edge_sser.train.corpora.emo_db import EMO_DB
 from edge_sser.train.corpora.index import index, parse_source
 from edge_sser.train.corpora.known import KNOWN, recognise
 from edge_sser.train.corpora.ravdess import RAVDESS
-from edge_sser.train.corpora.report import Finding, Kind
+from edge_sser.train.corpora.report import Finding, FindingKind
 from edge_sser.train.corpora.savee import SAVEE
 from edge_sser.train.corpora.table import Entry
 from edge_sser.train.corpora.tess import TESS
@@ -103,7 +103,7 @@ def test_where_names_follow_no_rule_the_counts_of_each_emotion_tell(tmp_path: Pa
     assert lost < set(emo_db())
     findings = read(EMO_DB, touch(tmp_path, set(emo_db()) - lost))[1]
     assert [finding.text for finding in findings] == ["clips are not there: 2 of 127 angry, 1 of 81 bored"]
-    assert findings[0].kind is Kind.MISSING
+    assert findings[0].kind is FindingKind.MISSING
 
 
 def test_whole_words_that_are_missing_from_tess_are_noticed(tmp_path: Path) -> None:
@@ -119,14 +119,14 @@ def test_a_clip_that_is_there_twice_is_read_once_from_the_better_file(tmp_path: 
     entries, findings = read(CREMA_D, tmp_path)
     assert len(entries) == 7442
     assert {entry.path.suffix for entry in entries.values()} == {".wav"}
-    double = next(finding for finding in findings if finding.kind is Kind.DOUBLE)
+    double = next(finding for finding in findings if finding.kind is FindingKind.DOUBLE)
     assert double.text.startswith("7442 further files")
 
 
 def test_more_clips_than_were_published_are_odd(tmp_path: Path) -> None:
     touch(tmp_path, [*emo_db(), "wav/03a99Wa.wav"])
     findings = read(EMO_DB, tmp_path)[1]
-    assert [finding.kind for finding in findings] == [Kind.ODD]
+    assert [finding.kind for finding in findings] == [FindingKind.ODD]
     assert "536 clips, more than the published 535" in findings[0].text
 
 
@@ -161,7 +161,7 @@ def test_crema_d_takes_the_votes_on_the_voice_alone_and_the_actors_sex(tmp_path:
 
 def test_crema_d_without_its_tables_says_what_that_costs(tmp_path: Path) -> None:
     found = index([parse_source(str(sounds(tmp_path / "clips", ["1001_DFA_ANG_XX.wav"])))])
-    texts = [finding.text for finding in found.findings if finding.kind is Kind.MISSING]
+    texts = [finding.text for finding in found.findings if finding.kind is FindingKind.MISSING]
     assert any("VideoDemographics.csv is not there: the actors' sex" in text for text in texts)
     assert any("tabulatedVotes.csv is not there: there are no soft labels" in text for text in texts)
     assert (found.utterances[0].corpus, found.utterances[0].soft) == ("crema-d", {})

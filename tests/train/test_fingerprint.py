@@ -19,8 +19,8 @@ from edge_sser.errors import TrainingError
 from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.fingerprint import LANDMARKS, SHARED_VOICES, TWIN_LANDMARKS, fingerprint, twins
 from edge_sser.train.corpora.folds import check_disjoint, split
-from edge_sser.train.corpora.index import Plan, index
-from edge_sser.train.corpora.report import Kind
+from edge_sser.train.corpora.index import IndexOptions, index
+from edge_sser.train.corpora.report import FindingKind
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 
@@ -113,13 +113,13 @@ def leaking(tmp_path: Path, sentences: list[np.ndarray]) -> Path:
 def test_an_altered_copy_in_another_fold_stops_the_index_or_is_left_out(leaking: Path) -> None:
     with pytest.raises(TrainingError, match=r"copy\.wav is an altered copy of .*0\.wav .* --drop-twins"):
         index([("mine", leaking)])
-    found = index([("mine", leaking)], plan=Plan(drop_twins=True))
+    found = index([("mine", leaking)], options=IndexOptions(drop_twins=True))
     assert [Path(row.path).name for row in found.utterances] == ["0.wav", "1.wav", "2.wav", "3.wav"]
-    assert [finding.kind for finding in found.findings] == [Kind.TWIN]
+    assert [finding.kind for finding in found.findings] == [FindingKind.TWIN]
 
 
 def test_the_leak_gate_stops_a_run_on_an_altered_copy(leaking: Path) -> None:
-    rows = index([("mine", leaking)], plan=Plan(same=[("mine/ann", "mine/bob")])).utterances
+    rows = index([("mine", leaking)], options=IndexOptions(same=[("mine/ann", "mine/bob")])).utterances
     apart = [replace(row, person="", fold=1 + (row.speaker == "bob")) for row in rows]
     with pytest.raises(TrainingError, match=r"copy\.wav is an altered copy of .*0\.wav|0\.wav is an altered copy"):
         split(apart, 1)

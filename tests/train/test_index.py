@@ -10,8 +10,8 @@ from corpus_folders import RATE, sounds
 
 from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.folds import check_disjoint, split
-from edge_sser.train.corpora.index import Index, Plan, index
-from edge_sser.train.corpora.report import Finding, Kind, shown
+from edge_sser.train.corpora.index import Index, IndexOptions, index
+from edge_sser.train.corpora.report import Finding, FindingKind, summary_lines
 from edge_sser.train.corpora.table import COLUMNS, Utterance, read_table, write_table
 from edge_sser.train.data.audio import read_audio
 
@@ -23,7 +23,7 @@ def manifest(folder: Path, text: str) -> Path:
     return path
 
 
-def findings(found: Index) -> list[tuple[Kind, str]]:
+def findings(found: Index) -> list[tuple[FindingKind, str]]:
     return [(finding.kind, finding.text) for finding in found.findings]
 
 
@@ -72,7 +72,7 @@ def test_a_recording_that_cannot_be_used_is_left_out_and_named(tmp_path: Path, m
     found = index([("mine", path)])
     assert [Path(row.path).name for row in found.utterances] == ["a.wav", "b.wav"]
     ((kind, text),) = findings(found)
-    assert kind is Kind.ODD
+    assert kind is FindingKind.ODD
     assert "odd.wav" in text
     assert told in text
     assert "\n" not in text
@@ -94,7 +94,7 @@ def test_a_double_is_left_out_whatever_its_container(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "double.flac", samples, rate)
     found = index([("mine", path)])
     assert [Path(row.path).name for row in found.utterances] == ["a.wav"]
-    assert findings(found) == [(Kind.DOUBLE, f"{tmp_path}/double.flac: the same recording as {tmp_path}/a.wav")]
+    assert findings(found) == [(FindingKind.DOUBLE, f"{tmp_path}/double.flac: the same recording as {tmp_path}/a.wav")]
 
 
 @pytest.mark.parametrize("labels", ["ann,sad", "bob,angry"])
@@ -105,7 +105,7 @@ def test_of_contradictory_doubles_none_is_used(tmp_path: Path, labels: str) -> N
     found = index([("mine", path)])
     assert [Path(row.path).name for row in found.utterances] == ["b.wav"]
     ((kind, text),) = findings(found)
-    assert kind is Kind.CONTRADICTORY
+    assert kind is FindingKind.CONTRADICTORY
     assert "twice.wav is the same recording as" in text
 
 
@@ -127,7 +127,7 @@ def test_a_double_in_another_corpus_is_no_contradiction_and_tells_of_one_person(
 
 def test_one_person_in_two_corpora_gets_one_fold(tmp_path: Path) -> None:
     sources = two_corpora(tmp_path, "a.wav,ann,angry,\nb.wav,bob,calm,\n", "c.wav,x1,angry,\nd.wav,x2,sad,\n")
-    rows = index(sources, plan=Plan(same=[("two/x1", "one/bob")])).utterances
+    rows = index(sources, options=IndexOptions(same=[("two/x1", "one/bob")])).utterances
     fold = {(row.corpus, row.speaker): row.fold for row in rows}
     assert fold["one", "bob"] == fold["two", "x1"] == 2
     assert fold["one", "ann"] == fold["two", "x2"] == 1
@@ -136,7 +136,7 @@ def test_one_person_in_two_corpora_gets_one_fold(tmp_path: Path) -> None:
         tmp_path / "folds", "a.wav,ann,angry,\nb.wav,bob,calm,\n", "c.wav,x1,angry,2\nd.wav,x2,sad,1\n"
     )
     for order in ([first, second], [second, first]):  # whoever brings folds keeps them
-        found = index(order, plan=Plan(same=[("two/x1", "one/ann")])).utterances
+        found = index(order, options=IndexOptions(same=[("two/x1", "one/ann")])).utterances
         assert {(row.speaker, row.fold) for row in found} == {("ann", 2), ("bob", 1), ("x1", 2), ("x2", 1)}
     with pytest.raises(TrainingError, match="who is bob of one"):
         check_disjoint([row for row in rows if row.corpus == "one"], [row for row in rows if row.corpus == "two"])
@@ -146,18 +146,18 @@ def test_one_person_in_two_given_folds_stops_unless_they_are_dealt_anew(tmp_path
     sources = two_corpora(tmp_path, "a.wav,ann,angry,1\nb.wav,bob,calm,2\n", "c.wav,x1,angry,1\nd.wav,x2,sad,2\n")
     same = [("one/bob", "two/x1")]
     with pytest.raises(TrainingError, match="speaker x1 of two, who is bob of one, stands in fold 1 and in fold 2"):
-        index(sources, plan=Plan(same=same))
-    fold = {row.speaker: row.fold for row in index(sources, plan=Plan(same=same, folds=2)).utterances}
+        index(sources, options=IndexOptions(same=same))
+    fold = {row.speaker: row.fold for row in index(sources, options=IndexOptions(same=same, folds=2)).utterances}
     assert fold["bob"] == fold["x1"]
     with pytest.raises(TrainingError, match="no clip is by two/x9"):
-        index(sources, plan=Plan(same=[("one/bob", "two/x9")]))
+        index(sources, options=IndexOptions(same=[("one/bob", "two/x9")]))
 
 
 def test_a_speaker_in_two_folds_stops(tmp_path: Path) -> None:
     path = manifest(tmp_path, ",fold\na.wav,ann,angry,1\nb.wav,ann,calm,2\nc.wav,bob,calm,2\n")
     with pytest.raises(TrainingError, match="speaker ann of mine stands in fold 2 and in fold 1"):
         index([("mine", path)])
-    assert len({row.fold for row in index([("mine", path)], plan=Plan(folds=5)).utterances}) == 2
+    assert len({row.fold for row in index([("mine", path)], options=IndexOptions(folds=5)).utterances}) == 2
 
 
 def test_a_corpus_that_names_folds_names_all(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_folds_made_here_keep_speakers_apart_and_are_even_in_clips_and_sex(tmp_p
     lines = [f"{n}.wav,speaker{n % 12},calm,{'FM'[n % 12 // 6]}" for n in range(48)]
     path = tmp_path / "mine.csv"
     path.write_text("\n".join(["path,speaker,emotion,sex", *lines]), encoding="utf-8")
-    rows = index([("mine", path)], plan=Plan(folds=3)).utterances
+    rows = index([("mine", path)], options=IndexOptions(folds=3)).utterances
     assert {row.fold for row in rows} == {1, 2, 3}
     for fold in (1, 2, 3):
         training, test = split(rows, fold)
@@ -190,8 +190,8 @@ def test_the_leak_gate_stops_a_shared_speaker_and_a_shared_recording(toy_table: 
 
 
 def test_long_lists_of_findings_are_cut_short() -> None:
-    many = [Finding(Kind.ODD, "mine", str(number)) for number in range(30)]
-    lines = list(shown([*many, Finding(Kind.DOUBLE, "mine", "x")], 2))
+    many = [Finding(FindingKind.ODD, "mine", str(number)) for number in range(30)]
+    lines = list(summary_lines([*many, Finding(FindingKind.DOUBLE, "mine", "x")], 2))
     assert lines == ["mine: odd: 0", "mine: odd: 1", "mine: odd: and 28 more", "mine: double: x"]
 
 

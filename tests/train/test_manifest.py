@@ -56,7 +56,7 @@ def test_votes_become_shares(tmp_path: Path) -> None:
 
 def test_a_part_of_a_recording_is_named_in_the_place(tmp_path: Path) -> None:
     (row,) = entries(tmp_path, "path,speaker,emotion,start_s,end_s\na.wav,1,calm,1204.5583,1214.0\n")
-    assert row.place == f"{(tmp_path / 'a.wav').resolve()}#t=1204.558,1214.000"
+    assert row.location == f"{(tmp_path / 'a.wav').resolve()}#t=1204.558,1214.000"
 
 
 def test_a_recording_without_a_label_must_say_so(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _FIELDS = 10
 _STRESS = {"1": 0.0, "2": 0.5, "3": 1.0}
 
 
-def looks_like_it(folder: Path) -> bool:
+def is_besst(folder: Path) -> bool:
     """Returns True when a folder holds the lists or the audio of BESST."""
     return bool(_lists(folder)) or any(folder.glob(f"audio/*/{_AUDIO}"))
 

@@ -14,6 +14,8 @@ from edge_sser.files import write_file
 if TYPE_CHECKING:
     from edge_sser.train.corpora.index import Index
 
+TableArgument = Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")]
+
 
 def index(
     sources: Annotated[
@@ -46,17 +48,17 @@ def index(
         need_package(package, "train", "Training")
     from tqdm import tqdm
 
-    from edge_sser.train.corpora.index import Plan, parse_source
+    from edge_sser.train.corpora.index import IndexOptions, parse_source
     from edge_sser.train.corpora.index import index as make_index
-    from edge_sser.train.corpora.report import Kind, shown
+    from edge_sser.train.corpora.report import FindingKind, summary_lines
     from edge_sser.train.corpora.table import write_table
 
-    plan = Plan(folds=folds, same=[_pair(text) for text in same_person or ()], drop_twins=drop_twins)
+    options = IndexOptions(folds=folds, same=[_parse_pair(text) for text in same_person or ()], drop_twins=drop_twins)
     with tqdm(unit=" recordings", desc="index") as bar:
-        found = make_index([parse_source(source) for source in sources], lambda entry: bar.update() and None, plan)
-    for line in shown(found.findings):
+        found = make_index([parse_source(source) for source in sources], lambda entry: bar.update() and None, options)
+    for line in summary_lines(found.findings):
         typer.echo(line, err=True)
-    missing = [finding for finding in found.findings if finding.kind is Kind.MISSING]
+    missing = [finding for finding in found.findings if finding.kind is FindingKind.MISSING]
     if complete and missing:
         raise TrainingError(f"{missing[0].corpus}: {missing[0].text}: fetch the rest, or leave out --complete")
     write_table(out, found.utterances)
@@ -69,7 +71,7 @@ def index(
 
 
 def select(
-    table: Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")],
+    table: TableArgument,
     out: Annotated[Path, typer.Option(help="Table to write: .parquet or .csv.")],
     keep: Annotated[
         list[str] | None,
@@ -84,13 +86,13 @@ def select(
     ] = None,
 ) -> None:
     """Selects part of a table and keeps its folds: to leave a corpus or a sentence out and to test on it."""
-    from edge_sser.train.corpora.select import select as choose
+    from edge_sser.train.corpora.select import select as select_utterances
     from edge_sser.train.corpora.table import read_table, write_table
 
     if not (keep or drop):
         raise UsageError("give what to keep or to drop, for example --keep corpus=ravdess or --drop statement=01")
     given = read_table(table)
-    found = choose(given, keep or (), drop or ())
+    found = select_utterances(given, keep or (), drop or ())
     write_table(out, found)
     typer.echo(
         f"{len(found)} of {len(given)} utterances, {len({row.voice for row in found})} speakers, "
@@ -103,7 +105,7 @@ def explore(
     table: Annotated[Path | None, typer.Argument(help="Table of utterances, from `train index`.")] = None,
     clip: Annotated[Path | None, typer.Option(help="Also draw this recording.")] = None,
     preset: Annotated[
-        str, typer.Option(help="How labels become stress: quadrant, sssr, arousal_valence or a .toml file.")
+        str, typer.Option(help="Mapping of labels to stress: quadrant, sssr, arousal_valence or a .toml file.")
     ] = "quadrant",
 ) -> None:
     """Draws the emotions, durations, levels and speakers of a table, and the spectrograms of a recording."""
@@ -138,8 +140,8 @@ def _summary(found: Index) -> Sequence[str]:
     return lines
 
 
-def _pair(text: str) -> tuple[str, str]:
-    one, _, other = text.partition("=")
-    if "/" not in one or "/" not in other:
+def _parse_pair(text: str) -> tuple[str, str]:
+    first, _, second = text.partition("=")
+    if "/" not in first or "/" not in second:
         raise UsageError(f"--same-person {text}: expected CORPUS/SPEAKER=CORPUS/SPEAKER")
-    return one, other
+    return first, second

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_sser.train.corpora.report import Finding, Kind
+from edge_sser.train.corpora.report import Finding, FindingKind
 from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Entry
 
-NAMED = 8  # names of a long list that are written out
+MAX_NAMES = 8  # names of a long list that are written out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +58,15 @@ class Corpus:
         if copies:
             copy, first_path = copies[0]
             text = f"{len(copies)} further files have the name of a clip already read, the first {copy} as {first_path}"
-            findings.append(Finding(Kind.DOUBLE, self.name, text))
+            findings.append(Finding(FindingKind.DOUBLE, self.name, text))
         entries: Sequence[Entry] = [by_clip[clip] for clip in sorted(by_clip)]
-        findings += [Finding(Kind.MISSING, self.name, text) for text in self._missing(entries)]
+        findings += [Finding(FindingKind.MISSING, self.name, text) for text in self._missing(entries)]
         if len(entries) > self.clips:
             text = f"{len(entries)} clips, more than the published {self.clips}: is there another corpus in the folder?"
-            findings.append(Finding(Kind.ODD, self.name, text))
+            findings.append(Finding(FindingKind.ODD, self.name, text))
         if self.tables is not None and entries:
             entries, absent = self.tables(folder, entries)
-            findings += [Finding(Kind.MISSING, self.name, text) for text in absent]
+            findings += [Finding(FindingKind.MISSING, self.name, text) for text in absent]
         return entries
 
     def _missing(self, entries: Sequence[Entry]) -> list[str]:
@@ -74,13 +74,13 @@ class Corpus:
         lines = []
         absent = sorted(set(self.speakers) - {entry.speaker for entry in entries})
         if absent:
-            lines.append(f"no clip of {len(absent)} of {len(self.speakers)} speakers: {_some(absent)}")
+            lines.append(f"no clip of {len(absent)} of {len(self.speakers)} speakers: {_abbreviate(absent)}")
         names = {entry.clip for entry in entries}
-        lost = sorted(set(self.clip_names(sorted(names))) - names) if self.clip_names is not None else []
-        if lost:
-            lines.append(f"{len(lost)} clips are not there: {_some(lost)}")
+        absent_clips = sorted(set(self.clip_names(sorted(names))) - names) if self.clip_names is not None else []
+        if absent_clips:
+            lines.append(f"{len(absent_clips)} clips are not there: {_abbreviate(absent_clips)}")
         short = {name: count - found[name] for name, count in self.emotions.items() if found[name] < count}
-        if sum(short.values()) > len(lost):  # more are missing than the names account for
+        if sum(short.values()) > len(absent_clips):  # more are missing than the names account for
             counts = ", ".join(f"{number} of {self.emotions[name]} {name}" for name, number in short.items())
             lines.append(f"clips are not there: {counts}")
         return lines
@@ -93,6 +93,6 @@ def audio_files(folder: Path) -> Sequence[Path]:
     return sorted(visible, key=lambda path: (AUDIO_SUFFIXES.index(path.suffix.lower()), path))
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _abbreviate(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

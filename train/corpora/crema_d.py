@@ -72,8 +72,8 @@ def _tables(folder: Path, entries: Sequence[Entry]) -> tuple[Sequence[Entry], Se
         absent.append(f"processedResults/{VOTES} is not there: there are no soft labels")
     else:
         votes = dict(_voice_votes(tabulated))
-    told = [replace(entry, sex=sexes.get(entry.speaker, ""), soft=votes.get(entry.clip, {})) for entry in entries]
-    return told, absent
+    labelled = [replace(entry, sex=sexes.get(entry.speaker, ""), soft=votes.get(entry.clip, {})) for entry in entries]
+    return labelled, absent
 
 
 def _voice_votes(path: Path) -> Iterator[tuple[str, Mapping[str, float]]]:

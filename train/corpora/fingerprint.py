@@ -27,7 +27,7 @@ _SMOOTH = 1.0  # deviation in frames of the smoothing over time, so that peaks s
 _PEAKS_PER_SECOND = 10
 _LEAST_PEAKS = 4
 _NEXT = 8  # peaks after the first among which a landmark is completed
-_APART = 2  # frames between the peaks of a landmark at least: peaks of one moment are harmonics, and those recur
+_MIN_INTERVAL = 2  # frames between the peaks of a landmark at least: peaks of one moment are harmonics, and those recur
 _SPAN = 60  # frames between the first and the last peak of a landmark at most
 _STEP = 2  # frames: resolution of intervals
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads neighbouring numbers (Knuth)
@@ -46,15 +46,15 @@ def fingerprint(features: NDArray[np.floating]) -> bytes:
     codes = []
     for second, third in combinations(range(1, _NEXT + 1), 2):
         first = np.arange(max(0, frame.size - third))
-        until = [frame[first + step] - frame[first] for step in (second, third)]
-        near = (until[0] >= _APART) & (until[1] - until[0] >= _APART) & (until[1] <= _SPAN)
+        to_second, to_third = intervals = [frame[first + step] - frame[first] for step in (second, third)]
+        near = (to_second >= _MIN_INTERVAL) & (to_third - to_second >= _MIN_INTERVAL) & (to_third <= _SPAN)
         code = np.zeros(int(near.sum()), dtype=np.uint64)
-        steps = [interval // _STEP for interval in until]
+        steps = [interval // _STEP for interval in intervals]
         for part in (band[first], band[first + second], band[first + third], *steps):
             code = code * np.uint64(64) + part[near].astype(np.uint64)  # each part is below 64
         codes.append(code)
-    mixed = (np.concatenate(codes) * _MIX) >> np.uint64(32)
-    return np.unique(mixed)[:LANDMARKS].astype("<u4").tobytes()
+    hashes = (np.concatenate(codes) * _MIX) >> np.uint64(32)
+    return np.unique(hashes)[:LANDMARKS].astype("<u4").tobytes()
 
 
 def twins(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
@@ -66,14 +66,15 @@ def twins(utterances: Sequence[Utterance]) -> list[tuple[int, int]]:
 
     voices = np.unique([utterance.voice for utterance in utterances], return_inverse=True)[1]
     marks = [np.frombuffer(utterance.fingerprint, dtype="<u4") for utterance in utterances]
-    place = np.repeat(np.arange(len(marks)), [mark.size for mark in marks])
-    if place.size == 0:
+    recording = np.repeat(np.arange(len(marks)), [mark.size for mark in marks])
+    if recording.size == 0:
         return []
     landmark = np.unique(np.concatenate(marks), return_inverse=True)[1]
-    pairs = np.unique(np.stack([landmark, voices[place]]), axis=1)
-    telling = (np.bincount(pairs[0]) <= SHARED_VOICES)[landmark]
-    ones = np.ones(int(telling.sum()), dtype=np.int32)
-    found = coo_matrix((ones, (place[telling], landmark[telling])), shape=(len(marks), int(landmark.max()) + 1)).tocsr()
+    pairs = np.unique(np.stack([landmark, voices[recording]]), axis=1)
+    distinctive = (np.bincount(pairs[0]) <= SHARED_VOICES)[landmark]
+    ones = np.ones(int(distinctive.sum()), dtype=np.int32)
+    shape = (len(marks), int(landmark.max()) + 1)
+    found = coo_matrix((ones, (recording[distinctive], landmark[distinctive])), shape=shape).tocsr()
     shared = (found @ found.T).tocoo()
     keep = (shared.data >= TWIN_LANDMARKS) & (shared.row < shared.col) & (voices[shared.row] != voices[shared.col])
     return sorted(zip(shared.row[keep].tolist(), shared.col[keep].tolist(), strict=True))

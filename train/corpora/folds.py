@@ -13,7 +13,7 @@ FOLDS = 6
 
 
 def assign_folds(
-    utterances: Sequence[Utterance], folds: int | None = None, taken: Mapping[str, int] | None = None
+    utterances: Sequence[Utterance], folds: int | None = None, fixed: Mapping[str, int] | None = None
 ) -> Sequence[Utterance]:
     """Assigns speaker-disjoint folds to a corpus without folds; keeps the folds of a corpus that has some.
 
@@ -21,7 +21,7 @@ def assign_folds(
         utterances: of one corpus.
         folds: how many to make, fewer when there are fewer speakers; None: `FOLDS`, and those that the corpus came
             with are kept.
-        taken: fold by voice of people who are in other corpora too; they keep that fold.
+        fixed: fold by voice of people who are in other corpora too; they keep that fold.
 
     Raises:
         TrainingError: some utterances come with a fold and others without.
@@ -29,10 +29,12 @@ def assign_folds(
     with_fold = [utterance for utterance in utterances if utterance.fold]
     if with_fold and folds is None:
         if len(with_fold) < len(utterances):
-            bare = next(utterance for utterance in utterances if not utterance.fold)
-            raise TrainingError(f"{bare.path}: it has no fold, others of {bare.corpus} have: give all or none")
+            without_fold = next(utterance for utterance in utterances if not utterance.fold)
+            raise TrainingError(
+                f"{without_fold.path}: it has no fold, others of {without_fold.corpus} have: give all or none"
+            )
         return utterances
-    fold_of = _deal(utterances, folds or FOLDS, taken or {})
+    fold_of = _assign(utterances, folds or FOLDS, fixed or {})
     return [replace(utterance, fold=fold_of[utterance.voice]) for utterance in utterances]
 
 
@@ -73,7 +75,7 @@ def check_disjoint(training: Sequence[Utterance], test: Sequence[Utterance]) -> 
     recordings = {utterance.sha256: utterance.path for utterance in training}
     for utterance in test:
         if utterance.voice in voices:
-            raise TrainingError(_one_voice(voices[utterance.voice], utterance))
+            raise TrainingError(_shared_voice_message(voices[utterance.voice], utterance))
         if utterance.sha256 in recordings:
             raise TrainingError(
                 f"{utterance.path} is the same recording as {recordings[utterance.sha256]} on the training side: "
@@ -96,7 +98,7 @@ def check_folds(utterances: Sequence[Utterance]) -> None:
     for utterance in utterances:
         first = seen.setdefault(utterance.voice, utterance)
         if first.fold != utterance.fold:
-            raise TrainingError(_one_voice(first, utterance))
+            raise TrainingError(_shared_voice_message(first, utterance))
 
 
 def straddling_twins(utterances: Sequence[Utterance], sides: Sequence[int]) -> list[tuple[Utterance, Utterance]]:
@@ -111,7 +113,7 @@ def straddling_twins(utterances: Sequence[Utterance], sides: Sequence[int]) -> l
     return [(utterances[a], utterances[b]) for a, b in twins(utterances) if sides[a] != sides[b]]
 
 
-def _deal(utterances: Sequence[Utterance], folds: int, taken: Mapping[str, int]) -> Mapping[str, int]:
+def _assign(utterances: Sequence[Utterance], folds: int, fixed: Mapping[str, int]) -> Mapping[str, int]:
     clips: dict[str, int] = defaultdict(int)
     sex: dict[str, str] = {}
     for utterance in utterances:
@@ -122,19 +124,19 @@ def _deal(utterances: Sequence[Utterance], folds: int, taken: Mapping[str, int])
     size_of_sex: dict[tuple[int, str], int] = defaultdict(int)
     fold_of: dict[str, int] = {}
     # Those whose fold is taken first, then the largest speakers, each into the fold with the least of that sex so far.
-    for voice in sorted(clips, key=lambda name: (name not in taken, -clips[name], name)):
-        fold = taken.get(voice) or min(numbers, key=lambda number: (size_of_sex[number, sex[voice]], size[number]))
+    for voice in sorted(clips, key=lambda name: (name not in fixed, -clips[name], name)):
+        fold = fixed.get(voice) or min(numbers, key=lambda number: (size_of_sex[number, sex[voice]], size[number]))
         fold_of[voice] = fold
         size[fold] += clips[voice]
         size_of_sex[fold, sex[voice]] += clips[voice]
     return fold_of
 
 
-def _one_voice(one: Utterance, other: Utterance) -> str:
-    who = f"speaker {other.speaker} of {other.corpus}"
+def _shared_voice_message(one: Utterance, other: Utterance) -> str:
+    voice = f"speaker {other.speaker} of {other.corpus}"
     if (one.corpus, one.speaker) != (other.corpus, other.speaker):
-        who = f"speaker {other.speaker} of {other.corpus}, who is {one.speaker} of {one.corpus},"
+        voice = f"speaker {other.speaker} of {other.corpus}, who is {one.speaker} of {one.corpus},"
     return (
-        f"{who} stands in fold {other.fold} and in fold {one.fold}: the scores would be of known voices; give each "
-        "speaker one fold, or deal them anew with train index --folds"
+        f"{voice} stands in fold {other.fold} and in fold {one.fold}: the scores would be of known voices; give each "
+        "speaker one fold, or deal them again with train index --folds"
     )

@@ -15,8 +15,8 @@ from edge_sser.pipeline.level import dbfs
 from edge_sser.train.corpora import besst, manifest
 from edge_sser.train.corpora.fingerprint import fingerprint
 from edge_sser.train.corpora.folds import assign_folds, check_folds, straddling_twins
-from edge_sser.train.corpora.known import known, recognise
-from edge_sser.train.corpora.report import Finding, Kind
+from edge_sser.train.corpora.known import find_corpus, recognise
+from edge_sser.train.corpora.report import Finding, FindingKind
 from edge_sser.train.corpora.table import Entry, Utterance
 from edge_sser.train.data.audio import as_pcm, content_hash, duration_s, read_audio
 
@@ -29,7 +29,7 @@ _UNKNOWN: Sequence[object] = ("", None, {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class IndexOptions:
     """Options of an index.
 
     Attributes:
@@ -74,25 +74,25 @@ def parse_source(text: str) -> tuple[str, Path]:
 def index(
     sources: Iterable[tuple[str, Path]],
     progress: Callable[[Entry], None] = lambda entry: None,
-    plan: Plan | None = None,
+    options: IndexOptions | None = None,
 ) -> Index:
     """Reads corpora, measures and hashes each recording, leaves out unusable ones, and assigns folds.
 
     Args:
         sources: name (see `parse_source`) and path of each corpus: an unpacked folder or a manifest.
         progress: called before each recording is read.
-        plan: options.
+        options: of folds, persons and altered copies.
 
     Raises:
         TrainingError: a corpus cannot be used, two have the same name, a person stands in two folds, or an altered
             copy of a recording does.
     """
-    plan = plan or Plan()
+    options = options or IndexOptions()
     table: list[Utterance] = []
     findings: list[Finding] = []
     clips: dict[str, tuple[int, int | None]] = {}
     reads = ((source, *read) for name, source in sources for read in _read(name, source, findings))
-    for place, corpus, entries, published in reads:
+    for path, corpus, entries, published in reads:
         if corpus in clips:
             raise TrainingError(f"corpus {corpus} is given twice: name them NAME=PATH")
         clips[corpus] = len(entries), published
@@ -106,54 +106,54 @@ def index(
                 found.append(measured)
         if not found:
             last = findings[-1].text if findings else "it is empty"
-            raise TrainingError(f"corpus {place}: none of its recordings can be used: {last}")
+            raise TrainingError(f"corpus {path}: none of its recordings can be used: {last}")
         table += found
-    table = _without_doubles(table, findings)
-    table = _with_folds(_with_persons(table, plan.same), plan.folds)
+    table = _without_duplicates(table, findings)
+    table = _with_folds(_with_persons(table, options.same), options.folds)
     check_folds(table)
-    return Index(_without_twins(table, findings, plan.drop_twins), findings, clips)
+    return Index(_without_twins(table, findings, options.drop_twins), findings, clips)
 
 
-def _read(name: str, place: Path, findings: list[Finding]) -> list[tuple[str, Sequence[Entry], int | None]]:
+def _read(name: str, path: Path, findings: list[Finding]) -> list[tuple[str, Sequence[Entry], int | None]]:
     """Returns name, clips and published number of clips of each corpus at a path."""
-    place = place.absolute()  # the table is read from other folders
-    if not place.is_dir():
-        if place.suffix.lower() not in manifest.SUFFIXES:
-            raise TrainingError(f"corpus {place}: expected a folder, or a manifest that ends in .csv or .parquet")
+    path = path.absolute()  # the table is read from other folders
+    if not path.is_dir():
+        if path.suffix.lower() not in manifest.SUFFIXES:
+            raise TrainingError(f"corpus {path}: expected a folder, or a manifest that ends in .csv or .parquet")
         groups: dict[str, list[Entry]] = {}
-        for entry in manifest.read_manifest(place):
-            groups.setdefault(name or entry.corpus or place.stem.lower(), []).append(entry)
-        return [(corpus, rows, None) for corpus, rows in groups.items()] or [(name or place.stem.lower(), [], None)]
-    if name == besst.NAME or (known(name) is None and besst.looks_like_it(place)):
-        return [(name or besst.NAME, list(besst.read_besst(place)), None)]
-    corpus = recognise(name, place)
-    own: list[Finding] = []
-    entries = corpus.read(place, own)
-    findings += [replace(finding, corpus=name or corpus.name) for finding in own]
+        for entry in manifest.read_manifest(path):
+            groups.setdefault(name or entry.corpus or path.stem.lower(), []).append(entry)
+        return [(corpus, rows, None) for corpus, rows in groups.items()] or [(name or path.stem.lower(), [], None)]
+    if name == besst.NAME or (find_corpus(name) is None and besst.is_besst(path)):
+        return [(name or besst.NAME, list(besst.read_besst(path)), None)]
+    corpus = recognise(name, path)
+    corpus_findings: list[Finding] = []
+    entries = corpus.read(path, corpus_findings)
+    findings += [replace(finding, corpus=name or corpus.name) for finding in corpus_findings]
     return [(name or corpus.name, entries, corpus.clips)]
 
 
 def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
-    place = entry.place
+    location = entry.location
 
     def odd(text: str) -> Finding:
-        return Finding(Kind.ODD, corpus, text)
+        return Finding(FindingKind.ODD, corpus, text)
 
     try:
         # The header is read first, so that an hour of audio is not decoded only to be refused.
-        seconds = duration_s(place)
+        seconds = duration_s(location)
         if seconds <= LONGEST_S:
-            samples = read_audio(place)
+            samples = read_audio(location)
             seconds = samples.size / 16_000
     except SourceError as error:
         return odd(str(error))
     if not SHORTEST_S <= seconds <= LONGEST_S:
-        return odd(f"{place}: {seconds:.2f} s long, expected {SHORTEST_S:g} to {LONGEST_S:g} s")
+        return odd(f"{location}: {seconds:.2f} s long, expected {SHORTEST_S:g} to {LONGEST_S:g} s")
     level = dbfs(float(np.mean(samples.astype(np.float64) ** 2)))
     if level < SILENT_DBFS or not as_pcm(samples).any():
-        return odd(f"{place}: silent ({level:.0f} dBFS)")
+        return odd(f"{location}: silent ({level:.0f} dBFS)")
     return Utterance(
-        path=place,
+        path=location,
         corpus=corpus,
         speaker=entry.speaker,
         sex=entry.sex,
@@ -172,7 +172,7 @@ def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
     )
 
 
-def _without_doubles(table: Sequence[Utterance], findings: list[Finding]) -> list[Utterance]:
+def _without_duplicates(table: Sequence[Utterance], findings: list[Finding]) -> list[Utterance]:
     """Keeps the first of identical recordings, and none when their labels differ."""
     groups: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in table:
@@ -183,7 +183,7 @@ def _without_doubles(table: Sequence[Utterance], findings: list[Finding]) -> lis
         odd_one = next((other for other in others if _contradict(first, other)), None)
         if odd_one is not None:
             text = f"{odd_one.path} is the same recording as {first.path}, with other labels: neither is used"
-            findings.append(Finding(Kind.CONTRADICTORY, odd_one.corpus, text))
+            findings.append(Finding(FindingKind.CONTRADICTORY, odd_one.corpus, text))
             continue
         kept.append(first)
         for other in others:
@@ -191,8 +191,8 @@ def _without_doubles(table: Sequence[Utterance], findings: list[Finding]) -> lis
             if other.corpus != first.corpus:
                 pair = f"{first.corpus}/{first.speaker}={other.corpus}/{other.speaker}"
                 text += f"; if the speaker is one person, say so: --same-person {pair}"
-            findings.append(Finding(Kind.DOUBLE, other.corpus, text))
-    order = {utterance.path: place for place, utterance in enumerate(table)}
+            findings.append(Finding(FindingKind.DOUBLE, other.corpus, text))
+    order = {utterance.path: index for index, utterance in enumerate(table)}
     return sorted(kept, key=lambda utterance: order[utterance.path])
 
 
@@ -218,15 +218,15 @@ def _with_persons(table: Sequence[Utterance], same: Sequence[tuple[str, str]]) -
 
 
 def _with_folds(table: Sequence[Utterance], folds: int | None) -> list[Utterance]:
-    out: dict[str, list[Utterance]] = {utterance.corpus: [] for utterance in table}
+    by_corpus: dict[str, list[Utterance]] = {utterance.corpus: [] for utterance in table}
     for utterance in table:
-        out[utterance.corpus].append(utterance)
-    taken: dict[str, int] = {}
+        by_corpus[utterance.corpus].append(utterance)
+    fixed: dict[str, int] = {}
     # A person in two corpora keeps the fold of the corpus that has folds.
-    for corpus in sorted(out, key=lambda name: not out[name][0].fold):
-        out[corpus] = list(assign_folds(out[corpus], folds, taken))
-        taken |= {utterance.person: utterance.fold for utterance in out[corpus] if utterance.person}
-    return [utterance for own in out.values() for utterance in own]
+    for corpus in sorted(by_corpus, key=lambda name: not by_corpus[name][0].fold):
+        by_corpus[corpus] = list(assign_folds(by_corpus[corpus], folds, fixed))
+        fixed |= {utterance.person: utterance.fold for utterance in by_corpus[corpus] if utterance.person}
+    return [utterance for rows in by_corpus.values() for utterance in rows]
 
 
 def _without_twins(table: Sequence[Utterance], findings: list[Finding], drop: bool) -> Sequence[Utterance]:
@@ -243,6 +243,8 @@ def _without_twins(table: Sequence[Utterance], findings: list[Finding], drop: bo
     dropped = {}
     for one, other in pairs:
         if one.path not in dropped:
-            dropped[other.path] = Finding(Kind.TWIN, other.corpus, f"{other.path} is an altered copy of {one.path}")
+            dropped[other.path] = Finding(
+                FindingKind.TWIN, other.corpus, f"{other.path} is an altered copy of {one.path}"
+            )
     findings += dropped.values()
     return [utterance for utterance in table if utterance.path not in dropped]

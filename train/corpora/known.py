@@ -18,9 +18,9 @@ KNOWN: Sequence[Corpus] = (RAVDESS, CREMA_D, TESS, SAVEE, EMO_DB)
 _ARCHIVES = (".zip", ".gz", ".tgz", ".7z", ".rar")
 
 
-def known(name: str) -> Corpus | None:
+def find_corpus(name: str) -> Corpus | None:
     """Returns the corpus of a name in any spelling."""
-    return next((corpus for corpus in KNOWN if _plain(corpus.name) == _plain(name)), None)
+    return next((corpus for corpus in KNOWN if _normalise(corpus.name) == _normalise(name)), None)
 
 
 def recognise(name: str, folder: Path) -> Corpus:
@@ -36,28 +36,29 @@ def recognise(name: str, folder: Path) -> Corpus:
     paths = audio_files(folder)
     matches = {corpus.name: sum(corpus.entry(path) is not None for path in paths) for corpus in KNOWN}
     likeliest = max(KNOWN, key=lambda corpus: matches[corpus.name])
-    named = known(name)
-    wanted = named or likeliest
-    if matches[wanted.name]:
-        return wanted
+    named = find_corpus(name)
+    candidate = named or likeliest
+    if matches[candidate.name]:
+        return candidate
     if not paths:
         archives = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ARCHIVES)
-        what = f"only {archives[0].name}: unpack it there" if archives else f"no audio file: {_obtain(wanted, named)}"
-        raise TrainingError(f"corpus {folder}: it holds {what}")
+        empty = f"no audio file: {_obtain(candidate, named)}"
+        content = f"only {archives[0].name}: unpack it there" if archives else empty
+        raise TrainingError(f"corpus {folder}: it holds {content}")
     if matches[likeliest.name]:
         raise TrainingError(
-            f"corpus {folder}: no file is named like {wanted.title} ({wanted.example}), but {matches[likeliest.name]} "
-            f"like {likeliest.title}: give it as {likeliest.name}={folder}"
+            f"corpus {folder}: no file is named like {candidate.title} ({candidate.example}), but "
+            f"{matches[likeliest.name]} like {likeliest.title}: give it as {likeliest.name}={folder}"
         )
-    examples = wanted.example if named else ", ".join(corpus.example for corpus in KNOWN)
+    examples = candidate.example if named else ", ".join(corpus.example for corpus in KNOWN)
     raise TrainingError(
-        f"corpus {folder}: none of its {len(paths)} audio files is named like {examples}: {_obtain(wanted, named)}"
+        f"corpus {folder}: none of its {len(paths)} audio files is named like {examples}: {_obtain(candidate, named)}"
     )
 
 
-def _obtain(wanted: Corpus, named: Corpus | None) -> str:
-    return f"{wanted.obtain} there" if named else "give a folder of a known corpus, or a manifest"
+def _obtain(candidate: Corpus, named: Corpus | None) -> str:
+    return f"{candidate.obtain} there" if named else "give a folder of a known corpus, or a manifest"
 
 
-def _plain(name: str) -> str:
+def _normalise(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")

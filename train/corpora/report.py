@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-SHOWN = 10  # findings of one kind and corpus on screen; the report file has all
+MAX_LINES = 10  # findings of one kind and corpus on screen; the report file has all
 
 
-class Kind(str, Enum):
+class FindingKind(str, Enum):
     """Kind of a finding."""
 
     MISSING = "missing"
-    """The published corpus has it, the folder has not."""
+    """A clip of the published corpus that the folder lacks."""
     ODD = "odd"
     """A recording that cannot be used, and is left out."""
     DOUBLE = "double"
@@ -28,7 +28,7 @@ class Kind(str, Enum):
 class Finding:
     """One line of the report."""
 
-    kind: Kind
+    kind: FindingKind
     corpus: str
     text: str
 
@@ -36,12 +36,12 @@ class Finding:
         return f"{self.corpus}: {self.kind.value}: {self.text}"
 
 
-def shown(findings: Sequence[Finding], shown_each: int = SHOWN) -> Iterator[str]:
+def summary_lines(findings: Sequence[Finding], limit: int = MAX_LINES) -> Iterator[str]:
     """Returns the first findings of each corpus and kind, and the number of further ones."""
-    groups: dict[tuple[str, Kind], list[Finding]] = {}
+    groups: dict[tuple[str, FindingKind], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.corpus, finding.kind), []).append(finding)
     for (corpus, kind), group in groups.items():
-        yield from map(str, group[:shown_each])
-        if len(group) > shown_each:
-            yield f"{corpus}: {kind.value}: and {len(group) - shown_each} more"
+        yield from map(str, group[:limit])
+        if len(group) > limit:
+            yield f"{corpus}: {kind.value}: and {len(group) - limit} more"

@@ -23,25 +23,25 @@ def select(utterances: Sequence[Utterance], keep: Sequence[str], drop: Sequence[
         UsageError: there is no such field, or a pattern matches nothing in the table.
         TrainingError: nothing is left.
     """
-    wanted: dict[str, set[int]] = {}
-    for field, places in (_fitting(utterances, "--keep", text) for text in keep):
-        wanted.setdefault(field, set()).update(places)
-    left = set(range(len(utterances))).intersection(*wanted.values())
-    for _, places in (_fitting(utterances, "--drop", text) for text in drop):
-        left -= places
-    if not left:
+    kept: dict[str, set[int]] = {}
+    for field, indices in (_matching(utterances, "--keep", text) for text in keep):
+        kept.setdefault(field, set()).update(indices)
+    selected = set(range(len(utterances))).intersection(*kept.values())
+    for _, indices in (_matching(utterances, "--drop", text) for text in drop):
+        selected -= indices
+    if not selected:
         raise TrainingError("no utterance is left: what is kept never occurs together, or is dropped: ask for less")
-    return [utterances[place] for place in sorted(left)]
+    return [utterances[index] for index in sorted(selected)]
 
 
-def _fitting(utterances: Sequence[Utterance], option: str, text: str) -> tuple[str, set[int]]:
+def _matching(utterances: Sequence[Utterance], option: str, text: str) -> tuple[str, set[int]]:
     field, equals, pattern = text.partition("=")
     if not equals or field not in FIELDS:
         raise UsageError(f"{option} {text}: expected FIELD=PATTERN with FIELD {', '.join(FIELDS)}")
     values = [str(getattr(utterance, field)) for utterance in utterances]
-    places = {place for place, value in enumerate(values) if fnmatchcase(value, pattern)}
-    if not places:
+    indices = {index for index, value in enumerate(values) if fnmatchcase(value, pattern)}
+    if not indices:
         known = sorted(set(values) - {""})
         some = f"it has {', '.join(known[:5])}{' and others' if len(known) > 5 else ''}" if known else "it has none"
         raise UsageError(f"{option} {text}: no utterance of the table has such a {field}: {some}")
-    return field, places
+    return field, indices

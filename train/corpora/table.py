@@ -45,7 +45,7 @@ class Entry:
     statement: str = ""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Path and time span, as `audio.read_audio` reads them."""
         return str(self.path) if self.start_s is None else f"{self.path}#t={self.start_s:.3f},{self.end_s:.3f}"
 
@@ -107,7 +107,7 @@ _REQUIRED = tuple(
     column.name for column in fields(Utterance) if column.default is MISSING and column.default_factory is MISSING
 )
 _NUMBERS = ("stress", "arousal", "valence", "level_dbfs", "duration_s")
-_HOW = "make it with edge-sser train index"
+_REMEDY = "make it with edge-sser train index"
 
 
 def write_table(path: Path, utterances: Iterable[Utterance]) -> None:
@@ -117,14 +117,14 @@ def write_table(path: Path, utterances: Iterable[Utterance]) -> None:
         TrainingError: the file cannot be written.
     """
     rows = [asdict(utterance) for utterance in utterances]
-    with atomic_replace(path, TrainingError) as aside:
+    with atomic_replace(path, TrainingError) as temporary:
         if path.suffix.lower() == ".csv":
-            _write_csv(aside, rows)
+            _write_csv(temporary, rows)
         else:
             import pyarrow
             from pyarrow import parquet
 
-            parquet.write_table(pyarrow.Table.from_pylist(rows, _schema()), aside, compression="zstd")
+            parquet.write_table(pyarrow.Table.from_pylist(rows, _schema()), temporary, compression="zstd")
 
 
 def read_table(path: Path) -> Sequence[Utterance]:
@@ -138,9 +138,9 @@ def read_table(path: Path) -> Sequence[Utterance]:
         utterances = [_utterance(path, row) for row in rows]
     except (OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TrainingError(f"table {path}: {reason}: {_HOW}") from None
+        raise TrainingError(f"table {path}: {reason}: {_REMEDY}") from None
     if not utterances:
-        raise TrainingError(f"table {path}: it holds no utterance: {_HOW}")
+        raise TrainingError(f"table {path}: it holds no utterance: {_REMEDY}")
     return utterances
 
 
@@ -197,12 +197,12 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 def _check_columns(path: Path, found: Sequence[str]) -> None:
     if set(_REQUIRED) - set(found) or set(found) - set(COLUMNS):
-        raise TrainingError(f"table {path}: expected the columns {', '.join(COLUMNS)}: {_HOW}")
+        raise TrainingError(f"table {path}: expected the columns {', '.join(COLUMNS)}: {_REMEDY}")
 
 
 def _utterance(path: Path, row: dict[str, Any]) -> Utterance:
     utterance = Utterance(**row)
     shares = (utterance.stress, utterance.arousal, utterance.valence, *utterance.soft.values())
     if any(share is not None and not (math.isfinite(share) and 0.0 <= share <= 1.0) for share in shares):
-        raise TrainingError(f"table {path}: {utterance.path}: a label is not within 0..1: {_HOW}")
+        raise TrainingError(f"table {path}: {utterance.path}: a label is not within 0..1: {_REMEDY}")
     return utterance
