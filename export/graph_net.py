@@ -93,7 +93,7 @@ class GraphNet(Student):
         stress, emotions = (values[name] for name in self._outputs)
         return torch.cat([stress[:, None], emotions], dim=1)
 
-    def decide(self, embedded: Tensor) -> Logits:
+    def classify(self, embedded: Tensor) -> Logits:
         """Names the logits; the auxiliary task is not in the graph."""
         return Logits(stress=embedded[:, 0], emotions=embedded[:, 1:], intensity=torch.zeros_like(embedded[:, 0]))
 

@@ -29,7 +29,7 @@ from edge_sser.export.quantize import quantise
 from edge_sser.model.model import Card
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.data.mixing import NOTHING_MIXED
+from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES
 from edge_sser.train.fit.checkpoint import load_checkpoint
 from edge_sser.train.fit.loop import Epoch, seed_everything, train
 from edge_sser.train.fit.parallel import World
@@ -166,7 +166,7 @@ class _Task(StudentTask):
                 "losses": recipe.losses.model_copy(update={"intensity": 0.0}),  # the file has no such output
             }
         )
-        super().__init__(training, plain, store, NOTHING_MIXED, None, World(), device)
+        super().__init__(training, plain, store, NO_AUGMENTATION_SOURCES, None, World(), device)
         self.net = net.to(device)
         # A bare callable, so that the checkpoint's parameters are not trained.
         self._checkpoint: Callable[[Tensor], Logits] = student.to(device).__call__

@@ -13,16 +13,22 @@ import typer
 
 from edge_sser.errors import TrainingError, need_package
 from edge_sser.files import write_file
+from edge_sser.train.corpora.cli import TableArgument
 from edge_sser.train.evaluate.metrics import worst_known
+from edge_sser.train.teachers.cli import ChangeOption
 
 if TYPE_CHECKING:
     from edge_sser.train.corpora.table import Utterance
     from edge_sser.train.data.features import FeatureStore
-    from edge_sser.train.data.mixing import Mixed
+    from edge_sser.train.data.mixing import AugmentationSources
     from edge_sser.train.evaluate.predictions import Prediction
     from edge_sser.train.evaluate.scores import Scores
     from edge_sser.train.recipe import Recipe
     from edge_sser.train.students.net import Student
+
+CacheOption = Annotated[
+    Path | None, typer.Option(help="Folder to keep features in, for several runs to share; OUT/cache.")
+]
 
 # Changes to the recipe by table and key; None removes the table.
 _QUIET: Mapping[str, Mapping[str, Any] | None] = {"augmentation": {"noise": 0.0, "room": 0.0}, "twins": None}
@@ -37,23 +43,18 @@ ROWS: Mapping[str, Mapping[str, Mapping[str, Any] | None]] = {
 
 
 def ablation(
-    table: Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")],
+    table: TableArgument,
     teacher: Annotated[
         list[Path], typer.Option(help="Folder of a teacher, from `train teacher`; several teach together.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the runs and of the table, ablation.md and ablation.json.")],
     recipe: Annotated[str, typer.Option(help="Recipe that distils, with noise and rooms.")] = "sser-cnn",
-    seeds: Annotated[int, typer.Option(min=1, help="How many: 1, 2 and so on.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 1, 2 and so on.")] = 3,
     fold: Annotated[list[int] | None, typer.Option(help="Only this fold; may be repeated.")] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, as for `train fit`.")] = None,
     rooms: Annotated[Path | None, typer.Option(help="Folder of impulse responses, as for `train fit`.")] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder to keep features in, for several runs to share; OUT/cache.")
-    ] = None,
+    change: ChangeOption = None,
+    cache: CacheOption = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Trains a recipe with and without its parts: labels, + logits, + features, + noise. Resumes."""
@@ -64,25 +65,25 @@ def ablation(
     from edge_sser.train.corpora.folds import chosen_folds, split
     from edge_sser.train.corpora.table import read_table
     from edge_sser.train.data.labels import read_preset
-    from edge_sser.train.data.mixing import open_heard
+    from edge_sser.train.data.mixing import open_training_data
     from edge_sser.train.evaluate.predictions import predict, scorable
     from edge_sser.train.evaluate.scores import evaluate
     from edge_sser.train.fit.run import check_teacher, load_lessons
     from edge_sser.train.recipe import read_recipe
-    from edge_sser.train.teachers.lesson import check_hearing
+    from edge_sser.train.teachers.lesson import check_teacher_input
 
     plan = read_recipe(recipe, change or ())
     check_teacher(plan, True)
     if plan.distillation:
-        check_hearing(len(teacher), plan.distillation.teacher_hears)
-    read_preset(plan.preset)  # an error now, not after a day of training
+        check_teacher_input(len(teacher), plan.distillation.teacher_hears)
+    read_preset(plan.preset)  # an error comes before a day of training
     utterances = read_table(table)
     scored = {clip.sha256 for clip in scorable(utterances, plan.preset)}
     folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]
-    for number in folds:  # errors of a teacher come before a day of training, too
+    for number in folds:  # so do errors of a teacher
         load_lessons(teacher, plan, split(utterances, number)[0], number)
     torch.set_num_threads(threads)
-    store, mixed = open_heard(plan, utterances, cache or out / "cache", noise=noise, rooms=rooms)
+    store, sources = open_training_data(plan, utterances, cache or out / "cache", noise=noise, rooms=rooms)
     scores: dict[str, list[Sequence[Scores]]] = {}
     with tqdm(total=len(ROWS) * seeds * len(folds), unit=" runs") as bar:
         for name, changes in ROWS.items():
@@ -90,20 +91,20 @@ def ablation(
                 bar.set_description(f"{name}, seed {seed}")
                 found: list[Prediction] = []
                 for number in folds:
-                    row = changed(plan, {**changes, "optimisation": {"seed": seed}})
+                    row = with_changes(plan, {**changes, "optimisation": {"seed": seed}})
                     folder = out / name.replace(" + ", "-") / f"seed-{seed}"
-                    model, test = _trained(utterances, number, row, store, mixed, teacher, folder)
+                    model, test = _train_fold(utterances, number, row, store, sources, teacher, folder)
                     found += predict(model, [clip for clip in test if clip.sha256 in scored])
                     bar.update()
                 scores.setdefault(name, []).append(evaluate(found, plan.preset).corpora)
     text = render(scores)
     write_file(out / "ablation.md", text + "\n", TrainingError)
-    values = {name: [[_plain(item) for item in seed] for seed in found_seeds] for name, found_seeds in scores.items()}
+    values = {name: [[_summarise(item) for item in seed] for seed in seeds_of] for name, seeds_of in scores.items()}
     write_file(out / "ablation.json", json.dumps(values, indent=1) + "\n", TrainingError)
     typer.echo(text)
 
 
-def changed(recipe: Recipe, changes: Mapping[str, Mapping[str, Any] | None]) -> Recipe:
+def with_changes(recipe: Recipe, changes: Mapping[str, Mapping[str, Any] | None]) -> Recipe:
     """Returns a recipe with other values; None removes a table."""
     from edge_sser.train.recipe import Recipe
 
@@ -124,31 +125,31 @@ def render(scores: Mapping[str, Sequence[Sequence[Scores]]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     corpora = [corpus.corpus for corpus in next(iter(scores.values()))[0]]
-    for place, corpus in enumerate(corpora):
+    for index, corpus in enumerate(corpora):
         for name, seeds in scores.items():
-            one = [found[place] for found in seeds]
+            one = [found[index] for found in seeds]
             lines.append(
                 f"| {corpus} | {name} | {len(one)} | {_spread([100 * item.ua for item in one], 1)} "
                 f"| {_spread([100 * worst_known(item.ua_worst for item in one)], 1)} "
                 f"| {_spread([item.auroc for item in one], 3)} "
                 f"| {_spread([worst_known(item.auroc_worst for item in one)], 3)} |"
             )
-    for place, corpus in enumerate(corpora):
-        lines += _remarks(corpus, {name: [found[place] for found in seeds] for name, seeds in scores.items()})
+    for index, corpus in enumerate(corpora):
+        lines += _remarks(corpus, {name: [found[index] for found in seeds] for name, seeds in scores.items()})
     return "\n".join(lines)
 
 
 def _remarks(corpus: str, scores: Mapping[str, Sequence[Scores]]) -> list[str]:
     """Returns a line for each score that could not be computed, with the runs concerned unless all."""
-    told: dict[str, list[str]] = {}
+    runs_by_remark: dict[str, list[str]] = {}
     for name, seeds in scores.items():
         for number, found in enumerate(seeds, 1):
             for remark in found.remarks():
-                told.setdefault(remark, []).append(f"{name}, seed {number}")
-    everywhere = sum(len(seeds) for seeds in scores.values())
+                runs_by_remark.setdefault(remark, []).append(f"{name}, seed {number}")
+    run_count = sum(len(seeds) for seeds in scores.values())
     return [
-        f"\n{corpus}: {remark}" if len(runs) == everywhere else f"\n{corpus} ({'; '.join(runs)}): {remark}"
-        for remark, runs in told.items()
+        f"\n{corpus}: {remark}" if len(runs) == run_count else f"\n{corpus} ({'; '.join(runs)}): {remark}"
+        for remark, runs in runs_by_remark.items()
     ]
 
 
@@ -159,18 +160,18 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{middle} +- {stdev(values):.{digits}f}" if len(values) > 1 else middle
 
 
-def _plain(scores: Scores) -> dict[str, Any]:
+def _summarise(scores: Scores) -> dict[str, Any]:
     values = scores.as_dict()
     names = ("corpus", "ua", "ua_worst", "auroc", "auroc_worst", "judged", "false_alarms", "missed")
     return {name: values[name] for name in names if name in values}
 
 
-def _trained(
+def _train_fold(
     utterances: Sequence[Utterance],
     fold: int,
     recipe: Recipe,
     store: FeatureStore,
-    mixed: Mixed,
+    sources: AugmentationSources,
     teacher: Sequence[Path],
     folder: Path,
 ) -> tuple[Student, Sequence[Utterance]]:
@@ -181,5 +182,5 @@ def _trained(
 
     training, test = split(utterances, fold)
     lesson = load_lessons(teacher, recipe, training, fold)
-    path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson, mixed=mixed)
+    path = fit(training, recipe, store, run_folder(folder, fold), lesson=lesson, sources=sources)
     return load_student(path)[0], test

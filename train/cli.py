@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from edge_sser.errors import UsageError, need_package
-from edge_sser.train.ablation import ablation
-from edge_sser.train.corpora import cli as cli_corpora
+from edge_sser.train.ablation import CacheOption, ablation
+from edge_sser.train.corpora.cli import TableArgument, explore, index, select
 from edge_sser.train.evaluate.cli import evaluate
-from edge_sser.train.teachers.cli import teacher
+from edge_sser.train.teachers.cli import ChangeOption, teacher
 
 app = typer.Typer(
     help="Make a table of recordings, train a student on it, score it on strangers' voices.",
@@ -22,13 +22,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.command()(cli_corpora.index)
-app.command()(cli_corpora.select)
-app.command()(cli_corpora.explore)
+app.command()(index)
+app.command()(select)
+app.command()(explore)
 app.command()(teacher)
 app.command()(ablation)
-
-TableArgument = Annotated[Path, typer.Argument(help="Table of utterances, from `train index`.")]
 
 
 @app.command()
@@ -43,22 +41,17 @@ def fit(
     teacher: Annotated[
         list[str] | None,
         typer.Option(
-            help="What the recipe's [distillation] learns from: the folder of a teacher, from `train teacher`, or the "
-            "name of a teacher's recipe, which is then made in OUT/teacher/NAME first. Several teach together; without "
-            "one, labels alone do."
+            help="Teacher for the recipe's [distillation]: a folder from `train teacher`, or the name of a teacher's "
+            "recipe, which is made in OUT/teacher/NAME first. May be repeated: several teach together. Without one, "
+            "the student learns from labels alone."
         ),
     ] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, for a recipe that mixes it in.")] = None,
     rooms: Annotated[
         Path | None, typer.Option(help="Folder of impulse responses, for a recipe with twins in rooms.")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder to keep features in, for several runs to share; OUT/cache.")
-    ] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
-    ] = None,
+    cache: CacheOption = None,
+    change: ChangeOption = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard beside the checkpoints.")
     ] = False,
@@ -92,9 +85,9 @@ app.command()(evaluate)
 def baseline(
     table: TableArgument,
     out: Annotated[Path, typer.Option(help="Out-of-fold predictions to write (CSV).")],
-    kind: Annotated[str, typer.Option(help="What it knows of a clip: level-only or level-pitch.")] = "level-only",
+    kind: Annotated[str, typer.Option(help="Features of a clip: level-only or level-pitch.")] = "level-only",
     preset: Annotated[
-        str, typer.Option(help="How labels become stress: quadrant, sssr, arousal_valence or a .toml file.")
+        str, typer.Option(help="Mapping of labels to stress: quadrant, sssr, arousal_valence or a .toml file.")
     ] = "quadrant",
 ) -> None:
     """Writes the predictions of a trivial system, the baseline beside every score."""

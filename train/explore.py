@@ -107,7 +107,7 @@ class _Colours:
 
     def draw_emotions(self, axes: Axes, rows: Sequence[Utterance]) -> None:
         count = Counter(self._name(row) for row in rows)
-        names = _ordered(count)
+        names = _in_order(count)
         bars = axes.bar(names, [count[name] for name in names], color=[self._colour(name, rows) for name in names])
         axes.bar_label(bars)
         axes.margins(y=0.12)
@@ -119,7 +119,7 @@ class _Colours:
         known = [row for row in rows if row.level_dbfs is not None]
         if not known:
             raise TrainingError("the table has no levels, an older version wrote it: make it again with train index")
-        names = _ordered(Counter(self._name(row) for row in known))
+        names = _in_order(Counter(self._name(row) for row in known))
         levels = [[float(row.level_dbfs or 0.0) for row in known if self._name(row) == name] for name in names]
         boxes = axes.boxplot(levels, patch_artist=True, flierprops={"markersize": 2}, medianprops={"color": "black"})
         for box, name in zip(boxes["boxes"], names, strict=True):
@@ -132,16 +132,16 @@ class _Colours:
         speakers = sorted({row.speaker for row in rows}, key=lambda name: (_fold(rows, name), name))
         total = Counter(row.speaker for row in rows)
         stressed = Counter(row.speaker for row in rows if (self._preset.stress(row) or 0.0) >= 0.5)
-        places = range(len(speakers))
-        axes.bar(places, [total[name] for name in speakers], color=_CALM, label="all")
-        axes.bar(places, [stressed[name] for name in speakers], color=_STRESSED, label="stress")
-        for place in places[1:]:
-            if _fold(rows, speakers[place]) != _fold(rows, speakers[place - 1]):
-                axes.axvline(place - 0.5, color="black", linewidth=0.8)
+        positions = range(len(speakers))
+        axes.bar(positions, [total[name] for name in speakers], color=_CALM, label="all")
+        axes.bar(positions, [stressed[name] for name in speakers], color=_STRESSED, label="stress")
+        for position in positions[1:]:
+            if _fold(rows, speakers[position]) != _fold(rows, speakers[position - 1]):
+                axes.axvline(position - 0.5, color="black", linewidth=0.8)
         sex = {row.speaker: row.sex for row in rows}
         labels = [f"{name[:8]} {sex[name]}".strip() for name in speakers]
         if len(speakers) <= MOST_NAMES:
-            axes.set_xticks(places, labels, rotation=90, fontsize="x-small" if len(speakers) > 30 else "small")
+            axes.set_xticks(positions, labels, rotation=90, fontsize="x-small" if len(speakers) > 30 else "small")
         axes.set(ylabel="clips", xlabel="speaker and sex; lines part the folds")
         axes.margins(x=0.01)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -160,7 +160,7 @@ class _Colours:
         return _STRESSED if np.mean(known) >= 0.5 else _CALM
 
 
-def _ordered(names: Counter[str]) -> list[str]:
+def _in_order(names: Counter[str]) -> list[str]:
     return [name for name in (*LABELS, *BY_STRESS, UNLABELLED) if name in names]
 
 

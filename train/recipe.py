@@ -34,10 +34,10 @@ class Student(Section):
 
     kind: StudentKind
     width: int = Field(ge=2, le=256)
-    """What its size grows with. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit:
-    values in a token, a multiple of 8 from 32 (49 k) to 104 (453 k). Wider ones are for teachers."""
+    """Size of the network. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit:
+    values in a token, a multiple of 8 from 32 (49 k) to 104 (453 k). Wider networks are for teachers."""
     token_frames: Literal[1, 2] = 2
-    """column-vit alone: frames that a token stands for."""
+    """column-vit alone: frames in a token."""
     dropout: Share
 
     @model_validator(mode="after")
@@ -53,7 +53,7 @@ class Optimisation(Section):
     seed: int
     epochs: int = Field(ge=1)
     clips_per_epoch: int = Field(ge=1)
-    """Drawn with `Sampling`; an epoch is this many, not the corpus once."""
+    """Clips drawn with `Sampling` for an epoch, independent of the size of the corpora."""
     batch: int = Field(ge=2)
     learning_rate: Positive
     """Peak of a cosine that rises over the first `warmup` of the run."""
@@ -61,7 +61,7 @@ class Optimisation(Section):
     weight_decay: float = Field(ge=0.0)
     label_smoothing: Share
     average: Share
-    """Decay of the running average of the weights, a step; the average is what is kept."""
+    """Decay of the running average of the weights in a step; the checkpoint keeps the average."""
     clip_gradient: Positive
     """Largest norm of a step's gradient."""
     precision: Literal["auto", "float32", "bfloat16"]
@@ -83,63 +83,63 @@ class Losses(Section):
     intensity: float = Field(ge=0.0)
 
 
-class Hears(str, Enum):
+class TeacherInput(str, Enum):
     """Input of the teacher."""
 
     CLEAN = "clean"
-    """The clip as it was recorded, whatever the student hears of it."""
+    """The recorded clip without augmentation."""
     STUDENT = "student"
-    """The very window that the student hears. Only teachers that listen to log-mel windows can: the ensemble."""
+    """The augmented window of the student. Only an ensemble takes log-mel windows."""
 
 
 class Distillation(Section):
     """Weights of the distillation losses beside the labels; 0: not used."""
 
-    teacher_hears: Hears = Hears.CLEAN
+    teacher_hears: TeacherInput = TeacherInput.CLEAN
     temperature: Positive = 2.0
     """Divides the logits of both before they are compared as probabilities."""
     emotion: float = Field(default=0.0, ge=0.0)
     """Kullback-Leibler divergence of the emotions' probabilities."""
     stress: float = Field(default=0.0, ge=0.0)
-    """The same of the probability of stress."""
+    """Kullback-Leibler divergence of the probability of stress."""
     concordance: float = Field(default=0.0, ge=0.0)
     """1 - concordance correlation of the probability of stress over the batch."""
     features: float = Field(default=0.0, ge=0.0)
     """Distance of the student's embedding, after a projection, from the teacher's."""
     similarity: float = Field(default=0.0, ge=0.0)
-    """Difference in which clips of the batch the two find alike."""
+    """Difference between the similarities of the batch's clips for teacher and student."""
 
 
 class Validation(Section):
-    """Speakers of the training side kept aside to choose an epoch."""
+    """Validation speakers, held out of the training side to choose an epoch."""
 
     share: Share
-    """Of each corpus's training speakers, at least one where there are two."""
+    """Share of each corpus's training speakers, at least one where there are two."""
     every: int = Field(default=1, ge=1)
-    """Epochs between two looks."""
+    """Epochs between two validations."""
     patience: int = Field(default=0, ge=0)
     """Epochs without a better score after which training ends; 0: never. The best epoch's weights are kept."""
 
 
 class Augmentation(Section):
-    """Augmentation of a window of power spectra; see augment.py."""
+    """Augmentation of a window of mel band powers; see data/augment.py."""
 
     overhang_frames: int = Field(ge=0)
     """A crop may reach this far beyond its clip's ends."""
     loop: Share
-    """How often a clip shorter than a window is repeated; otherwise it is placed in noise."""
+    """Probability that a clip shorter than a window is repeated; otherwise noise fills the rest."""
     piece: Share = 0.0
-    """How often only a piece of the window's speech is heard, and noise in place of the rest."""
+    """Probability that only a piece of the window's speech stays, and noise replaces the rest."""
     piece_s: tuple[Positive, Positive] = (0.5, 3.0)
     """Length of such a piece."""
     warp: Share
-    """How often speed and time are changed; the other windows keep their frames as they were."""
+    """Probability that speed and time are scaled; other windows keep their frames."""
     speed: Share
     """Frequency and time scaled together by up to this, either way."""
     stretch: Share
     """Time alone scaled by up to this, either way."""
     room: Share
-    """How often a window is reverberated."""
+    """Probability of reverberation."""
     room_rt60_s: tuple[Positive, Positive]
     room_direct_db: tuple[float, float]
     """Energy of the direct sound over the reverberation."""
@@ -148,16 +148,16 @@ class Augmentation(Section):
     ripple_db: float = Field(ge=0.0)
     """Equaliser: largest gain of slow waves over the mel axis."""
     band_limit: Share
-    """How often the band is cut as a telephone or a cheap microphone does."""
+    """Probability that the band is limited as by a telephone or a cheap microphone."""
     noise: Share
-    """How often noise is added."""
+    """Probability of added noise."""
     noise_snr_db: tuple[float, float]
     noise_tilt_db: tuple[float, float]
     """Colour: dB an octave, 0 is white, -3 pink, -6 brown."""
     recorded_noise: Share = 0.0
-    """How often the noise is a piece of a recording, from the folder of `fit --noise`, and not made."""
+    """Probability that the noise is from recordings, in the folder of `fit --noise`, and not synthetic."""
     babble: Share = 0.0
-    """How often the noise is several people of the training side who talk at once."""
+    """Probability that the noise is several people of the training side who talk at once."""
     gain_db: float = Field(ge=0.0)
     mask_bands: int = Field(ge=0)
     """SpecAugment: two masks of up to this many bands."""
@@ -168,12 +168,12 @@ class Augmentation(Section):
 
 
 class Twins(Section):
-    """Augmented copies of clips, made from samples; see data/waveform.py. Shares are probabilities."""
+    """Twins: augmented copies of clips, made from samples; see data/waveform.py. Shares are probabilities."""
 
     count: int = Field(ge=0, le=20)
-    """Twins of a clip that are made before training and kept; the student draws among them and the clip itself."""
+    """Twins of a clip made before training and kept; training draws among them and the clip itself."""
     fresh: Share = 0.0
-    """How many of the clips that are drawn get a new twin instead, as the student trains."""
+    """Share of drawn clips that get a new twin instead, made during training."""
     noise: Share = 0.0
     """Recorded noise, from the folder of `fit --noise`."""
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
@@ -186,16 +186,16 @@ class Twins(Section):
     """At most this share of the samples is cut off at either side."""
     pitch: Share = 0.0
     pitch_semitones: Positive = 1.0
-    """Sparing: pitch is what arousal is heard by."""
+    """Small by default, because listeners hear arousal by pitch."""
     stretch: Share = 0.0
     stretch_by: float = Field(default=0.1, gt=0.0, le=0.5)
-    """Tempo changed by up to this share, the pitch kept."""
+    """Tempo changed by up to this share without a change of pitch."""
     shift: Share = 0.0
     shift_s: Positive = 0.5
-    """Moved round by up to this, seconds: what falls off one end comes in at the other."""
+    """Circular shift by up to this, seconds."""
 
     @model_validator(mode="after")
-    def _some(self) -> Twins:
+    def _check_not_empty(self) -> Twins:
         if not self.count and not self.fresh:
             raise ValueError("count and fresh are both 0, so there are no twins: raise one, or leave [twins] out")
         return self
@@ -207,7 +207,7 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     version: str
     preset: str
-    """How labels become stress: quadrant, sssr, arousal_valence, or a .toml file; see presets.py."""
+    """Mapping of labels to stress: quadrant, sssr, arousal_valence, or a .toml file; see data/labels.py."""
     student: Student
     optimisation: Optimisation
     sampling: Sampling
@@ -251,7 +251,7 @@ def read_toml(kind: type[AnySection], name: str, shipped: Traversable, changes: 
     try:
         values = tomllib.loads(text)
         for change in changes:
-            _change(values, change)
+            _apply_change(values, change)
         return kind.model_validate(values)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"recipe {name}: not TOML: {error}") from None
@@ -263,7 +263,7 @@ def read_toml(kind: type[AnySection], name: str, shipped: Traversable, changes: 
         raise SettingsError(f"recipe {name}: {'.'.join(map(str, first['loc']))}: {reason}") from None
 
 
-def _change(values: dict[str, Any], change: str) -> None:
+def _apply_change(values: dict[str, Any], change: str) -> None:
     key, separator, text = change.partition("=")
     *tables, last = key.strip().split(".")
     if not separator or not last:

@@ -18,14 +18,14 @@ from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.mixing import NOTHING_MIXED
+from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES
 from edge_sser.train.evaluate.predictions import predict
 from edge_sser.train.fit.checkpoint import custom_preset, data_key, load_student
 from edge_sser.train.fit.losses import Distiller, blend, concordance, similarity_difference
 from edge_sser.train.fit.parallel import World
 from edge_sser.train.fit.run import check_preset, fit
 from edge_sser.train.fit.task import StudentTask
-from edge_sser.train.recipe import Distillation, Hears, Recipe, read_recipe
+from edge_sser.train.recipe import Distillation, Recipe, TeacherInput, read_recipe
 from edge_sser.train.students.net import Logits
 from edge_sser.train.teachers.ensemble import Ensemble
 from edge_sser.train.teachers.lesson import open_lesson, open_lessons
@@ -68,10 +68,10 @@ def test_a_student_that_says_what_its_teacher_says_has_nothing_to_learn() -> Non
 def test_soft_labels_are_compared_at_the_temperature_and_over_the_corpus_s_own_classes() -> None:
     student, teacher = outputs(1, seed=1), outputs(1)
     allowed = torch.tensor([[True, False, True, True, False, False, False, False]])
-    wanted = np.exp(teacher.emotions.numpy()[0, [0, 2, 3]] / 2)
-    said = np.exp(student.emotions.numpy()[0, [0, 2, 3]] / 2)
-    wanted, said = wanted / wanted.sum(), said / said.sum()
-    expected = 4.0 * float(np.sum(wanted * np.log(wanted / said)))
+    p_teacher = np.exp(teacher.emotions.numpy()[0, [0, 2, 3]] / 2)
+    p_student = np.exp(student.emotions.numpy()[0, [0, 2, 3]] / 2)
+    p_teacher, p_student = p_teacher / p_teacher.sum(), p_student / p_student.sum()
+    expected = 4.0 * float(np.sum(p_teacher * np.log(p_teacher / p_student)))
     assert losses(student, teacher, allowed, emotion=0.5)["taught emotion"] == pytest.approx(0.5 * expected, rel=1e-4)
     p, q = (1 / (1 + math.exp(-float(value.stress) / 2)) for value in (teacher, student))
     expected = 4.0 * (p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
@@ -122,7 +122,7 @@ def changed(toy_recipe: Path, **tables: Mapping[str, Any]) -> Recipe:
 def members(
     rows: Sequence[Utterance], store: FeatureStore, toy_recipe: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Path]:
-    """Two nets of different width that have not heard fold 1."""
+    """Two nets of different width that were not trained on fold 1."""
     folder = tmp_path_factory.mktemp("members")
     return [
         fit(split(rows, 1)[0], changed(toy_recipe, student={"width": width}), store, folder / str(width))
@@ -139,10 +139,10 @@ def teacher(rows: Sequence[Utterance], members: list[Path], tmp_path_factory: py
 
 def test_an_ensemble_says_the_mean_of_what_its_members_say(rows: Sequence[Utterance], members: list[Path]) -> None:
     training, test = split(rows, 1)
-    said = Ensemble(members, data_key(training))(test[0]).mean()
+    output = Ensemble(members, data_key(training))(test[0]).mean()
     single = [Ensemble([path], data_key(training))(test[0]).mean() for path in members]
-    assert torch.allclose(said.stress, (single[0].stress + single[1].stress) / 2, atol=1e-5)
-    assert said.features.shape == (1, 6 * 4 + 6 * 5)
+    assert torch.allclose(output.stress, (single[0].stress + single[1].stress) / 2, atol=1e-5)
+    assert output.features.shape == (1, 6 * 4 + 6 * 5)
     whole = predict(load_student(members[0])[0], test[:1])[0]
     assert float(single[0].stress.sigmoid()) == pytest.approx(whole.stress, abs=1e-5)
 
@@ -151,14 +151,14 @@ def test_an_ensemble_says_the_mean_of_what_its_members_say(rows: Sequence[Uttera
 def test_a_teacher_for_whom_stress_means_something_else_is_refused_unless_stress_is_not_asked(
     toy_recipe: Path, several: bool
 ) -> None:
-    said = {"kind": "hubert", "recipe": {"preset": "quadrant"}}
-    said = {"kind": "several", "members": [said, said]} if several else said
-    check_preset(changed(toy_recipe, distillation={"stress": 1.0}), said)
+    teacher = {"kind": "hubert", "recipe": {"preset": "quadrant"}}
+    teacher = {"kind": "several", "members": [teacher, teacher]} if several else teacher
+    check_preset(changed(toy_recipe, distillation={"stress": 1.0}), teacher)
     other = read_recipe(str(toy_recipe), ["preset=sssr", "distillation.emotion=1", "distillation.stress=0"])
-    check_preset(other, said)
+    check_preset(other, teacher)
     for weight in ("stress", "concordance"):
         with pytest.raises(UsageError, match=r"quadrant.*sssr"):
-            check_preset(read_recipe(str(toy_recipe), ["preset=sssr", f"distillation.{weight}=1"]), said)
+            check_preset(read_recipe(str(toy_recipe), ["preset=sssr", f"distillation.{weight}=1"]), teacher)
 
 
 def test_a_users_table_is_told_from_another_of_the_same_name_and_found_in_the_members_of_members(
@@ -170,25 +170,25 @@ def test_a_users_table_is_told_from_another_of_the_same_name_and_found_in_the_me
         path.write_text(f"[emotions]\nangry = 1\ncalm = 0\nsad = {sad}\n", encoding="utf-8")
     student = read_recipe(str(toy_recipe), [f'preset="{tables[0]}"', "distillation.stress=1"])
 
-    def said(path: Path) -> dict[str, Any]:
+    def description(path: Path) -> dict[str, Any]:
         ensemble = {"kind": "ensemble", "members": [{"name": "toy", **custom_preset(str(path))}]}
         return {"kind": "several", "members": [ensemble, ensemble]}
 
-    check_preset(student, said(tables[0]))
+    check_preset(student, description(tables[0]))
     with pytest.raises(UsageError, match=r"under the preset of another \.toml file"):
-        check_preset(student, said(tables[1]))
+        check_preset(student, description(tables[1]))
 
 
 def test_an_ensemble_says_what_stress_means_to_its_members(members: list[Path], rows: Sequence[Utterance]) -> None:
     training, _ = split(rows, 1)
-    said = Ensemble(members, data_key(training)).describe()
-    assert [member["preset"] for member in said["members"]] == ["quadrant"] * len(members)
+    description = Ensemble(members, data_key(training)).describe()
+    assert [member["preset"] for member in description["members"]] == ["quadrant"] * len(members)
 
 
-@pytest.mark.parametrize("hears", list(Hears))
+@pytest.mark.parametrize("hears", list(TeacherInput))
 def test_a_student_without_labels_comes_to_agree_with_its_teacher_about_strangers(
     rows: Sequence[Utterance], store: FeatureStore, teacher: Path, members: list[Path], toy_recipe: Path,
-    tmp_path: Path, hears: Hears,
+    tmp_path: Path, hears: TeacherInput,
 ) -> None:  # fmt: skip
     training, test = split(rows, 1)
     recipe = changed(
@@ -205,8 +205,8 @@ def test_a_student_without_labels_comes_to_agree_with_its_teacher_about_stranger
     assert header["teacher"]["kind"] == "ensemble"
     found = [item.stress for item in predict(student, test)]
     ensemble = Ensemble(members, data_key(training))
-    wanted = [float(ensemble(clip).mean().stress.sigmoid()) for clip in test]
-    assert np.corrcoef(found, wanted)[0, 1] > 0.9
+    expected = [float(ensemble(clip).mean().stress.sigmoid()) for clip in test]
+    assert np.corrcoef(found, expected)[0, 1] > 0.9
 
 
 def test_several_teachers_are_the_mean_of_their_logits_and_all_their_features(
@@ -216,15 +216,15 @@ def test_several_teachers_are_the_mean_of_their_logits_and_all_their_features(
     key = data_key(training)
     make_ensemble(training, members[:1], tmp_path / "fold-1", quiet)
     folders = [teacher, tmp_path / "fold-1"]
-    first, second = (open_lesson(folder, training, key, Hears.CLEAN) for folder in folders)
-    both = open_lessons(folders, training, key, Hears.CLEAN)
+    first, second = (open_lesson(folder, training, key, TeacherInput.CLEAN) for folder in folders)
+    both = open_lessons(folders, training, key, TeacherInput.CLEAN)
     assert torch.allclose(both.outputs.stress, (first.outputs.stress + second.outputs.stress) / 2)
     assert torch.allclose(both.outputs.emotions, (first.outputs.emotions + second.outputs.emotions) / 2)
     assert torch.equal(both.outputs.features, torch.cat([first.outputs.features, second.outputs.features], dim=1))
     assert both.description == {"kind": "several", "members": [first.description, second.description]}
-    assert open_lessons(folders[:1], training, key, Hears.CLEAN).description == first.description
+    assert open_lessons(folders[:1], training, key, TeacherInput.CLEAN).description == first.description
     with pytest.raises(UsageError, match="give one --teacher"):
-        open_lessons(folders, training, key, Hears.STUDENT)
+        open_lessons(folders, training, key, TeacherInput.STUDENT)
 
 
 def test_a_teacher_is_asked_once(rows: Sequence[Utterance], teacher: Path, members: list[Path]) -> None:
@@ -243,7 +243,7 @@ def test_a_teacher_that_heard_the_test_speakers_is_refused(
     with pytest.raises(TrainingError, match="other recordings"):
         make_ensemble(other, members, tmp_path, quiet)
     with pytest.raises(TrainingError, match="test speakers"):
-        open_lesson(teacher, other, data_key(other), Hears.CLEAN)
+        open_lesson(teacher, other, data_key(other), TeacherInput.CLEAN)
 
 
 def test_outputs_come_in_the_order_asked_for_and_a_damaged_file_is_named(
@@ -257,7 +257,7 @@ def test_outputs_come_in_the_order_asked_for_and_a_damaged_file_is_named(
     data = (teacher / OUTPUTS_FILE).read_bytes()
     (tmp_path / OUTPUTS_FILE).write_bytes(data[: len(data) // 2])
     with pytest.raises(TrainingError, match=r"outputs\.safetensors.*train teacher"):
-        open_lesson(tmp_path, training, data_key(training), Hears.CLEAN)
+        open_lesson(tmp_path, training, data_key(training), TeacherInput.CLEAN)
 
 
 def test_a_recipe_that_distils_asks_for_its_teacher_and_one_that_does_not_refuses_it(
@@ -266,7 +266,7 @@ def test_a_recipe_that_distils_asks_for_its_teacher_and_one_that_does_not_refuse
     training = split(rows, 1)[0]
     with pytest.raises(UsageError, match="--teacher"):
         fit(training, changed(toy_recipe, distillation={"emotion": 1.0}), store, tmp_path)
-    lesson = open_lesson(teacher, training, data_key(training), Hears.CLEAN)
+    lesson = open_lesson(teacher, training, data_key(training), TeacherInput.CLEAN)
     with pytest.raises(UsageError, match=r"no \[distillation\]"):
         fit(training, changed(toy_recipe), store, tmp_path, lesson=lesson)
 
@@ -276,21 +276,21 @@ def test_a_mixed_window_is_two_windows_and_is_asked_for_both_their_labels(
 ) -> None:
     training = split(rows, 1)[0]
     places = torch.tensor([0, 1, 2, 3])
-    heard: list[torch.Tensor] = []
+    embedded: list[torch.Tensor] = []
 
     def losses(mixup: float) -> dict[str, float]:
         recipe = changed(toy_recipe, augmentation={"mixup": mixup}, student={"dropout": 0.0})
         torch.manual_seed(1)
-        task = StudentTask(training, recipe, store, NOTHING_MIXED, None, World(), torch.device("cpu"))
+        task = StudentTask(training, recipe, store, NO_AUGMENTATION_SOURCES, None, World(), torch.device("cpu"))
         embed = task.net.embed
-        monkeypatch.setattr(task.net, "embed", lambda windows: heard.append(windows) or embed(windows))
+        monkeypatch.setattr(task.net, "embed", lambda windows: embedded.append(windows) or embed(windows))
         parts = task.losses(places, torch.Generator().manual_seed(2))
         return {name: float(value.detach()) for name, value in parts.items()}
 
     assert read_recipe("sser-cnn").augmentation.mixup == 0.0
     losses(0.0)
     losses(1.0)
-    alone, together = heard
+    alone, together = embedded
     share = ((together - alone.flip(0)) / (alone - alone.flip(0)))[0].median()
     assert 0.01 < float(share) < 0.99
     assert torch.allclose(together, share * alone + (1 - share) * alone.flip(0), atol=1e-3)

@@ -29,14 +29,14 @@ from edge_sser.train.evaluate.predictions import predict
 from edge_sser.train.fit.checkpoint import MODEL_FILE, data_key, load_student
 from edge_sser.train.fit.loop import Epoch
 from edge_sser.train.fit.run import fit
-from edge_sser.train.recipe import Hears, Recipe, read_recipe
+from edge_sser.train.recipe import Recipe, TeacherInput, read_recipe
 from edge_sser.train.teachers import hidden
 from edge_sser.train.teachers.encoder import load_encoder, sound_windows
 from edge_sser.train.teachers.hidden import HiddenStore
-from edge_sser.train.teachers.hubert import fit_hubert
+from edge_sser.train.teachers.hubert import fit_encoder_teacher
 from edge_sser.train.teachers.lesson import open_lesson
-from edge_sser.train.teachers.make import make_hubert
-from edge_sser.train.teachers.recipe import TeacherRecipe, read_teacher_recipe, shipped
+from edge_sser.train.teachers.make import make_encoder_teachers
+from edge_sser.train.teachers.recipe import TeacherRecipe, read_teacher_recipe, shipped_recipes
 
 try:
     import transformers
@@ -142,8 +142,8 @@ def test_a_tiny_hubert_learns_and_a_student_taught_by_it_alone_agrees_about_stra
     weights: Path, rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path, trained: str, epochs: int
 ) -> None:
     training, test = split(rows, 1)
-    make_hubert(rows, [1], recipe(weights, trained, epochs=epochs), tmp_path / "teacher", quiet)
-    lesson = open_lesson(tmp_path / "teacher" / "fold-1", training, data_key(training), Hears.CLEAN)
+    make_encoder_teachers(rows, [1], recipe(weights, trained, epochs=epochs), tmp_path / "teacher", quiet)
+    lesson = open_lesson(tmp_path / "teacher" / "fold-1", training, data_key(training), TeacherInput.CLEAN)
     assert auroc(angry(training), lesson.outputs.stress.double().numpy()) > 0.95
 
     values = read_recipe(str(toy_recipe)).model_dump(mode="json", exclude_none=True)
@@ -162,8 +162,8 @@ def test_a_teacher_is_taught_what_its_preset_calls_stress_and_says_so(
     table.write_text("[emotions]\ncalm = 1\nangry = 0\n", encoding="utf-8")
     training, _ = split(rows, 1)
     plan = recipe(weights, "head", epochs=25).model_copy(update={"preset": str(table)})
-    make_hubert(rows, [1], plan, tmp_path / "teacher", quiet)
-    lesson = open_lesson(tmp_path / "teacher" / "fold-1", training, data_key(training), Hears.CLEAN)
+    make_encoder_teachers(rows, [1], plan, tmp_path / "teacher", quiet)
+    lesson = open_lesson(tmp_path / "teacher" / "fold-1", training, data_key(training), TeacherInput.CLEAN)
     assert auroc(angry(training), lesson.outputs.stress.double().numpy()) < 0.05
     assert lesson.description["preset"]["calm"] == 1
 
@@ -178,7 +178,7 @@ def test_a_head_learns_from_kept_hidden_states_in_either_precision(
     for precision in ("float32", "bfloat16"):
         epochs: list[Epoch] = []
         plan = recipe(weights, "head", epochs=2, clips_per_epoch=64, precision=precision)
-        fit_hubert(training, plan, encoder, store, tmp_path / precision, epochs.append)
+        fit_encoder_teacher(training, plan, encoder, store, tmp_path / precision, epochs.append)
         losses.append([epoch.loss for epoch in epochs])
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     assert losses[0] != losses[1]
@@ -195,10 +195,10 @@ def test_an_interrupted_teacher_ends_with_the_same_bits(
 
     training = split(rows, 1)[0]
     plan = recipe(weights, "whole", epochs=2, clips_per_epoch=32)
-    fit_hubert(training, plan, load_encoder(str(weights)), None, tmp_path / "whole")
+    fit_encoder_teacher(training, plan, load_encoder(str(weights)), None, tmp_path / "whole")
     with pytest.raises(Interruption):
-        fit_hubert(training, plan, load_encoder(str(weights)), None, tmp_path / "again", kill)
-    fit_hubert(training, plan, load_encoder(str(weights)), None, tmp_path / "again")
+        fit_encoder_teacher(training, plan, load_encoder(str(weights)), None, tmp_path / "again", kill)
+    fit_encoder_teacher(training, plan, load_encoder(str(weights)), None, tmp_path / "again")
     assert (tmp_path / "whole" / MODEL_FILE).read_bytes() == (tmp_path / "again" / MODEL_FILE).read_bytes()
 
 
@@ -289,6 +289,6 @@ def test_weights_that_cannot_be_used_are_named_in_one_line_and_nothing_is_unpick
 
 
 def test_the_recipes_that_ship_are_read() -> None:
-    assert {"hubert-base", "hubert-large", "wavlm-large"} <= set(shipped())
-    for name in shipped():
+    assert {"hubert-base", "hubert-large", "wavlm-large"} <= set(shipped_recipes())
+    for name in shipped_recipes():
         assert read_teacher_recipe(name).name == name

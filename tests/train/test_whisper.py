@@ -21,8 +21,8 @@ from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.fit.checkpoint import MODEL_FILE
 from edge_sser.train.teachers.encoder import load_encoder, sound_windows
 from edge_sser.train.teachers.hidden import HiddenStore
-from edge_sser.train.teachers.make import make_hubert
-from edge_sser.train.teachers.recipe import TeacherRecipe, read_teacher_recipe, shipped
+from edge_sser.train.teachers.make import make_encoder_teachers
+from edge_sser.train.teachers.recipe import TeacherRecipe, read_teacher_recipe, shipped_recipes
 from edge_sser.train.teachers.teacher import Teacher
 
 try:
@@ -147,7 +147,7 @@ def test_a_head_is_trained_on_kept_states_and_asked_about_strangers(
 ) -> None:
     said: list[tuple[Teacher, Sequence[Utterance]]] = []
     quiet = partial(tqdm, disable=True)
-    make_hubert(rows, [1, None], recipe(weights, "head"), tmp_path, quiet, lambda *told: said.append(told))
+    make_encoder_teachers(rows, [1, None], recipe(weights, "head"), tmp_path, quiet, lambda *told: said.append(told))
     strangers = split(rows, 1)[1]
     assert [list(clips) for _, clips in said] == [strangers, []]
     assert said[0][0](strangers[0]).emotions.shape[1] == 8
@@ -159,7 +159,7 @@ def test_its_top_layers_are_trained_and_no_others(weights: Path, rows: Sequence[
     from safetensors.torch import load_file
 
     clips = [clip for clip in rows if clip.fold in (1, 2)]
-    make_hubert(clips, [1], recipe(weights, "top"), tmp_path, partial(tqdm, disable=True))
+    make_encoder_teachers(clips, [1], recipe(weights, "top"), tmp_path, partial(tqdm, disable=True))
     found = load_file(tmp_path / "fold-1" / MODEL_FILE)
     learnt = {name for name in found if name.startswith("encoder.") and "layers." in name}
     assert learnt
@@ -170,6 +170,6 @@ def test_its_top_layers_are_trained_and_no_others(weights: Path, rows: Sequence[
 
 
 def test_its_recipes_ship() -> None:
-    assert {"whisper-base", "whisper-tiny"} <= set(shipped())
+    assert {"whisper-base", "whisper-tiny"} <= set(shipped_recipes())
     for name in ("whisper-base", "whisper-tiny"):
         assert read_teacher_recipe(name).encoder.weights == f"openai/{name}"

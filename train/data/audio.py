@@ -1,4 +1,4 @@
-"""Whole recordings for training, or the part of one that a table names."""
+"""Reads recordings for training, whole or the part that a table names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LFS = b"version https://git-lfs"
 
 
 def read_audio(path: Path | str) -> NDArray[np.float32]:
-    """A whole recording, or with `#t=1.500,4.250` behind its path that part of it, seconds.
+    """Reads a recording; `#t=1.500,4.250` behind its path selects that part of it, in seconds.
 
     Returns:
         float32 [n], mono (channels averaged), 16 kHz.
@@ -40,7 +40,7 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
                 count = last - first
             samples = recording.read(count, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
-        raise SourceError(_unreadable(file, error)) from None
+        raise SourceError(_read_error_message(file, error)) from None
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     if not np.isfinite(mono).all():
         raise SourceError(f"{path}: holds samples that are not numbers: convert it again")
@@ -50,17 +50,17 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
 
 
 def content_hash(samples: NDArray[np.float32]) -> str:
-    """A name for what is heard, SHA-256 of its samples as 16-bit PCM: a copy in another container has the same."""
+    """Returns the SHA-256 of samples as 16-bit PCM; a copy in another lossless container has the same."""
     return hashlib.sha256(as_pcm(samples).tobytes()).hexdigest()
 
 
 def as_pcm(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Samples of -1 to 1 as 16-bit integers, little-endian."""
+    """Converts samples of -1 to 1 to 16-bit integers, little-endian."""
     return np.asarray((samples.clip(-1.0, 1.0) * 32767.0).round(), dtype="<i2")
 
 
 def duration_s(path: Path | str) -> float:
-    """How long a recording, or the part of it, says it is: seconds, without decoding it.
+    """Returns the duration of a recording, or of the part of it, in seconds, from the header alone.
 
     Raises:
         SourceError: the file is missing or is not audio.
@@ -71,19 +71,19 @@ def duration_s(path: Path | str) -> float:
     try:
         info = soundfile.info(file)
     except (OSError, soundfile.SoundFileError) as error:
-        raise SourceError(_unreadable(file, error)) from None
+        raise SourceError(_read_error_message(file, error)) from None
     return float(info.frames / info.samplerate)
 
 
 def split_part(path: Path | str) -> tuple[str, float, float | None]:
-    """The file of a table's path, and the start and end of the part, seconds; end None: all of it."""
+    """Splits a table's path into file, start and end in seconds; end None: the whole file."""
     match = _PART.fullmatch(str(path))
     if match is None or Path(path).exists():
         return str(path), 0.0, None
     return match["path"], float(match["start"]), float(match["end"])
 
 
-def _unreadable(file: str, error: Exception) -> str:
+def _read_error_message(file: str, error: Exception) -> str:
     try:
         with open(file, "rb") as opened:
             if opened.read(len(_LFS)) == _LFS:

@@ -1,4 +1,4 @@
-"""Log-mel features of a table's utterances, computed once and kept on disk, and the windows a score is taken over."""
+"""Log-mel features of utterances, computed once and kept on disk, and their windows for scoring."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 
-HOP_FRAMES = 50  # between the windows of a clip that a score is the mean of, as on the device
+HOP_FRAMES = 50  # between the windows of a clip whose scores are averaged; 0.5 s, as on the device
 
 
 class FeatureStore:
     """Features of many utterances in one array on disk, mapped into memory.
 
-    They are kept as float16: in dB its steps are at most 0.06, below what any frame fluctuates by.
+    The features are float16: its steps are at most 0.06 dB, less than frames fluctuate.
     """
 
     def __init__(
@@ -32,16 +32,16 @@ class FeatureStore:
         progress: Callable[[Utterance], None] = lambda utterance: None,
         *,
         kind: str = "",
-        change: Callable[[NDArray[np.float32], Utterance], NDArray[np.float32]] = lambda samples, utterance: samples,
+        transform: Callable[[NDArray[np.float32], Utterance], NDArray[np.float32]] = lambda samples, utterance: samples,
     ) -> None:
-        """Opens the store, computing it first if these utterances and features have none yet.
+        """Opens the store; computes it where these utterances and features have none yet.
 
         Args:
             utterances: all of a table.
-            folder: where stores are kept; the file is named by the content it was computed from.
+            folder: of the stores; the file name is a hash of the input.
             progress: called after each utterance that is computed.
-            kind: a name for what `change` does; empty where it does nothing.
-            change: done to a recording's samples first.
+            kind: name of the transform, part of the hash; empty without one.
+            transform: applied to a recording's samples first.
 
         Raises:
             SourceError: a recording cannot be read.
@@ -51,13 +51,13 @@ class FeatureStore:
         for utterance in utterances:
             key.update(utterance.sha256.encode())
         self.key = key.hexdigest()[:16]
-        """A name for what the features were computed from and how."""
+        """Hash of the recordings, the feature settings and the transform."""
         path = folder / f"features-{self.key}.npy"
         counts = folder / f"features-{self.key}.frames.npy"
         if not (path.exists() and counts.exists()):
             parts = []
             for utterance in utterances:
-                parts.append(log_mel(change(read_audio(utterance.path), utterance)).astype(np.float16))
+                parts.append(log_mel(transform(read_audio(utterance.path), utterance)).astype(np.float16))
                 progress(utterance)
             save_array(counts, np.array([part.shape[0] for part in parts], dtype=np.int64))
             save_array(path, np.concatenate(parts))
@@ -69,13 +69,13 @@ class FeatureStore:
         }
 
     def __getitem__(self, utterance: Utterance) -> NDArray[np.float16]:
-        """Features of an utterance: float16 [frames, bands], dB."""
+        """Returns the features of an utterance: float16 [frames, bands], dB."""
         start, end = self._span[utterance.sha256]
         return self._frames[start:end]
 
 
 def windows(features: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The windows of a clip, one every half second; a clip shorter than a window is repeated to fill one.
+    """Returns the windows of a clip, one every half second; a shorter clip is repeated to fill a window.
 
     Args:
         features: [frames, bands], dB.
@@ -91,20 +91,20 @@ def windows(features: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def save_array(path: Path, array: NDArray[np.generic]) -> None:
-    """Writes an array, the file under the name always whole.
+    """Writes an array atomically.
 
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
     """
-    with atomic_replace(path, TrainingError) as aside, aside.open("wb") as file:
+    with atomic_replace(path, TrainingError) as temporary, temporary.open("wb") as file:
         np.save(file, array)
 
 
 def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
-    """Reads an array of `save_array`, or maps it into memory.
+    """Reads an array written by `save_array`, or maps it into memory.
 
     Raises:
-        TrainingError: it is damaged.
+        TrainingError: the file is damaged.
     """
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)

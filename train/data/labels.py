@@ -1,4 +1,4 @@
-"""Emotion labels: what corpora say, and what the model answers with."""
+"""Emotion labels of corpora and of the model, and presets that map them to stress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_sser.train.corpora.table import Utterance
 
 
 class Emotion(str, Enum):
-    """The emotions that a table may name; all but the last are the model's, in the order of its output."""
+    """Emotions that a table may name; all but the last are classes of the model, in the order of its output."""
 
     NEUTRAL = "neutral"
     CALM = "calm"
@@ -28,9 +28,9 @@ class Emotion(str, Enum):
 
 
 LABELS = tuple(emotion.value for emotion in Emotion)
-EMOTIONS = tuple(label for label in LABELS if label != Emotion.BORED.value)  # one German corpus has boredom: no class
+EMOTIONS = tuple(label for label in LABELS if label != Emotion.BORED.value)  # only one German corpus has boredom
 
-# What other corpora call the same.
+# Names of the same emotions in other corpora.
 SYNONYMS: Mapping[str, str] = {
     "anger": "angry",
     "ang": "angry",
@@ -64,7 +64,7 @@ QUADRANT: Mapping[str, int | None] = {
     "bored": 0,
 }
 
-# Every negative emotion against the rest, as the speech-stress-from-emotion studies map them; it mixes high and low
+# Every negative emotion against the rest, the mapping of the speech-stress-from-emotion studies; it mixes high and low
 # arousal.
 SSSR: Mapping[str, int | None] = {
     "neutral": 0,
@@ -82,7 +82,7 @@ PRESETS: Mapping[str, Mapping[str, int | None]] = {"quadrant": QUADRANT, "sssr":
 
 
 def emotion_name(label: str) -> str:
-    """The emotion a corpus means by a label, whatever its case or form.
+    """Returns the emotion of a corpus's label in any case or known synonym.
 
     Raises:
         ValueError: no emotion of that name is known.
@@ -96,12 +96,12 @@ def emotion_name(label: str) -> str:
 
 AROUSAL_VALENCE = "arousal_valence"
 LEAVE_OUT = "leave out"
-LEAST_SHARE = 0.5  # of a soft label that the preset must have a meaning for
+LEAST_SHARE = 0.5  # of a soft label's votes that the preset must map
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A mapping to stress.
+    """Mapping of labels to stress.
 
     Attributes:
         name: of the preset.
@@ -112,21 +112,21 @@ class Preset:
     emotions: Mapping[str, int | None]
 
     def stress(self, utterance: Utterance) -> float | None:
-        """The stress of an utterance, 0..1, or None when its labels do not say.
+        """Returns the stress of an utterance, 0..1, or None when its labels give none.
 
-        A corpus that gives stress itself is believed, under any preset. Otherwise `arousal_valence` multiplies arousal
-        by negative valence, a (1 - v), so that both are needed as in the quadrant; the others map emotions. A soft
-        label is the share of its mapped votes that mean stress; when more than half of the votes are for
-        emotions that are left out, it says nothing.
+        Stress that the corpus gives takes precedence under any preset. Otherwise `arousal_valence` multiplies arousal
+        by negative valence, a (1 - v), so that both are needed as in the quadrant; the other presets map emotions. The
+        stress of a soft label is the share of its mapped votes that mean stress, or None when more than half of the
+        votes are for emotions that are left out.
         """
         given, arousal, valence = utterance.stress, utterance.arousal, utterance.valence
-        return self.meaning(utterance.emotion, utterance.soft, given, arousal, valence)
+        return self.stress_from(utterance.emotion, utterance.soft, given, arousal, valence)
 
     def decision(self, utterance: Utterance) -> int | None:
-        """1 for an utterance that is stressed by half or more, 0 for another, None when its labels do not say."""
-        return decided(self.stress(utterance))
+        """Returns 1 for stress of 0.5 or more, 0 for less, None when the labels give none."""
+        return binary_label(self.stress(utterance))
 
-    def meaning(
+    def stress_from(
         self,
         emotion: str,
         soft: Mapping[str, float],
@@ -134,7 +134,7 @@ class Preset:
         arousal: float | None = None,
         valence: float | None = None,
     ) -> float | None:
-        """The stress of labels, 0..1; see `stress`.
+        """Returns the stress of labels, 0..1; see `stress`.
 
         Args:
             emotion: its name, or empty.
@@ -157,15 +157,15 @@ class Preset:
         return None if value is None else float(value)
 
 
-def decided(stress: float | None) -> int | None:
-    """A continuous label as what scores are computed from: 1 from a half on, else 0; None when it is not known."""
+def binary_label(stress: float | None) -> int | None:
+    """Converts continuous stress to the class that scores use: 1 from 0.5 on, else 0; None stays None."""
     return None if stress is None else int(stress >= 0.5)
 
 
 def read_preset(name: str) -> Preset:
-    """A preset that ships, by name, or a user's table: a TOML file.
+    """Reads a preset: a shipped one by name, or a user's TOML file.
 
-    The file names each emotion that counts, with 0, 1 or "leave out"; emotions that it does not name are left out:
+    The file maps emotions to 0, 1 or "leave out"; emotions without an entry are left out:
 
         [emotions]
         angry = 1
@@ -174,7 +174,7 @@ def read_preset(name: str) -> Preset:
         surprised = "leave out"
 
     Raises:
-        SettingsError: there is no such preset or file, or it is not such a table; the message names what is wrong.
+        SettingsError: there is no such preset or file, or its content is not such a table; the message names the fault.
     """
     if name in PRESETS:
         return Preset(name, PRESETS[name])

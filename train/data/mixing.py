@@ -1,4 +1,4 @@
-"""What a recipe mixes into training beside the clips: their augmented twins, and recorded noise."""
+"""Augmentation sources of a recipe: augmented twins of the clips, and recorded noise."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tqdm import tqdm
 from edge_sser.errors import UsageError
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.data.waveform import Folders, WaveformAugmenter, noise_bank, twin_stores
+from edge_sser.train.data.waveform import RecordingFolders, WaveformAugmenter, noise_bank, twin_stores
 from edge_sser.train.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Mixed:
-    """What a student hears beside the clips as they are.
+class AugmentationSources:
+    """Training data beside the clips themselves.
 
     Attributes:
-        twins: features of each set of their augmented twins.
-        fresh: makes new twins as they are drawn; None where none are asked for.
-        noise: of `recordings.noise_bank`.
+        twins: features of each set of augmented twins.
+        fresh: makes new twins during training; None without them.
+        noise: output of `waveform.noise_bank`; None without recorded noise.
     """
 
     twins: Sequence[FeatureStore] = ()
@@ -33,7 +33,7 @@ class Mixed:
     noise: Tensor | None = None
 
     def describe(self, recipe: Recipe) -> dict[str, Any]:
-        """Plain values that name what the recipe mixes in, for a checkpoint's header; none where that is nothing."""
+        """Returns hashes of the sources that the recipe uses, for a checkpoint's header; empty without any."""
         values: dict[str, Any] = {}
         if recipe.twins:
             values["twins"] = [twin.key for twin in self.twins]
@@ -44,10 +44,10 @@ class Mixed:
         return values
 
 
-NOTHING_MIXED = Mixed()
+NO_AUGMENTATION_SOURCES = AugmentationSources()
 
 
-def open_heard(
+def open_training_data(
     recipe: Recipe,
     utterances: Sequence[Utterance],
     cache: Path,
@@ -55,19 +55,19 @@ def open_heard(
     noise: Path | None = None,
     rooms: Path | None = None,
     silent: bool = False,
-) -> tuple[FeatureStore, Mixed]:
-    """The features of a table and what a recipe mixes in, with a progress bar.
+) -> tuple[FeatureStore, AugmentationSources]:
+    """Opens the features of a table and the augmentation sources of a recipe, with a progress bar.
 
     Args:
-        recipe: says what.
+        recipe: of the student.
         utterances: all of a table.
-        cache: where features are kept.
+        cache: folder of the features.
         noise: folder of recorded noise.
         rooms: folder of impulse responses.
-        silent: shows no bar.
+        silent: True to show no bar.
 
     Raises:
-        As `open_mixed` and FeatureStore.
+        As `open_augmentation_sources` and FeatureStore.
     """
     total = len(utterances) * (1 + (recipe.twins.count if recipe.twins else 0))
     with tqdm(total=total, unit=" recordings", desc="features", disable=silent) as bar:
@@ -76,12 +76,12 @@ def open_heard(
             bar.update()
 
         store = FeatureStore(utterances, cache, step)
-        mixed = open_mixed(recipe, utterances, cache, noise=noise, rooms=rooms, progress=step)
+        sources = open_augmentation_sources(recipe, utterances, cache, noise=noise, rooms=rooms, progress=step)
         bar.update(total - bar.n)
-    return store, mixed
+    return store, sources
 
 
-def open_mixed(
+def open_augmentation_sources(
     recipe: Recipe,
     utterances: Sequence[Utterance],
     cache: Path,
@@ -89,20 +89,20 @@ def open_mixed(
     noise: Path | None = None,
     rooms: Path | None = None,
     progress: Callable[[Utterance], None] = lambda utterance: None,
-) -> Mixed:
-    """What a recipe mixes in; computes what is not in the cache yet.
+) -> AugmentationSources:
+    """Opens the augmentation sources of a recipe; computes twins that are not in the cache yet.
 
     Args:
-        recipe: says what.
+        recipe: of the student.
         utterances: all of a table.
-        cache: where features are kept.
+        cache: folder of the features.
         noise: folder of recorded noise.
         rooms: folder of impulse responses.
         progress: called after each twin that is computed.
 
     Raises:
         MissingComponentError: the recipe has twins, and audiomentations is not installed.
-        UsageError: a folder that the recipe needs is not given.
+        UsageError: the recipe needs a folder that is not given.
         TrainingError: a folder holds no recording, or the features cannot be written.
         SourceError: a recording cannot be read.
     """
@@ -114,7 +114,7 @@ def open_mixed(
             )
         bank = noise_bank(noise)
     if recipe.twins is None:
-        return Mixed(noise=bank)
-    augmenter = WaveformAugmenter(recipe.twins, Folders(noise, rooms))
+        return AugmentationSources(noise=bank)
+    augmenter = WaveformAugmenter(recipe.twins, RecordingFolders(noise, rooms))
     kept = twin_stores(utterances, augmenter, recipe.twins.count, cache, progress)
-    return Mixed(kept, augmenter if recipe.twins.fresh else None, bank)
+    return AugmentationSources(kept, augmenter if recipe.twins.fresh else None, bank)

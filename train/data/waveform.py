@@ -1,9 +1,9 @@
-"""Twins of clips, augmented as sound: with recorded noise, measured rooms, telephone codecs, overload, other pitches.
+"""Twins: copies of clips augmented as audio, by recorded noise, measured rooms, codecs, clipping, pitch and tempo.
 
-The sound is worked on by libraries: audiomentations, and libsndfile's codecs. That costs some 20 ms a clip, thirty
-times what augment.py needs. So a clip has a few twins, whose features are kept, and the student draws among them before
-its own augmentation; new ones are made as it trains for the share of clips that a recipe asks for. A twin is never an
-utterance of the table: it belongs to its clip, and so to its clip's fold.
+The augmentations are those of audiomentations and of libsndfile's codecs. They cost some 20 ms a clip, thirty times
+the cost of augment.py. So each clip has a few twins with stored features, and training draws among them before the
+augmentation of augment.py; the recipe sets a share of clips that get a new twin instead. A twin is never an utterance
+of the table: it belongs to its clip, and so to its clip's fold.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from edge_sser.train.recipe import Twins
 
 
 def recordings(folder: Path) -> list[Path]:
-    """The recordings below a folder, in order of their names.
+    """Returns the audio files below a folder, sorted by name.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: the folder has none.
     """
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not found:
@@ -47,8 +47,8 @@ def recordings(folder: Path) -> list[Path]:
     return found
 
 
-def content_key(folder: Path | None) -> str:
-    """A name for what a folder holds: the same recordings give the same. Empty for no folder."""
+def folder_key(folder: Path | None) -> str:
+    """Returns a hash of the recordings in a folder; empty for None."""
     if folder is None:
         return ""
     key = hashlib.sha256()
@@ -58,13 +58,13 @@ def content_key(folder: Path | None) -> str:
 
 
 def noise_bank(folder: Path) -> Tensor:
-    """Mel band powers of all recordings of a folder, one after the other: float32 [frames, bands], mean 1 in each.
+    """Returns mel band powers of all recordings of a folder in a row: float32 [frames, bands], mean 1 in each.
 
-    Digital silence is left out.
+    Frames of digital silence are left out.
 
     Raises:
-        TrainingError: there is none, or they are shorter than a window together.
-        SourceError: one cannot be read.
+        TrainingError: the folder has no recording, or all together are shorter than a window.
+        SourceError: a recording cannot be read.
     """
     parts = []
     for path in recordings(folder):
@@ -79,24 +79,24 @@ def noise_bank(folder: Path) -> Tensor:
 
 
 Sound = NDArray[np.float32]
-# What telephones and messengers do to speech: container, coding, sample rate.
+# Codecs of telephones and messengers: container, coding, sample rate.
 CODECS = (("WAV", "ULAW", 8_000), ("WAV", "ALAW", 8_000), ("WAV", "GSM610", 8_000), ("MP3", "MPEG_LAYER_III", 16_000))
 _FLOOR = 10.0 ** (-80.0 / 20.0)  # of full scale: no microphone is quieter
 
 
 @dataclass(frozen=True, slots=True)
-class Folders:
-    """Where recordings to mix in stand; None where there are none."""
+class RecordingFolders:
+    """Folders of recorded noise and of room impulse responses; None where there is none."""
 
     noise: Path | None = None
     rooms: Path | None = None
 
 
 class WaveformAugmenter:
-    """Makes twins. The same clip, number and settings give the same twin."""
+    """Makes twins; the same clip, number and settings give the same twin."""
 
-    def __init__(self, settings: Twins, folders: Folders) -> None:
-        """Loads what twins are made with.
+    def __init__(self, settings: Twins, folders: RecordingFolders) -> None:
+        """Sets up the augmentations.
 
         Args:
             settings: of the recipe.
@@ -104,7 +104,7 @@ class WaveformAugmenter:
 
         Raises:
             MissingComponentError: audiomentations is not installed.
-            UsageError: a folder that the settings need is not given.
+            UsageError: the settings need a folder that is not given.
             TrainingError: a folder holds no recording.
         """
         need_package("audiomentations", "augment", "A recipe with [twins]")
@@ -134,34 +134,34 @@ class WaveformAugmenter:
         self._steps = steps
         self._settings = settings
         kept = settings.model_dump_json(exclude={"fresh"})
-        self.key = f"{kept} {content_key(folders.noise)} {content_key(folders.rooms)}"
-        """A name for the twins that are kept."""
+        self.key = f"{kept} {folder_key(folders.noise)} {folder_key(folders.rooms)}"
+        """Settings and hashes of the recordings, as the key of stored twins."""
 
     def __call__(self, samples: Sound, clip: Utterance, number: int) -> Sound:
-        """A twin of a clip.
+        """Returns a twin of a clip.
 
         Args:
             samples: float32 [n], 16 kHz.
-            clip: whose samples they are.
+            clip: of the samples.
             number: of the twin, at least 0.
 
         Returns:
-            float32 [n], or longer or shorter where it was stretched; a faint hiss where there was digital silence.
+            float32 [n], longer or shorter after a stretch; digital silence becomes a faint hiss.
         """
-        with _chance(f"{clip.sha256} {number}") as chance, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on files that were resampled, and on silence
+        with _seeded_random(f"{clip.sha256} {number}") as generator, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # audiomentations warns of resampled files and of silence
             for step in self._steps:
                 samples = step(samples=samples, sample_rate=SAMPLE_RATE)
-            if chance.random() < self._settings.codec:
-                samples = coded(samples, *CODECS[chance.integers(len(CODECS))])
-            hiss = _FLOOR * chance.standard_normal(samples.size)
+            if generator.random() < self._settings.codec:
+                samples = apply_codec(samples, *CODECS[generator.integers(len(CODECS))])
+            hiss = _FLOOR * generator.standard_normal(samples.size)
         return (samples + hiss).astype(np.float32)
 
     def features(self, clip: Utterance, number: int) -> NDArray[np.float32]:
-        """Of a new twin of a recording: float32 [frames, bands], dB.
+        """Returns the features of a new twin of a recording: float32 [frames, bands], dB.
 
         Args:
-            clip: whose recording it is.
+            clip: of the recording.
             number: of the twin.
 
         Raises:
@@ -177,13 +177,13 @@ def twin_stores(
     cache: Path,
     progress: Callable[[Utterance], None] = lambda utterance: None,
 ) -> list[FeatureStore]:
-    """Features of each set of twins that is kept, computed where they are not there yet.
+    """Opens the features of each set of twins; computes sets that are not in the cache yet.
 
     Args:
         utterances: all of a table.
-        augmenter: makes them.
-        count: of the sets.
-        cache: where stores are kept.
+        augmenter: makes the twins.
+        count: number of sets.
+        cache: folder of the features.
         progress: called after each utterance that is computed.
 
     Raises:
@@ -191,16 +191,16 @@ def twin_stores(
     """
 
     def store(number: int) -> FeatureStore:
-        def change(samples: Sound, clip: Utterance) -> Sound:
+        def transform(samples: Sound, clip: Utterance) -> Sound:
             return augmenter(samples, clip, number)
 
-        return FeatureStore(utterances, cache, progress, kind=f"twin {number} {augmenter.key}", change=change)
+        return FeatureStore(utterances, cache, progress, kind=f"twin {number} {augmenter.key}", transform=transform)
 
     return [store(number) for number in range(1, count + 1)]
 
 
-def coded(samples: Sound, container: str, coding: str, rate: int) -> Sound:
-    """What is left of a sound after a codec of libsndfile: float32 [n]."""
+def apply_codec(samples: Sound, container: str, coding: str, rate: int) -> Sound:
+    """Encodes and decodes samples with a codec of libsndfile: float32 [n] in and out."""
     file = io.BytesIO()
     loudest = max(1.0, float(np.abs(samples).max(initial=0.0)))
     sent = soxr.resample(samples / np.float32(loudest), SAMPLE_RATE, rate)
@@ -214,8 +214,8 @@ def coded(samples: Sound, container: str, coding: str, rate: int) -> Sound:
 
 
 @contextmanager
-def _chance(name: str) -> Iterator[np.random.Generator]:
-    """Chance that depends on a name alone, also for libraries that draw from the global generators."""
+def _seeded_random(name: str) -> Iterator[np.random.Generator]:
+    """Seeds the global generators and a new one with a name, and restores the global ones afterwards."""
     seed = np.random.SeedSequence(list(name.encode()))
     states = random.getstate(), np.random.get_state()
     random.seed(name)

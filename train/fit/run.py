@@ -17,7 +17,7 @@ from edge_sser.train.corpora.folds import chosen_folds, split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS, read_preset
-from edge_sser.train.data.mixing import NOTHING_MIXED, Mixed, open_heard
+from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES, AugmentationSources, open_training_data
 from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
     check_header,
@@ -32,9 +32,9 @@ from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, seed_everything, 
 from edge_sser.train.fit.parallel import World, join_world
 from edge_sser.train.fit.task import StudentTask
 from edge_sser.train.recipe import Recipe, read_recipe
-from edge_sser.train.teachers.lesson import Lesson, check_hearing, open_lessons
-from edge_sser.train.teachers.make import make_hubert
-from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped
+from edge_sser.train.teachers.lesson import Lesson, check_teacher_input, open_lessons
+from edge_sser.train.teachers.make import make_encoder_teachers
+from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped_recipes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class FitRequest:
             plan = plan.model_copy(update={"distillation": None})
         check_teacher(plan, bool(self.teachers))
         if plan.distillation:
-            check_hearing(len(self.teachers), plan.distillation.teacher_hears)
+            check_teacher_input(len(self.teachers), plan.distillation.teacher_hears)
         read_preset(plan.preset)
         object.__setattr__(self, "plan", plan)
         object.__setattr__(self, "labels_only", labels_only)
@@ -95,7 +95,7 @@ class FitRequest:
     @property
     def teacher_folders(self) -> list[Path]:
         """Folder of each teacher; a teacher still to be made gets one in the run."""
-        return [self.out / "teacher" / name if name in shipped() else Path(name) for name in self.teachers]
+        return [self.out / "teacher" / name if name in shipped_recipes() else Path(name) for name in self.teachers]
 
 
 def run(request: FitRequest, warn: Callable[[str], None]) -> None:
@@ -112,7 +112,7 @@ def run(request: FitRequest, warn: Callable[[str], None]) -> None:
     utterances = read_table(request.table)
     folds = chosen_folds(utterances, request.folds, request.final)
     sides = {fold: split(utterances, fold)[0] for fold in folds}
-    existing = [Path(name) for name in request.teachers if name not in shipped()]
+    existing = [Path(name) for name in request.teachers if name not in shipped_recipes()]
     for fold, training in sides.items() if existing else ():  # a wrong teacher must not be found after hours of work
         load_lessons(existing, plan, training, fold)
     torch.set_num_threads(request.threads)
@@ -120,7 +120,7 @@ def run(request: FitRequest, warn: Callable[[str], None]) -> None:
     if request.labels_only and world.first:
         warn(f"no --teacher: {request.recipe} learns from labels alone")
     with world.main_process_first():
-        store, mixed = open_heard(
+        store, sources = open_training_data(
             plan,
             utterances,
             request.cache or request.out / "cache",
@@ -130,9 +130,9 @@ def run(request: FitRequest, warn: Callable[[str], None]) -> None:
         )
     with world.main_process_first():
         for name, folder in zip(request.teachers, request.teacher_folders, strict=True):
-            if name in shipped() and world.first:
+            if name in shipped_recipes() and world.first:
                 teacher_recipe = read_teacher_recipe(name, [f"preset={json.dumps(plan.preset)}"])
-                make_hubert(utterances, folds, teacher_recipe, folder, partial(tqdm, leave=False))
+                make_encoder_teachers(utterances, folds, teacher_recipe, folder, partial(tqdm, leave=False))
     epochs = plan.optimisation.epochs
     with tqdm(total=len(folds) * epochs, unit=" epochs", disable=world.rank > 0) as bar:
         for done, (fold, training) in enumerate(sides.items()):
@@ -141,7 +141,7 @@ def run(request: FitRequest, warn: Callable[[str], None]) -> None:
             curves = TensorBoardWriter(folder) if request.tensorboard and world.first else None
             lesson = load_lessons(request.teacher_folders, plan, training, fold)
             on_epoch = partial(_show, bar, done * epochs, curves)
-            path = fit(training, plan, store, folder, on_epoch, lesson=lesson, mixed=mixed, world=world)
+            path = fit(training, plan, store, folder, on_epoch, lesson=lesson, sources=sources, world=world)
             bar.update((done + 1) * epochs - bar.n)
             if world.first:
                 tqdm.write(str(path))
@@ -163,7 +163,7 @@ def fit(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     *,
     lesson: Lesson | None = None,
-    mixed: Mixed = NOTHING_MIXED,
+    sources: AugmentationSources = NO_AUGMENTATION_SOURCES,
     world: World | None = None,
 ) -> Path:
     """Trains one student and returns the file of its averaged weights.
@@ -178,7 +178,7 @@ def fit(
         folder: of this run; made where it does not exist.
         on_epoch: called after each epoch.
         lesson: the teacher's outputs for these utterances, for a recipe that distils.
-        mixed: twins and noise that the recipe mixes in.
+        sources: twins and noise that the recipe mixes in.
         world: the processes that train together.
 
     Raises:
@@ -195,7 +195,7 @@ def fit(
         "corpora": describe_corpora(training),
         "data": data_key(training),
         **custom_preset(recipe.preset),
-        **mixed.describe(recipe),
+        **sources.describe(recipe),
     }
     if lesson is not None:
         header["teacher"] = lesson.description
@@ -204,7 +204,7 @@ def fit(
         check_header(model_path, upgrade_header(load_checkpoint(model_path).header), header)
         return model_path
     device = seed_everything(recipe.optimisation)
-    task = StudentTask(training, recipe, store, mixed, lesson, world or World(), device)
+    task = StudentTask(training, recipe, store, sources, lesson, world or World(), device)
     return train(
         task, recipe.optimisation, folder, header, validation=recipe.validation, world=world, on_epoch=on_epoch
     )

@@ -15,7 +15,7 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.augment import Augmenter, babble_bank
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.mixing import Mixed
+from edge_sser.train.data.mixing import AugmentationSources
 from edge_sser.train.data.sampling import Sampler
 from edge_sser.train.fit.checkpoint import make_student
 from edge_sser.train.fit.losses import Distiller, Targets, blend, label_losses, make_targets
@@ -98,7 +98,7 @@ class StudentTask(Task):
         training: Sequence[Utterance],
         recipe: Recipe,
         store: FeatureStore,
-        mixed: Mixed,
+        sources: AugmentationSources,
         lesson: Lesson | None,
         world: World,
         device: torch.device,
@@ -122,11 +122,11 @@ class StudentTask(Task):
             self.distiller = Distiller(recipe.distillation, self.net.head.in_features, self._lesson.outputs)
         self._training = [training[place] for place in kept]
         self._sampler = Sampler(self._training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
-        stores = [store, *(mixed.twins if recipe.twins else ())]
+        stores = [store, *(sources.twins if recipe.twins else ())]
         self._clips = [[torch.from_numpy(store[clip].copy()) for store in stores] for clip in self._training]
         babble = babble_bank([clip[0] for clip in self._clips], seed=0) if recipe.augmentation.babble else None
-        self._augmenter = Augmenter(recipe.augmentation, mixed.noise, babble)
-        self._fresh = mixed.fresh if recipe.twins else None
+        self._augmenter = Augmenter(recipe.augmentation, sources.noise, babble)
+        self._fresh = sources.fresh if recipe.twins else None
         self._targets = make_targets(self._training, recipe.preset)
         self.to(device)
 
@@ -143,7 +143,7 @@ class StudentTask(Task):
         if mixup:
             windows = share * windows + (1.0 - share) * windows.flip(0)  # row n with row batch - 1 - n
         embedded = self._world.gather(self.net.embed(windows).float(), batch)
-        logits = self.net.decide(embedded)
+        logits = self.net.classify(embedded)
         parts = self.losses_for(windows, embedded, logits, places)
         return blend(parts, self.losses_for(windows, embedded, logits, places.flip(0)), share) if mixup else parts
 
@@ -176,7 +176,7 @@ class StudentTask(Task):
             self.accuracy.add(logits, targets)
         parts = label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
         if self.distiller is not None and self._lesson is not None:
-            teacher = self._lesson.of(places, windows, self._world)
+            teacher = self._lesson.outputs_for(places, windows, self._world)
             parts |= self.distiller.losses(logits, embedded, teacher, targets.allowed)
         return parts
 

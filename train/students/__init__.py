@@ -1,1 +1,1 @@
-"""The networks small enough for a device."""
+"""Students: networks small enough for a device."""

@@ -1,4 +1,4 @@
-"""A trained student in the place of a model file, so that what runs on a device can run a checkpoint."""
+"""Adapter that runs a trained student through the device code in place of a model file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_sser.pipeline.features import FEATURES
 from edge_sser.train.data.labels import EMOTIONS
 
 UNCALIBRATED = Calibration(temperature=1.0, bias=0.0)
-ELEVATED, HIGH = 0.6, 0.8  # a checkpoint has no card that would say so
+ELEVATED, HIGH = 0.6, 0.8  # default levels: a checkpoint has no card with its own
 
 
 class StudentBackend:
@@ -26,11 +26,11 @@ class StudentBackend:
     provider = "torch"
 
     def __init__(self, student: nn.Module) -> None:
-        """Takes a student in evaluation mode, which gives what students give, `students.Logits`."""
+        """Wraps a student in evaluation mode whose output is `students.net.Logits`."""
         self._student = student
 
     def run(self, log_mel: NDArray[np.float32], *, limit_seconds: float | None = None) -> Logits:
-        """Computes a batch; see `Backend.run`. A student has no loops that need not end."""
+        """Computes a batch; see `Backend.run`. The limit is ignored: a student has no loop that could run on."""
         with torch.inference_mode():
             logits = self._student(torch.from_numpy(np.ascontiguousarray(log_mel)))
         return logits.stress.numpy(), logits.emotions.numpy()
@@ -50,7 +50,7 @@ def student_model(
 
     Args:
         student: in evaluation mode.
-        name: of the model, as events carry it.
+        name: of the model in events.
         emotions: labels of its emotion logits, in order.
         path: of its checkpoint, for messages.
     """

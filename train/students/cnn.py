@@ -1,6 +1,6 @@
 """The compact CNN: plain 3 x 3 convolutions with batch norm and ReLU, attention pooling over time.
 
-Plain convolutions rather than depthwise ones: they are what the CPUs and boards in question compute fastest.
+Plain convolutions rather than depthwise ones: the CPUs and boards of this project compute them fastest.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from edge_sser.train.students.net import Student, standardise
 
 
 class CompactCnn(Student):
-    """Log-mel window in, logits out.
+    """Compact CNN: log-mel windows in, logits out.
 
     Strides take 300 frames x 64 bands to 38 x 4; the 4 bands are folded into channels by a 1 x 1 convolution.
     """
 
     def __init__(self, *, width: int, emotions: int, dropout: float) -> None:
-        """Makes the net.
+        """Builds the network.
 
         Args:
             width: channels of the stem; 12 gives 139 k parameters and 33 M multiplications a window, 7 gives 48 k,
                 23 gives 507 k.
-            emotions: classes.
+            emotions: number of classes.
             dropout: share of the pooled features dropped in training, 0..1.
         """
         super().__init__()
@@ -43,7 +43,7 @@ class CompactCnn(Student):
         self.head = nn.Linear(6 * width, emotions + 2)
 
     def embed(self, sound: Tensor) -> Tensor:
-        """Embeddings, float32 [batch, 6 width], of log-mel windows [batch, frames, bands] in dB."""
+        """Returns embeddings, float32 [batch, 6 width], of log-mel windows [batch, frames, bands] in dB."""
         planes = standardise(sound).transpose(1, 2).unsqueeze(1)  # [batch, 1, bands, frames]
         steps = self.fold(self.body(planes).flatten(1, 2))  # [batch, channels, time]
         weights = self.attention(steps).softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""What the students share: log-mel windows in, an embedding, logits out."""
+"""Base classes of the networks: input to embedding, embedding to logits."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Bands quieter than this below the window's loudest are raised to it: a floor that moves with the gain knob.
+# Values further below the window's loudest are raised to this floor, which moves with the gain.
 RANGE_DB = 60.0
-# A unit of the standardised input. The mean is taken from the window, the deviation is not: dividing by it costs
+# Divisor of the standardised input. The window's mean is subtracted, but its deviation does not divide: that costs
 # accuracy on corpora that were not trained on.
 UNIT_DB = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """What a net says of a batch.
+    """Output of a network for a batch.
 
     Attributes:
         stress: float32 [batch].
         emotions: float32 [batch, classes].
-        intensity: float32 [batch], of strong against normal acting; an auxiliary task, not exported.
+        intensity: float32 [batch], strong against normal acting; an auxiliary task, not exported.
     """
 
     stress: Tensor
@@ -31,34 +31,34 @@ class Logits:
 
 
 class Net(nn.Module, ABC):
-    """A net in two halves, which training needs apart: what turns sound into an embedding, and what decides on it."""
+    """Network in two halves that training calls separately: the embedding of a sound, and its classification."""
 
     dropout: nn.Dropout
     head: nn.Linear
-    """From an embedding to stress, intensity and emotions, in this order."""
+    """Maps an embedding to stress, intensity and emotions, in this order."""
 
     @abstractmethod
     def embed(self, sound: Tensor) -> Tensor:
-        """What is decided on: float32 [batch, embedding]."""
+        """Returns embeddings: float32 [batch, embedding]."""
 
-    def decide(self, embedded: Tensor) -> Logits:
-        """Logits from embeddings [batch, embedding]."""
+    def classify(self, embedded: Tensor) -> Logits:
+        """Returns the logits of embeddings [batch, embedding]."""
         heads = self.head(self.dropout(embedded)).float()
         return Logits(stress=heads[:, 0], intensity=heads[:, 1], emotions=heads[:, 2:])
 
     def forward(self, sound: Tensor) -> Logits:
-        """Logits of a batch."""
-        return self.decide(self.embed(sound))
+        """Returns the logits of a batch."""
+        return self.classify(self.embed(sound))
 
 
 class Student(Net):
-    """A net small enough for a device: log-mel windows in, float32 [batch, frames, bands] in dB."""
+    """Network small enough for a device; its input is log-mel windows, float32 [batch, frames, bands] in dB."""
 
 
 def standardise(log_mel: Tensor) -> Tensor:
-    """Takes the level out of log-mel windows: float32 [batch, frames, bands] in dB, the same shape out."""
+    """Removes the level from log-mel windows: float32 [batch, frames, bands] in dB, the same shape out."""
     loudest = log_mel.amax(dim=(1, 2), keepdim=True)
     limited = torch.maximum(log_mel, loudest - RANGE_DB)
-    # In two steps: ONNX Runtime adds 19,200 values up one after the other, which costs the logits their fourth digit.
+    # Mean in two steps: ONNX Runtime sums 19,200 values in sequence, which costs the logits their fourth digit.
     mean = limited.mean(dim=2, keepdim=True).mean(dim=1, keepdim=True)
     return (limited - mean) / UNIT_DB

@@ -1,9 +1,9 @@
 """The column ViT: a transformer whose tokens are columns of the spectrogram, all bands over one or two frames.
 
-Three small convolutions look along the bands before a column is cut: without them a voice half a band higher is another
-token altogether. Each block looks at its neighbours before it looks at all tokens, as in the Conformer (Gulati et al.,
-Interspeech 2020): what attention would have to learn from thousands of hours, a few hundred speakers then suffice for.
-The rest is what a transformer is, in plain matrix products that ONNX Runtime and TensorRT know.
+Three small convolutions along the bands come before the tokens: without them a voice half a band higher gives entirely
+different tokens. Each block has a convolution over neighbouring tokens before its attention, as in the Conformer
+(Gulati et al., Interspeech 2020), so that a few hundred speakers suffice for training in place of thousands of hours.
+The rest is a standard transformer in plain matrix products that ONNX Runtime and TensorRT support.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from edge_sser.train.students.net import Student, standardise
 
 DEPTH = 4
 HEADS = 4
-NEIGHBOURS = 9  # tokens that a block looks at before all: 0.09 or 0.18 s
+NEIGHBOURS = 9  # tokens in a block's convolution: 0.09 or 0.18 s
 
 
 class ColumnVit(Student):
-    """Log-mel window in, logits out."""
+    """Column ViT: log-mel windows in, logits out."""
 
     def __init__(self, *, width: int, token_frames: int, emotions: int, dropout: float) -> None:
-        """Makes the net.
+        """Builds the network.
 
         Args:
-            width: values in a token, a multiple of 8; with two frames a token 32 gives 49 k parameters, 64 gives 178 k,
-                104 gives 453 k.
-            token_frames: frames that a token stands for, 1 or 2.
-            emotions: classes.
+            width: values in a token, a multiple of 8; with two frames in a token 32 gives 49 k parameters, 64 gives
+                178 k, 104 gives 453 k.
+            token_frames: frames in a token, 1 or 2.
+            emotions: number of classes.
             dropout: share of the pooled features dropped in training, 0..1.
         """
         super().__init__()
@@ -48,7 +48,7 @@ class ColumnVit(Student):
         self.head = nn.Linear(width, emotions + 2)
 
     def embed(self, sound: Tensor) -> Tensor:
-        """Embeddings, float32 [batch, width], of log-mel windows [batch, frames, bands] in dB."""
+        """Returns embeddings, float32 [batch, width], of log-mel windows [batch, frames, bands] in dB."""
         planes = self.stem(standardise(sound).transpose(1, 2).unsqueeze(1))  # [batch, channels, bands / 8, tokens]
         tokens = self.column(planes.flatten(1, 2).transpose(1, 2)) + self.position  # [batch, tokens, width]
         tokens = self.norm(self.blocks(tokens))
@@ -66,7 +66,7 @@ def _convolution(inputs: int, outputs: int, *, kernel: int, stride: tuple[int, i
 
 
 class _Block(nn.Module):
-    """Neighbours, attention and a small perceptron, each on normalised tokens and added to what came in."""
+    """Convolution over neighbours, attention and a small perceptron, each on normalised tokens with a residual sum."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -80,10 +80,11 @@ class _Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.neighbours(self.before_neighbours(tokens).transpose(1, 2)).transpose(1, 2)
-        mixed = self.queries_keys_values(self.before_attention(tokens))
-        queries, keys, values = mixed.unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [batch, heads, tokens, -1]
+        projected = self.queries_keys_values(self.before_attention(tokens))
+        # [batch, heads, tokens, width / heads] each
+        queries, keys, values = projected.unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
         queries = queries * (queries.shape[-1] ** -0.5)
-        seen = (queries @ keys.transpose(2, 3)).softmax(dim=-1) @ values
-        tokens = tokens + self.out(seen.transpose(1, 2).flatten(2))
+        attended = (queries @ keys.transpose(2, 3)).softmax(dim=-1) @ values
+        tokens = tokens + self.out(attended.transpose(1, 2).flatten(2))
         out: Tensor = tokens + self.perceptron(self.before_perceptron(tokens))
         return out

@@ -1,1 +1,1 @@
-"""What the students are taught by: large nets that were trained elsewhere, or ensembles of nets trained here."""
+"""Teachers of the students: large speech encoders trained elsewhere, or ensembles of networks trained here."""

@@ -1,4 +1,4 @@
-"""Students, or wider nets of their kind, as a teacher: the mean of what they say."""
+"""Ensemble of students, or of wider networks of their kind, as a teacher."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from edge_sser.train.data.features import windows
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.fit.checkpoint import load_student
 from edge_sser.train.students.net import Student
-from edge_sser.train.teachers.outputs import Outputs, together
+from edge_sser.train.teachers.outputs import Outputs, average_outputs
 
 
 class Ensemble:
-    """Several nets; features are their embeddings side by side, logits the means of theirs."""
+    """Teacher of several networks: their embeddings are concatenated, their logits averaged."""
 
     def __init__(self, paths: Sequence[Path], data: str) -> None:
         """Loads the members.
 
         Args:
             paths: checkpoints of finished runs of `train fit`, all of one fold.
-            data: fit.data_key of the training side that all of them must have learnt from: so they have not heard the
-                fold's test speakers.
+            data: checkpoint.data_key of the training side that every member must have learnt from, so that no member
+                has heard the fold's test speakers.
 
         Raises:
             TrainingError: a checkpoint cannot be used, or learnt from other recordings.
         """
         self._members = []
-        self._names = []
+        self._descriptions = []
         for path in paths:
             student, recipe, header = load_student(path)
             if header["data"] != data or tuple(header["emotions"]) != EMOTIONS:
@@ -44,9 +44,9 @@ class Ensemble:
                     f"{path} was trained on other recordings than this table leaves for its fold: an ensemble is made "
                     "of runs of the same table"
                 )
-            # As fit has its student: in bfloat16 a window takes a fraction of the time.
+            # Channels last, as in fit: in bfloat16 a window takes a fraction of the time.
             self._members.append(student.requires_grad_(False).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
-            self._names.append(
+            self._descriptions.append(
                 {
                     "name": recipe.name,
                     "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -56,11 +56,11 @@ class Ensemble:
 
     def __call__(self, clip: Utterance) -> Outputs:
         """See Teacher."""
-        return self.of_windows(torch.from_numpy(windows(log_mel(read_audio(clip.path)))))
+        return self.predict_windows(torch.from_numpy(windows(log_mel(read_audio(clip.path)))))
 
     def describe(self) -> dict[str, Any]:
         """See Teacher."""
-        return {"kind": "ensemble", "members": self._names}
+        return {"kind": "ensemble", "members": self._descriptions}
 
     def to(self, device: torch.device) -> Ensemble:
         """Moves the members to a device."""
@@ -68,13 +68,13 @@ class Ensemble:
             member.to(device)
         return self
 
-    def of_windows(self, log_mel: Tensor) -> Outputs:
-        """What it says of log-mel windows, float32 [batch, frames, bands] in dB; no gradients."""
+    def predict_windows(self, log_mel: Tensor) -> Outputs:
+        """Returns outputs for log-mel windows, float32 [batch, frames, bands] in dB, without gradients."""
         with torch.no_grad():
-            return together([_said(member, log_mel) for member in self._members])
+            return average_outputs([_outputs(member, log_mel) for member in self._members])
 
 
-def _said(member: Student, log_mel: Tensor) -> Outputs:
+def _outputs(member: Student, log_mel: Tensor) -> Outputs:
     embedded = member.embed(log_mel)
-    logits = member.decide(embedded)
+    logits = member.classify(embedded)
     return Outputs(embedded.float(), logits.emotions, logits.stress)

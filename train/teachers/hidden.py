@@ -23,7 +23,7 @@ _BATCH = 16  # windows at once
 
 
 class HiddenStore:
-    """Hidden states as float16, in files of some hundred clips each: what is done is not done again after a stop.
+    """Hidden states as float16 in files of 200 clips each, so that an interrupted computation resumes.
 
     A window of HuBERT base takes 0.6 MB, one of the large encoders 1.5 MB.
     """
@@ -36,12 +36,12 @@ class HiddenStore:
         device: torch.device,
         progress: Callable[[Utterance], None] = lambda utterance: None,
     ) -> None:
-        """Opens the store, computing what is not there yet.
+        """Opens the store; computes files that are missing.
 
         Args:
             encoder: in evaluation mode.
-            utterances: whose states are wanted.
-            folder: where they are kept; the files are named by what they were computed from.
+            utterances: whose states to compute.
+            folder: of the files; the names are hashes of the input.
             device: to compute on.
             progress: called after each utterance, computed or found.
 
@@ -60,7 +60,7 @@ class HiddenStore:
             if not (path.exists() and counts.exists()):
                 states = []
                 for clip in clips:
-                    states.append(_states(encoder, clip, device))
+                    states.append(_compute_states(encoder, clip, device))
                     progress(clip)
                 save_array(counts, np.array([part.shape[0] for part in states]))
                 save_array(path, np.concatenate(states))
@@ -68,16 +68,16 @@ class HiddenStore:
                 for clip in clips:
                     progress(clip)
             ends = np.cumsum(load_array(counts))
-            whole = load_array(path, mapped=True)
+            all_states = load_array(path, mapped=True)
             for clip, start, end in zip(clips, (0, *ends[:-1]), ends, strict=True):
-                self._states[clip.sha256] = whole[start:end]
+                self._states[clip.sha256] = all_states[start:end]
 
     def __getitem__(self, utterance: Utterance) -> NDArray[np.float16]:
-        """Hidden states of a clip's windows: float16 [windows, layers, steps, dims]."""
+        """Returns the hidden states of a clip's windows: float16 [windows, layers, steps, dims]."""
         return self._states[utterance.sha256]
 
 
-def _states(encoder: Encoder, clip: Utterance, device: torch.device) -> NDArray[np.float16]:
+def _compute_states(encoder: Encoder, clip: Utterance, device: torch.device) -> NDArray[np.float16]:
     parts: list[Tensor] = []
     with torch.inference_mode():
         for part in torch.split(sound_windows(read_audio(clip.path)), _BATCH):

@@ -1,4 +1,4 @@
-"""A speech encoder with a head as a teacher: the head alone, the top layers or all of it trained on a fold."""
+"""Speech encoder with a head as a teacher; the head, the top layers or the whole encoder is trained on a fold."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from edge_sser.train.fit.task import Task
 from edge_sser.train.students.net import Logits, Net
 from edge_sser.train.teachers.encoder import Encoder, sound_windows, standardise_sound
 from edge_sser.train.teachers.hidden import HiddenStore
-from edge_sser.train.teachers.outputs import Outputs, join
-from edge_sser.train.teachers.recipe import TeacherRecipe, Trained
+from edge_sser.train.teachers.outputs import Outputs, concatenate_outputs
+from edge_sser.train.teachers.recipe import TeacherRecipe, TrainedPart
 
-_BATCH = 16  # windows at once when asked
+_BATCH = 16  # windows at once in prediction
 
 
 class EncoderHead(Net):
-    """Hidden states of all layers in, logits out: layers weighted, projected, pooled over time by attention."""
+    """Head of an encoder: a weighted sum of its layers, a projection, and attention pooling over time."""
 
     def __init__(self, *, layers: int, dims: int, width: int, emotions: int, dropout: float) -> None:
         super().__init__()
@@ -49,18 +49,18 @@ class EncoderHead(Net):
         self.head = nn.Linear(width, emotions + 2)
 
     def embed(self, sound: Tensor) -> Tensor:
-        """Embeddings, float32 [batch, width], of hidden states [batch, layers, steps, dims]."""
-        # Layers differ in scale by orders of magnitude: normalised first, so that a weight says what it seems to.
-        level = F.layer_norm(sound.float(), sound.shape[-1:])
-        mixed = torch.einsum("l,blsd->bsd", self.layer_weights.softmax(dim=0), level)
-        steps = F.relu(self.project(mixed))
+        """Returns embeddings, float32 [batch, width], of hidden states [batch, layers, steps, dims]."""
+        # Layers differ in scale by orders of magnitude: normalised first, so that their weights are comparable.
+        normalised = F.layer_norm(sound.float(), sound.shape[-1:])
+        weighted = torch.einsum("l,blsd->bsd", self.layer_weights.softmax(dim=0), normalised)
+        steps = F.relu(self.project(weighted))
         weights = self.attention(steps).softmax(dim=1)
         pooled: Tensor = (steps * weights).sum(dim=1)
         return pooled
 
 
 class _EncoderNet(Net):
-    """Encoder and head together: samples in."""
+    """Encoder with its head; its input is samples."""
 
     def __init__(self, encoder: Encoder, head: EncoderHead) -> None:
         super().__init__()
@@ -70,12 +70,12 @@ class _EncoderNet(Net):
     def embed(self, sound: Tensor) -> Tensor:
         return self.top.embed(self.encoder(sound))
 
-    def decide(self, embedded: Tensor) -> Logits:
-        return self.top.decide(embedded)
+    def classify(self, embedded: Tensor) -> Logits:
+        return self.top.classify(embedded)
 
 
-class Hubert:
-    """The teacher of one fold; see Teacher."""
+class EncoderTeacher:
+    """Teacher of one fold made of a speech encoder; see Teacher."""
 
     def __init__(self, net: Net, store: HiddenStore | None, description: dict[str, Any], device: torch.device) -> None:
         self._net = net.eval().to(device)
@@ -93,35 +93,35 @@ class Hubert:
         with torch.inference_mode():
             for part in torch.split(sound, _BATCH):
                 embedded = self._net.embed(part.to(self._device))
-                logits = self._net.decide(embedded)
+                logits = self._net.classify(embedded)
                 rows.append(Outputs(embedded.float().cpu(), logits.emotions.cpu(), logits.stress.cpu()))
-        return join(rows)
+        return concatenate_outputs(rows)
 
     def describe(self) -> dict[str, Any]:
         """See Teacher."""
         return self._description
 
 
-def fit_hubert(
+def fit_encoder_teacher(
     training: Sequence[Utterance],
     recipe: TeacherRecipe,
     encoder: Encoder,
     store: HiddenStore | None,
     folder: Path,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-) -> Hubert:
+) -> EncoderTeacher:
     """Trains an encoder's head, and as much of the encoder as the recipe says, on the training side of a fold.
 
     Args:
-        training: the utterances to learn from.
-        recipe: how.
-        encoder: as loaded; when more than its head is trained, it must be fresh for each fold.
-        store: hidden states of at least these utterances, when the head alone is trained.
+        training: utterances to learn from.
+        recipe: of the teacher.
+        encoder: as loaded; where more than the head is trained, load a new one for each fold.
+        store: hidden states of at least these utterances, where the head alone is trained; else None.
         folder: of the fold.
         on_epoch: called after each epoch.
 
     Raises:
-        TrainingError: as for `fit.fit`.
+        TrainingError: as for `run.fit`.
         SourceError: a recording cannot be read.
     """
     header = {
@@ -133,7 +133,7 @@ def fit_hubert(
         **custom_preset(recipe.preset),
     }
     device = seed_everything(recipe.optimisation)
-    task = _HubertTask(training, recipe, encoder, store, device)
+    task = _EncoderTask(training, recipe, encoder, store, device)
     path = folder / MODEL_FILE
     if path.exists():
         check_header(path, load_checkpoint(path).header, header)
@@ -146,10 +146,10 @@ def fit_hubert(
         "encoder": encoder.sha256,
         **custom_preset(recipe.preset),
     }
-    return Hubert(task.net, store, description, device)
+    return EncoderTeacher(task.net, store, description, device)
 
 
-class _HubertTask(Task):
+class _EncoderTask(Task):
     net: Net
 
     def __init__(
@@ -169,7 +169,7 @@ class _HubertTask(Task):
             emotions=len(EMOTIONS),
             dropout=recipe.head.dropout,
         )
-        self.net = head if store else _EncoderNet(_trainable(encoder, recipe), head)
+        self.net = head if store else _EncoderNet(_unfreeze(encoder, recipe), head)
         self._recipe = recipe
         self._training = training
         self._store = store
@@ -180,42 +180,42 @@ class _HubertTask(Task):
 
     def order(self, random: np.random.Generator) -> NDArray[np.int64]:
         order = self._sampler.epoch(random)
-        np.random.seed(int(random.integers(1 << 32)))  # where transformers draws its masks from
+        np.random.seed(int(random.integers(1 << 32)))  # transformers draws its masks from the global generator
         return order
 
     def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        chance = torch.rand(places.numel(), generator=generator).tolist()
-        pieces = [self._piece(place, part) for place, part in zip(places.tolist(), chance, strict=True)]
-        sound = torch.stack(pieces)
+        positions = torch.rand(places.numel(), generator=generator).tolist()
+        inputs = [self._window(place, position) for place, position in zip(places.tolist(), positions, strict=True)]
+        sound = torch.stack(inputs)
         logits = self.net((sound if self._store else standardise_sound(sound)).to(self.device))
         targets = self._targets[places].to(self.device)
         self.accuracy.add(logits, targets)
         return label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
 
-    def _piece(self, place: int, chance: float) -> Tensor:
-        """A window of a clip: one of those whose hidden states are kept, or a piece of its samples."""
+    def _window(self, place: int, position: float) -> Tensor:
+        """Returns a window of a clip: stored hidden states, or samples; position 0..1 selects it."""
         if self._store is None:
-            return _piece(self._sound[place], chance)
+            return _cut_window(self._sound[place], position)
         states = self._store[self._training[place]]
-        # On a CPU, autocast to bfloat16 refuses the float16 that they are kept as.
-        return torch.from_numpy(states[int(chance * states.shape[0])].astype(np.float32))
+        # On a CPU, autocast to bfloat16 refuses float16.
+        return torch.from_numpy(states[int(position * states.shape[0])].astype(np.float32))
 
     def rate(self, name: str) -> float:
         return self._recipe.encoder.rate_share if name.startswith("net.encoder.") else 1.0
 
 
-def _trainable(encoder: Encoder, recipe: TeacherRecipe) -> Encoder:
-    encoder.requires_grad_(recipe.encoder.trained is Trained.WHOLE)
-    if recipe.encoder.trained is Trained.TOP:
+def _unfreeze(encoder: Encoder, recipe: TeacherRecipe) -> Encoder:
+    encoder.requires_grad_(recipe.encoder.trained is TrainedPart.WHOLE)
+    if recipe.encoder.trained is TrainedPart.TOP:
         for layer in encoder.blocks[-recipe.encoder.top_layers :]:
             layer.requires_grad_(True)
     return encoder
 
 
-def _piece(samples: NDArray[np.float32], chance: float) -> Tensor:
-    """A window of a clip at a random place; a clip shorter than a window is repeated from there."""
+def _cut_window(samples: NDArray[np.float32], position: float) -> Tensor:
+    """Cuts a window of a clip at a position 0..1; a clip shorter than a window is repeated from there."""
     length = FEATURES.window_samples
     if samples.size < length:
-        return torch.from_numpy(np.resize(np.roll(samples, -int(chance * samples.size)), length))
-    start = int(chance * (samples.size - length + 1))
+        return torch.from_numpy(np.resize(np.roll(samples, -int(position * samples.size)), length))
+    start = int(position * (samples.size - length + 1))
     return torch.from_numpy(samples[start : start + length])

@@ -1,4 +1,4 @@
-"""What a student is handed of a teacher: its outputs for the training clips, or the teacher itself."""
+"""Lessons of a student: the teacher's outputs for the training clips, or the teacher itself."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor
 from edge_sser.errors import UsageError
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.fit.parallel import World
-from edge_sser.train.recipe import Hears
+from edge_sser.train.recipe import TeacherInput
 from edge_sser.train.teachers.ensemble import Ensemble
-from edge_sser.train.teachers.outputs import OUTPUTS_FILE, Outputs, read_outputs, together
+from edge_sser.train.teachers.outputs import OUTPUTS_FILE, Outputs, average_outputs, read_outputs
 
 MEMBER_FILE = "member-{}.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A teacher's part in a run.
+    """Targets of a distillation.
 
     Attributes:
         outputs: for the clips of the training side, one row a clip, in their order.
-        description: what the teacher is: plain values.
-        ensemble: the teacher itself where it is to hear what the student hears.
+        description: of the teacher, in plain values.
+        ensemble: the teacher itself, where its input is that of the student; else None.
     """
 
     outputs: Outputs
@@ -35,66 +35,68 @@ class Lesson:
     ensemble: Ensemble | None = None
 
     def select(self, places: Tensor, device: torch.device) -> Lesson:
-        """Of some of the clips, on a device."""
+        """Returns the lesson of some of the clips on a device."""
         ensemble = self.ensemble.to(device) if self.ensemble else None
         return replace(self, outputs=self.outputs[places].to(device), ensemble=ensemble)
 
-    def of(self, places: Tensor, windows: Tensor, world: World) -> Outputs:
-        """What the teacher says of a batch.
+    def outputs_for(self, places: Tensor, windows: Tensor, world: World) -> Outputs:
+        """Returns the teacher's outputs for a batch.
 
         Args:
-            places: int64 [batch], of its clips.
-            windows: float32 [rows, frames, bands], dB: what the student hears, this process's rows of the batch.
+            places: int64 [batch], indices of the clips.
+            windows: float32 [rows, frames, bands], dB: the student's input, this process's rows of the batch.
             world: the processes that train together.
         """
         if self.ensemble is None:
             return self.outputs[places.to(self.outputs.stress.device)]
-        said = self.ensemble.of_windows(windows)
+        outputs = self.ensemble.predict_windows(windows)
         batch = places.numel()
-        return Outputs(*(world.gather(part, batch) for part in (said.features, said.emotions, said.stress)))
+        return Outputs(*(world.gather(part, batch) for part in (outputs.features, outputs.emotions, outputs.stress)))
 
 
-def open_lessons(folders: Sequence[Path], training: Sequence[Utterance], data: str, hears: Hears) -> Lesson:
-    """Opens what one or several teachers say of the same clips: together their logits' mean, and all their features.
+def open_lessons(
+    folders: Sequence[Path], training: Sequence[Utterance], data: str, teacher_input: TeacherInput
+) -> Lesson:
+    """Opens the lesson of one or several teachers: the mean of their logits, and all features.
 
-    Arguments and errors as for `open_lesson` and `check_hearing`.
+    Arguments and errors as for `open_lesson` and `check_teacher_input`.
     """
-    check_hearing(len(folders), hears)
-    lessons = [open_lesson(folder, training, data, hears) for folder in folders]
+    check_teacher_input(len(folders), teacher_input)
+    lessons = [open_lesson(folder, training, data, teacher_input) for folder in folders]
     if len(lessons) == 1:
         return lessons[0]
-    said = together([lesson.outputs for lesson in lessons])
-    return Lesson(said, {"kind": "several", "members": [lesson.description for lesson in lessons]})
+    outputs = average_outputs([lesson.outputs for lesson in lessons])
+    return Lesson(outputs, {"kind": "several", "members": [lesson.description for lesson in lessons]})
 
 
-def check_hearing(teachers: int, hears: Hears) -> None:
-    """Refuses several teachers that are to hear what the student hears, before they are made.
+def check_teacher_input(teachers: int, teacher_input: TeacherInput) -> None:
+    """Refuses several teachers for a recipe in which the teacher hears the student's input.
 
     Raises:
         UsageError: the message says what to do.
     """
-    if teachers > 1 and hears is Hears.STUDENT:
+    if teachers > 1 and teacher_input is TeacherInput.STUDENT:
         raise UsageError(
             'with distillation.teacher_hears = "student" give one --teacher, made with several --ensemble if need be'
         )
 
 
-def open_lesson(folder: Path, training: Sequence[Utterance], data: str, hears: Hears) -> Lesson:
-    """Opens what `train teacher` left in the folder of a fold.
+def open_lesson(folder: Path, training: Sequence[Utterance], data: str, teacher_input: TeacherInput) -> Lesson:
+    """Opens the outputs that `train teacher` wrote for a fold.
 
     Args:
         folder: of the fold.
         training: its training side.
-        data: its fit.data_key.
-        hears: what the recipe asks the teacher about.
+        data: checkpoint.data_key of the training side.
+        teacher_input: of the recipe.
 
     Raises:
-        UsageError: the teacher cannot hear what the student hears.
+        UsageError: the teacher cannot take the student's input.
         TrainingError: a file is missing or damaged, or of other recordings.
     """
     outputs, header = read_outputs(folder / OUTPUTS_FILE, training, data)
     description = header["teacher"]
-    if hears is Hears.CLEAN:
+    if teacher_input is TeacherInput.CLEAN:
         return Lesson(outputs, description)
     members = sorted(folder.glob(MEMBER_FILE.format("*")))
     if not members:

@@ -1,4 +1,4 @@
-"""What a teacher says of clips, and the file it is kept in: it is asked once, students are trained often."""
+"""Outputs of a teacher, and the file that keeps them for all students of a fold."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _REMEDY = "make it with edge-sser train teacher"
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a teacher says, one row a clip or a window.
+    """Outputs of a teacher, one row for each clip or window.
 
     Attributes:
-        features: float32 [n, dims], what it decides on; each teacher has its own dims and scale.
+        features: float32 [n, dims], embeddings; each teacher has its own dims and scale.
         emotions: float32 [n, classes], logits in the order of labels.EMOTIONS.
         stress: float32 [n], logits.
     """
@@ -32,20 +32,20 @@ class Outputs:
     emotions: Tensor
     stress: Tensor
 
-    def __getitem__(self, places: Tensor) -> Outputs:
-        return Outputs(self.features[places], self.emotions[places], self.stress[places])
+    def __getitem__(self, indices: Tensor) -> Outputs:
+        return Outputs(self.features[indices], self.emotions[indices], self.stress[indices])
 
     def to(self, device: torch.device) -> Outputs:
-        """The same on another device."""
+        """Returns a copy on another device."""
         return Outputs(self.features.to(device), self.emotions.to(device), self.stress.to(device))
 
     def mean(self) -> Outputs:
-        """One row: the mean of all, as a clip's score is the mean of its windows' logits."""
+        """Returns the mean of all rows as one row; the score of a clip is the mean of its windows' logits."""
         return Outputs(self.features.mean(0, True), self.emotions.mean(0, True), self.stress.mean(0, True))
 
 
-def join(rows: Sequence[Outputs]) -> Outputs:
-    """Rows one below the other."""
+def concatenate_outputs(rows: Sequence[Outputs]) -> Outputs:
+    """Concatenates rows."""
     return Outputs(
         torch.cat([row.features for row in rows]),
         torch.cat([row.emotions for row in rows]),
@@ -53,32 +53,32 @@ def join(rows: Sequence[Outputs]) -> Outputs:
     )
 
 
-def together(said: Sequence[Outputs]) -> Outputs:
-    """What several say of the same clips: the means of their logits, and their features side by side."""
+def average_outputs(outputs: Sequence[Outputs]) -> Outputs:
+    """Averages the logits of several teachers for the same clips, and concatenates their features."""
     return Outputs(
-        features=torch.cat([one.features for one in said], dim=1),
-        emotions=torch.stack([one.emotions for one in said]).mean(dim=0),
-        stress=torch.stack([one.stress for one in said]).mean(dim=0),
+        features=torch.cat([one.features for one in outputs], dim=1),
+        emotions=torch.stack([one.emotions for one in outputs]).mean(dim=0),
+        stress=torch.stack([one.stress for one in outputs]).mean(dim=0),
     )
 
 
 def write_outputs(path: Path, clips: Sequence[Utterance], outputs: Outputs, header: Mapping[str, Any]) -> None:
-    """Writes a teacher's outputs, the file under the name always whole.
+    """Writes a teacher's outputs atomically.
 
     Raises:
-        TrainingError: it cannot be written.
+        TrainingError: the file cannot be written.
     """
     tensors = {"features": outputs.features.half(), "emotions": outputs.emotions, "stress": outputs.stress}
     save_checkpoint(path, Checkpoint(tensors, {**header, "clips": [clip.sha256 for clip in clips]}))
 
 
 def read_outputs(path: Path, clips: Sequence[Utterance], data: str) -> tuple[Outputs, Mapping[str, Any]]:
-    """A teacher's outputs for the training side of a fold, in the order of `clips`, and the file's header.
+    """Reads a teacher's outputs for the training side of a fold, in the order of `clips`, and the file's header.
 
     Args:
         path: written by `write_outputs`.
-        clips: whose outputs are wanted.
-        data: fit.data_key of the training side; a teacher of any other may have heard the test speakers.
+        clips: whose outputs to return.
+        data: checkpoint.data_key of the training side; a teacher of another may have heard the test speakers.
 
     Raises:
         TrainingError: the file is missing or damaged, or of other recordings.
@@ -91,8 +91,8 @@ def read_outputs(path: Path, clips: Sequence[Utterance], data: str) -> tuple[Out
             "speakers: make it with edge-sser train teacher from the same table"
         )
     try:
-        places = {digest: place for place, digest in enumerate(header["clips"])}
-        rows = torch.tensor([places[clip.sha256] for clip in clips])
+        indices = {digest: index for index, digest in enumerate(header["clips"])}
+        rows = torch.tensor([indices[clip.sha256] for clip in clips])
         outputs = Outputs(*(found.tensors[name].float() for name in ("features", "emotions", "stress")))
         return outputs[rows], {name: value for name, value in header.items() if name != "clips"}
     except (KeyError, IndexError) as error:

@@ -1,4 +1,4 @@
-"""A teacher's recipe: everything that making it needs but the data."""
+"""Recipe of a teacher: every setting except the data."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from edge_sser.settings.schema import Section
 from edge_sser.train.recipe import Losses, Optimisation, Positive, Sampling, Share, read_toml
 
 
-class Trained(str, Enum):
-    """What of an encoder is trained beside its head."""
+class TrainedPart(str, Enum):
+    """Part of an encoder that is trained beside its head."""
 
     HEAD = "head"
-    """Nothing: its hidden states are computed once and kept."""
+    """The head alone: hidden states are computed once and kept."""
     TOP = "top"
-    """Its last layers."""
+    """The last layers."""
     WHOLE = "whole"
 
 
 class EncoderSettings(Section):
-    """The speech encoder."""
+    """Settings of the speech encoder."""
 
     weights: str
-    """Its name on huggingface.co, or a folder with config.json and model.safetensors or pytorch_model.bin."""
+    """Name on huggingface.co, or a folder with config.json and model.safetensors or pytorch_model.bin."""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
-    """Of the file of weights; empty: not checked. Outputs say which it was."""
-    trained: Trained = Trained.HEAD
+    """SHA-256 of the file of weights; empty: not checked. The outputs record the actual one."""
+    trained: TrainedPart = TrainedPart.HEAD
     top_layers: int = Field(default=4, ge=1)
-    """How many are the top."""
+    """Number of layers that `top` trains."""
     rate_share: Positive = 0.01
-    """Share of the learning rate that the encoder's own weights get."""
+    """Share of the learning rate for the encoder's own weights."""
 
 
 class Head(Section):
-    """What is put on the encoder: layers weighted, projected, pooled over time by attention."""
+    """Settings of the head: a weighted sum of layers, a projection, and attention pooling."""
 
     width: int = Field(ge=2)
-    """Values in the embedding, which students are taught."""
+    """Values in the embedding, a target of the students."""
     dropout: Share
 
 
 class TeacherRecipe(Section):
-    """A speech encoder with a head."""
+    """Complete recipe of a speech encoder with a head."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     version: str
     preset: str
-    """How labels become stress, as in a student's recipe."""
+    """Mapping of labels to stress, as in a student's recipe."""
     encoder: EncoderSettings
     head: Head
     optimisation: Optimisation
@@ -58,8 +58,8 @@ class TeacherRecipe(Section):
     losses: Losses
 
 
-def shipped() -> list[str]:
-    """Names of the recipes that ship."""
+def shipped_recipes() -> list[str]:
+    """Returns the names of the recipes that ship."""
     folder = resources.files(__package__) / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 

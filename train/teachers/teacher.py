@@ -1,4 +1,4 @@
-"""What a teacher is to those who ask it."""
+"""Interface of a teacher."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from edge_sser.train.teachers.outputs import Outputs
 
 
 class Teacher(Protocol):
-    """Trained without the test speakers of a fold, and asked about the others."""
+    """Model trained without the test speakers of a fold; its outputs are targets of students."""
 
     def __call__(self, clip: Utterance) -> Outputs:
-        """What it says of the windows of a clip, one every half second; a shorter clip is repeated to fill one.
+        """Returns outputs for the windows of a clip, one every half second; a shorter clip is repeated to fill one.
 
         Raises:
             SourceError: the recording cannot be read.
@@ -20,5 +20,5 @@ class Teacher(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Plain values that name its weights and settings: equal ones mean equal outputs."""
+        """Returns plain values that identify weights and settings: equal values mean equal outputs."""
         ...
