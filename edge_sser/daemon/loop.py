@@ -59,12 +59,12 @@ class ListenResult:
     Attributes:
         reason: for the end.
         error: None unless the loop failed: no source was there, no sink is left, or no source is left and one broke.
-        heard: names of the sources that gave a reading.
+        with_readings: names of the sources that gave a reading.
     """
 
     reason: EndReason
     error: EdgeSserError | None
-    heard: frozenset[str]
+    with_readings: frozenset[str]
 
 
 class ListenLoop:
@@ -97,8 +97,8 @@ class ListenLoop:
             sinks: get every event. A sink that fails for good is left out from then on.
             model: scores the windows of all sources.
             stop: may be set by a signal handler or another thread.
-            controls: asked every round. While `listening` is False, microphones are closed.
-            reloader: asked every round for new settings.
+            controls: read every round. While `listening` is False, microphones are closed.
+            reloader: polled every round for new settings.
             reporter: notifies the service manager.
             cards: lists the sound cards of this moment, number -> id.
             clocks: the time.
@@ -120,7 +120,7 @@ class ListenLoop:
         self._sinks = tuple(sinks)
         self._listening = True
         self._note = ("", -NOTE_SECONDS)  # of health events, and when it changed
-        self._heard: set[str] = set()
+        self._with_readings: set[str] = set()
         self._reason: EndReason | None = None
         self._error: EdgeSserError | None = None  # final when the reason is FAILED, or when no source is left
 
@@ -153,9 +153,9 @@ class ListenLoop:
                 self._emit(session.close())
             self._emit([self._status(StatusState.STOPPED, self._clocks.wall())])
         if self._error is not None and (self._reason is EndReason.FAILED or not self._sessions):
-            return ListenResult(EndReason.FAILED, self._error, frozenset(self._heard))
+            return ListenResult(EndReason.FAILED, self._error, frozenset(self._with_readings))
         reason = self._reason or (EndReason.STOPPED if self._stop.is_set() else EndReason.SOURCES_ENDED)
-        return ListenResult(reason, None, frozenset(self._heard))
+        return ListenResult(reason, None, frozenset(self._with_readings))
 
     @property
     def _ends(self) -> bool:
@@ -270,7 +270,7 @@ class ListenLoop:
         """Encodes each event once and hands it to all sinks."""
         for event in events:
             if isinstance(event, Reading):
-                self._heard.add(event.source)
+                self._with_readings.add(event.source)
             elif isinstance(event, Health):
                 log_health(event)
             line = to_line(event)
