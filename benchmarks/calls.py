@@ -1,9 +1,9 @@
 """Python calls from a block to its reading: how many functions `listen` calls for a scored window.
 
 `edge-sser listen --source -` runs in this process with a real pipe at standard output and a real broker. The main
-thread is profiled. A round begins when the source hands over the block that completes a window. It ends when the
-reading was written to standard output and handed to the MQTT link's thread, in whichever order. Rounds without an inference do
-not count. Needs mosquitto.
+thread is profiled. A round begins when the source delivers the block that completes a window. It ends when the reading
+was written to standard output and handed to the MQTT link's thread, in whichever order. Rounds without an inference do
+not count. The budget is 60 calls, functions of libraries included. Needs mosquitto.
 
 usage: python benchmarks/calls.py
 """
