@@ -83,7 +83,7 @@ def _run(check: Check, context: CheckContext) -> Finding:
             return Finding(State.PROBLEM, f"{error.filename}: {error.strerror}", "let this user read it")
         reason = str(error).splitlines()[0]
         return Finding(
-            State.PROBLEM, f"cannot be loaded: {reason}", "install edge-sser again in a fresh virtual environment"
+            State.PROBLEM, f"cannot be loaded: {reason}", "pip install it again in a fresh virtual environment"
         )
 
 
