@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 import soundfile
-from soak_rig import free_port, mosquitto
+from mosquitto import Mosquitto
 
 from edge_sser.__main__ import main as edge_sser
 
@@ -84,9 +84,8 @@ def main() -> int:
     tracer = Tracer()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["STATE_DIRECTORY"] = folder
-        port = free_port()
-        with mosquitto(Path(folder), port):
-            status = traced_listen(tracer, samples.tobytes(), f"mqtt://127.0.0.1:{port}")
+        with Mosquitto(Path(folder)) as broker:
+            status = traced_listen(tracer, samples.tobytes(), f"mqtt://127.0.0.1:{broker.port}")
     if status != 0 or not tracer.rounds:
         raise SystemExit(f"edge-sser listen ended with status {status} after {len(tracer.rounds)} scored windows")
     show(tracer.rounds)

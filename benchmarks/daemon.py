@@ -10,21 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from fleet_broker import FleetBroker, Persistence
+from mosquitto import Mosquitto, find_program, subscriber
 from numpy.typing import NDArray
+from paho.mqtt.client import MQTTMessage
 from processes import CHUNK_SECONDS, WARM_UP_SECONDS, ListenProcess, benchmark_parser, write_figures
 
 from edge_sser.audio.source import SAMPLE_RATE
@@ -39,7 +37,6 @@ LISTEN_SECONDS = 30.0
 CROWD_SECONDS = 20.0
 START_SECONDS = 15.0  # far more than a broker or sound server needs
 _POLL_SECONDS = 0.02
-_SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"  # may hold a broker, and are not on a user's PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +145,15 @@ def broker_cost(
         MissingComponentError: mosquitto, PulseAudio or PyAudio is missing.
         EdgeSserError: a program failed.
     """
+    messages: list[tuple[float, bytes]] = []
+
+    def receive(message: MQTTMessage) -> None:
+        messages.append((time.monotonic(), message.payload))
+
+    _program("mosquitto", "mosquitto")
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(_broker(folder))
-        messages = stack.enter_context(_subscriber(port, f"edge-sser/{NODE}/{SOURCE}/reading"))
+        port = stack.enter_context(Mosquitto(folder)).port
+        stack.enter_context(subscriber(port, f"edge-sser/{NODE}/{SOURCE}/reading", receive))
         write, environment = None, _environment(folder)
         if microphone:
             write, environment = stack.enter_context(_microphone(folder))
@@ -204,48 +207,6 @@ def crowd_cost(samples: NDArray[np.float32], *, model: Path, seconds: float, fol
 
 
 @contextlib.contextmanager
-def _broker(folder: Path) -> Iterator[int]:
-    """Runs a mosquitto on the loopback interface, and yields its port."""
-    _program("mosquitto", "mosquitto")
-    broker = FleetBroker(folder, Persistence.NONE, queue=1000, nodelay=False, tls=False)
-    try:
-        broker.start()
-        yield broker.port
-    finally:
-        broker.kill()
-
-
-@contextlib.contextmanager
-def _subscriber(port: int, topic: str) -> Iterator[list[tuple[float, bytes]]]:
-    """Yields a growing list of the messages of a topic: arrival, monotonic seconds, and payload."""
-    from paho.mqtt.client import Client, MQTTMessage
-    from paho.mqtt.enums import CallbackAPIVersion
-
-    messages: list[tuple[float, bytes]] = []
-    subscribed = threading.Event()
-
-    def subscribe(client: Client, *_: Any) -> None:
-        client.subscribe(topic)
-
-    def receive(_client: Client, _data: Any, message: MQTTMessage) -> None:
-        messages.append((time.monotonic(), bytes(message.payload)))
-
-    client = Client(CallbackAPIVersion.VERSION2)
-    client.on_connect = subscribe
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.on_message = receive
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    try:
-        if not subscribed.wait(START_SECONDS):
-            raise EdgeSserError("the broker did not answer: run the benchmark again on an idle machine")
-        yield messages
-    finally:
-        client.disconnect()
-        client.loop_stop()
-
-
-@contextlib.contextmanager
 def _microphone(folder: Path) -> Iterator[tuple[Callable[[bytes], object], dict[str, str]]]:
     """Runs a PulseAudio with one microphone. Yields a function that plays PCM into it, and variables for `listen`."""
     program = _program("pulseaudio", "pulseaudio libasound2-plugins")
@@ -285,7 +246,7 @@ def _running(
 
 
 def _program(name: str, packages: str) -> str:
-    path = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), _SYSTEM_PROGRAMS)))
+    path = find_program(name)
     if path is None:
         raise MissingComponentError(f"it needs {name}: apt install {packages}")
     return path

@@ -65,15 +65,11 @@ class SubscriberLog:
     Attributes:
         readings: (node, counter) and time of each reading, without retained ones.
         kept: (topic, sequence number) and time of each episode and health message, without retained ones.
-        statuses: time and state of each status, without retained ones.
-        payload_bytes: size of all these payloads.
         broker: counters of the broker: topic below $SYS/broker/, time, value.
         cpu_seconds: CPU time of the process.
     """
 
     readings: list[tuple[tuple[str, int], float]] = field(default_factory=list)
     kept: list[tuple[tuple[str, int], float]] = field(default_factory=list)
-    statuses: list[tuple[float, str]] = field(default_factory=list)
-    payload_bytes: int = 0
     broker: list[tuple[str, float, float]] = field(default_factory=list)
     cpu_seconds: float = 0.0
