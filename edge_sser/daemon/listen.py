@@ -92,7 +92,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
         ]
         log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(names))
         sinks = [output, *outputs.sinks]
-        loop = ListenLoop(settings, inputs, sinks, model, stop, controls=outputs, reloader=reloader, reporter=reporter)
+        loop = ListenLoop(settings, inputs, sinks, model, stop, outputs=outputs, reloader=reloader, reporter=reporter)
         result = loop.run()
         if result.error is not None:
             raise result.error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from edge_sser import __version__
 from edge_sser.audio.portaudio import sound_cards
@@ -24,23 +24,12 @@ from edge_sser.model.model import Model
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
+from edge_sser.sinks.open import ConfiguredSinks
 
 NOTE_SECONDS: Final = 10.0  # between two changes of the note that health events carry, at least: health is retained
 READ_SECONDS: Final = 0.2  # for one round over all sources, at most: the delay before a stop is noticed
 
 log = logging.getLogger("edge_sser.daemon")
-
-
-class Controls(Protocol):
-    """Requests and faults that the loop follows while it runs; `ConfiguredSinks` has both."""
-
-    @property
-    def listening(self) -> bool:
-        """True while microphones are to be open."""
-
-    @property
-    def trouble(self) -> str:
-        """Fault of an output, for the detail of health events; empty when there is none."""
 
 
 class EndReason(Enum):
@@ -83,7 +72,7 @@ class ListenLoop:
         model: Model,
         stop: threading.Event,
         *,
-        controls: Controls | None = None,
+        outputs: ConfiguredSinks | None = None,
         reloader: Reloader | None = None,
         reporter: ServiceReporter | None = None,
         cards: Callable[[], Mapping[int, str]] = sound_cards,
@@ -97,7 +86,8 @@ class ListenLoop:
             sinks: get every event. A sink that fails for good is left out from then on.
             model: scores the windows of all sources.
             stop: may be set by a signal handler or another thread.
-            controls: read every round. While `listening` is False, microphones are closed.
+            outputs: commands and faults of the configured sinks, read every round. While `listening` is False,
+                microphones are closed.
             reloader: polled every round for new settings.
             reporter: notifies the service manager.
             cards: lists the sound cards of this moment, number -> id.
@@ -110,7 +100,7 @@ class ListenLoop:
         self._clocks = Clocks() if clocks is None else clocks
         self._status = partial(status_event, node=node, model=model)
         self._stop = stop
-        self._controls = controls
+        self._outputs = outputs
         self._reloader = reloader
         self._reporter = reporter
         self._card_watch = CardWatch(cards)
@@ -187,10 +177,10 @@ class ListenLoop:
 
     def _apply_commands(self) -> None:
         """Pauses or resumes listening, and puts faults of the outputs into health."""
-        if self._controls is None:
+        if self._outputs is None:
             return
         self._switch_listening()
-        text, now = self._controls.trouble, self._clocks.monotonic()
+        text, now = self._outputs.trouble, self._clocks.monotonic()
         noted, noted_at = self._note
         if text != noted and now - noted_at >= NOTE_SECONDS:
             self._note = text, now
@@ -198,7 +188,7 @@ class ListenLoop:
                 self._emit(session.note(text))
 
     def _switch_listening(self) -> None:
-        listening = self._controls is None or self._controls.listening
+        listening = self._outputs is None or self._outputs.listening
         if listening is self._listening:
             return
         self._listening = listening
@@ -292,14 +282,7 @@ class ListenLoop:
 
 
 def status_event(state: StatusState, now: float, *, node: str, model: Model) -> Status:
-    """Returns the status of this process.
-
-    Args:
-        state: online or stopped.
-        now: seconds since the epoch.
-        node: this device's name in events.
-        model: in use.
-    """
+    """Returns the status of this process at a time in seconds since the epoch."""
     return Status(
         node=node,
         ts=timestamp(now),
