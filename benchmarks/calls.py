@@ -93,13 +93,7 @@ def main() -> int:
 
 
 def traced_listen(tracer: Tracer, pcm: bytes, broker: str) -> int:
-    """Runs `listen` on audio from a pipe. Returns its exit status.
-
-    Args:
-        tracer: profiles the calling thread meanwhile.
-        pcm: 16-bit samples at 16 kHz.
-        broker: URL to publish to.
-    """
+    """Runs `listen` on 16-bit samples at 16 kHz from a pipe, profiled by the tracer. Returns its exit status."""
     audio_out, audio_in = os.pipe()
     lines_out, lines_in = os.pipe()
     saved = os.dup(0), os.dup(1)

@@ -69,7 +69,6 @@ class CrowdCost:
     Attributes:
         cpu_share: share of one core, after the warm-up, without the work of the sound server.
         peak_mb: peak of resident memory, MB.
-        readings: number of readings.
         dropped: samples at 16 kHz lost between capture and processing, of all sources, from the start.
         overruns: losses that devices reported, from the start.
     """
@@ -88,11 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def daemon_figures(model: Path, samples: NDArray[np.float32]) -> list[Figure]:
-    """Measures `listen`. Figures that need a missing program have no value, but a remark with the remedy.
+    """Measures `listen` with a model on speech, float32 [n], 16 kHz mono.
 
-    Args:
-        model: model file.
-        samples: float32 [n], 16 kHz mono, with speech.
+    Figures that need a missing program have no value, but a remark with the remedy.
     """
     silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
     figures = []
@@ -175,11 +172,7 @@ def broker_cost(
 def crowd_cost(samples: NDArray[np.float32], *, model: Path, seconds: float, folder: Path) -> CrowdCost:
     """Runs `listen` with `SOURCES` microphones: as many clients of one virtual microphone of a sound server.
 
-    Args:
-        samples: float32 [n], 16 kHz mono, played into the microphone in real time; repeated as often as needed.
-        model: model file.
-        seconds: seconds to measure over, after the warm-up.
-        folder: empty folder for files of the sound server and of `listen`.
+    Arguments as of `broker_cost`; the samples are played into the microphone in real time.
 
     Raises:
         MissingComponentError: PulseAudio or PyAudio is missing.

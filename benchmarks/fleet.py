@@ -41,12 +41,7 @@ SPARE_FILES = 64  # open files of a process besides its connections: libraries, 
 
 
 class Fleet:
-    """Processes of the nodes and the subscriber.
-
-    Args:
-        options: options of `parse_arguments`.
-        broker: running broker.
-    """
+    """Processes of the nodes and the subscriber."""
 
     def __init__(self, options: argparse.Namespace, broker: Mosquitto) -> None:
         self._context = multiprocessing.get_context("spawn")

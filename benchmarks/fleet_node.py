@@ -43,13 +43,7 @@ def node_name(number: int) -> str:
 
 
 class Node:
-    """One device.
-
-    Args:
-        number: number of the node.
-        plan: plan of the fleet.
-        log: log of its process.
-    """
+    """One device."""
 
     def __init__(self, number: int, plan: FleetPlan, log: FleetLog) -> None:
         name = node_name(number)

@@ -40,15 +40,12 @@ class Mosquitto:
     """mosquitto on a free loopback port, with all its files in one folder. Runs while a `with` block runs.
 
     Args:
-        folder: folder for its configuration, log and database.
-        persistence: mode of persistence.
         queue: messages of QoS 1 that may wait for one subscriber; the broker drops further ones.
         nodelay: True to send small messages at once; otherwise TCP holds each until the one before is confirmed.
         tls: True for a second listener with TLS.
 
     Attributes:
         port: port without TLS.
-        tls_port: port with TLS.
         ca_file: certificate of the authority; None without TLS.
     """
 

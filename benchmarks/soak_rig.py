@@ -67,11 +67,8 @@ class Sample:
     """Resources of the idle process.
 
     Attributes:
-        audio_minutes: audio pushed so far, minutes.
         rss_kib: resident memory, KiB.
         anonymous_kib: part of it that is not backed by files, KiB.
-        fds: open file descriptors.
-        threads: threads of the process.
     """
 
     audio_minutes: int
@@ -86,9 +83,7 @@ class Daemon:
 
     Attributes:
         counts: events by type, and by type with phase or state, and `scored` readings.
-        readings: readings so far.
         unexpected: readings out of order, or with dropped audio.
-        model: name of the model in the readings.
     """
 
     def __init__(self, config: Path, folder: Path) -> None:

@@ -30,7 +30,6 @@ class ConfiguredSinks:
     Args:
         settings: tables of the sinks.
         status: returns the current status of the program.
-        sources: names of the sources.
 
     Attributes:
         sinks: one for each table, to get every event.

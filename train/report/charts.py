@@ -18,13 +18,7 @@ CURVE_POINTS = 120  # of a drawn curve; more cannot be seen
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A system in a chart.
-
-    Attributes:
-        name: in the legend.
-        style: its colour and dashes.
-        measures: on the chart's corpus.
-    """
+    """A system in a chart."""
 
     name: str
     style: str

@@ -85,12 +85,7 @@ def check_broker(context: CheckContext) -> Finding:
 
 
 def _denial(answers: Mapping[str, str | None], topics: Topics) -> Finding | None:
-    """Returns a finding when access rules deny this device something; None otherwise.
-
-    Args:
-        answers: topics that the broker answered for, with the reason where it refused.
-        topics: topics of this device.
-    """
+    """Returns a finding when access rules deny this device something, by the answers of a `_Trial`; None otherwise."""
     below, probe = f"{topics.base}/{topics.node}/#", _probe(topics)
     if probe not in answers:
         return Finding(State.PROBLEM, "the broker does not acknowledge a message", "look into the log of the broker")

@@ -49,11 +49,7 @@ CHECKS = (
 
 
 def print_checks(config: Path | None) -> int:
-    """Runs all checks and prints their findings. Returns the exit status: 1 when there is a problem.
-
-    Args:
-        config: settings file; None for the default places.
-    """
+    """Prints the findings of all checks. Returns the exit status: 1 when there is a problem."""
     context, finding = _check_settings(config)
     problems = 0
     _print("settings", finding)

@@ -113,10 +113,7 @@ def _explanation(state: UnitState) -> Iterator[str]:
 def uninstall(target: Layout, systemctl: Systemctl, *, purge: bool = False) -> Iterator[str]:
     """Stops and removes the service. Yields a line of text after each step.
 
-    Args:
-        target: paths of the service.
-        systemctl: service manager; not used for another machine.
-        purge: True to remove settings, password and state too, with events that wait for the broker.
+    With `purge`, settings, password and state are removed too, and with them events that wait for the broker.
 
     Raises:
         ServiceError: a file cannot be removed.

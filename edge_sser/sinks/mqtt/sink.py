@@ -154,8 +154,6 @@ class MqttNode:
         on_listen: called in the worker's thread when a command turns listening on or off.
 
     Attributes:
-        status: the latest status of the program.
-        switch: the pause switch.
         failure: the error that ended the link's thread, a fault in this program; None without one.
     """
 
