@@ -18,8 +18,9 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
+from edge_sser.settings.broker import CREDENTIAL, parse_address
 from edge_sser.settings.names import node_name
-from edge_sser.settings.schema import CREDENTIAL, MqttSettings, parse_address
+from edge_sser.settings.schema import MqttSettings
 from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics

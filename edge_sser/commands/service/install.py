@@ -20,8 +20,9 @@ from edge_sser.commands.service.layout import Installation, Layout, out_of_reach
 from edge_sser.commands.service.systemctl import UNIT, ServiceError, Systemctl, UnitState
 from edge_sser.errors import EdgeSserError
 from edge_sser.files import write_file
+from edge_sser.settings.broker import parse_address
 from edge_sser.settings.load import load_settings
-from edge_sser.settings.schema import Settings, parse_address
+from edge_sser.settings.schema import Settings
 
 PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # in the units that ship
 SYSTEM_INSTALL: Final = (

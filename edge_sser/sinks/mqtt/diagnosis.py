@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.settings.schema import BrokerAddress
+from edge_sser.settings.broker import BrokerAddress
 from edge_sser.sinks.mqtt.connection import Connection
 
 UNSUPPORTED_VERSION = 0x84  # MQTT 5 reason codes

@@ -24,7 +24,7 @@ from typing import Protocol
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.settings.schema import BrokerAddress
+from edge_sser.settings.broker import BrokerAddress
 from edge_sser.sinks.mqtt.connection import Connection, Message, Tag
 from edge_sser.sinks.mqtt.diagnosis import UNSUPPORTED_VERSION, LinkState, LinkStatus, status_of_end, status_of_error
 
