@@ -117,6 +117,11 @@ class MqttSink(Sink):
         """The state a moment ago."""
         return replace(self._worker.report, readings_dropped=self._readings_dropped)
 
+    @property
+    def trouble(self) -> str:
+        """Faults that endanger events. An absent broker is none: events wait on disk."""
+        return self._worker.report.storage_trouble
+
     def emit(self, event: Event, line: bytes) -> None:
         """Publishes or queues an event; never waits.
 
