@@ -11,10 +11,11 @@ from edge_sser.events import Episode, Event, Health, HealthState, Level, Reading
 from edge_sser.model.card import WINDOW_SECONDS, least_speech_ratio, trust
 from edge_sser.model.model import Model
 from edge_sser.pipeline.episodes import EpisodeReport, Episodes
+from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
 from edge_sser.pipeline.health import SourceHealth
 from edge_sser.pipeline.rolling import Levels, Rolling, Thresholds
 from edge_sser.pipeline.windows import Window, Windower
-from edge_sser.settings.schema import Settings
+from edge_sser.settings.schema import Detector, GateSettings, Settings
 
 TIME_DIGITS = 3  # milliseconds
 STRESS_DIGITS = 4
@@ -88,8 +89,7 @@ class Monitor:
         self._clock = clock
         self._wall_clock = wall_clock
         self._hop_seconds = settings.window.hop_seconds
-        ratio = settings.gate.min_speech_ratio
-        self._min_speech_ratio = least_speech_ratio(model.card.speech_trust) if ratio is None else ratio
+        self._min_speech_ratio = _min_speech_ratio(settings.gate, model)
         self._windower = Windower(window=settings.window, gate=settings.gate)
         self._rolling = Rolling(settings.rolling.time_constant_seconds)
         self._levels = Levels(self._thresholds(settings), dwell_seconds=settings.rolling.dwell_seconds)
@@ -264,3 +264,10 @@ class Monitor:
 
 def _seconds(samples: int) -> float:
     return round(samples / SAMPLE_RATE, TIME_DIGITS)
+
+
+def _min_speech_ratio(settings: GateSettings, model: Model) -> float:
+    if settings.min_speech_ratio is not None:
+        return settings.min_speech_ratio
+    # The curve of a card was measured with WebRTC's shares of speech.
+    return NETWORK_LEAST_RATIO if settings.detector is Detector.NETWORK else least_speech_ratio(model.card.speech_trust)

@@ -53,16 +53,28 @@ class SourceSettings(Section):
     """Audio held between capture and processing; beyond it the oldest is dropped, counted and reported."""
 
 
+class Detector(str, Enum):
+    """Means of telling speech from other sound."""
+
+    NETWORK = "network"
+    """The small network that ships."""
+    WEBRTC = "webrtc"
+    """WebRTC's voice activity detector."""
+
+
 class GateSettings(Section):
     """The speech gate: the boundary between speech and other sound."""
 
+    detector: Detector = Detector.NETWORK
+    """network (tells speech from music, hum, laughter and animals, at any gain), or webrtc (WebRTC's detector)."""
     aggressiveness: int = Field(default=2, ge=0, le=3)
-    """WebRTC VAD: 0 lets most through, 3 the least."""
-    floor_dbfs: float = Field(default=-65.0, ge=-120.0, le=0.0)
-    """A 30 ms frame below this level is never speech."""
+    """0 lets most through, 3 the least: the mode of webrtc; for the network, a probability of speech above 0.3, 0.4,
+    0.5 or 0.7."""
+    floor_dbfs: float = Field(default=-80.0, ge=-120.0, le=0.0)
+    """Below this level nothing is speech: a window for the network, a 30 ms frame for webrtc."""
     min_speech_ratio: Ratio | None = None
-    """Share of a window that must be speech for it to be scored; when not given, the one from which the model's card
-    trusts its scores, or 0.25 where the card does not say."""
+    """Share of a window that must be speech for it to be scored. When not given: 0.13 for the network; for webrtc the
+    one from which the model's card trusts its scores, or 0.25 where the card does not say."""
 
 
 class WindowSettings(Section):
