@@ -44,10 +44,12 @@ class Score:
 
     Attributes:
         stress: calibrated probability, 0..1.
+        log_odds: the same as log-odds, of which a probability near 0 or 1 keeps no digits.
         emotion_logits: float32 [classes], in the order of the card's labels.
     """
 
     stress: float
+    log_odds: float
     emotion_logits: NDArray[np.float32]
 
     @property
@@ -173,7 +175,8 @@ class Model:
         for value, name in ((logit, "a stress logit"), (np.add.reduce(emotion_logits), "emotion logits, in sum")):
             if not math.isfinite(value):
                 raise ModelError(f"model {self.path}: it gave {value} as {name}: train or export it again")
-        return Score(self.card.calibration.probability(float(logit)), emotion_logits)
+        calibration, logit = self.card.calibration, float(logit)
+        return Score(calibration.probability(logit), calibration.log_odds(logit), emotion_logits)
 
 
 def load_engine(path: Path, engines: Path | None = None) -> Model:

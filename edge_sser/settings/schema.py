@@ -91,25 +91,70 @@ class WindowSettings(Section):
         return round(value * 10) / 10
 
 
-class RollingSettings(Section):
-    """Smoothing of stress, and levels."""
+class Sensitivity(str, Enum):
+    """False episodes an hour of calm speech that a threshold may cause."""
 
-    time_constant_seconds: float = Field(default=8.0, ge=0.1, le=600.0)
-    """Seconds of SPEECH after which the past counts 1/e."""
+    budget: float
+
+    QUICK = "quick", 4.0
+    NORMAL = "normal", 1.0
+    STRICT = "strict", 0.25
+
+    def __new__(cls, value: str, budget: float) -> Sensitivity:
+        """Makes a member that is its value, a string."""
+        member = str.__new__(cls, value)
+        member._value_, member.budget = value, budget
+        return member
+
+
+class RollingSettings(Section):
+    """From the stress of single windows to a level."""
+
+    sensitivity: Sensitivity = Sensitivity.NORMAL
+    """False episodes an hour of calm speech: quick allows 4, normal 1, strict 0.25. It picks the threshold of elevated
+    from the operating points in the model's card."""
+    false_alarms_per_hour: float | None = Field(default=None, gt=0.0, le=60.0)
+    """The same budget as a number, in place of `sensitivity`."""
+    time_constant_seconds: float | None = Field(default=None, ge=0.1, le=600.0)
+    """When given, the rolling stress is an exponential average: seconds of SPEECH after which the past counts 1/e. The
+    two-state filter when not given."""
     elevated: Ratio | None = None
-    """Rolling stress at which the level becomes elevated; the model card's when not given."""
+    """Rolling stress at which the level becomes elevated, in place of the one that keeps to the budget (with
+    `time_constant_seconds`, of the model card's)."""
     high: Ratio | None = None
-    """Rolling stress at which the level becomes high; the model card's when not given."""
-    hysteresis: Ratio = 0.08
-    """How far below a threshold the rolling stress must fall to leave the level."""
-    dwell_seconds: float = Field(default=2.0, ge=0.0, le=600.0)
-    """A level changes only when the new one has held for this long."""
+    """Rolling stress at which the level becomes high; 0.8, or half-way from a higher elevated to 1 (with
+    `time_constant_seconds`, the model card's)."""
+    hysteresis: Ratio | None = None
+    """How far below a threshold the rolling stress must fall to leave the level; log-odds of 2, about 0.25, when not
+    given (with `time_constant_seconds`, 0.08)."""
+    dwell_seconds: float | None = Field(default=None, ge=0.0, le=600.0)
+    """A level changes only when the new one has held for this long; 0 when not given (with `time_constant_seconds`,
+    2)."""
 
     @model_validator(mode="after")
     def _rising(self) -> RollingSettings:
         if self.elevated is not None and self.high is not None and self.elevated >= self.high:
             raise ValueError("elevated must be below high")
         return self
+
+
+class BaselineMode(str, Enum):
+    """Use of a source's baseline."""
+
+    OFF = "off"
+    """Every source is judged as a stranger."""
+    FIXED = "fixed"
+    """A baseline that was learned before is used and stays as it is."""
+    ADAPTIVE = "adaptive"
+    """The baseline is learned from calm speech while listening."""
+
+
+class BaselineSettings(Section):
+    """How a source sounds when it is calm: the voice, the room, the microphone."""
+
+    mode: BaselineMode = BaselineMode.ADAPTIVE
+    """off, fixed (as it was learned before) or adaptive (learned while the level is low). With
+    `rolling.time_constant_seconds` there is none."""
 
 
 class EpisodeSettings(Section):
@@ -320,6 +365,7 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     window: WindowSettings = WindowSettings()
     rolling: RollingSettings = RollingSettings()
+    baseline: BaselineSettings = BaselineSettings()
     episode: EpisodeSettings = EpisodeSettings()
     model: ModelSettings = ModelSettings()
     output: OutputSettings = OutputSettings()

@@ -38,14 +38,14 @@ def check_model(context: CheckContext) -> Finding:
 
     from edge_sser.model.model import Model
     from edge_sser.pipeline.features import FEATURES
-    from edge_sser.pipeline.rolling import Thresholds
+    from edge_sser.pipeline.operating import expected_rule
 
     settings = context.settings.model
     model = Model.load(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)
     stress = model.score(np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)).stress
     if not 0.0 <= stress <= 1.0:
         return Finding(State.PROBLEM, f"{model.path} gives {stress} for silence", "copy or export the model again")
-    Thresholds.of(context.settings.rolling, elevated=model.card.elevated, high=model.card.high)
+    expected_rule(context.settings, model.card)
     return Finding(State.FINE, f"{model.label}, computed by {model.provider}")
 
 
