@@ -272,12 +272,12 @@ def test_the_id_of_an_episode_is_the_time_of_its_start_and_differs_after_a_resta
 def test_levels_come_from_the_card_unless_the_settings_say_otherwise(tmp_path: Path, samples: np.ndarray) -> None:
     model = Model.load(write_model(tmp_path / "eager.onnx", card=changed_card(elevated=0.05, high=0.1)))
     audio = [AudioBlock(samples)]
-    settings = {"rolling": {"hysteresis": 0.01}}
+    settings = {"rolling": {"time_constant_seconds": 8.0, "hysteresis": 0.01}}
     assert Level.HIGH in {r.level for r in readings(play(make_monitor(model, settings), audio))}
-    settings = {"rolling": {"elevated": 0.97, "high": 0.99}}
+    settings = {"rolling": {"time_constant_seconds": 8.0, "elevated": 0.97, "high": 0.99}}
     assert {r.level for r in readings(play(make_monitor(model, settings), audio))} == {Level.LOW}
     with pytest.raises(SettingsError, match=r"rolling\.elevated is 0\.5 and rolling\.high is 0\.1"):
-        make_monitor(model, {"rolling": {"elevated": 0.5}})
+        make_monitor(model, {"rolling": {"time_constant_seconds": 8.0, "elevated": 0.5}})
 
 
 def test_audio_shorter_than_a_window_gives_no_reading_but_is_accounted_for(model: Model, samples: np.ndarray) -> None:

@@ -152,7 +152,7 @@ def test_config_schema_describes_every_setting(call):
         ("[gate]\naggressiveness = 9", "from 0 to 3"),
         ("[gate]\nagressiveness = 1", "did you mean gate.aggressiveness?"),
         ("[gate", "line 1"),
-        ("[rolling]\nelevated = 0.9", "elevated"),  # above the model card's high
+        ("[rolling]\nelevated = 0.9\ntime_constant_seconds = 8.0", "elevated"),  # above the model card's high
     ],
 )
 @pytest.mark.parametrize("command", ["listen", "analyze"])
