@@ -93,7 +93,7 @@ class Monitor:
         self._clock = clock
         self._wall_clock = wall_clock
         self._hop_seconds = settings.window.hop_seconds
-        self._min_speech_ratio = _min_speech_ratio(settings.gate, model)
+        self._min_speech_ratio = min_speech_ratio(settings.gate, model)
         self._windower = Windower(window=settings.window, gate=settings.gate)
         self._judge = Judge(settings, model.card, baseline)
         self._evidence_at = 0  # of the last episode
@@ -292,7 +292,8 @@ def _seconds(samples: int) -> float:
     return round(samples / SAMPLE_RATE, TIME_DIGITS)
 
 
-def _min_speech_ratio(settings: GateSettings, model: Model) -> float:
+def min_speech_ratio(settings: GateSettings, model: Model) -> float:
+    """Returns the least share of speech in a window that is scored."""
     if settings.min_speech_ratio is not None:
         return settings.min_speech_ratio
     # The curve of a card was measured with WebRTC's shares of speech.
