@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_sser import __version__
+from edge_sser.commands.calibration_cli import baseline_app, calibrate
 from edge_sser.commands.service.cli import app as service_app
 from edge_sser.errors import UsageError, missing_extra, run_command, run_program
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and show settings.")
 app.add_typer(config_app, name="config")
 app.add_typer(service_app, name="service")
+app.add_typer(baseline_app, name="baseline")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
 ModelOption = Annotated[
@@ -176,6 +178,9 @@ def analyze(
     )
     settings = _load(config, flags).settings
     raise typer.Exit(run_analyze(files, settings=settings, form=output, plot=plot, jobs=jobs, channel=channel))
+
+
+app.command(epilog=NOTICE)(calibrate)
 
 
 @app.command()
