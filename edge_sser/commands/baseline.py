@@ -8,6 +8,7 @@ from typing import Final
 
 import typer
 
+from edge_sser.baselines import load_baseline, remove_baseline, save_baseline, saved_names
 from edge_sser.commands.scored import (
     check_baseline_used,
     check_calm,
@@ -17,7 +18,6 @@ from edge_sser.commands.scored import (
     score_live,
     score_recordings,
 )
-from edge_sser.daemon.baselines import load_baseline, remove_baseline, save_baseline, saved_sources
 from edge_sser.errors import EdgeSserError, UsageError
 from edge_sser.pipeline.baseline import READY_SECONDS, Baseline
 from edge_sser.settings.load import Loaded
@@ -67,7 +67,7 @@ def show(name: str | None) -> int:
     Raises:
         UsageError: there is no baseline of that name.
     """
-    names = _named(name) if name is not None else saved_sources()
+    names = _named(name) if name is not None else saved_names()
     rows = [("source", "model", "shift", "speech", "date", "kind")]
     failures = []
     for each in names:
@@ -75,8 +75,6 @@ def show(name: str | None) -> int:
             saved = load_baseline(each)
         except EdgeSserError as error:
             failures.append(error)
-            continue
-        if saved is None:  # removed in this moment
             continue
         baseline = saved.baseline
         kind = "declared" if baseline.declared else "learned"
@@ -109,7 +107,7 @@ def reset(name: str | None) -> None:
 
 
 def _named(name: str | None) -> list[str]:
-    names = saved_sources()
+    names = saved_names()
     if name is None and len(names) == 1:
         return names
     if name not in names:

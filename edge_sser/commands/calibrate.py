@@ -11,6 +11,7 @@ from typing import Any, Final
 import typer
 
 from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.baselines import save_baseline
 from edge_sser.commands.scored import (
     Material,
     check_baseline_used,
@@ -23,7 +24,6 @@ from edge_sser.commands.scored import (
     score_recordings,
 )
 from edge_sser.commands.threshold import Choice, Replay, choose, rate_interval, replay, with_threshold
-from edge_sser.daemon.baselines import save_baseline
 from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.files import atomic_replace
 from edge_sser.model.model import Model
@@ -99,8 +99,8 @@ def _check_arguments(request: CalibrateRequest, settings: Settings) -> None:
     for name in ("elevated", "high"):
         if getattr(settings.rolling, name) is not None:
             raise UsageError(
-                f"rolling.{name} is given, but calibrate chooses the thresholds by the budget of false alarms: remove it "
-                "from the settings"
+                f"rolling.{name} is given, but calibrate chooses the thresholds by the budget of false alarms: "
+                "remove it from the settings"
             )
     check_baseline_used(settings)
     repeated = {path for path in request.stressed if path in request.recordings}

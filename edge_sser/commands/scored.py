@@ -184,7 +184,8 @@ def check_calm(materials: Sequence[Material], least_seconds: float) -> None:
     loudest = max((window.dbfs for window in windows), default=SILENT_DBFS)
     if not scored and loudest < SILENT_DBFS:
         raise SourceError(
-            f"the {length} of sound are silent ({loudest:.0f} dBFS at most): check the microphone or the recording; {need}"
+            f"the {length} of sound are silent ({loudest:.0f} dBFS at most): check the microphone or the "
+            f"recording; {need}"
         )
     if windows and not scored:
         raise SourceError(f"no speech was found in {length} of sound: it seems to be music or noise; {need}")

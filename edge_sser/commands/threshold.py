@@ -102,8 +102,8 @@ def replay(material: Material, settings: Settings, card: Card, baseline: Baselin
 def choose(materials: Sequence[Material], settings: Settings, card: Card, baseline: Baseline) -> Choice:
     """Chooses the threshold for a budget.
 
-    The threshold of the model's card was measured on hours of speech, minutes of this place say less. So the card's is
-    raised where this place needs a higher one, and lowered only where the interval of this place lies within the budget.
+    The threshold of the model's card was measured on hours of speech, and minutes of this place say less. So it is
+    raised where this place needs a higher one, and lowered only where the interval of this place is within the budget.
 
     Args:
         materials: calm speech.
