@@ -15,7 +15,7 @@ import typer
 from edge_sser import __version__
 from edge_sser.commands.calibration_cli import baseline_app, calibrate
 from edge_sser.commands.service.cli import app as service_app
-from edge_sser.errors import UsageError, missing_extra, run_command, run_program
+from edge_sser.errors import EdgeSserError, UsageError, missing_extra, run_command, run_program
 
 if TYPE_CHECKING:
     from edge_sser.settings.load import Flag, Loaded
@@ -257,9 +257,19 @@ def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Sett
 @config_app.command("show")
 def config_show(config: ConfigOption = None) -> None:
     """Prints the settings in effect as TOML, with the origin of each value."""
+    from edge_sser.model.model import Model
+    from edge_sser.pipeline.operating import expected_rule
     from edge_sser.settings.show import as_toml
 
-    typer.echo(as_toml(_load(config, {})), nl=False)
+    loaded = _load(config, {})
+    chosen = loaded.settings.model
+    try:
+        model = Model.load(chosen.path, runtime=chosen.runtime, threads=chosen.threads, engines=chosen.engines)
+        rule = expected_rule(loaded.settings, model.card)
+        outlook = "\n# ".join(filter(None, (rule.outlook, rule.warning)))
+    except EdgeSserError as error:
+        outlook = f"what to expect is not known: {error}"
+    typer.echo(f"# {outlook}\n{as_toml(loaded)}", nl=False)
 
 
 @config_app.command("schema")

@@ -10,7 +10,7 @@ from typing import Final
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import EdgeSserError
 from edge_sser.model.model import Model
-from edge_sser.pipeline.operating import BaselineKind, select_rule
+from edge_sser.pipeline.operating import BaselineKind, expected_rule, select_rule
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.open import TABLES, ConfiguredSinks
 
@@ -80,6 +80,7 @@ class Reloader:
                 rule = select_rule(new.rolling, self._model.card, kind)
             if rule.warning:
                 log.warning("%s", rule.warning)
+            log.info("%s", expected_rule(new, self._model.card).outlook)
             self._outputs.apply(new)
         except EdgeSserError as error:
             log.error("settings refused, those before stay in effect: %s", error)
