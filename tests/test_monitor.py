@@ -29,8 +29,10 @@ from edge_sser.events import (
 from edge_sser.model.backend import Backend, Logits
 from edge_sser.model.model import Model
 from edge_sser.pipeline.features import log_mel
+from edge_sser.pipeline.highpass import high_pass
 
 EXCERPT = 12 * RATE
+WEBRTC = {"gate": {"detector": "webrtc"}}
 # With the tiny model, these make the recording rise and fall through all levels.
 LIVELY = {"rolling": {"time_constant_seconds": 2.0, "dwell_seconds": 0.5, "elevated": 0.3, "high": 0.6}}
 
@@ -154,7 +156,7 @@ def test_a_pause_keeps_the_rolling_stress_and_the_level(model: Model, samples: n
 
 
 def test_a_reading_has_the_score_of_its_three_seconds(model: Model, samples: np.ndarray) -> None:
-    mel = log_mel(samples)
+    mel = log_mel(high_pass(samples))
     got = readings(play(make_monitor(model), [AudioBlock(samples)]))
     assert len(got) == 1 + (samples.size - 3 * RATE) // (RATE // 2)
     for reading in got:
@@ -170,9 +172,10 @@ def test_a_window_with_little_speech_is_trusted_less_and_scored_from_the_ratio_o
 ) -> None:
     card = changed_card(speech_trust=((0.5, 0.2), (1.0, 0.4), (1.2, 0.5), (2.5, 1.0)))
     trusting = Model.load(write_model(tmp_path / "trusting.onnx", card=card))
-    audio = [AudioBlock(samples)]
-    plain = readings(play(make_monitor(model), audio))
-    got = readings(play(make_monitor(trusting), audio))
+    parts = np.split(samples, range(2 * RATE, samples.size, 2 * RATE))
+    audio = [AudioBlock(part) for speech in parts for part in (speech, silence(2.0))]
+    plain = readings(play(make_monitor(model, WEBRTC), audio))
+    got = readings(play(make_monitor(trusting, WEBRTC), audio))
     assert any(reading.stress is not None for reading in plain if reading.speech_ratio < 0.4)
     lowered = 0
     for before, after in zip(plain, got, strict=True):
@@ -186,8 +189,20 @@ def test_a_window_with_little_speech_is_trusted_less_and_scored_from_the_ratio_o
             assert after.confidence == pytest.approx(expected, abs=3e-4)
             lowered += after.confidence < before.confidence
     assert lowered > 5
-    asked = readings(play(make_monitor(trusting, {"gate": {"min_speech_ratio": 0.1}}), audio))
+    asked = readings(play(make_monitor(trusting, {"gate": {"detector": "webrtc", "min_speech_ratio": 0.1}}), audio))
     assert all((reading.stress is not None) == (reading.speech_ratio >= 0.1) for reading in asked)
+
+
+def test_the_network_needs_four_tenths_of_a_second_of_speech_whatever_the_card_says(
+    tmp_path: Path, samples: np.ndarray
+) -> None:
+    card = changed_card(speech_trust=((0.5, 0.2), (1.0, 0.4), (1.2, 0.5), (2.5, 1.0)))
+    trusting = Model.load(write_model(tmp_path / "trusting.onnx", card=card))
+    parts = np.split(samples, range(2 * RATE, samples.size, 2 * RATE))
+    audio = [AudioBlock(part) for speech in parts for part in (speech, silence(2.0))]
+    got = readings(play(make_monitor(trusting), audio))
+    assert all((reading.stress is not None) == (reading.speech_ratio >= 4 / 30 - 1e-3) for reading in got)
+    assert any(reading.speech_ratio < 0.4 for reading in got if reading.stress is not None)
 
 
 def test_the_rolling_stress_is_smoothed_over_speech_time(model: Model, samples: np.ndarray) -> None:
