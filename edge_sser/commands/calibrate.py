@@ -28,7 +28,6 @@ from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.files import atomic_replace
 from edge_sser.model.model import Model
 from edge_sser.pipeline.baseline import Baseline
-from edge_sser.pipeline.decision import MIDDLE
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.names import source_name
 from edge_sser.settings.schema import Settings, SourceSettings
@@ -36,6 +35,7 @@ from edge_sser.settings.show import set_values_as_toml
 
 LEAST_SPEECH_SECONDS: Final = 60.0
 DEFAULT_MINUTES: Final = 5.0
+HIGH_LOG_ODDS: Final = -0.5  # mean of calm speech from which on the report asks if it was calm
 MARK: Final = "# Written by edge-sser calibrate"
 
 
@@ -74,16 +74,16 @@ def run_calibrate(request: CalibrateRequest, loaded: Loaded) -> None:
     _check_arguments(request, settings)
     source = find_source(loaded, request.source, request.recordings)
     model = load_model(settings)
+    stressed = score_recordings(request.stressed, model, settings, source.channel)
+    for material in stressed:
+        if not material.speech_seconds:
+            raise SourceError(f"{material.name}: no speech was found in this stressed recording: take it out")
     if request.recordings:
         materials = score_recordings(request.recordings, model, settings, source.channel)
     else:
         minutes = DEFAULT_MINUTES if request.minutes is None else request.minutes
         materials = [score_live(source, 60.0 * minutes, model, settings)]
     check_calm(materials, LEAST_SPEECH_SECONDS)
-    stressed = score_recordings(request.stressed, model, settings, source.channel)
-    for material in stressed:
-        if not material.speech_seconds:
-            raise SourceError(f"{material.name}: no speech was found in this stressed recording: take it out")
     baseline = Baseline()
     baseline.declare(*evidence(materials))
     choice = choose(materials, settings, model.card, baseline)
@@ -165,7 +165,7 @@ def settings_text(settings: Settings, source: SourceSettings, choice: Choice) ->
         rolling |= {"elevated": round(thresholds.elevated, 4), "high": round(thresholds.high, 4)}
     values["rolling"] = rolling
     values["baseline"] = {"mode": settings.baseline.mode.value}
-    head = f"{MARK} for a budget of {choice.budget:g} false episodes an hour.\n# {_evidence_line(choice)}\n"
+    head = f"{MARK} for at most {choice.budget:g} false episodes an hour.\n# {_evidence_line(choice)}\n"
     return head + set_values_as_toml(values)
 
 
@@ -186,16 +186,15 @@ def _report(
 ) -> list[str]:
     speech = sum(material.speech_seconds for material in materials)
     thresholds = choice.rule.thresholds
-    origin = "of the model's card" if choice.of_card else "of this place"
     enough = 60.0 * rate_interval(0, 1.0)[1] / choice.budget
     lines = [
         f"heard      {60.0 * choice.hours:.1f} minutes of sound with {speech:.0f} s of speech",
         f"baseline   {source.name}: shift {baseline.shift:+.2f}, saved for the model in use",
-        f"threshold  elevated {thresholds.elevated:.2f}, high {thresholds.high:.2f}: {origin}, for "
-        f"{choice.budget:g} false episodes an hour",
-        f"kept to    {_evidence_line(choice)}; {enough:.0f} minutes without any would show {choice.budget:g} an hour",
+        f"threshold  elevated {thresholds.elevated:.2f}, high {thresholds.high:.2f}, {choice.origin}",
+        f"kept to    {_evidence_line(choice)}; {enough:.0f} minutes without any would show the budget of "
+        f"{choice.budget:g} an hour",
     ]
-    if mean_log_odds(materials) > MIDDLE:
+    if mean_log_odds(materials) > HIGH_LOG_ODDS:
         lines.append("mind       this speech sounds more stressed than most calm speech: make sure that it was calm")
     if found:
         delays = [each.starts[0] / SAMPLE_RATE for each in found if each.starts]

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.open import is_recording, open_source
@@ -26,7 +29,8 @@ from edge_sser.settings.schema import BaselineMode, Settings, SourceSettings
 
 CALM_LIMIT: Final = POPULATION + MOST_DECLARED  # mean log-odds; calm strangers have -2.7 to 0.1, stressed ones about 0
 SILENT_DBFS: Final = -60.0  # loudest window of a recording in which nobody speaks into the microphone
-LEAST_MEAN_RATIO: Final = 0.35  # of scored windows; speech fills most of them, music is taken for speech in patches
+# Median range of loudness within scored windows. Speech has 30 dB, in noise of 5 dB SNR still 14; music mostly below 9.
+LEAST_RANGE_DB: Final = 11.0
 _READ_SECONDS: Final = 60.0  # timeout that a recording without pacing never reaches
 
 
@@ -39,12 +43,14 @@ class ScoredWindow:
         dbfs: level.
         speech_seconds: speech in the window's hop: the hop times the window's share of speech.
         score: of the model; None without enough speech.
+        range_db: between the loudness that a tenth of the frames do not reach, and that a tenth exceed.
     """
 
     end: int
     dbfs: float
     speech_seconds: float
     score: Score | None
+    range_db: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,11 @@ class Material:
     Attributes:
         name: of the recording or source, for messages.
         samples: length of the stream.
-        hop_seconds: between windows.
         windows: in order.
     """
 
     name: str
     samples: int
-    hop_seconds: float
     windows: Sequence[ScoredWindow]
 
     @property
@@ -194,8 +198,11 @@ def check_calm(materials: Sequence[Material], least_seconds: float) -> None:
             f"{speech:.0f} s of speech were found in {length} of sound (music and noise do not count): {need}, so "
             "record more"
         )
-    if speech < LEAST_MEAN_RATIO * len(scored) * materials[0].hop_seconds:
-        raise SourceError(f"{length} of sound hold speech in patches only: it seems to be music or noise; {need}")
+    if median(window.range_db for window in scored) < LEAST_RANGE_DB:
+        raise SourceError(
+            f"the {length} of sound are as even as music or noise, unlike speech: speak nearer to the microphone, or "
+            f"turn the music off; {need}"
+        )
     mean = mean_log_odds(materials)
     if mean > CALM_LIMIT:
         raise SourceError(
@@ -240,9 +247,16 @@ def _score(
             for window in windower.push(samples, block.dropped):
                 speech = window.speech_ratio > 0.0 and window.speech_ratio >= least
                 score = model.score(window.log_mel) if speech else None
-                windows.append(ScoredWindow(window.end, window.dbfs, hop_seconds * window.speech_ratio, score))
+                speech_seconds, loudness_range = hop_seconds * window.speech_ratio, _range_db(window.log_mel)
+                windows.append(ScoredWindow(window.end, window.dbfs, speech_seconds, score, loudness_range))
             bar.update(samples.size)
-    return Material(name, windower.now, hop_seconds, windows)
+    return Material(name, windower.now, windows)
+
+
+def _range_db(log_mel: NDArray[np.float32]) -> float:
+    loudness = 10.0 * np.log10(np.sum(10.0 ** (log_mel / 10.0), axis=1))
+    quiet, loud = np.quantile(loudness, (0.1, 0.9))
+    return float(loud - quiet)
 
 
 def _length(seconds: float) -> str:

@@ -62,6 +62,7 @@ class Choice:
         trials: all of them, by rising threshold.
         rule: levels in force with the threshold.
         of_card: True when the threshold is the one of the model's card for the budget.
+        own: threshold without calibration.
         budget: false episodes an hour.
         hours: of calm sound.
     """
@@ -70,8 +71,16 @@ class Choice:
     trials: Sequence[Trial]
     rule: LevelRule
     of_card: bool
+    own: float
     budget: float
     hours: float
+
+    @property
+    def origin(self) -> str:
+        """Origin of the threshold, for a person."""
+        if self.trial.elevated == self.own:
+            return "of the model's card" if self.of_card else "the default"
+        return f"{'raised' if self.trial.elevated > self.own else 'lowered'} for this place from {self.own:.2f}"
 
 
 def replay(material: Material, settings: Settings, card: Card, baseline: Baseline) -> Replay:
@@ -141,6 +150,7 @@ def choose(materials: Sequence[Material], settings: Settings, card: Card, baseli
         trial=trial,
         trials=trials,
         rule=select_rule(with_threshold(settings, trial.elevated).rolling, card, BaselineKind.DECLARED),
+        own=own.thresholds.elevated,
         of_card=trial.elevated == own.thresholds.elevated and own.expected is not None,
         budget=budget,
         hours=hours,
