@@ -81,8 +81,11 @@ class SpeechNet:
         for weight, bias in self._hidden:
             padded = np.zeros((BLOCKS + TAPS - 1, UNITS), dtype=np.float32)
             padded[TAPS // 2 : TAPS // 2 + BLOCKS] = hidden
-            taps = np.concatenate([padded[tap : tap + BLOCKS] for tap in range(TAPS)], axis=1)
-            hidden = np.maximum(taps @ weight + bias, 0.0)
+            # Rows of 7 blocks each, overlapping; copied, because BLAS takes no overlapping rows.
+            rows: NDArray[np.float32] = np.ndarray(
+                (BLOCKS, TAPS * UNITS), np.float32, buffer=padded, strides=padded.strides
+            )
+            hidden = np.maximum(rows.copy() @ weight + bias, 0.0)
         log_odds: NDArray[np.float32] = hidden @ self._output + self._output_bias
         return log_odds
 
