@@ -8,10 +8,11 @@ from typing import Final
 
 import typer
 
-from edge_sser.baselines import load_baseline, remove_baseline, save_baseline, saved_names
+from edge_sser.baselines import baseline_path, load_baseline, remove_baseline, save_baseline, saved_names
 from edge_sser.commands.scored import (
     check_baseline_used,
     check_calm,
+    check_writable,
     evidence,
     find_source,
     load_model,
@@ -43,6 +44,7 @@ def learn(loaded: Loaded, name: str | None, recordings: Sequence[Path], seconds:
     settings = loaded.settings
     check_baseline_used(settings)
     source = find_source(loaded, name, recordings)
+    check_writable(baseline_path(source_name(source)))
     model = load_model(settings)
     if recordings:
         materials = score_recordings(recordings, model, settings, source.channel)

@@ -11,11 +11,12 @@ from typing import Any, Final
 import typer
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.baselines import save_baseline
+from edge_sser.baselines import baseline_path, save_baseline
 from edge_sser.commands.scored import (
     Material,
     check_baseline_used,
     check_calm,
+    check_writable,
     evidence,
     find_source,
     load_model,
@@ -73,6 +74,8 @@ def run_calibrate(request: CalibrateRequest, loaded: Loaded) -> None:
     settings = loaded.settings
     _check_arguments(request, settings)
     source = find_source(loaded, request.source, request.recordings)
+    check_writable(request.out)
+    check_writable(baseline_path(source_name(source)))
     model = load_model(settings)
     stressed = score_recordings(request.stressed, model, settings, source.channel)
     for material in stressed:
@@ -109,7 +112,9 @@ def _check_arguments(request: CalibrateRequest, settings: Settings) -> None:
     if not request.out.parent.is_dir():
         raise SinkError(f"--out {request.out}: there is no folder {request.out.parent}: make it first")
     if request.out.exists() and not _is_own(request.out):
-        raise UsageError(f"--out {request.out}: this file was not written by calibrate: choose another name")
+        raise UsageError(f"--out {request.out}: calibrate did not write what is there: choose another name")
+    if request.plot is not None and request.plot == request.out:
+        raise UsageError("--out and --plot name the same file: choose another name")
     if request.plot is not None:
         from edge_sser.commands.plot import check_plot
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from edge_sser.settings.load import Loaded
+from edge_sser.commands.options import ConfigOption, ModelOption, given_flags, load_with_flags
 
 baseline_app = typer.Typer(
     no_args_is_help=True,
@@ -16,10 +15,6 @@ baseline_app = typer.Typer(
     help="Learn, show and remove baselines: how a source sounds when its speaker is calm.",
 )
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
-ModelOption = Annotated[
-    Path | None, typer.Option("--model", metavar="FILE", help="Model file (.onnx) instead of the one that ships.")
-]
 SourceArgument = Annotated[str | None, typer.Argument(metavar="SOURCE", help="Name of the source, as in its events.")]
 
 
@@ -28,7 +23,7 @@ def learn(
     source: SourceArgument = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", min=10.0, max=3600.0, metavar="N", help="Seconds to listen to the source; 60."),
+        typer.Option("--seconds", min=1.0, max=3600.0, metavar="N", help="Seconds to listen to the source; 60."),
     ] = None,
     recording: Annotated[
         list[Path] | None,
@@ -43,7 +38,8 @@ def learn(
     """
     from edge_sser.commands.baseline import learn as run
 
-    run(_load(config, model), source, recording or [], seconds)
+    flags = given_flags(("model.path", "--model", model and str(model)))
+    run(load_with_flags(config, flags), source, recording or [], seconds)
 
 
 @baseline_app.command()
@@ -65,7 +61,7 @@ def reset(source: SourceArgument = None) -> None:
 def calibrate(
     recordings: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RECORDING]...", help="Recordings of calm, ordinary speech; without any, listens."),
+        typer.Argument(metavar="RECORDING", help="Recordings of calm, ordinary speech; without any, listens."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Settings file to write (TOML).")] = ...,  # type: ignore[assignment]
     minutes: Annotated[
@@ -100,14 +96,8 @@ def calibrate(
     request = CalibrateRequest(
         recordings=recordings or [], minutes=minutes, stressed=stressed or [], source=source, out=out, plot=plot
     )
-    run_calibrate(request, _load(config, model, false_alarms))
-
-
-def _load(config: Path | None, model: Path | None, false_alarms: float | None = None) -> Loaded:
-    from edge_sser.settings.load import Flag, load_settings
-
-    given = {
-        "model.path": ("--model", model and str(model)),
-        "rolling.false_alarms_per_hour": ("--false-alarms-per-hour", false_alarms),
-    }
-    return load_settings(config, flags={key: Flag(*flag) for key, flag in given.items() if flag[1] is not None})
+    flags = given_flags(
+        ("model.path", "--model", model and str(model)),
+        ("rolling.false_alarms_per_hour", "--false-alarms-per-hour", false_alarms),
+    )
+    run_calibrate(request, load_with_flags(config, flags))

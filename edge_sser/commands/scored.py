@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.open import is_recording, open_source
 from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio, Source
-from edge_sser.errors import SettingsError, SourceError, UsageError
+from edge_sser.errors import SettingsError, SinkError, SourceError, UsageError
 from edge_sser.model.model import Model, Score
 from edge_sser.monitor import min_speech_ratio
 from edge_sser.pipeline.baseline import MOST_DECLARED, POPULATION
@@ -127,6 +128,17 @@ def check_baseline_used(settings: Settings) -> None:
         raise SettingsError(
             "rolling.time_constant_seconds selects an average, which has no baseline: remove it from the settings"
         )
+
+
+def check_writable(path: Path) -> None:
+    """Checks that a file can be written, before minutes are spent on its content.
+
+    Raises:
+        SinkError: its folder belongs to another user.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(folder, os.W_OK):
+        raise SinkError(f"{path}: cannot be written: the folder {folder} belongs to another user")
 
 
 def score_recordings(
