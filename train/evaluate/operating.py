@@ -147,6 +147,8 @@ def run(request: OperatingRequest, echo: Callable[[str], None]) -> None:
             heard += windows[:1]
             heard_before += windows[1:]
             bar.update(round(stream.samples.size / SAMPLE_RATE))
+    if not _of(heard, lively=False):
+        raise TrainingError("nobody to listen to: the model was trained on all speakers, or their clips are too few")
     result = {
         **_origin(request, strangers),
         "settings": settings_used(DEVICE, before),
@@ -189,7 +191,7 @@ def measure(
     assert before.rolling.elevated is not None
     outcomes = [
         try_thresholds(windows, rolling_stress(windows, before, card), [before.rolling.elevated], before)
-        for windows in _of(heard_before, False)
+        for windows in _of(heard_before, lively=False)
     ]
     return {"modes": modes, "before": figures(outcomes, 0)}
 

@@ -26,7 +26,12 @@ def operating_points(result: Mapping[str, Any]) -> tuple[OperatingPoint, ...]:
 
     Args:
         result: content of a result file.
+
+    Raises:
+        TrainingError: nobody was stressed in the measurement.
     """
+    if not result["before"]["events"]:
+        raise TrainingError("the result has no stressed parts, so that it says nothing of what is found: give --table")
     return tuple(
         OperatingPoint(
             baseline=kind.value,
