@@ -14,7 +14,7 @@ from pitch_model import write_pitch_model
 from voices import RATE, voice
 
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.model.card import check_points
+from edge_sser.model.card import OperatingPoint, check_points
 from edge_sser.model.model import Model
 from edge_sser.settings.schema import BaselineMode, BaselineSettings, Detector, GateSettings, Settings
 from edge_sser.train.corpora.table import Utterance, write_table
@@ -33,6 +33,7 @@ from edge_sser.train.evaluate.replay import (
     rolling_stress,
     try_thresholds,
 )
+from edge_sser.train.evaluate.stamp import read_points, stamp
 from edge_sser.train.evaluate.strangers import Kind, StrangerStream, calm_recordings, speaker_streams
 from edge_sser.train.evaluate.streaming import play_stream
 from edge_sser.train.evaluate.streams import Span
@@ -250,6 +251,42 @@ def test_options_that_do_not_go_together_are_refused(
 def test_a_run_needs_its_table(clips: Sequence[Utterance], model: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs its table"):
         request_of(tmp_path, model, clips, models=[model.path, tmp_path], tables=[], calm=[tmp_path])
+
+
+def test_a_stamp_changes_the_cards_and_no_graph(model: Model, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    parent, child, other = (tmp_path / name for name in ("pitch.onnx", "pitch.int8.onnx", "other.onnx"))
+    write_pitch_model(parent)
+    write_pitch_model(other, slope=0.5)
+    write_pitch_model(child)
+    graph = onnx.load(child)
+    (entry,) = graph.metadata_props
+    entry.value = replace(Model.load(child).card, precision="int8", parent_sha256=Model.load(parent).sha256).to_json()
+    onnx.save(graph, child)
+    graphs = {path: onnx.load(path).graph.SerializeToString() for path in (parent, child, other)}
+    strange = other.read_bytes()
+    point = OperatingPoint(
+        baseline="off", false_alarms_per_hour=1.0, threshold=0.4, found=0.5, delay_median_s=9.0, delay_p95_s=None,
+        hours=4.0, protocol="toy",
+    )  # fmt: skip
+    assert stamp(parent, [point]) == [parent, child]
+    assert {path: onnx.load(path).graph.SerializeToString() for path in graphs} == graphs
+    assert other.read_bytes() == strange
+    stamped = Model.load(parent)
+    assert stamped.card.operating_points == Model.load(child).card.operating_points == (point,)
+    assert Model.load(child).card.parent_sha256 == stamped.sha256
+    with pytest.raises(ValueError, match="operating_points"):
+        stamp(parent, [replace(point, threshold=2.0)])
+    assert Model.load(parent).sha256 == stamped.sha256
+
+
+def test_only_results_of_the_command_can_be_stamped(tmp_path: Path) -> None:
+    for content in ("", "[1]", '{"before": {"events": 3}, "modes": {}}'):
+        (tmp_path / "o.json").write_text(content, "utf-8")
+        with pytest.raises(TrainingError, match="make it with edge-sser train operating"):
+            read_points(tmp_path / "o.json")
+    with pytest.raises(TrainingError, match="No such file"):
+        read_points(tmp_path / "none.json")
 
 
 def test_a_result_without_stress_has_no_operating_points() -> None:

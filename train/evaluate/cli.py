@@ -1,4 +1,4 @@
-"""Options of `edge-sser train evaluate` and `train operating`."""
+"""Options of `edge-sser train evaluate`, `operating` and `stamp`."""
 
 from __future__ import annotations
 
@@ -127,3 +127,15 @@ def operating(
         threads=threads,
     )
     run(request, typer.echo)
+
+
+def stamp(
+    model: Annotated[Path, typer.Argument(help="The .onnx model file; INT8 files made from it are found beside it.")],
+    result: Annotated[Path, typer.Argument(help="Figures that `train operating` measured (JSON).")],
+) -> None:
+    """Writes measured operating points into a model's card. The graph stays as it is; the file's sha256 changes."""
+    need_package("onnx", "export", "train stamp")
+    from edge_sser.train.evaluate.stamp import read_points, stamp
+
+    for path in stamp(model, read_points(result)):
+        typer.echo(path)
