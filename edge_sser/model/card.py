@@ -41,8 +41,12 @@ class Calibration:
 
     def probability(self, logit: float) -> float:
         """Returns the calibrated probability of stressed speech, 0..1."""
-        z = self.log_odds(logit)
-        return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
+        return sigmoid(self.log_odds(logit))
+
+
+def sigmoid(log_odds: float) -> float:
+    """Converts log-odds to a probability, 0..1, without overflow."""
+    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds >= 0 else math.exp(log_odds) / (1.0 + math.exp(log_odds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import BaselineState, Level
 from edge_sser.model.card import Card
 from edge_sser.model.model import Score
-from edge_sser.pipeline.baseline import Baseline
+from edge_sser.pipeline.baseline import POPULATION, READY_SECONDS, Baseline
 from edge_sser.pipeline.decision import StressFilter
 from edge_sser.pipeline.operating import BaselineKind, LevelRule, baseline_kind, select_rule
 from edge_sser.pipeline.rolling import Levels, Rolling
@@ -18,6 +18,10 @@ class Judge:
 
     Attributes:
         stress: rolling stress, 0..1; None before the first speech.
+        level: in force; None before the first speech.
+        shift: log-odds that the baseline subtracts; None when it is off.
+        baseline_state: for readings.
+        rule: thresholds in force.
         rising_since: stream time in samples since which the stress has stayed above the threshold of calm; None while
             it is below, and before the first speech.
     """
@@ -35,25 +39,19 @@ class Judge:
         """
         self._settings, self._card = settings, card
         self._baseline = Baseline() if baseline is None else baseline
-        self._rule = self._select_rule()
-        self._levels = Levels(self._rule.thresholds, dwell_seconds=self._rule.dwell_seconds)
+        self.rule = self._select_rule()
+        self._levels = Levels(self.rule.thresholds, dwell_seconds=self.rule.dwell_seconds)
         self._filter = StressFilter()
         self._average = self._make_average()
-        self._mode = self._effective_mode()
         self._silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
         self._now = self._spoken_at = 0
         self.stress: float | None = None
+        self.level: Level | None = None
         self.rising_since: int | None = None
-
-    @property
-    def level(self) -> Level | None:
-        """Level in force; None before the first speech."""
-        return self._levels.level
-
-    @property
-    def rule(self) -> LevelRule:
-        """Thresholds in force."""
-        return self._rule
+        # Properties would cost calls for every hop of every source, as would asking the baseline.
+        self.shift: float | None = None
+        self.baseline_state = BaselineState.OFF
+        self._apply_rule()
 
     @property
     def baseline(self) -> Baseline:
@@ -63,19 +61,8 @@ class Judge:
     @baseline.setter
     def baseline(self, baseline: Baseline) -> None:
         self._baseline = baseline
-        self._retune()
-
-    @property
-    def baseline_state(self) -> BaselineState:
-        """State of the baseline, for readings."""
-        if self._mode is BaselineMode.OFF:
-            return BaselineState.OFF
-        return BaselineState.READY if self._baseline.ready else BaselineState.LEARNING
-
-    @property
-    def shift(self) -> float | None:
-        """Log-odds that the baseline subtracts; None when it is off."""
-        return None if self._mode is BaselineMode.OFF else self._baseline.shift
+        self.rule = self._select_rule()
+        self._apply_rule()
 
     def retune(self, settings: Settings) -> None:
         """Applies other settings from the next window on. Filter, baseline and level keep their state.
@@ -85,7 +72,7 @@ class Judge:
         """
         before, self._settings = self._settings, settings
         try:
-            self._retune()
+            self.rule = self._select_rule()
         except Exception:
             self._settings = before
             raise
@@ -94,7 +81,7 @@ class Judge:
             self._average.time_constant_seconds = seconds
         elif (seconds is None) != (self._average is None):
             self._filter, self._average = StressFilter(), self._make_average()
-        self._mode = self._effective_mode()
+        self._apply_rule()
         self._silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
 
     def speech(self, score: Score, speech_seconds: float, now: int) -> tuple[float, Level]:
@@ -110,18 +97,19 @@ class Judge:
             stress = self._average.push(score.stress, speech_seconds)
         else:
             self._filter.pass_time(elapsed / SAMPLE_RATE)
-            if self._mode is BaselineMode.OFF:
-                stress = self._filter.push(score.log_odds, speech_seconds)
-            else:
-                stress = self._filter.push(score.log_odds - self._baseline.shift, speech_seconds)
-                if self._mode is BaselineMode.ADAPTIVE:
-                    self._baseline.push(score.log_odds, speech_seconds, stress)
+            stress = self._filter.push(score.log_odds - (self.shift or 0.0), speech_seconds)
+            if self._learns:
+                self._baseline.push(score.log_odds, speech_seconds, stress)
+                self.shift = self._baseline.value - POPULATION
+                if self._baseline.heard_seconds >= READY_SECONDS:
+                    self.baseline_state = BaselineState.READY
         self.stress = stress
-        if stress < self._rule.thresholds.calm:
+        if stress < self._calm:
             self.rising_since = None
         elif self.rising_since is None:
             self.rising_since = now
-        return stress, self._levels.push(stress, now)
+        self.level = level = self._levels.push(stress, now)
+        return stress, level
 
     def silence(self, now: int) -> None:
         """Takes in a window that is not scored and ends at `now`: the filter fades towards its prior."""
@@ -131,11 +119,18 @@ class Judge:
         self._filter.pass_time(elapsed / SAMPLE_RATE)
         self.stress = self._filter.value
         self._levels.fade(self.stress, now, long=now - self._spoken_at >= self._silence_samples)
+        self.level = self._levels.level
 
-    def _retune(self) -> None:
-        rule = self._select_rule()
-        self._rule = rule
-        self._levels.retune(rule.thresholds, dwell_seconds=rule.dwell_seconds)
+    def _apply_rule(self) -> None:
+        self._levels.retune(self.rule.thresholds, dwell_seconds=self.rule.dwell_seconds)
+        self._calm = self.rule.thresholds.calm
+        mode = BaselineMode.OFF if self._average is not None else self._settings.baseline.mode
+        self._learns = mode is BaselineMode.ADAPTIVE
+        if mode is BaselineMode.OFF:
+            self.shift, self.baseline_state = None, BaselineState.OFF
+        else:
+            self.shift = self._baseline.shift
+            self.baseline_state = BaselineState.READY if self._baseline.ready else BaselineState.LEARNING
 
     def _select_rule(self) -> LevelRule:
         return select_rule(self._settings.rolling, self._card, self._kind())
@@ -143,9 +138,6 @@ class Judge:
     def _kind(self) -> BaselineKind:
         baseline = self._baseline
         return baseline_kind(self._settings.baseline.mode, learned=baseline.ready, declared=baseline.declared)
-
-    def _effective_mode(self) -> BaselineMode:
-        return BaselineMode.OFF if self._average is not None else self._settings.baseline.mode
 
     def _make_average(self) -> Rolling | None:
         seconds = self._settings.rolling.time_constant_seconds
