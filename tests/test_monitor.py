@@ -17,6 +17,7 @@ from streams import LAW, RATE, STARTED_AT, blocks, cuts, losses, make_monitor, n
 from edge_sser.audio.source import AudioBlock
 from edge_sser.errors import SettingsError
 from edge_sser.events import (
+    BaselineState,
     Episode,
     Event,
     Level,
@@ -27,7 +28,8 @@ from edge_sser.events import (
     to_json,
 )
 from edge_sser.model.backend import Backend, Logits
-from edge_sser.model.model import Model
+from edge_sser.model.model import Calibration, Model
+from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.features import log_mel
 from edge_sser.pipeline.highpass import high_pass
 
@@ -313,3 +315,51 @@ def test_loud_and_full_scale_noise_gives_valid_lines(model: Model) -> None:
     got = play(make_monitor(model), [AudioBlock(audio)])
     assert all(reading.clipped for reading in readings(got))
     assert all(json.loads(to_json(event)) for event in got)
+
+
+FILTERED = {"rolling": {"elevated": 0.4}}
+
+
+@pytest.fixture(scope="module")
+def steep(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model whose log-odds for the recording go far enough up and down for the filter."""
+    card = changed_card(calibration=Calibration(temperature=0.5, bias=0.0))
+    return Model.load(write_model(tmp_path_factory.mktemp("model") / "steep.onnx", card=card))
+
+
+def test_a_reading_has_its_baseline_and_an_episode_its_evidence(steep: Model, samples: np.ndarray) -> None:
+    got = play(make_monitor(steep, FILTERED), [AudioBlock(samples)])
+    states = [reading.baseline for reading in readings(got)]
+    assert states == sorted(states, key=[BaselineState.LEARNING, BaselineState.READY].index)
+    assert all(reading.baseline_shift is not None for reading in readings(got))
+    found = [episode for episode in episodes(got) if episode.phase is Phase.END]
+    assert found
+    for episode in found:
+        assert episode.evidence_s <= episode.declared_s == episode.start_s
+        assert episode.evidence_s < episode.declared_s
+        lower = 1.0 / (1.0 + math.exp(2.0) * 0.6 / 0.4)  # log-odds of 2 below the threshold
+        rising = [r for r in readings(got) if episode.evidence_s <= r.end_s <= episode.declared_s]
+        assert all(r.stress_rolling is not None and r.stress_rolling >= lower - 1e-2 for r in rising)
+    off = readings(play(make_monitor(steep, {"baseline": {"mode": "off"}}), [AudioBlock(samples)]))
+    assert {(reading.baseline, reading.baseline_shift) for reading in off} == {(BaselineState.OFF, None)}
+
+
+@LAW
+@given(places=cuts(EXCERPT), lost=losses(EXCERPT))
+def test_chunking_changes_no_bit_with_filter_and_baseline(
+    steep: Model, samples: np.ndarray, places: list[int], lost: dict[int, int]
+) -> None:
+    audio = samples[11 * RATE :][:EXCERPT]
+    cut = [to_json(event) for event in play(make_monitor(steep, FILTERED), blocks(audio, places, lost))]
+    assert cut == [to_json(event) for event in play(make_monitor(steep, FILTERED), blocks(audio, [], lost))]
+
+
+def test_a_monitor_goes_on_learning_in_the_baseline_that_it_is_given(model: Model, samples: np.ndarray) -> None:
+    baseline = Baseline()
+    baseline.declare([-1.0] * 60, [0.5] * 60)
+    heard = baseline.heard_seconds
+    monitor = make_monitor(model, baseline=baseline)
+    assert monitor.baseline is baseline
+    got = readings(play(monitor, [AudioBlock(samples)]))
+    assert got[0].baseline is BaselineState.READY
+    assert baseline.heard_seconds >= heard
