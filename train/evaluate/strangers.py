@@ -139,14 +139,13 @@ def calm_recordings(path: Path) -> Iterator[StrangerStream]:
         SourceError: there is no such file or folder, it holds no recording, or one cannot be read.
     """
     if path.is_file():
-        yield _calm(path.stem, path.stem, read_audio(path))
+        yield _calm(path.stem, read_audio(path))
         return
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         raise SourceError(f"--calm {path}: no such file, or a folder without a recording")
     random = np.random.default_rng(zlib.crc32(path.name.encode()))
     waiting: list[Samples] = []
-    number = 0
     for place in random.permutation(len(files)):
         speech = trimmed(read_audio(files[place]))
         if speech.size < LEAST_PROMPT_SECONDS * SAMPLE_RATE or dbfs(speech_power(speech)) < LEAST_PROMPT_DBFS:
@@ -154,13 +153,13 @@ def calm_recordings(path: Path) -> Iterator[StrangerStream]:
         waiting.append(normalise_level(speech))
         if _seconds(waiting) >= FOLDER_SECONDS:
             samples, _ = join_clips([waiting], random)
-            yield _calm(path.name, f"{path.name}, {number}", samples + _noise(samples.size, random))
-            waiting, number = [], number + 1
+            yield _calm(path.name, samples + _noise(samples.size, random))
+            waiting = []
 
 
-def _calm(corpus: str, speaker: str, samples: Samples) -> StrangerStream:
+def _calm(name: str, samples: Samples) -> StrangerStream:
     return StrangerStream(
-        corpus=corpus, speaker=speaker, sex="", kind=Kind.CALM, clip=None, samples=samples, events=[]
+        corpus=name, speaker=name, sex="", kind=Kind.CALM, clip=None, samples=samples, events=[]
     )  # fmt: skip
 
 
