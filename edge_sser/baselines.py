@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -80,6 +81,7 @@ def save_baseline(source: str, model: str, baseline: Baseline) -> Path:
     """
     path = baseline_path(source)
     _write(path, _content(source, model, baseline, time.time()))
+    _give_to_service(path)
     return path
 
 
@@ -194,6 +196,14 @@ def _content(source: str, model: str, baseline: Baseline, now: float) -> str:
 def _write(path: Path, content: str) -> None:
     remedy = "make room, or give the folder to the user who runs edge-sser; the old baseline is unchanged"
     write_file(path, content, SinkError, remedy, mode=FILE_MODE, folder_mode=FOLDER_MODE)
+
+
+def _give_to_service(path: Path) -> None:
+    """As root, gives a file and its folder to the owner of the state directory, which is the user of the service."""
+    if os.geteuid() == 0:
+        owner = path.parent.parent.stat()
+        for each in (path.parent, path):
+            os.chown(each, owner.st_uid, owner.st_gid)
 
 
 def _read(path: Path, source: str, now: float) -> SavedBaseline:

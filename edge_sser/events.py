@@ -76,7 +76,7 @@ class Reading:
         ts: time of the window's last sample.
         start_s: start of the window, seconds of audio since the source was opened.
         end_s: end of the window, likewise.
-        speech_ratio: share of the window's 30 ms frames that are speech, 0..1.
+        speech_ratio: share of the window that is speech, 0..1.
         stress: calibrated probability of stressed speech in the window, 0..1; null when too little of it is speech.
         stress_rolling: probability that the speaker is stressed now, from the evidence of recent speech, 0..1; null
             before the first speech.

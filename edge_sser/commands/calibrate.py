@@ -196,8 +196,8 @@ def _report(
         f"heard      {60.0 * choice.hours:.1f} minutes of sound with {speech:.0f} s of speech",
         f"baseline   {source.name}: shift {baseline.shift:+.2f}, saved for the model in use",
         f"threshold  elevated {thresholds.elevated:.2f}, high {thresholds.high:.2f}, {choice.origin}",
-        f"kept to    {_evidence_line(choice)}; {enough:.0f} minutes without any would show the budget of "
-        f"{choice.budget:g} an hour",
+        f"kept to    {_evidence_line(choice)}",
+        f"to prove   {choice.budget:g} an hour takes {enough:.0f} minutes of calm sound without an episode",
     ]
     if mean_log_odds(materials) > HIGH_LOG_ODDS:
         lines.append("mind       this speech sounds more stressed than most calm speech: make sure that it was calm")

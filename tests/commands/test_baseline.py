@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,14 @@ def test_silence_teaches_nothing(call, write_audio, model):
     path = write_audio(np.zeros(16_000 * 40))
     call("baseline", "learn", "--recording", path, "--model", model).refuses(1, "silent", "recording")
     assert not baseline_path("recording").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_leaves_the_file_to_the_user_of_the_service(call, tmp_path, monkeypatch, speech, model):
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 4321, 4321)
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    assert call("baseline", "learn", "desk", "--recording", speech, "--model", model).status == 0
+    for path in (baseline_path("desk"), baseline_path("desk").parent):
+        assert (path.stat().st_uid, path.stat().st_gid) == (4321, 4321)
