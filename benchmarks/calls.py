@@ -1,9 +1,9 @@
 """Python calls from a block to its reading: how many functions `listen` calls for a scored window.
 
 `edge-sser listen --source -` runs in this process with a real pipe at standard output and a real broker. The main
-thread is profiled. A round begins when the source hands over the block that completes a window. It ends when the
-reading was written to standard output and handed to the MQTT link's thread, in whichever order. Rounds without an inference do
-not count. Needs mosquitto.
+thread is profiled. A round begins when the source delivers the block that completes a window. It ends when the reading
+was written to standard output and handed to the MQTT link's thread, in whichever order. Rounds without an inference do
+not count. The budget is 60 calls, functions of libraries included. Needs mosquitto.
 
 usage: python benchmarks/calls.py
 """
@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 import soundfile
-from soak_rig import free_port, mosquitto
+from mosquitto import Mosquitto
 
 from edge_sser.__main__ import main as edge_sser
 
@@ -84,9 +84,8 @@ def main() -> int:
     tracer = Tracer()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["STATE_DIRECTORY"] = folder
-        port = free_port()
-        with mosquitto(Path(folder), port):
-            status = traced_listen(tracer, samples.tobytes(), f"mqtt://127.0.0.1:{port}")
+        with Mosquitto(Path(folder)) as broker:
+            status = traced_listen(tracer, samples.tobytes(), f"mqtt://127.0.0.1:{broker.port}")
     if status != 0 or not tracer.rounds:
         raise SystemExit(f"edge-sser listen ended with status {status} after {len(tracer.rounds)} scored windows")
     show(tracer.rounds)
@@ -94,13 +93,7 @@ def main() -> int:
 
 
 def traced_listen(tracer: Tracer, pcm: bytes, broker: str) -> int:
-    """Runs `listen` on audio from a pipe. Returns its exit status.
-
-    Args:
-        tracer: profiles the calling thread meanwhile.
-        pcm: 16-bit samples at 16 kHz.
-        broker: URL to publish to.
-    """
+    """Runs `listen` on 16-bit samples at 16 kHz from a pipe, profiled by the tracer. Returns its exit status."""
     audio_out, audio_in = os.pipe()
     lines_out, lines_in = os.pipe()
     saved = os.dup(0), os.dup(1)

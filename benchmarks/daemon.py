@@ -10,21 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from fleet_broker import FleetBroker, Persistence
+from mosquitto import Mosquitto, find_program, subscriber
 from numpy.typing import NDArray
+from paho.mqtt.client import MQTTMessage
 from processes import CHUNK_SECONDS, WARM_UP_SECONDS, ListenProcess, benchmark_parser, write_figures
 
 from edge_sser.audio.source import SAMPLE_RATE
@@ -39,7 +37,6 @@ LISTEN_SECONDS = 30.0
 CROWD_SECONDS = 20.0
 START_SECONDS = 15.0  # far more than a broker or sound server needs
 _POLL_SECONDS = 0.02
-_SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"  # may hold a broker, and are not on a user's PATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,6 @@ class CrowdCost:
     Attributes:
         cpu_share: share of one core, after the warm-up, without the work of the sound server.
         peak_mb: peak of resident memory, MB.
-        readings: number of readings.
         dropped: samples at 16 kHz lost between capture and processing, of all sources, from the start.
         overruns: losses that devices reported, from the start.
     """
@@ -91,11 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def daemon_figures(model: Path, samples: NDArray[np.float32]) -> list[Figure]:
-    """Measures `listen`. Figures that need a missing program have no value, but a remark with the remedy.
+    """Measures `listen` with a model on speech, float32 [n], 16 kHz mono.
 
-    Args:
-        model: model file.
-        samples: float32 [n], 16 kHz mono, with speech.
+    Figures that need a missing program have no value, but a remark with the remedy.
     """
     silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
     figures = []
@@ -148,9 +142,15 @@ def broker_cost(
         MissingComponentError: mosquitto, PulseAudio or PyAudio is missing.
         EdgeSserError: a program failed.
     """
+    messages: list[tuple[float, bytes]] = []
+
+    def receive(message: MQTTMessage) -> None:
+        messages.append((time.monotonic(), message.payload))
+
+    _program("mosquitto", "mosquitto")
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(_broker(folder))
-        messages = stack.enter_context(_subscriber(port, f"edge-sser/{NODE}/{SOURCE}/reading"))
+        port = stack.enter_context(Mosquitto(folder)).port
+        stack.enter_context(subscriber(port, f"edge-sser/{NODE}/{SOURCE}/reading", receive))
         write, environment = None, _environment(folder)
         if microphone:
             write, environment = stack.enter_context(_microphone(folder))
@@ -172,11 +172,7 @@ def broker_cost(
 def crowd_cost(samples: NDArray[np.float32], *, model: Path, seconds: float, folder: Path) -> CrowdCost:
     """Runs `listen` with `SOURCES` microphones: as many clients of one virtual microphone of a sound server.
 
-    Args:
-        samples: float32 [n], 16 kHz mono, played into the microphone in real time; repeated as often as needed.
-        model: model file.
-        seconds: seconds to measure over, after the warm-up.
-        folder: empty folder for files of the sound server and of `listen`.
+    Arguments as of `broker_cost`; the samples are played into the microphone in real time.
 
     Raises:
         MissingComponentError: PulseAudio or PyAudio is missing.
@@ -201,48 +197,6 @@ def crowd_cost(samples: NDArray[np.float32], *, model: Path, seconds: float, fol
         dropped=round(SAMPLE_RATE * sum(reading["dropped_s"] for reading in readings)),
         overruns=sum(overruns.values()),
     )
-
-
-@contextlib.contextmanager
-def _broker(folder: Path) -> Iterator[int]:
-    """Runs a mosquitto on the loopback interface, and yields its port."""
-    _program("mosquitto", "mosquitto")
-    broker = FleetBroker(folder, Persistence.NONE, queue=1000, nodelay=False, tls=False)
-    try:
-        broker.start()
-        yield broker.port
-    finally:
-        broker.kill()
-
-
-@contextlib.contextmanager
-def _subscriber(port: int, topic: str) -> Iterator[list[tuple[float, bytes]]]:
-    """Yields a growing list of the messages of a topic: arrival, monotonic seconds, and payload."""
-    from paho.mqtt.client import Client, MQTTMessage
-    from paho.mqtt.enums import CallbackAPIVersion
-
-    messages: list[tuple[float, bytes]] = []
-    subscribed = threading.Event()
-
-    def subscribe(client: Client, *_: Any) -> None:
-        client.subscribe(topic)
-
-    def receive(_client: Client, _data: Any, message: MQTTMessage) -> None:
-        messages.append((time.monotonic(), bytes(message.payload)))
-
-    client = Client(CallbackAPIVersion.VERSION2)
-    client.on_connect = subscribe
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.on_message = receive
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    try:
-        if not subscribed.wait(START_SECONDS):
-            raise EdgeSserError("the broker did not answer: run the benchmark again on an idle machine")
-        yield messages
-    finally:
-        client.disconnect()
-        client.loop_stop()
 
 
 @contextlib.contextmanager
@@ -285,7 +239,7 @@ def _running(
 
 
 def _program(name: str, packages: str) -> str:
-    path = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), _SYSTEM_PROGRAMS)))
+    path = find_program(name)
     if path is None:
         raise MissingComponentError(f"it needs {name}: apt install {packages}")
     return path

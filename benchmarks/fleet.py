@@ -11,38 +11,39 @@ import argparse
 import json
 import multiprocessing
 import os
+import platform
+import resource
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-from fleet_broker import FleetBroker, Persistence, Usage, measure_usage, open_files, resident_mb
 from fleet_figures import Span, delivery, recovery, traffic
-from fleet_machine import describe_machine, raise_file_limit
 from fleet_plan import FleetLog, FleetPlan, SubscriberLog
 from fleet_process import run_nodes
 from fleet_subscriber import run_subscriber
+from mosquitto import Mosquitto, Persistence, Usage, find_mosquitto, measure_usage, open_files, resident_mb
+
+from edge_sser.commands.bench import this_machine
 
 NODES_OF_A_PROCESS = 500
 CONNECTIONS_PER_SECOND = 200  # while the fleet connects for the first time
 SETTLE_SECONDS = 2.0  # after all nodes are connected, and before the broker is killed
 AFTERMATH_SECONDS = 5.0  # after all nodes are connected again; both are at most as long as the measurement
 TIMEOUT_SECONDS = 300.0  # until all nodes are connected
+SPARE_FILES = 64  # open files of a process besides its connections: libraries, logs, pipes
 
 
 class Fleet:
-    """Processes of the nodes and the subscriber.
+    """Processes of the nodes and the subscriber."""
 
-    Args:
-        options: options of `parse_arguments`.
-        broker: running broker.
-    """
-
-    def __init__(self, options: argparse.Namespace, broker: FleetBroker) -> None:
+    def __init__(self, options: argparse.Namespace, broker: Mosquitto) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[Any] = []
         self._options = options
@@ -126,9 +127,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     load_before = os.getloadavg()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sser-fleet-")))
-        broker = FleetBroker(folder, options.persistence, queue=options.queue, nodelay=options.nodelay, tls=options.tls)
-        stack.callback(broker.kill)
-        broker.start()
+        settings = {"queue": options.queue, "nodelay": options.nodelay, "tls": options.tls}
+        broker = stack.enter_context(Mosquitto(folder, options.persistence, **settings))
         fleet = Fleet(options, broker)
         begin, before = time.monotonic(), measure_usage(broker.pid)
         fleet.begin()
@@ -183,7 +183,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def measure_broker(broker: FleetBroker, seconds: float) -> tuple[Span, dict[str, Any]]:
+def measure_broker(broker: Mosquitto, seconds: float) -> tuple[Span, dict[str, Any]]:
     """Measures the broker over some seconds."""
     begin, before = time.monotonic(), measure_usage(broker.pid)
     time.sleep(seconds)
@@ -192,7 +192,7 @@ def measure_broker(broker: FleetBroker, seconds: float) -> tuple[Span, dict[str,
 
 
 def measure_outage(
-    broker: FleetBroker, fleet: Fleet, outage_seconds: float, aftermath_seconds: float
+    broker: Mosquitto, fleet: Fleet, outage_seconds: float, aftermath_seconds: float
 ) -> tuple[Span, float, dict[str, Any]]:
     """Kills the broker, starts it again some time later, and waits until all nodes are connected again.
 
@@ -220,6 +220,30 @@ def broker_cost(pid: int, before: Usage, seconds: float) -> dict[str, Any]:
         "resident_mb": round(resident_mb(pid), 1),
         "open_files": open_files(pid),
     }
+
+
+def describe_machine() -> dict[str, str]:
+    """Describes the machine, the date and the versions of a measurement."""
+    output = subprocess.run([find_mosquitto(), "-h"], capture_output=True, text=True, check=False).stdout
+    versions = output.partition("\n")[0], f"Python {platform.python_version()}", f"paho-mqtt {version('paho-mqtt')}"
+    return {**this_machine(), "versions": ", ".join(versions)}
+
+
+def raise_file_limit(nodes: int) -> None:
+    """Raises the limit of open files to what the broker needs; child processes inherit it.
+
+    Raises:
+        SystemExit: the limit of this user is too low.
+    """
+    needed = nodes + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SystemExit(
+            f"{nodes} nodes need {needed} open files in the broker, and this user may have {hard}: "
+            "raise the hard limit (ulimit -Hn, as root), or take fewer --nodes"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def parse_arguments() -> argparse.Namespace:

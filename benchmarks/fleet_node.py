@@ -26,7 +26,8 @@ from edge_sser.events import (
     timestamp,
     to_json,
 )
-from edge_sser.settings.schema import MqttSettings, parse_address
+from edge_sser.settings.broker import parse_address
+from edge_sser.settings.schema import MqttSettings
 from edge_sser.sinks.mqtt.access import tls_context
 from edge_sser.sinks.mqtt.connection import Connection, Message
 from edge_sser.sinks.mqtt.contract import Topics, discovery_message
@@ -44,13 +45,7 @@ def node_name(number: int) -> str:
 
 
 class Node:
-    """One device.
-
-    Args:
-        number: number of the node.
-        plan: plan of the fleet.
-        log: log of its process.
-    """
+    """One device."""
 
     def __init__(self, number: int, plan: FleetPlan, log: FleetLog) -> None:
         name = node_name(number)

@@ -13,13 +13,8 @@ class FleetPlan:
     Attributes:
         port: port of the broker, on 127.0.0.1.
         ca_file: certificate of the authority; None for connections without TLS.
-        first: number of the first node.
-        count: number of nodes in this process.
-        total: number of nodes in all.
-        readings_hz: readings per second of each node.
         backlog: episode messages of each node that wait for its first connection.
         ramp_seconds: time over which all nodes of the fleet make their first connection.
-        seed: seed of all random numbers.
     """
 
     port: int
@@ -40,12 +35,9 @@ class FleetLog:
     Attributes:
         readings: (node, counter) and time of each published reading.
         kept: (topic, sequence number) and time of each episode and health message.
-        attempts: times of attempts to connect.
         accepted: times at which the broker accepted a node.
         waiting: number of episode and health messages without an acknowledgement.
         refusals: topics that the broker refused, with the reason.
-        readings_dropped: readings for which there was no connection.
-        cpu_seconds: CPU time of the process.
     """
 
     readings: list[tuple[tuple[str, int], float]] = field(default_factory=list)
@@ -65,15 +57,10 @@ class SubscriberLog:
     Attributes:
         readings: (node, counter) and time of each reading, without retained ones.
         kept: (topic, sequence number) and time of each episode and health message, without retained ones.
-        statuses: time and state of each status, without retained ones.
-        payload_bytes: size of all these payloads.
         broker: counters of the broker: topic below $SYS/broker/, time, value.
-        cpu_seconds: CPU time of the process.
     """
 
     readings: list[tuple[tuple[str, int], float]] = field(default_factory=list)
     kept: list[tuple[tuple[str, int], float]] = field(default_factory=list)
-    statuses: list[tuple[float, str]] = field(default_factory=list)
-    payload_bytes: int = 0
     broker: list[tuple[str, float, float]] = field(default_factory=list)
     cpu_seconds: float = 0.0

@@ -63,13 +63,10 @@ def parse_messages(received: Iterable[tuple[float, str, bytes, bool, Any]]) -> S
             continue
         if retained:
             continue
-        log.payload_bytes += len(payload)
         kind = topic.rpartition("/")[2]
         if kind == "reading":
             event = json.loads(payload)
             log.readings.append(((event["node"], int(event["id"].rpartition("/")[2])), when))
         elif kind in ("episode", "health"):
             log.kept.append(((topic, int(dict(properties.UserProperty)["seq"])), when))
-        elif kind == "status":
-            log.statuses.append((when, json.loads(payload)["state"]))
     return log

@@ -97,11 +97,7 @@ def write_figures(figures: Sequence[Figure], path: Path | None) -> None:
 
 
 def process_figures(model: Model, *, quick: bool) -> list[Figure]:
-    """Measures the commands with a model.
-
-    Args:
-        model: model to compute with.
-        quick: True to leave out the figures that take minutes.
+    """Measures the commands with a model; `quick` leaves out the figures that take minutes.
 
     Raises:
         EdgeSserError: a command failed.
@@ -134,11 +130,7 @@ def process_figures(model: Model, *, quick: bool) -> list[Figure]:
 
 
 def hubert_figures(hop_ms: float) -> list[Figure]:
-    """Compares a hop with one pass of HuBERT-base.
-
-    Args:
-        hop_ms: CPU time of a hop, milliseconds.
-    """
+    """Compares a hop with one pass of HuBERT-base."""
     name, unit = "HuBERT-base, one pass over 3 s", "ms of CPU"
     done = subprocess.run([sys.executable, str(HUBERT)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -179,12 +171,7 @@ class ListenProcess:
     """
 
     def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        """Starts the process.
-
-        Args:
-            arguments: arguments of `listen`.
-            environment: all its variables; None for those of this process.
-        """
+        """Starts the process. `environment` has all its variables; None for those of this process."""
         self.lines: list[tuple[float, bytes]] = []
         self._arguments = ("listen", "--format", "jsonl", *arguments)
         self._process = subprocess.Popen(
@@ -259,13 +246,7 @@ class ListenProcess:
 
 
 def listen_cost(samples: NDArray[np.float32], *, model: Path, seconds: float) -> ListenCost:
-    """Runs `listen` on audio that is piped in in real time.
-
-    Args:
-        samples: float32 [n], 16 kHz mono; repeated as often as needed.
-        model: model file.
-        seconds: seconds of audio to measure over, after the warm-up.
-    """
+    """Runs `listen` on audio that is piped in in real time; see `ListenProcess.cost`."""
     return ListenProcess("--source", "-", "--model", str(model)).cost(samples, seconds=seconds)
 
 

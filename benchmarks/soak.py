@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib import resources
 from itertools import pairwise
@@ -31,18 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-from soak_rig import (
-    MINUTE_SAMPLES,
-    SETTINGS,
-    Daemon,
-    Sample,
-    expected_readings,
-    free_port,
-    minute,
-    mosquitto,
-    scrape,
-    wait_until,
-)
+from mosquitto import Mosquitto, free_ports, subscriber
+from soak_rig import MINUTE_SAMPLES, SETTINGS, Daemon, Sample, expected_readings, minute, scrape, wait_until
 
 from edge_sser.commands.bench import this_machine
 
@@ -87,13 +77,20 @@ def soak(
 ) -> dict[str, Any]:
     """Pushes minutes of audio. Returns the machine, the figures, the failures and every sample."""
     speech, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="int16")
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port = free_ports(2)
     config, values = folder / "config.toml", WITH_BROKER if with_broker else WITHOUT_BROKER
-    config.write_text(SETTINGS.format(folder=folder, port=port, metrics_port=metrics_port, **values), encoding="utf-8")
+    received: Counter[str] = Counter()  # messages at a subscriber, by the last level of the topic
     samples: list[Sample] = []
     scraped: dict[str, float] = {}
     start = time.monotonic()
-    with mosquitto(folder, port) if with_broker else nullcontext(Counter()) as received:
+    with ExitStack() as stack:
+        if with_broker:
+            port = stack.enter_context(Mosquitto(folder, queue=1_000_000)).port
+            stack.enter_context(
+                subscriber(port, "edge-sser/#", lambda event: received.update([Path(event.topic).name]))
+            )
+        text = SETTINGS.format(folder=folder, port=port, metrics_port=metrics_port, **values)
+        config.write_text(text, encoding="utf-8")
         daemon = Daemon(config, folder)
         try:
             for number in range(1, minutes + 1):

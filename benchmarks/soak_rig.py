@@ -1,24 +1,21 @@
-"""Parts of `soak.py`: the daemon with all its outputs, a broker, and a day of sound. Linux only (/proc)."""
+"""Parts of `soak.py`: the daemon with all its outputs, and a day of sound. Linux only (/proc)."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paho.mqtt.client as paho
 from numpy.typing import NDArray
 from processes import COMMAND, cpu_seconds
 
@@ -71,11 +68,8 @@ class Sample:
     """Resources of the idle process.
 
     Attributes:
-        audio_minutes: audio pushed so far, minutes.
         rss_kib: resident memory, KiB.
         anonymous_kib: part of it that is not backed by files, KiB.
-        fds: open file descriptors.
-        threads: threads of the process.
     """
 
     audio_minutes: int
@@ -90,9 +84,7 @@ class Daemon:
 
     Attributes:
         counts: events by type, and by type with phase or state, and `scored` readings.
-        readings: readings so far.
         unexpected: readings out of order, or with dropped audio.
-        model: name of the model in the readings.
     """
 
     def __init__(self, config: Path, folder: Path) -> None:
@@ -213,49 +205,6 @@ def minute(number: int, speech: NDArray[np.int16]) -> bytes:
     else:
         sound = np.resize(np.roll(speech, random.integers(speech.size)), MINUTE_SAMPLES) * random.uniform(0.25, 1.0)
     return sound.astype("<i2").tobytes()
-
-
-@contextmanager
-def mosquitto(folder: Path, port: int) -> Iterator[Counter[str]]:
-    """Runs a broker, and counts the messages at a subscriber by the last level of the topic."""
-    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    program = shutil.which("mosquitto", path=search)
-    if program is None:
-        raise SystemExit("mosquitto not found: apt install mosquitto, or use --broker none")
-    user = "user root\n" if os.geteuid() == 0 else ""
-    config = folder / "mosquitto.conf"
-    config.write_text(f"{user}listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 1000000\n")
-    received: Counter[str] = Counter()
-    subscribed = threading.Event()
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.on_message = lambda _client, _data, message: received.update([message.topic.rpartition("/")[2]])
-    with (folder / "mosquitto.log").open("wb") as log:
-        process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: _accepts(port), "mosquitto starts")
-        client.connect("127.0.0.1", port)
-        client.subscribe("edge-sser/#", 1)
-        client.loop_start()
-        wait_until(subscribed.is_set, "the subscriber is connected")
-        yield received
-    finally:
-        client.disconnect()
-        client.loop_stop()
-        process.terminate()
-        process.wait()
-
-
-def free_port() -> int:
-    """Returns a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(condition: Callable[[], bool], event: str) -> None:

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
-from scipy import signal
 
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.fingerprint import fingerprint, twins
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.audio import read_audio
+from edge_sser.train.evaluate.distortions import Samples, band, piece, reverberate, tilt
 
-RATE = 16_000
 CLIPS = 400
 SEED = 0
+SHIFT_SAMPLES = 4_800  # 0.3 s
 
-Samples = NDArray[np.float64]
 Alter = Callable[[Samples], Samples]
 
 
@@ -37,83 +36,59 @@ def add_noise(samples: Samples, noise: Samples, snr_db: float) -> Samples:
     return np.asarray(samples + noise * np.sqrt(power) * 10.0 ** (-snr_db / 20.0))
 
 
-def white_noise(random: np.random.Generator, snr_db: float) -> Alter:
-    """Returns a function that adds white_noise noise."""
-    return lambda samples: add_noise(samples, random.standard_normal(samples.size), snr_db)
-
-
-def recorded_noise(random: np.random.Generator, noises: Sequence[Samples], snr_db: float) -> Alter:
-    """Returns a function that adds a random piece of a recorded noise."""
-
-    def alter(samples: Samples) -> Samples:
-        noise = noises[int(random.integers(len(noises)))]
-        start = random.integers(max(1, noise.size - samples.size))
-        return add_noise(samples, np.resize(noise[start : start + samples.size], samples.size), snr_db)
-
-    return alter
-
-
-def prepend_noise(random: np.random.Generator) -> Alter:
-    """Returns a function that prepends up to 0.3 s of faint noise, which shifts the frames."""
-    return lambda samples: np.concatenate([1e-4 * random.standard_normal(random.integers(1, 4_800)), samples])
-
-
-def cut_start(random: np.random.Generator) -> Alter:
-    """Returns a function that cuts up to 0.3 s of the start, which shifts the frames."""
-    return lambda samples: samples[random.integers(1, 4_800) :]
-
-
-def telephone(samples: Samples) -> Samples:
-    """Limits the band to 300 to 3400 Hz."""
-    return np.asarray(signal.sosfilt(signal.butter(4, (300, 3_400), "bandpass", fs=RATE, output="sos"), samples))
-
-
-def tilt(samples: Samples) -> Samples:
-    """Applies an equaliser that rises by 2 dB an octave."""
-    hertz = np.fft.rfftfreq(samples.size, 1 / RATE)
-    gain = 10.0 ** (2.0 * np.log2(np.maximum(hertz, 50.0) / 1_000.0) / 20.0)
-    return np.asarray(np.fft.irfft(np.fft.rfft(samples) * gain, samples.size))
-
-
-def alterations(noises: Sequence[Samples], room: Samples | None) -> Mapping[str, Alter]:
-    """Returns the alterations by name."""
+def alterations(noises: Sequence[Samples], rooms: Sequence[Samples]) -> dict[str, Alter]:
+    """Returns the alterations by name; those with recorded noise and a room only where there are such recordings."""
     random = np.random.default_rng(SEED)
-    shift = cut_start(random)
-    out: dict[str, Alter] = {
+
+    def white_noise(samples: Samples, snr_db: float) -> Samples:
+        return add_noise(samples, random.standard_normal(samples.size), snr_db)
+
+    def recorded_noise(samples: Samples, snr_db: float) -> Samples:
+        return add_noise(samples, piece(noises, samples.size, random), snr_db)
+
+    def prepend(samples: Samples) -> Samples:
+        return np.concatenate([1e-4 * random.standard_normal(random.integers(1, SHIFT_SAMPLES)), samples])
+
+    def cut(samples: Samples) -> Samples:
+        return samples[random.integers(1, SHIFT_SAMPLES) :]
+
+    def equalise(samples: Samples) -> Samples:
+        return tilt(samples, random, db_an_octave=2.0)
+
+    with_noise: dict[str, Alter] = {
+        "recorded noise at 20 dB": lambda samples: recorded_noise(samples, 20),
+        "recorded noise at 10 dB": lambda samples: recorded_noise(samples, 10),
+        "recorded noise at 5 dB": lambda samples: recorded_noise(samples, 5),
+        "cut, tilt, recorded noise at 15 dB": lambda samples: recorded_noise(equalise(cut(samples)), 15),
+    }
+    with_room: dict[str, Alter] = {"room": lambda samples: reverberate(samples, random, responses=rooms)}
+    return {
         "gain -12 dB": lambda samples: samples / 4,
         "gain +12 dB, clipped": lambda samples: np.clip(4 * samples, -1, 1),
-        "white noise at 20 dB": white_noise(random, 20),
-        "white noise at 10 dB": white_noise(random, 10),
-        "later by up to 0.3 s": prepend_noise(random),
-        "cut at the start by up to 0.3 s": shift,
-        "telephone band": telephone,
-        "equaliser tilt": tilt,
-        "cut, white noise at 20 dB, gain -6 dB": lambda samples: white_noise(random, 20)(shift(samples)) / 2,
+        "white noise at 20 dB": lambda samples: white_noise(samples, 20),
+        "white noise at 10 dB": lambda samples: white_noise(samples, 10),
+        "later by up to 0.3 s": prepend,
+        "cut at the start by up to 0.3 s": cut,
+        "telephone band": lambda samples: band(samples, 300.0, 3_400.0),
+        "equaliser tilt": equalise,
+        "cut, white noise at 20 dB, gain -6 dB": lambda samples: white_noise(cut(samples), 20) / 2,
+        **(with_noise if noises else {}),
+        **(with_room if rooms else {}),
+        "speed +5 %": lambda samples: soxr.resample(samples, SAMPLE_RATE, SAMPLE_RATE / 1.05),
     }
-    for snr in (20, 10, 5) if noises else ():
-        out[f"recorded noise at {snr} dB"] = recorded_noise(random, noises, snr)
-    if noises:
-        noisy = recorded_noise(random, noises, 15)
-        out["cut, tilt, recorded noise at 15 dB"] = lambda samples: noisy(tilt(shift(samples)))
-    if room is not None:
-        out["room"] = lambda samples: signal.fftconvolve(samples, room)[: samples.size]
-    out["speed +5 %"] = lambda samples: soxr.resample(samples, RATE, RATE / 1.05)
-    return out
 
 
 def main() -> None:
     """Measures and prints."""
     table = read_table(Path(sys.argv[1]))
-    noises = (
-        [read_audio(path).astype(np.float64) for path in sorted(Path(sys.argv[2]).iterdir())] if sys.argv[2:] else []
-    )
-    room = read_audio(sys.argv[3]).astype(np.float64) if sys.argv[3:] else None
+    noises = [read_audio(path) for path in sorted(Path(sys.argv[2]).iterdir())] if sys.argv[2:] else []
+    rooms = [read_audio(path) for path in sys.argv[3:4]]
     counts = Counter(row.voice for row in table)
     pairs = (len(table) ** 2 - sum(count**2 for count in counts.values())) // 2
     print(f"{len(twins(table))} false alarms in {pairs} pairs of clips by different speakers, {len(table)} clips\n")
     drawn = np.sort(np.random.default_rng(SEED).choice(len(table), CLIPS, replace=False))
     print(f"| copy of {CLIPS} clips | recognised |\n|---|---|")
-    for name, alter in alterations(noises, room).items():
+    for name, alter in alterations(noises, rooms).items():
         copies = [_copy(table[place], number, alter) for number, place in enumerate(drawn)]
         found = set(twins([*table, *copies]))
         hits = sum((int(place), len(table) + number) in found for number, place in enumerate(drawn))
@@ -121,7 +96,7 @@ def main() -> None:
 
 
 def _copy(row: Utterance, number: int, alter: Alter) -> Utterance:
-    samples = alter(read_audio(row.path).astype(np.float64)).astype(np.float32)
+    samples = alter(read_audio(row.path)).astype(np.float32)
     return replace(row, corpus="copy", speaker=str(number), fingerprint=fingerprint(log_mel(samples)))
 
 

@@ -18,14 +18,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import typer
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 _MAX_REASON_CHARACTERS = 200
+_JOURNAL_ERROR = "<3>"  # priority of an error, which the journal reads at the start of a line
 
 
 class EdgeSserError(Exception):
@@ -164,8 +165,20 @@ def _usage_text(error: Any) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    from edge_sser.daemon.log import ERROR_PREFIX, goes_to_journal
-
-    prefix = ERROR_PREFIX if goes_to_journal(sys.stderr) else ""
+    prefix = _JOURNAL_ERROR if goes_to_journal(sys.stderr) else ""
     print(f"{prefix}edge-sser: error: {' '.join(message.splitlines())}", file=sys.stderr)
     return status
+
+
+def goes_to_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Returns True when systemd has connected a stream to the journal, and nobody has redirected it since.
+
+    Args:
+        stream: standard error, usually.
+        environ: with JOURNAL_STREAM, the device and inode of that stream.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"

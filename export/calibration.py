@@ -117,7 +117,6 @@ class CalibrationData:
     Attributes:
         calibration: float32 [n, frames, bands], to find ranges with.
         tuning: float32 [m, frames, bands] of other recordings, to choose methods and nodes by.
-        seed: seed of the draw.
         sha256: hash of the calibration windows.
     """
 
@@ -169,8 +168,6 @@ class Histogram:
     """Distribution of the values of a tensor.
 
     Attributes:
-        low: the least value.
-        high: the greatest value.
         counts: int64 [BINS], of equal bins from low to high.
     """
 
@@ -185,13 +182,7 @@ class Histogram:
 
 
 def observe(model: onnx.ModelProto, tensors: Iterable[str], windows: NDArray[np.float32]) -> Mapping[str, Histogram]:
-    """Runs a graph over windows, and returns histograms of tensors inside it.
-
-    Args:
-        model: graph with one input.
-        tensors: names of float tensors of the graph.
-        windows: float32 [n, frames, bands].
-    """
+    """Returns histograms of float tensors of a graph with one input, run over windows, float32 [n, frames, bands]."""
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     key = model.graph.input[0].name
@@ -219,13 +210,7 @@ def observe(model: onnx.ModelProto, tensors: Iterable[str], windows: NDArray[np.
 
 
 def find_range(histogram: Histogram, method: Method, *, symmetric: bool) -> tuple[float, float]:
-    """Returns the range to quantise, least and greatest value; zero lies within it.
-
-    Args:
-        histogram: values of the tensor.
-        method: how to choose.
-        symmetric: True when both sides of zero must be equal.
-    """
+    """Returns the range to quantise, least and greatest value; zero lies within it, in the middle if `symmetric`."""
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     if method is Method.PERCENTILE:
         share = np.cumsum(histogram.counts) / histogram.counts.sum()

@@ -88,9 +88,7 @@ class SpeechScore:
     """Score of the windows of one corpus that have a given length of speech, as an evaluation reports it.
 
     Attributes:
-        corpus: name of the corpus.
         seconds: speech in each window, seconds.
-        windows: number of windows.
         auroc: of stress, 0..1; None where there are too few windows, or all are stressed or none is.
     """
 
@@ -142,12 +140,7 @@ def fit_speech_trust(scores: Sequence[SpeechScore]) -> Curve:
 
 
 def read_speech_trust(path: Path, *, system: str, preset: str) -> Curve:
-    """Reads an evaluation, and fits the curve of trust to it.
-
-    Args:
-        path: JSON of `edge-sser train evaluate RUN --streaming`.
-        system: system that the evaluation must be of: the recipe's name.
-        preset: preset that the evaluation must be by.
+    """Fits the curve of trust to the JSON of `edge-sser train evaluate RUN --streaming`.
 
     Raises:
         TrainingError: the file is not an evaluation, is of another system or preset or of speakers that the system was

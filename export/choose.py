@@ -23,9 +23,6 @@ class Choice:
     """Settings that a graph was quantised with, and their errors on the tuning windows.
 
     Attributes:
-        target: runtime that the graph is for.
-        method: method that found the ranges.
-        float_nodes: names of the nodes left in float.
         error_by_method: root mean square difference of the logits from FP32, all nodes quantised that gain from it.
         error_by_node: the same by node, that node alone quantised.
         error: the same, of the graph as chosen.
@@ -49,12 +46,6 @@ def choose(model: onnx.ModelProto, card: Card, target: Target, data: Calibration
     Nodes that are faster in float stay in float. The method with the least error is taken. Then other nodes go back to
     float, the one with the largest error first, while fewer than `MIN_AGREEMENT` of the windows keep their level or
     their likeliest emotion; a node that does not help stays quantised.
-
-    Args:
-        model: FP32 graph.
-        card: its card.
-        target: runtime to quantise for.
-        data: windows of the training speakers.
     """
     nodes = weighted_nodes(model)
     histograms = observe(model, activations(model), data.calibration)

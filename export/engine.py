@@ -45,10 +45,8 @@ class BuiltEngine:
     """An engine that was built.
 
     Attributes:
-        path: file of the engine.
         key: model, TensorRT version and GPU that the engine is for.
         difference: largest difference of a logit from ONNX Runtime's, over the windows of the demo recording.
-        seconds: duration of the build.
     """
 
     path: Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,18 +81,8 @@ class RefusedError(ModelError):
         self.report = report
 
 
-def score_models(
-    models: Mapping[str, Model],
-    utterances: Sequence[Utterance],
-    *,
-    progress: Callable[[Utterance], None] = lambda utterance: None,
-) -> dict[str, Scores]:
-    """Scores models side by side on the same clips.
-
-    Args:
-        models: models by name; agreement is measured against the first.
-        utterances: utterances of held-out speakers.
-        progress: callback after each clip.
+def score_models(models: Mapping[str, Model], utterances: Sequence[Utterance]) -> dict[str, Scores]:
+    """Scores models side by side on the same clips of held-out speakers; agreement is measured against the first model.
 
     Raises:
         TrainingError: no clip is stressed, or all are.
@@ -108,7 +98,6 @@ def score_models(
             per_window[name].append(clip_stress)
             stress[name].append(float(clip_stress.mean()))
             emotions[name].append(clip_emotions.mean(axis=0))
-        progress(utterance)
     first = next(iter(models))
     expected = levels(models[first].card, np.concatenate(per_window[first]))
     scores = {}
@@ -120,14 +109,9 @@ def score_models(
 
 
 def judge_engine(fp32: Path, graph: Path, engine: Path, *, test: Sequence[Utterance], limits: Limits) -> str:
-    """Checks an engine as its graph was checked, and returns its scores in words.
+    """Checks an engine as the graph that it was built from was checked, and returns its scores in words.
 
-    Args:
-        fp32: the FP32 file.
-        graph: the file that the engine was built from.
-        engine: file of the engine; removed if it does not pass.
-        test: utterances of the test speakers.
-        limits: limits on its loss.
+    An engine that does not pass is removed.
 
     Raises:
         RefusedError: the engine loses more than the limits allow.

@@ -47,10 +47,7 @@ class Artefact:
     """Row of the report: one file.
 
     Attributes:
-        file: its name.
         made_for: fp32, cpu or tensorrt.
-        size_bytes: size of the file.
-        sha256: hash of the file.
         parity: largest difference of a logit: of the FP32 file from the checkpoint, of INT8 from FP32.
         scores: on the held-out speakers.
         latencies: on this machine's CPU; empty for a file that is made for something else.

@@ -40,12 +40,7 @@ class _Exported(nn.Module):
 
 
 def export_onnx(student: Student, card: Card, path: Path) -> float:
-    """Writes a student with its card, atomically.
-
-    Args:
-        student: network in evaluation mode, on the CPU.
-        card: card to write into the file, with the difference found.
-        path: file to write.
+    """Writes a student, in evaluation mode and on the CPU, atomically, with its card and the difference found.
 
     Returns:
         The largest difference between the file's logits and the student's, over loud, faint and empty windows and

@@ -49,10 +49,8 @@ class Qat:
 
     Attributes:
         student: network of the checkpoint, in evaluation mode.
-        recipe: recipe that it was trained with.
         training: utterances of the training speakers.
         store: features of at least these utterances.
-        epochs: number of epochs.
     """
 
     student: Student
@@ -68,14 +66,7 @@ class Qat:
     def train(
         self, fp32: onnx.ModelProto, card: Card, quantised: onnx.ModelProto, choice: Choice, data: CalibrationData
     ) -> tuple[onnx.ModelProto, Choice]:
-        """Trains a quantised graph.
-
-        Args:
-            fp32: the graph that was quantised.
-            card: its card.
-            quantised: the graph that `choose` returned.
-            choice: the settings that `choose` returned.
-            data: windows of the training speakers, to measure the result.
+        """Trains the graph and the choice that `choose` returned; the tuning windows of `data` measure the result.
 
         Returns:
             The graph with trained weights and ranges, and the choice with its new figures.
@@ -122,13 +113,7 @@ def open_qat(
 ) -> Iterator[Qat | None]:
     """Yields quantisation-aware training with its features, or None without `epochs`.
 
-    Args:
-        epochs: number of epochs; None for no training.
-        student: network of the checkpoint.
-        recipe: recipe that it was trained with.
-        table: all utterances of the run.
-        speakers: split of the table.
-        cache: folder of the features that `train fit` kept; None to compute them in a temporary folder.
+    The features are those that `train fit` kept in `cache`; without it they are computed into a temporary folder.
 
     Raises:
         SourceError: a recording cannot be read.

@@ -58,13 +58,9 @@ def quantise(
     ranges: Mapping[str, tuple[float, float]],
     keep_float: Collection[str] = (),
 ) -> onnx.ModelProto:
-    """Returns the graph in 8 bits.
+    """Returns an FP32 graph in 8 bits, except for the nodes of `keep_float`.
 
-    Args:
-        model: FP32, with named nodes; not changed.
-        target: runtime to quantise for.
-        ranges: least and greatest value of each tensor that `activations` names.
-        keep_float: names of nodes to leave in float.
+    `ranges` has the least and greatest value of each tensor that `activations` names.
     """
     onnx_runtime()  # first, with its telemetry off
     library = import_module("onnxruntime.quantization")

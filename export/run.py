@@ -40,23 +40,7 @@ class TargetChoice(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """Options of `edge-sser export`.
-
-    Attributes:
-        checkpoint: file of a checkpoint, or a model file (.onnx) to build an engine from.
-        out: folder to write into.
-        predictions: out-of-fold predictions; their file names are the systems.
-        evaluation: JSON of an evaluation with --streaming, for the curve of trust.
-        int8: True to make INT8 files too.
-        target: runtimes to quantise for; None for the CPU.
-        calibration: table of utterances of the run.
-        test: table of strangers to judge by.
-        held_out: fold to judge by where the checkpoint was trained on all speakers.
-        qat: epochs of quantisation-aware training; None for none.
-        cache: folder of features that `train fit` kept.
-        allow_loss: factor on the loss that INT8 may have.
-        engines: folder for engines; None for the one of `listen`.
-        workspace_mib: most memory that a kernel of an engine may use, MiB; None for no limit.
+    """Options of `edge-sser export`, as its help describes them.
 
     Raises:
         UsageError: an option is missing, has a wrong value, or does not go with the others.

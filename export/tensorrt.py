@@ -146,9 +146,6 @@ def with_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
     written into it. Convolutions and matrix products compute in FP16, except the last one before an output: its logits
     would move in steps. Operators of `HALF_OPERATORS` whose inputs are all FP16 compute in FP16 as well. So the front
     end, with its decibels, and pooling by softmax stay in FP32.
-
-    Args:
-        model: FP32 with Q/DQ; not changed.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)

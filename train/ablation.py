@@ -117,8 +117,7 @@ def with_changes(recipe: Recipe, changes: Mapping[str, Mapping[str, Any] | None]
 def render(scores: Mapping[str, Sequence[Sequence[Scores]]]) -> str:
     """Renders a Markdown table: mean and standard deviation over seeds, and the worst fold of any seed.
 
-    Args:
-        scores: by row, then a dictionary by corpus for each seed.
+    `scores` has the corpora of each seed by row.
     """
     lines = [
         "| corpus | learns from | seeds | UA % | worst fold | stress AUROC | worst fold |",

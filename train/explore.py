@@ -33,15 +33,7 @@ Panel = Callable[["Axes", Sequence[Utterance]], None]
 
 
 def draw_table(utterances: Sequence[Utterance], preset: Preset, folder: Path) -> list[Path]:
-    """Draws emotions, durations, levels and speakers, one row a corpus.
-
-    Args:
-        utterances: of any number of corpora.
-        preset: maps emotions to stress.
-        folder: existing folder for the pictures.
-
-    Returns:
-        The files.
+    """Draws emotions, durations, levels and speakers, one row a corpus, into an existing folder. Returns the files.
 
     Raises:
         SinkError: a picture cannot be written.
@@ -188,11 +180,9 @@ def spectrogram_db(samples: Array) -> Array:
 
 
 def mfcc(features: Array, coefficients: int = COEFFICIENTS) -> Array:
-    """Returns mel-frequency cepstral coefficients: [coefficients, frames].
+    """Returns mel-frequency cepstral coefficients [coefficients, frames] of log-mel [frames, bands], dB.
 
-    Args:
-        features: log-mel [frames, bands], dB.
-        coefficients: number, the level (coefficient 0) included.
+    Coefficient 0, the level, is one of them.
     """
     return np.asarray(fft.dct(features, type=2, norm="ortho", axis=1)[:, :coefficients].T)
 
@@ -209,11 +199,7 @@ def chroma(samples: Array) -> Array:
 
 
 def draw_clip(recording: Path, folder: Path) -> Path:
-    """Draws a recording into `NAME.png`.
-
-    Args:
-        recording: any file that libsndfile reads; shown as training hears it, 16 kHz mono.
-        folder: where the picture goes; it exists.
+    """Draws a recording into `NAME.png` of an existing folder, as training hears it: 16 kHz mono.
 
     Raises:
         SourceError: the recording cannot be read, or holds less than one frame.

@@ -52,7 +52,6 @@ class Recording:
     """One file to analyse.
 
     Attributes:
-        path: the file.
         name: name of its source in events, unique in a run.
         plot: file of its plot; None for no plot.
     """

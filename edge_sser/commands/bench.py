@@ -50,9 +50,7 @@ class Figure:
     """One measured value.
 
     Attributes:
-        name: subject of the measurement.
         value: the value; None when it could not be measured.
-        unit: unit of the value.
         remark: reason why there is no value.
     """
 
@@ -67,7 +65,6 @@ class Latency:
     """Wall time of one inference.
 
     Attributes:
-        threads: threads of the runtime.
         batch: windows at once.
         median_ms: median, milliseconds a batch.
         p95_ms: 95th percentile, milliseconds a batch.
@@ -186,10 +183,7 @@ def _stage_ms(push: Callable[[NDArray[np.float32]], Any], settings: Settings, sa
 def measure_hop_ms(model: Model, settings: Settings, samples: NDArray[np.float32]) -> float:
     """Returns the CPU time of a hop that completes a scored window, milliseconds, as a median.
 
-    Args:
-        model: model to score with.
-        settings: settings of the pipeline.
-        samples: float32 [n], 16 kHz mono, with speech.
+    The samples are speech, float32 [n], 16 kHz mono.
     """
     monitor = Monitor(node="bench", source_name="demo", started_at=0.0, live=True, model=model, settings=settings)
     seconds = []
@@ -243,11 +237,7 @@ def measure_latencies(
 
 
 def latency_table(latencies: Mapping[str, Sequence[Latency]]) -> str:
-    """Formats the latencies of one or more files as Markdown, a column a file.
-
-    Args:
-        latencies: latencies by the file's name; not empty.
-    """
+    """Formats the latencies of one or more files as Markdown, a column a file."""
     lines = ["| ms a batch: median (p95) | " + " | ".join(latencies) + " |", "|---|" + "---|" * len(latencies)]
     for row in zip(*latencies.values(), strict=True):
         threads = f"{row[0].threads} thread{'s' if row[0].threads > 1 else ''}"

@@ -21,12 +21,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def process_pool(processes: int, sigterm_message: str) -> Iterator[ProcessPoolExecutor]:
     """Yields a pool whose processes end with the block, and with this process.
 
-    Args:
-        processes: number of processes.
-        sigterm_message: message of the error when this process receives SIGTERM.
-
     Raises:
-        EdgeSserError: this process received SIGTERM.
+        EdgeSserError: this process received SIGTERM; with `sigterm_message`.
     """
     context = multiprocessing.get_context("spawn")  # a fork would share running threads of ONNX Runtime
     executor = ProcessPoolExecutor(processes, context, initializer=_end_with_parent, initargs=(os.getpid(),))

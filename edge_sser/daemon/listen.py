@@ -64,7 +64,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
     """
     if log_level not in LOG_LEVELS:
         raise UsageError(f"--log-level {log_level}: expected one of {', '.join(LOG_LEVELS)}")
-    # The image of a crash would hold audio. (Where a program collects images, it is told of this limit and obeys it.)
+    # A core dump would hold audio. (Programs that collect core dumps honour this limit.)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     stop = Stop()
     reloads = load is not None and not any(map(os.isatty, (0, 1, 2)))
@@ -108,7 +108,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
             [output, *outputs.sinks],
             model,
             stop,
-            controls=outputs,
+            outputs=outputs,
             reloader=reloader,
             reporter=reporter,
             baselines=baselines,
@@ -119,7 +119,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
     if result.reason is EndReason.READER_GONE:
         raise OutputClosedError("standard output was closed by its reader, so listening ended")
     if not stop.is_set():
-        _check_heard(result, names)
+        _check_readings(result, names)
     return INTERRUPTED if stop.signal_number == signal.SIGINT else 0
 
 
@@ -192,15 +192,15 @@ def _standard_output(settings: Settings, stop: threading.Event) -> Sink:
     return LiveView(writer) if terminal else TextLines(writer)
 
 
-def _check_heard(result: ListenResult, names: list[str]) -> None:
+def _check_readings(result: ListenResult, names: list[str]) -> None:
     """Checks that every source gave a reading.
 
     Raises:
         SourceError: a source ended before the first window was full.
     """
-    unheard = [name for name in names if name not in result.heard]
-    if unheard:
+    without = [name for name in names if name not in result.with_readings]
+    if without:
         raise SourceError(
-            f"{', '.join(unheard)} ended before {FEATURES.window_samples / FEATURES.sample_rate:.0f} s of audio, the "
+            f"{', '.join(without)} ended before {FEATURES.window_samples / FEATURES.sample_rate:.0f} s of audio, the "
             "window that a reading describes: give more audio"
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, TextIO
+from typing import Final
 
-from edge_sser.errors import SinkError
+from edge_sser.errors import SinkError, goes_to_journal
 from edge_sser.events import Health, HealthState
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.stdout import NonBlockingWriter
@@ -19,7 +18,6 @@ from edge_sser.sinks.terminal import LiveLog, LiveView
 # Levels of logging -> priorities of syslog(3), which systemd reads as <N> at the start of a line.
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG_PRIORITY: Final = 7
-ERROR_PREFIX: Final = "<3>"  # of a line that does not come through logging
 LINES_A_MINUTE: Final = 10  # of one kind
 _MINUTE_SECONDS: Final = 60.0
 
@@ -57,20 +55,6 @@ class RateLimitFilter(logging.Filter):
         if lines + 1 == LINES_A_MINUTE:
             record.msg, record.args = "%s (more such lines are left out for a minute)", (record.getMessage(),)
         return lines < LINES_A_MINUTE
-
-
-def goes_to_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Returns True when systemd has connected a stream to the journal, and nobody has redirected it since.
-
-    Args:
-        stream: standard error, usually.
-        environ: with JOURNAL_STREAM, the device and inode of that stream.
-    """
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, ValueError, AttributeError):
-        return False
-    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class StandardErrorHandler(logging.Handler):

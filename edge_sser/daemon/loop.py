@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from edge_sser import __version__
 from edge_sser.audio.portaudio import sound_cards
@@ -26,23 +26,12 @@ from edge_sser.pipeline.operating import expected_rule
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
+from edge_sser.sinks.open import ConfiguredSinks
 
 NOTE_SECONDS: Final = 10.0  # between two changes of the note that health events carry, at least: health is retained
 READ_SECONDS: Final = 0.2  # for one round over all sources, at most: the delay before a stop is noticed
 
 log = logging.getLogger("edge_sser.daemon")
-
-
-class Controls(Protocol):
-    """Requests and faults that the loop follows while it runs; `ConfiguredSinks` has both."""
-
-    @property
-    def listening(self) -> bool:
-        """True while microphones are to be open."""
-
-    @property
-    def trouble(self) -> str:
-        """Fault of an output, for the detail of health events; empty when there is none."""
 
 
 class EndReason(Enum):
@@ -61,12 +50,12 @@ class ListenResult:
     Attributes:
         reason: for the end.
         error: None unless the loop failed: no source was there, no sink is left, or no source is left and one broke.
-        heard: names of the sources that gave a reading.
+        with_readings: names of the sources that gave a reading.
     """
 
     reason: EndReason
     error: EdgeSserError | None
-    heard: frozenset[str]
+    with_readings: frozenset[str]
 
 
 class ListenLoop:
@@ -85,7 +74,7 @@ class ListenLoop:
         model: Model,
         stop: threading.Event,
         *,
-        controls: Controls | None = None,
+        outputs: ConfiguredSinks | None = None,
         reloader: Reloader | None = None,
         reporter: ServiceReporter | None = None,
         baselines: BaselineStore | None = None,
@@ -100,8 +89,9 @@ class ListenLoop:
             sinks: get every event. A sink that fails for good is left out from then on.
             model: scores the windows of all sources.
             stop: may be set by a signal handler or another thread.
-            controls: asked every round. While `listening` is False, microphones are closed.
-            reloader: asked every round for new settings.
+            outputs: commands and faults of the configured sinks, read every round. While `listening` is False,
+                microphones are closed.
+            reloader: polled every round for new settings.
             reporter: notifies the service manager.
             baselines: keeps the baselines of inputs that have one; None to keep none.
             cards: lists the sound cards of this moment, number -> id.
@@ -114,7 +104,7 @@ class ListenLoop:
         self._model = model
         self._status = partial(status_event, settings=settings, model=model)
         self._stop = stop
-        self._controls = controls
+        self._outputs = outputs
         self._reloader = reloader
         self._reporter = reporter
         self._card_watch = CardWatch(cards)
@@ -125,7 +115,7 @@ class ListenLoop:
         self._sinks = tuple(sinks)
         self._listening = True
         self._note = ("", -NOTE_SECONDS)  # of health events, and when it changed
-        self._heard: set[str] = set()
+        self._with_readings: set[str] = set()
         self._reason: EndReason | None = None
         self._error: EdgeSserError | None = None  # final when the reason is FAILED, or when no source is left
 
@@ -158,9 +148,9 @@ class ListenLoop:
                 self._emit(session.close())
             self._emit([self._status(StatusState.STOPPED, self._clocks.wall())])
         if self._error is not None and (self._reason is EndReason.FAILED or not self._sessions):
-            return ListenResult(EndReason.FAILED, self._error, frozenset(self._heard))
+            return ListenResult(EndReason.FAILED, self._error, frozenset(self._with_readings))
         reason = self._reason or (EndReason.STOPPED if self._stop.is_set() else EndReason.SOURCES_ENDED)
-        return ListenResult(reason, None, frozenset(self._heard))
+        return ListenResult(reason, None, frozenset(self._with_readings))
 
     @property
     def _ends(self) -> bool:
@@ -192,10 +182,10 @@ class ListenLoop:
 
     def _apply_commands(self) -> None:
         """Pauses or resumes listening, and puts faults of the outputs into health."""
-        if self._controls is None:
+        if self._outputs is None:
             return
         self._switch_listening()
-        text, now = self._controls.trouble, self._clocks.monotonic()
+        text, now = self._outputs.trouble, self._clocks.monotonic()
         noted, noted_at = self._note
         if text != noted and now - noted_at >= NOTE_SECONDS:
             self._note = text, now
@@ -203,7 +193,7 @@ class ListenLoop:
                 self._emit(session.note(text))
 
     def _switch_listening(self) -> None:
-        listening = self._controls is None or self._controls.listening
+        listening = self._outputs is None or self._outputs.listening
         if listening is self._listening:
             return
         self._listening = listening
@@ -279,7 +269,7 @@ class ListenLoop:
         """Encodes each event once and hands it to all sinks."""
         for event in events:
             if isinstance(event, Reading):
-                self._heard.add(event.source)
+                self._with_readings.add(event.source)
             elif isinstance(event, Health):
                 log_health(event)
             line = to_line(event)

@@ -30,7 +30,7 @@ class Reloader:
         requests: number of reloads that were requested so far.
         model: its card has a part in the thresholds.
         outputs: changed as the settings say.
-        reporter: tells the service manager when a reload begins and ends.
+        reporter: notifies the service manager when a reload begins and ends.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ class Notifier:
                 channel.sendto("\n".join(lines).encode(), address)
         except (OSError, ValueError) as error:  # ValueError: an address that no socket can have
             if not self._failing:
-                log.warning("the service manager cannot be told anything through %s: %s", self._address, error)
+                log.warning("the service manager cannot be notified through %s: %s", self._address, error)
             self._failing = True
         else:
             self._failing = False
@@ -186,7 +186,7 @@ def watchdog_timeout_seconds(environ: Mapping[str, str] = os.environ, *, pid: in
         microseconds = int(environ.get("WATCHDOG_USEC", "0"))
         watched = int(environ.get("WATCHDOG_PID") or 0)
     except ValueError:
-        log.warning("WATCHDOG_USEC and WATCHDOG_PID must be numbers: the watchdog is not fed")
+        log.warning("WATCHDOG_USEC and WATCHDOG_PID must be numbers: no watchdog pings are sent")
         return None
     mine = os.getpid() if pid is None else pid
     return microseconds / 1e6 if microseconds > 0 and watched in (0, mine) else None

@@ -15,6 +15,11 @@ class Sink(ABC):
         """True while events reach a destination."""
         return True
 
+    @property
+    def trouble(self) -> str:
+        """Faults that lose or endanger events, in one line for a person; empty without a fault."""
+        return ""
+
     @abstractmethod
     def emit(self, event: Event, line: bytes) -> None:
         """Delivers an event.

@@ -60,6 +60,12 @@ class RotatingFileSink(Sink):
         self._thread = threading.Thread(target=self._run, name="edge-sser-file", daemon=True)
         self._thread.start()
 
+    @property
+    def trouble(self) -> str:
+        """The fault in a sentence; empty without one."""
+        fault = self.fault
+        return "" if fault is None else f"the event file cannot be written: {fault}"
+
     def emit(self, event: Event, line: bytes) -> None:
         """Queues an event; never waits.
 

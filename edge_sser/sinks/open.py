@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edge_sser.errors import EdgeSserError
 from edge_sser.events import Status, to_line
 from edge_sser.files import resolve_path
 from edge_sser.settings.names import node_name
-from edge_sser.settings.schema import Settings
+from edge_sser.settings.schema import FileSinkSettings, MetricsSettings, MqttSettings, Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.swap import SwappableSink
 
 if TYPE_CHECKING:
-    from edge_sser.sinks.file import RotatingFileSink
     from edge_sser.sinks.metrics import MetricsSink
     from edge_sser.sinks.mqtt.sink import MqttReport, MqttSink
 
 log = logging.getLogger("edge_sser.output")
-
-TABLES: Final = ("file", "metrics", "mqtt")  # of the settings; one makes one sink
 
 
 class ConfiguredSinks:
@@ -30,7 +27,6 @@ class ConfiguredSinks:
     Args:
         settings: tables of the sinks.
         status: returns the current status of the program.
-        sources: names of the sources.
 
     Attributes:
         sinks: one for each table, to get every event.
@@ -43,10 +39,9 @@ class ConfiguredSinks:
         self._settings = settings
         self._status = status
         self._sources = tuple(sources)
-        self._file: RotatingFileSink | None = None
-        self._metrics: MetricsSink | None = None
-        self._mqtt: MqttSink | None = None
-        self._listening = True
+        self._open_sinks: dict[str, Sink] = {}
+        self._metrics: MetricsSink | None = None  # the last one opened, also when it is closed
+        self._mqtt: MqttSink | None = None  # likewise: its pause holds until the next one opens
         self._slots = {table: SwappableSink() for table in TABLES}
         self.sinks: Sequence[Sink] = tuple(self._slots.values())
         try:
@@ -60,19 +55,14 @@ class ConfiguredSinks:
     def listening(self) -> bool:
         """True unless a command from the broker has paused listening."""
         mqtt = self._mqtt
-        if mqtt is not None:
-            self._listening = mqtt.listening
-        return self._listening
+        return mqtt is None or mqtt.listening
 
     @property
     def trouble(self) -> str:
         """One line for a person on events that may get lost; empty without trouble."""
-        file, mqtt = self._file, self._mqtt
-        parts = [] if mqtt is None else [mqtt.report.storage_trouble]
-        if file is not None and file.fault is not None:
-            parts.append(f"the event file cannot be written: {file.fault}")
-        parts += [slot.failure for slot in self._slots.values()]
-        return "; ".join(filter(None, parts))
+        sinks = [self._open_sinks.get(table) for table in reversed(TABLES)]
+        parts = [sink.trouble for sink in sinks if sink is not None]
+        return "; ".join(filter(None, (*parts, *(slot.failure for slot in self._slots.values()))))
 
     def apply(self, settings: Settings) -> None:
         """Reopens the sinks whose settings differ. May take seconds; events are queued meanwhile.
@@ -90,8 +80,8 @@ class ConfiguredSinks:
                 self._restore(table, before)
             raise
         self._settings = settings
-        if self._mqtt is None:
-            self._listening = True
+        if "mqtt" not in self._open_sinks:
+            self._mqtt = None
             self._set_metrics_listening(True)
 
     def close(self) -> None:
@@ -113,46 +103,43 @@ class ConfiguredSinks:
         slot.attach(self._open(table, settings))  # on failure events are queued until `_restore`
 
     def _open(self, table: str, settings: Settings) -> Sink | None:
-        if table == "file" and settings.file is not None:
-            from edge_sser.sinks.file import RotatingFileSink
-
-            path = resolve_path(settings.file.path)
-            self._file = RotatingFileSink(settings.file.model_copy(update={"path": path}))
-            return self._file
-        if table == "metrics" and settings.metrics is not None:
-            from edge_sser.sinks.metrics import MetricsSink
-
-            self._metrics = MetricsSink(address=settings.metrics.address, port=settings.metrics.port)
-            self._metrics.watch_mqtt(self._mqtt_report)
-            self._metrics.set_listening(self.listening)
-            status = self._status()
-            self._metrics.emit(status, to_line(status))
-            return self._metrics
-        if table == "mqtt" and settings.mqtt is not None:
-            from edge_sser.sinks.mqtt.sink import MqttSink
-
-            self._mqtt = MqttSink(
-                settings.mqtt,
-                node=node_name(settings),
-                status=self._status(),
-                sources=self._sources,
-                on_listen=self._set_metrics_listening,
-            )
-            self._set_metrics_listening(self._mqtt.listening)
-            return self._mqtt
-        return None
+        section = getattr(settings, table)
+        if section is not None:
+            self._open_sinks[table] = OPENERS[table](self, section)
+        return self._open_sinks.get(table)
 
     def _close(self, table: str) -> None:
-        if table == "file" and self._file is not None:
-            self._file.close()
-            self._file = None
-        elif table == "metrics" and self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
-        elif table == "mqtt" and self._mqtt is not None:
-            self._listening = self._mqtt.listening
-            mqtt, self._mqtt = self._mqtt, None
-            mqtt.close()
+        sink = self._open_sinks.pop(table, None)
+        if sink is not None:
+            sink.close()
+
+    def _open_file(self, section: FileSinkSettings) -> Sink:
+        from edge_sser.sinks.file import RotatingFileSink
+
+        return RotatingFileSink(section.model_copy(update={"path": resolve_path(section.path)}))
+
+    def _open_metrics(self, section: MetricsSettings) -> Sink:
+        from edge_sser.sinks.metrics import MetricsSink
+
+        self._metrics = MetricsSink(address=section.address, port=section.port)
+        self._metrics.watch_mqtt(self._mqtt_report)
+        self._metrics.set_listening(self.listening)
+        status = self._status()
+        self._metrics.emit(status, to_line(status))
+        return self._metrics
+
+    def _open_mqtt(self, section: MqttSettings) -> Sink:
+        from edge_sser.sinks.mqtt.sink import MqttSink
+
+        self._mqtt = MqttSink(
+            section,
+            node=node_name(self._settings),
+            status=self._status(),
+            sources=self._sources,
+            on_listen=self._set_metrics_listening,
+        )
+        self._set_metrics_listening(self._mqtt.listening)
+        return self._mqtt
 
     def _set_metrics_listening(self, on: bool) -> None:
         metrics = self._metrics
@@ -161,4 +148,14 @@ class ConfiguredSinks:
 
     def _mqtt_report(self) -> MqttReport | None:
         mqtt = self._mqtt
-        return None if mqtt is None else mqtt.report
+        return mqtt.report if mqtt is not None and "mqtt" in self._open_sinks else None
+
+
+# One line for each table of the settings. Sinks open in this order and close in reverse. MQTT opens last, so that a
+# program that cannot open another sink never shows at the broker.
+OPENERS: Final[dict[str, Callable[[ConfiguredSinks, Any], Sink]]] = {
+    "file": ConfiguredSinks._open_file,
+    "metrics": ConfiguredSinks._open_metrics,
+    "mqtt": ConfiguredSinks._open_mqtt,
+}
+TABLES: Final = tuple(OPENERS)

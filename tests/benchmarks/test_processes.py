@@ -9,6 +9,7 @@ import runpy
 import shutil
 
 import daemon
+import mosquitto
 import processes
 import pytest
 from components import require, require_programs, require_pyaudio
@@ -77,7 +78,7 @@ def test_a_program_that_a_figure_needs_and_is_missing_is_named_with_its_remedy(
     model_file, samples, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(daemon, "_SYSTEM_PROGRAMS", "")
+    monkeypatch.setattr(mosquitto, "SYSTEM_PROGRAMS", "")
     figures = daemon_figures(model_file, samples)
     assert len(figures) == len({figure.name for figure in figures}) > 8
     assert all(figure.value is None for figure in figures)

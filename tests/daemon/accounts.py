@@ -38,6 +38,6 @@ def assert_accounted(events: list[dict[str, Any]], source: str = "mic", *, round
     return round(dropped, 3)
 
 
-def heard_dbfs(events: list[dict[str, Any]], source: str) -> float:
+def newest_dbfs(events: list[dict[str, Any]], source: str) -> float:
     """Returns the level of a source's newest reading, dBFS."""
     return float([event for event in events if event["type"] == "reading" and event["source"] == source][-1]["dbfs"])

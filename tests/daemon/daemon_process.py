@@ -36,7 +36,7 @@ class Daemon:
         environment: variables besides those of this process.
         constants: values of the program's constants to change, by their full names.
         prefix: a program that starts it in other circumstances, with its arguments.
-        fed: True when `say` gives audio on standard input.
+        fed: True when `feed` gives audio on standard input.
         cwd: working directory; the current one when None.
     """
 
@@ -76,7 +76,7 @@ class Daemon:
         for line in self._process.stderr:
             self.log.append(line.decode().rstrip("\n"))
 
-    def say(self, pcm: bytes) -> None:
+    def feed(self, pcm: bytes) -> None:
         """Queues audio for standard input. Does not wait: a daemon that hangs must not hang the test."""
         self._audio.put(pcm)
 

@@ -20,7 +20,7 @@ class Break(Enum):
 
 
 class HalfCable:
-    """A TCP proxy on loopback that hands on MQTT packets of a client whole, but for the one it breaks.
+    """A TCP proxy on loopback that forwards MQTT packets of a client whole, except the one it breaks.
 
     Args:
         target: the broker's port.

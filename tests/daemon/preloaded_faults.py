@@ -26,15 +26,15 @@ class Faults:
         self.environment = {"LD_PRELOAD": str(library), "FAULTS": str(self._directory)}
 
     def set_clock(self, off_by_seconds: int) -> None:
-        """The wall clock jumps to so many seconds after, or before, the right time."""
+        """Sets the wall clock to a number of seconds after, or before, the right time."""
         self._put("clock", str(off_by_seconds))
 
     def make_read_only(self, directory: Path) -> None:
-        """Nothing below a directory can be written any more, open files included."""
+        """Makes everything below a directory read-only, open files included."""
         self._put("read-only", str(directory))
 
     def make_writable(self) -> None:
-        """The end of that."""
+        """Ends the read-only fault."""
         (self._directory / "read-only").unlink()
 
     def _put(self, name: str, content: str) -> None:

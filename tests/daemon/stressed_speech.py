@@ -78,10 +78,10 @@ def recorded_at(path: Path, seconds: float) -> None:
     os.utime(path, (seconds, seconds))
 
 
-def hear(daemon: Daemon, count: int) -> None:
+def feed_episodes(daemon: Daemon, count: int) -> None:
     """Feeds episodes to a daemon, and waits until all their events are printed."""
     before = len(daemon.episode_lines())
-    daemon.say(episodes(count))
+    daemon.feed(episodes(count))
     printed = before + count * EVENTS_AN_EPISODE
     eventually(lambda: len(daemon.episode_lines()) == printed or daemon.ended, f"{count} episodes: {daemon.log}")
     assert not daemon.ended, daemon.log

@@ -80,7 +80,7 @@ class Trace:
         return {f"{name}({arguments}" for name in _OTHERS for arguments in self._calls(name)}
 
     def _calls(self, wanted: str) -> list[str]:
-        """The arguments of every call of a name."""
+        """Returns the arguments of every call of a name."""
         found = []
         for text in self._texts():
             for line in text.splitlines():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from accounts import assert_accounted, heard_dbfs
+from accounts import assert_accounted, newest_dbfs
 from mqtt_rig import eventually
 from virtual_microphone import VirtualMicrophone
 
@@ -38,7 +38,7 @@ def microphones(virtual_microphone):
 def test_microphones_that_come_back_in_another_order_are_told_apart_by_their_ids(start, microphones):
     daemon = start("--source", "mic:desk", "--source", "mic:door")
     daemon.await_readings(4)
-    assert heard_dbfs(daemon.all_events, "desk") > heard_dbfs(daemon.all_events, "door") + 15
+    assert newest_dbfs(daemon.all_events, "desk") > newest_dbfs(daemon.all_events, "door") + 15
     microphones.kill()
     daemon.await_states("ok", "missing", source="desk")
     daemon.await_states("ok", "missing", source="door")
@@ -48,7 +48,7 @@ def test_microphones_that_come_back_in_another_order_are_told_apart_by_their_ids
     daemon.await_states("ok", "missing", "ok", source="desk")
     daemon.await_states("ok", "missing", "ok", source="door")
     daemon.await_readings(4)
-    assert heard_dbfs(daemon.all_events, "desk") > heard_dbfs(daemon.all_events, "door") + 15 > -120 + 15 + 60
+    assert newest_dbfs(daemon.all_events, "desk") > newest_dbfs(daemon.all_events, "door") + 15 > -120 + 15 + 60
     assert daemon.stop() == 0
 
 
@@ -74,7 +74,7 @@ def test_a_microphone_that_is_muted_is_silent_until_it_is_heard(start, virtual_m
     virtual_microphone.mute(True)
     daemon.await_states("ok", "silent")
     assert "muted" in daemon.events("health")[-1]["detail"]
-    eventually(lambda: heard_dbfs(daemon.all_events, "mic") == -120.0, "a reading of the silence")
+    eventually(lambda: newest_dbfs(daemon.all_events, "mic") == -120.0, "a reading of the silence")
     virtual_microphone.mute(False)
     daemon.await_states("ok", "silent", "ok")
     assert daemon.stop() == 0

@@ -77,7 +77,7 @@ class Audio:
         ]
 
     def is_in(self, data):
-        """Whether a run of it stands anywhere in the bytes."""
+        """Returns True when a run of the audio is anywhere in the bytes."""
         return any(
             data[start : start + size] in probes
             for probes in self._probes

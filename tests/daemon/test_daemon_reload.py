@@ -81,8 +81,8 @@ def test_outputs_change_during_listening_without_losing_an_episode(hang_up, brok
     assert written.splitlines()[1:]
     assert set(written.splitlines()[1:]) <= set(running.daemon.lines)
     said = [line for line in running.daemon.lines if b'"type":"episode"' in line]
-    eventually(lambda: said[-1] in [heard.payload for heard in subscriber.episodes()], "the last episode")
-    assert list(dict.fromkeys(heard.payload for heard in subscriber.episodes())) == said
+    eventually(lambda: said[-1] in [received.payload for received in subscriber.episodes()], "the last episode")
+    assert list(dict.fromkeys(received.payload for received in subscriber.episodes())) == said
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_a_broker_that_cannot_be_used_is_refused_and_no_episode_is_lost_meanwhil
     running.daemon.await_readings(3)
     assert running.daemon.stop() == 0
     said = [line for line in running.daemon.lines if b'"type":"episode"' in line]
-    eventually(lambda: said[-1] in [heard.payload for heard in subscriber.episodes()], "the last episode")
-    assert list(dict.fromkeys(heard.payload for heard in subscriber.episodes())) == said
+    eventually(lambda: said[-1] in [received.payload for received in subscriber.episodes()], "the last episode")
+    assert list(dict.fromkeys(received.payload for received in subscriber.episodes())) == said
 
 
 def test_an_output_that_is_added_gets_the_health_of_the_sources(hang_up, broker, start_subscriber):
@@ -167,11 +167,11 @@ def test_the_service_manager_is_notified_of_a_reload(hang_up, tmp_path):
         receiver.settimeout(30.0)
         running = hang_up("", NOTIFY_SOCKET=str(tmp_path / "notify"))
         running.read_again("[rolling]\nelevated = 0.5\n", "settings read again")
-        heard = [receiver.recv(65_536).decode()]
-        while heard.count("RELOADING=1") == 0:
-            heard += receiver.recv(65_536).decode().splitlines()[:1]
-        while not heard[-1].startswith("READY=1"):
-            heard += receiver.recv(65_536).decode().splitlines()[:1]
+        received = [receiver.recv(65_536).decode()]
+        while received.count("RELOADING=1") == 0:
+            received += receiver.recv(65_536).decode().splitlines()[:1]
+        while not received[-1].startswith("READY=1"):
+            received += receiver.recv(65_536).decode().splitlines()[:1]
     assert running.daemon.stop() == 0
 
 

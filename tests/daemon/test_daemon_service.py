@@ -22,28 +22,28 @@ def manager(tmp_path):
         yield receiver
 
 
-def messages(manager, heard):
+def messages(manager, received):
     """Receives new messages, and returns all so far."""
     while True:
         try:
-            heard.append(manager.recv(65_536).decode())
+            received.append(manager.recv(65_536).decode())
         except BlockingIOError:
-            return heard
+            return received
 
 
 def test_a_service_manager_is_notified_of_ready_progress_levels_and_the_end(start, manager, tmp_path, speech):
-    heard: list[str] = []
+    received: list[str] = []
     daemon = start("--source", speech, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
     eventually(
-        lambda: any("STATUS=demo: " in each and "no speech" not in each for each in messages(manager, heard)), ""
+        lambda: any("STATUS=demo: " in each and "no speech" not in each for each in messages(manager, received)), ""
     )
-    eventually(lambda: messages(manager, heard).count("WATCHDOG=1") >= 3, "pings")
+    eventually(lambda: messages(manager, received).count("WATCHDOG=1") >= 3, "pings")
     assert daemon.stop() == 0
-    messages(manager, heard)
-    assert heard[0] == "READY=1\nSTATUS=demo: no speech yet"
-    assert heard.count("STOPPING=1") == 1
-    assert heard[-1] == "STOPPING=1"
-    levels = [each for each in heard if each.startswith("STATUS=")]
+    messages(manager, received)
+    assert received[0] == "READY=1\nSTATUS=demo: no speech yet"
+    assert received.count("STOPPING=1") == 1
+    assert received[-1] == "STOPPING=1"
+    levels = [each for each in received if each.startswith("STATUS=")]
     assert all(before != after for before, after in itertools.pairwise(levels))
 
 
@@ -51,13 +51,13 @@ def test_a_service_manager_is_notified_of_ready_progress_levels_and_the_end(star
 def test_a_paused_daemon_is_ready_and_pings_the_watchdog(start, manager, tmp_path, virtual_microphone):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "paused").touch()
-    heard: list[str] = []
+    received: list[str] = []
     daemon = start(
         "--mqtt", f"mqtt://127.0.0.1:{free_port()}",
         NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="600000",
     )  # fmt: skip
-    eventually(lambda: messages(manager, heard).count("WATCHDOG=1") >= 3, "pings")
-    assert heard[0] == "READY=1\nSTATUS=mic: paused"
+    eventually(lambda: messages(manager, received).count("WATCHDOG=1") >= 3, "pings")
+    assert received[0] == "READY=1\nSTATUS=mic: paused"
     assert not virtual_microphone.is_recorded()
     assert daemon.stop() == 0
 
@@ -87,8 +87,8 @@ def test_journal_lines_carry_their_priority(tmp_path, model):
             env={**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
         )  # fmt: skip
         journal.seek(0)
-        *told, error = journal.read().decode().splitlines()
+        *reported, error = journal.read().decode().splitlines()
     assert done.returncode == 1
-    assert told
-    assert all(line.startswith("<6>edge-sser: tiny@") for line in told)
+    assert reported
+    assert all(line.startswith("<6>edge-sser: tiny@") for line in reported)
     assert error.startswith("<3>edge-sser: error: ")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from accounts import assert_accounted, heard_dbfs
+from accounts import assert_accounted, newest_dbfs
 from listening import listen
 from mqtt_rig import eventually
 
@@ -138,5 +138,5 @@ def test_sixteen_microphones_give_readings_under_their_own_names(start, virtual_
     assert daemon.stop() == 0, daemon.log
     for seat in seats:
         assert_accounted(daemon.all_events, seat, rounding_s=0.002)
-    assert np.diff([heard_dbfs(daemon.all_events, seat) for seat in seats]) == pytest.approx(-2.0, abs=0.5)
+    assert np.diff([newest_dbfs(daemon.all_events, seat) for seat in seats]) == pytest.approx(-2.0, abs=0.5)
     assert {event["source"] for event in daemon.events("reading")} == set(seats)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.daemon.log import LINES_A_MINUTE, JournalFormatter, RateLimitFilter, goes_to_journal
+from edge_sser.daemon.log import LINES_A_MINUTE, JournalFormatter, RateLimitFilter
+from edge_sser.errors import goes_to_journal
 
 
 @pytest.mark.parametrize(
@@ -45,17 +46,17 @@ def test_lines_of_a_kind_are_limited_and_the_last_one_says_so() -> None:
     handler = logging.StreamHandler(out)
     handler.addFilter(seldom)
 
-    def say(text: str, *values: object) -> str:
+    def log_line(text: str, *values: object) -> str:
         before = len(out.getvalue())
         handler.handle(logging.LogRecord("edge_sser.mqtt", logging.WARNING, "", 0, text, values, None))
         return out.getvalue()[before:].rstrip("\n")
 
-    assert [say("ignored %r", n) for n in range(3)] == ["ignored 0", "ignored 1", "ignored 2"]
-    lines = [say("ignored %r", n) for n in range(3, 5_000)]
+    assert [log_line("ignored %r", n) for n in range(3)] == ["ignored 0", "ignored 1", "ignored 2"]
+    lines = [log_line("ignored %r", n) for n in range(3, 5_000)]
     assert lines[LINES_A_MINUTE - 4] == f"ignored {LINES_A_MINUTE - 1} (more such lines are left out for a minute)"
     assert set(lines[LINES_A_MINUTE - 3 :]) == {""}
-    assert say("%s is back", "desk") == "desk is back"
+    assert log_line("%s is back", "desk") == "desk is back"
     now = 59.9
-    assert say("ignored %r", 5_000) == ""
+    assert log_line("ignored %r", 5_000) == ""
     now = 60.1
-    assert say("ignored %r", 5_001) == "ignored 5001"
+    assert log_line("ignored %r", 5_001) == "ignored 5001"

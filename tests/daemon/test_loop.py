@@ -314,7 +314,7 @@ def test_listening_fails_without_any_sink_left(model: Model, speech: Path) -> No
 
 
 class Troubled:
-    """Controls with the trouble that a script gives, by the number of the round."""
+    """Outputs with the trouble that a script gives, by the number of the round."""
 
     listening = True
 
@@ -346,7 +346,7 @@ def test_trouble_with_the_outputs_is_in_health_at_once_and_then_at_most_every_te
     sink = Kept(second_passes)
     with pytest.raises(SourceError):
         listen(SETTINGS, [Breaking("mic", samples, after=150)], [sink], model, threading.Event(),
-               controls=Troubled({20: "the disk is full"} | many), clock=clock)  # fmt: skip
+               outputs=Troubled({20: "the disk is full"} | many), clock=clock)  # fmt: skip
     details = [event.detail for event in of_kind(Health, sink.events)]
     assert details[:2] == ["", "the disk is full"]
     lost = [detail for detail in details if "events were lost" in detail]

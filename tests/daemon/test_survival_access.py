@@ -12,7 +12,7 @@ from components import require_programs
 from mqtt_certificates import Authority
 from mqtt_rig import Broker, Cable, eventually, free_port, gaps
 from stressed_speech import EPISODE_TOPIC as TOPIC
-from stressed_speech import hear, write_settings
+from stressed_speech import feed_episodes, write_settings
 
 DENIED_TRIES = 4  # of which the log must say nothing after the first
 RULES = """
@@ -89,45 +89,45 @@ def test_each_refusal_is_logged_once_and_everything_is_delivered_after_its_repai
     )
     daemon = start("--config", config, "--model", sharp_model, "--log-level", "info", fed=True)
 
-    def told(words: str) -> int:
+    def logged(words: str) -> int:
         return sum(words in line for line in daemon.log)
 
     def tried_in_vain(words: str) -> None:
-        eventually(lambda: told(words) == 1, "it is told")
-        lines, before = told("MQTT"), cable.connections
+        eventually(lambda: logged(words) == 1, "it is logged")
+        lines, before = logged("MQTT"), cable.connections
         eventually(lambda: cable.connections >= before + DENIED_TRIES, "it is tried again and again")
-        assert told("MQTT") == lines, daemon.log
+        assert logged("MQTT") == lines, daemon.log
 
-    hear(daemon, 1)
+    feed_episodes(daemon, 1)
     tried_in_vain("refuses the connection")
-    assert told("check the user 'cabinet' and the password") == 1
+    assert logged("check the user 'cabinet' and the password") == 1
 
     guarded.set_password("cabinet", "correct")
     broker.reload()
-    eventually(lambda: told("connected (MQTT 5)") == 1, "it is let in")
-    hear(daemon, 1)
+    eventually(lambda: logged("connected (MQTT 5)") == 1, "it is let in")
+    feed_episodes(daemon, 1)
     refused = "Denied PUBLISH from edge-sser-cab12"
     eventually(lambda: broker.log_text().count(f"{refused} (d0, q1") >= DENIED_TRIES, "an episode is offered again")
-    assert told(f"refuses {TOPIC}: Not authorized; check its access rules") == 1
+    assert logged(f"refuses {TOPIC}: Not authorized; check its access rules") == 1
     assert subscriber.payloads(TOPIC) == []
 
     guarded.set_rules(EPISODES_TOO)
     broker.reload()
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "the episodes are taken")
-    eventually(lambda: told(f"accepts {TOPIC} now") == 1, "which is said")
+    eventually(lambda: logged(f"accepts {TOPIC} now") == 1, "which is said")
 
     broker.stop()
     guarded.set_certificate(Authority(tmp_path / "stranger"))
     broker.start()
-    hear(daemon, 1)
+    feed_episodes(daemon, 1)
     tried_in_vain("its certificate cannot be trusted")
     assert any("name the certificate of the authority that signed it as mqtt.ca_file" in line for line in daemon.log)
 
     broker.stop()
     guarded.set_certificate(authority)
     broker.start()
-    eventually(lambda: told("connected (MQTT 5)") == 2, "it is trusted again")
-    hear(daemon, 1)
+    eventually(lambda: logged("connected (MQTT 5)") == 2, "it is trusted again")
+    feed_episodes(daemon, 1)
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "all arrives, in order")
     assert daemon.stop() == 0
     assert gaps(subscriber.received) == []

@@ -15,7 +15,7 @@ from listening import listen
 from mqtt_rig import Cable, eventually, gaps
 from preloaded_faults import Faults
 from stressed_speech import EPISODE_TOPIC as TOPIC
-from stressed_speech import WINDOW_SECONDS, episodes, hear, write_settings
+from stressed_speech import WINDOW_SECONDS, episodes, feed_episodes, write_settings
 
 from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
@@ -42,9 +42,9 @@ def assert_steady(readings: list[dict[str, Any]]) -> None:
     assert all(abs(step - HOP_SECONDS) < 0.002 for step in steps)
 
 
-def assert_sane(told: Iterable[dict[str, Any]]) -> None:
+def assert_sane(reported: Iterable[dict[str, Any]]) -> None:
     """Checks that each episode starts, goes on and ends under one id, and lasts about as long as the stressed voice."""
-    for _, phases in itertools.groupby(told, key=lambda event: event["id"]):
+    for _, phases in itertools.groupby(reported, key=lambda event: event["id"]):
         events = list(phases)
         assert [event["phase"] for event in events] == ["start", "update", "end"]
         assert 0.0 < events[-1]["duration_s"] < 2 * WINDOW_SECONDS
@@ -109,14 +109,14 @@ def test_setting_the_clock_changes_neither_cadence_nor_ids_nor_durations(sharp_m
     )  # fmt: skip
     for pipe in pipes:
         pipe.close()
-    readings, told = kept.of("reading"), kept.of("episode")
+    readings, reported = kept.of("reading"), kept.of("episode")
     assert_numbered(readings)
     openings_heard = [list(part) for part in cut_by_opening(readings)]
     assert len(openings_heard) == OPENINGS
     for part in openings_heard:
         assert_steady(part)
-    assert_sane(told)
-    assert len({event["id"] for event in told}) == 2 * OPENINGS
+    assert_sane(reported)
+    assert len({event["id"] for event in reported}) == 2 * OPENINGS
 
 
 def cut_by_opening(readings: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -145,24 +145,24 @@ def test_no_timer_of_a_daemon_depends_on_the_wall_clock(start, start_broker, sta
     config = write_settings(tmp_path / "config.toml", url=f"mqtt://127.0.0.1:{cable.port}")
     daemon = start("--config", config, "--model", sharp_model, "--log-level", "info", fed=True, **faults.environment)
 
-    def told(words: str) -> int:
+    def logged(words: str) -> int:
         return sum(words in line for line in daemon.log)
 
-    hear(daemon, 1)
-    eventually(lambda: told("hangs up") and told("kept in memory"), "broker and outbox are tried again later")
+    feed_episodes(daemon, 1)
+    eventually(lambda: logged("hangs up") and logged("kept in memory"), "broker and outbox are tried again later")
     for off_by in (-DAY_SECONDS, DAY_SECONDS):  # a wait of either clock that began before either step
         faults.set_clock(off_by)
         before = cable.connections
         eventually(lambda before=before: cable.connections >= before + 3, "the broker is tried again")
-        hear(daemon, 1)
+        feed_episodes(daemon, 1)
     faults.set_clock(-DAY_SECONDS)
     cable.admit()
-    eventually(lambda: told("connected (MQTT 5)"), "it connects")
-    eventually(lambda: told(f"refuses {TOPIC}"), "the topic is tried again later")
+    eventually(lambda: logged("connected (MQTT 5)"), "it connects")
+    eventually(lambda: logged(f"refuses {TOPIC}"), "the topic is tried again later")
     state.unlink()
-    eventually(lambda: told("outbox.db works again"), "the outbox is tried again")
+    eventually(lambda: logged("outbox.db works again"), "the outbox is tried again")
     faults.set_clock(DAY_SECONDS)
-    hear(daemon, 1)
+    feed_episodes(daemon, 1)
     faults.set_clock(-DAY_SECONDS)
     subscriber = start_subscriber(broker.port, TOPIC)
     rules.write_text(allowed + "topic readwrite edge-sser/+/+/episode\n")
@@ -170,7 +170,7 @@ def test_no_timer_of_a_daemon_depends_on_the_wall_clock(start, start_broker, sta
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "the topic is tried again; all in order")
     faults.set_clock(0)
     cable.cut()
-    hear(daemon, 1)
+    feed_episodes(daemon, 1)
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "all arrives, in order")
     assert daemon.stop() == 0
     assert gaps(subscriber.received) == []
@@ -191,7 +191,7 @@ def test_an_out_of_date_certificate_makes_the_log_mention_the_clock(
     url = f"mqtts://127.0.0.1:{cable.port}"
     config = write_settings(tmp_path / "config.toml", url=url, ca_file=authority.ca)
     daemon = start("--config", config, "--model", sharp_model, "--log-level", "info", fed=True, **faults.environment)
-    hear(daemon, 1)
+    feed_episodes(daemon, 1)
     for off_by, said in ((-3 * DAY_SECONDS, "not yet valid"), (3 * DAY_SECONDS, "expired")):
         faults.set_clock(off_by)
         eventually(lambda said=said: any(said in line for line in daemon.log), said)

@@ -14,7 +14,7 @@ from typing import Any
 from mqtt_rig import Cable, eventually, gaps, once_each
 from outbox_copy import read_outbox
 from stressed_speech import EPISODE_TOPIC as TOPIC
-from stressed_speech import hear, recorded_at, write_recording, write_settings
+from stressed_speech import feed_episodes, recorded_at, write_recording, write_settings
 
 KILLS = 50
 SEED = 20_261_121
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def promised(self) -> list[bytes]:
-        """What was printed and taken by the outbox. Each goes its own way, so that either may be ahead at the end."""
+        """Returns the lines that were printed and stored; standard output and outbox may differ at the end."""
         return self.printed[: self.last - self.first]
 
 
@@ -94,7 +94,7 @@ def test_a_daemon_killed_fifty_times_keeps_every_promise(start, broker, start_su
     cable.admit()
     recording.unlink()
     daemon = start("--config", write_settings(tmp_path / "last.toml", url=url), "--model", sharp_model, fed=True)
-    hear(daemon, 2)
+    feed_episodes(daemon, 2)
     eventually(lambda: daemon.episode_lines()[-1] in subscriber.payloads(TOPIC), "what waited before them has gone")
     assert daemon.stop() == 0
     runs.append(Run(daemon.episode_lines(), runs[-1].last, read_outbox(outbox).last[TOPIC]))

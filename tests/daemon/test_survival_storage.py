@@ -19,7 +19,7 @@ from mqtt_rig import Cable, eventually, free_port, gaps
 from outbox_copy import is_drained, read_outbox, waiting_in
 from preloaded_faults import Faults
 from stressed_speech import EPISODE_TOPIC as TOPIC
-from stressed_speech import hear, write_settings
+from stressed_speech import feed_episodes, write_settings
 
 DISK_BYTES = 2**22
 IMPATIENT = {"edge_sser.sinks.mqtt.outbox.RETRY_SECONDS": 1.0, "edge_sser.daemon.loop.NOTE_SECONDS": 1.0}
@@ -82,17 +82,17 @@ def test_a_disk_that_fails_under_a_daemon_is_logged_once_and_used_again(
     constants = None if fault == "full" else IMPATIENT  # the real waits, 10 s, once are enough
     daemon = start("--config", config, "--model", sharp_model, fed=True, constants=constants, **faults.environment)
     outbox = state / "outbox.db"
-    hear(daemon, 2)
+    feed_episodes(daemon, 2)
     eventually(lambda: waiting_in(outbox, TOPIC) == daemon.episode_lines(), "episodes are on disk")
 
     end = fill(daemon, state) if fault == "full" else make_read_only(faults, state)
     for _ in range(100):  # a full disk takes what fits into its last blocks
-        hear(daemon, 1)
+        feed_episodes(daemon, 1)
         if outbox_lines(daemon):
             break
     (line,) = outbox_lines(daemon)
     assert "events are kept in memory until it works again" in line
-    hear(daemon, 3)
+    feed_episodes(daemon, 3)
     kept = daemon.episode_lines()
     assert waiting_in(outbox, TOPIC) != kept
     eventually(lambda: figure(port, "edge_sser_outbox_depth") >= len(kept), "what is in memory counts")
@@ -105,7 +105,7 @@ def test_a_disk_that_fails_under_a_daemon_is_logged_once_and_used_again(
     assert outbox_lines(daemon)[1:] == [f"edge-sser: outbox {outbox} works again"]
     eventually(lambda: in_memory not in daemon.events("health")[-1]["detail"], "health takes it back")
     cable.admit()
-    hear(daemon, 1)
+    feed_episodes(daemon, 1)
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "all arrives, in order")
     assert daemon.stop() == 0
     assert gaps(subscriber.received) == []
@@ -132,7 +132,7 @@ def test_an_outbox_that_is_read_only_at_the_start_is_delivered_when_it_can_be_wr
     config = write_settings(tmp_path / "config.toml", url=f"mqtt://127.0.0.1:{cable.port}")
     outbox = tmp_path / "state" / "outbox.db"
     first = start("--config", config, "--model", sharp_model, fed=True)
-    hear(first, 2)
+    feed_episodes(first, 2)
     eventually(lambda: waiting_in(outbox, TOPIC) == first.episode_lines(), "episodes are on disk")
     assert first.stop() == 0
 
@@ -142,13 +142,13 @@ def test_an_outbox_that_is_read_only_at_the_start_is_delivered_when_it_can_be_wr
         "--config", config, "--model", sharp_model,
         fed=True, constants=IMPATIENT, prefix=as_one_who_minds_permissions(),
     )  # fmt: skip
-    hear(second, 2)
+    feed_episodes(second, 2)
     eventually(lambda: subscriber.payloads(TOPIC) == second.episode_lines(), "what is in memory arrives")
     (line,) = outbox_lines(second)
     assert "Permission denied; events are kept in memory" in line
     outbox.chmod(0o600)
     eventually(lambda: subscriber.payloads(TOPIC)[6:] == first.episode_lines(), "what is in the file follows")
-    hear(second, 1)
+    feed_episodes(second, 1)
     eventually(lambda: subscriber.payloads(TOPIC)[12:] == second.episode_lines()[6:], "the next episode arrives")
     eventually(lambda: is_drained(outbox), "what was delivered is forgotten")
     assert second.stop() == 0
@@ -180,14 +180,14 @@ def test_an_outbox_damaged_between_runs_gives_its_readable_part(
     config = write_settings(tmp_path / "config.toml", url=f"mqtt://127.0.0.1:{cable.port}")
     outbox = tmp_path / "state" / "outbox.db"
     first = start("--config", config, "--model", sharp_model, fed=True)
-    hear(first, 4)
+    feed_episodes(first, 4)
     eventually(lambda: waiting_in(outbox, TOPIC) == first.episode_lines(), "episodes are on disk")
     assert first.stop() == 0
     damage(outbox)
 
     cable.admit()
     second = start("--config", config, "--model", sharp_model, fed=True)
-    hear(second, 2)
+    feed_episodes(second, 2)
     eventually(lambda: second.episode_lines()[-1] in subscriber.payloads(TOPIC), "the last")
     assert second.stop() == 0
     (line,) = [line for line in outbox_lines(second) if "was damaged" in line]
@@ -196,9 +196,9 @@ def test_an_outbox_damaged_between_runs_gives_its_readable_part(
     assert arrived[-6:] == second.episode_lines()
     saved = arrived[:-6]
     assert saved == [line for line in first.episode_lines() if line in saved], "what was put, in order"
-    told = re.search(r"(\d+) events saved", line)
-    assert told is not None
-    assert int(told[1]) >= len(saved)  # health is among them
+    logged = re.search(r"(\d+) events saved", line)
+    assert logged is not None
+    assert int(logged[1]) >= len(saved)  # health is among them
     if lost is not None:
         assert len(saved) == 12 - lost
     cable.close()
@@ -215,14 +215,14 @@ def test_an_outbox_damaged_under_a_daemon_stops_neither_this_run_nor_the_next(
     config = write_settings(tmp_path / "config.toml", url=f"mqtt://127.0.0.1:{cable.port}")
     outbox = tmp_path / "state" / "outbox.db"
     first = start("--config", config, "--model", sharp_model, fed=True)
-    hear(first, 2)
+    feed_episodes(first, 2)
     eventually(lambda: waiting_in(outbox, TOPIC) == first.episode_lines(), "episodes are on disk")
     for path in (outbox, outbox.with_name("outbox.db-wal")):
         with path.open("r+b") as file:
             for _ in range(20):
                 file.seek(chance.randrange(path.stat().st_size))
                 file.write(chance.randbytes(64))
-    hear(first, 2)
+    feed_episodes(first, 2)
     cable.admit()
     eventually(lambda: first.episode_lines()[-1] in subscriber.payloads(TOPIC), "what came after the damage arrives")
     arrived = subscriber.payloads(TOPIC)
@@ -231,7 +231,7 @@ def test_an_outbox_damaged_under_a_daemon_stops_neither_this_run_nor_the_next(
     first.kill()
 
     second = start("--config", config, "--model", sharp_model, fed=True)
-    hear(second, 2)
+    feed_episodes(second, 2)
     eventually(lambda: second.episode_lines()[-1] in subscriber.payloads(TOPIC), "the last")
     assert second.stop() == 0
     assert subscriber.payloads(TOPIC)[-6:] == second.episode_lines()

@@ -25,7 +25,7 @@ class Manager:
         self._socket.bind("\0" + name[1:] if name.startswith("@") else name)
         self._socket.setblocking(False)
 
-    def heard(self) -> list[str]:
+    def received(self) -> list[str]:
         messages = []
         while True:
             try:
@@ -64,11 +64,11 @@ def test_the_life_of_a_service_is_reported_in_order(manager: Manager) -> None:
     notifier.reloading()
     notifier.ready()
     notifier.stopping()
-    heard = manager.heard()
-    assert heard[:2] == ["STATUS=opening the microphone", "READY=1\nSTATUS=listening to desk"]
-    assert heard[2].splitlines()[0] == "RELOADING=1"
-    assert int(heard[2].splitlines()[1].removeprefix("MONOTONIC_USEC=")) > 0
-    assert heard[3:] == ["READY=1\nSTATUS=listening to desk", "STOPPING=1"]
+    received = manager.received()
+    assert received[:2] == ["STATUS=opening the microphone", "READY=1\nSTATUS=listening to desk"]
+    assert received[2].splitlines()[0] == "RELOADING=1"
+    assert int(received[2].splitlines()[1].removeprefix("MONOTONIC_USEC=")) > 0
+    assert received[3:] == ["READY=1\nSTATUS=listening to desk", "STOPPING=1"]
 
 
 def test_a_status_is_one_line_and_not_repeated(manager: Manager) -> None:
@@ -76,7 +76,7 @@ def test_a_status_is_one_line_and_not_repeated(manager: Manager) -> None:
     notifier.status("desk: low\nMAINPID=1")
     notifier.status("desk: low MAINPID=1")
     notifier.status("Küche: erhöht")
-    assert manager.heard() == ["STATUS=desk: low MAINPID=1", "STATUS=Küche: erhöht"]
+    assert manager.received() == ["STATUS=desk: low MAINPID=1", "STATUS=Küche: erhöht"]
 
 
 @pytest.mark.parametrize("value", [None, "", "@", "relative", "vsock:2:1234"])
@@ -108,9 +108,9 @@ def test_a_manager_that_does_not_read_does_not_block_the_program(
         notifier.status(f"{sent} {'x' * 1000}")
         sent += 1
     assert "timed out" in caplog.text, "the queue of the socket never filled"
-    manager.heard()
+    manager.received()
     notifier.status("heard again")
-    assert manager.heard() == ["STATUS=heard again"]
+    assert manager.received() == ["STATUS=heard again"]
     manager.close()
 
 
@@ -124,7 +124,7 @@ def test_progress_feeds_the_watchdog_twice_within_its_timeout(manager: Manager) 
     for window in range(1, 121):  # a minute, a window every half second
         dog.update(window)
         clock.now += 0.5
-    assert manager.heard() == ["WATCHDOG=1"] * 4
+    assert manager.received() == ["WATCHDOG=1"] * 4
 
 
 def test_a_loop_without_progress_gets_no_ping(manager: Manager) -> None:
@@ -133,13 +133,13 @@ def test_a_loop_without_progress_gets_no_ping(manager: Manager) -> None:
     dog.update(1)
     clock.now += 0.5
     dog.update(2)  # too early for a ping, and not saved up for later
-    assert manager.heard() == ["WATCHDOG=1"]
+    assert manager.received() == ["WATCHDOG=1"]
     for _ in range(1000):
         clock.now += 0.2
         dog.update(2)
-    assert manager.heard() == []
+    assert manager.received() == []
     dog.update(3)
-    assert manager.heard() == ["WATCHDOG=1"]
+    assert manager.received() == ["WATCHDOG=1"]
 
 
 def test_a_source_without_audio_needs_no_progress(manager: Manager) -> None:
@@ -148,7 +148,7 @@ def test_a_source_without_audio_needs_no_progress(manager: Manager) -> None:
     for _ in range(120):
         dog.update(7, due=False)
         clock.now += 0.5
-    assert manager.heard() == ["WATCHDOG=1"] * 4
+    assert manager.received() == ["WATCHDOG=1"] * 4
 
 
 def test_a_count_that_falls_is_no_progress_until_it_grows(manager: Manager) -> None:
@@ -157,14 +157,14 @@ def test_a_count_that_falls_is_no_progress_until_it_grows(manager: Manager) -> N
     dog.update(100)
     clock.now += 20
     dog.update(0)
-    assert manager.heard() == ["WATCHDOG=1"]
+    assert manager.received() == ["WATCHDOG=1"]
     dog.update(1)
-    assert manager.heard() == ["WATCHDOG=1"]
+    assert manager.received() == ["WATCHDOG=1"]
 
 
 def test_without_a_watchdog_nothing_is_sent(manager: Manager) -> None:
     watchdog(manager, Clock(), timeout=None).update(1)
-    assert manager.heard() == []
+    assert manager.received() == []
 
 
 @settings(deadline=None)

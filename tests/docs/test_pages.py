@@ -17,7 +17,6 @@ REFERENCE = (
     "docs/settings.md",
     "docs/doctor.md",
     "docs/corpora.md",
-    "docs/scores.md",
     "CHANGELOG.md",
 )
 SOURCES = ("edge_sser", "train", "export", "benchmarks", "scripts", "tests", "docs", "systemd", "firmware_configs")

@@ -23,7 +23,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.daemon.log import LINES_A_MINUTE
-from edge_sser.settings.schema import BrokerAddress
+from edge_sser.settings.broker import BrokerAddress
 from edge_sser.sinks.mqtt.connection import MAX_RECEIVED_BYTES, Connection, Message
 from edge_sser.sinks.mqtt.link import LinkState
 from edge_sser.sinks.mqtt.sink import MqttSink

@@ -100,9 +100,11 @@ def test_a_full_disk_leaves_whole_lines_and_is_written_again_when_there_is_room(
             emit(sink, episode(number))
         eventually(lambda: sink.fault is not None, "the disk is full")
         assert sink.fault == "No space left on device"
+        assert sink.trouble == "the event file cannot be written: No space left on device"
         written = (tmp_path / "events.jsonl").read_text()
         assert written.splitlines() == [to_json(episode(number)) for number in range(written.count("\n"))]
     eventually(lambda: sink.fault is None, "written again")
+    assert sink.trouble == ""
     sink.close()
     assert lines(tmp_path / "events.jsonl") == [to_json(episode(number)) for number in range(10)]
     assert (len(caplog.records), sink.dropped) == (2, 0)

@@ -17,8 +17,8 @@ from components import require_programs
 from mqtt_rig import NODE, Broker, Cable, Subscriber, emit, episode, eventually, health, reading
 
 from edge_sser.events import Phase, as_dict
+from edge_sser.settings.broker import BrokerAddress, parse_address
 from edge_sser.settings.load import load_settings
-from edge_sser.settings.schema import BrokerAddress, parse_address
 from edge_sser.sinks.mqtt.sink import LinkState, MqttSink
 
 Start = Callable[..., MqttSink]

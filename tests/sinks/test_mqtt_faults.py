@@ -291,6 +291,7 @@ def test_an_outbox_that_fails_is_reported_episodes_go_on_and_recovery_is_reporte
     eventually(lambda: len(subscriber.episodes()) == 1, "delivered from memory")
     eventually(lambda: any(report.storage_fault for report in reports), "reported")
     assert "in memory only" in sink.report.trouble
+    assert "in memory only" in sink.trouble
     in_the_way.unlink()
     eventually(lambda: reports[-1].storage_fault is None, "recovery reported")
     assert sink.report.trouble == ""

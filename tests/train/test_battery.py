@@ -35,10 +35,10 @@ from edge_sser.train.fit.checkpoint import MODEL_FILE, Checkpoint, save_checkpoi
 PRESET = read_preset("quadrant")
 
 
-def prediction(speaker: str, emotion: str, *, said: str, stress: float, intensity: str = "normal") -> Prediction:
+def prediction(speaker: str, emotion: str, *, decided: str, stress: float, intensity: str = "normal") -> Prediction:
     """A clip of a speaker whose number is the fold; odd ones are men, even ones women."""
     emotions = np.full(len(EMOTIONS), 0.01)
-    emotions[EMOTIONS.index(said)] = 0.93
+    emotions[EMOTIONS.index(decided)] = 0.93
     return Prediction(
         path=f"{speaker}/{emotion}.wav", corpus="toy", speaker=speaker, sex="M" if int(speaker) % 2 else "F",
         fold=int(speaker), emotion=emotion, intensity=intensity, emotions=tuple(emotions), stress=stress,
@@ -51,11 +51,11 @@ def crowd(wrong: dict[str, int] | None = None, speakers: int = 4) -> list[Predic
     for number in range(1, speakers + 1):
         missed = (wrong or {}).get(str(number), 0)
         for place in range(10):
-            heard = "calm" if place < missed else "angry"
+            decision = "calm" if place < missed else "angry"
             out.append(
-                prediction(str(number), "angry", said=heard, stress=0.1 if place < missed else 0.9 - place / 100)
+                prediction(str(number), "angry", decided=decision, stress=0.1 if place < missed else 0.9 - place / 100)
             )
-            out.append(prediction(str(number), "calm", said="calm", stress=0.1 + place / 1000))
+            out.append(prediction(str(number), "calm", decided="calm", stress=0.1 + place / 1000))
     return out
 
 
@@ -73,7 +73,7 @@ def test_gaps_between_the_sexes_are_those_of_their_confusion_matrices() -> None:
 
 
 def test_speakers_are_held_against_all_and_those_with_few_clips_are_not() -> None:
-    few = [prediction("5", "angry", said="calm", stress=0.01), prediction("5", "calm", said="angry", stress=0.99)]
+    few = [prediction("5", "angry", decided="calm", stress=0.01), prediction("5", "calm", decided="angry", stress=0.99)]
     table = ScoreTable([*crowd({"2": 5}), *few], PRESET)
     gaps = by_speaker(table, np.ones(82, dtype=np.bool_))
     assert [each.name for each in gaps.groups] == ["1", "2", "3", "4", "5"]
@@ -96,7 +96,7 @@ def test_a_corpus_of_one_sex_has_no_gap_between_sexes() -> None:
 
 def test_stress_must_rise_with_intensity_and_one_sided_emotions_do_not_tip_the_balance() -> None:
     clips = [
-        prediction(speaker, emotion, said=emotion, stress=stress, intensity=intensity)
+        prediction(speaker, emotion, decided=emotion, stress=stress, intensity=intensity)
         for speaker in ("1", "2")
         for emotion, intensity, stress in (
             ("angry", "normal", 0.4), ("angry", "strong", 0.8), ("sad", "normal", 0.3), ("sad", "strong", 0.2),
@@ -224,7 +224,7 @@ def test_predictions_say_what_made_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", '{"system": "net", "seed": "many"}', "[1]"])
 def test_an_origin_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
     origin_path(tmp_path / "x.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(TrainingError, match=r"x\.json: .*it should say what made x\.csv"):
+    with pytest.raises(TrainingError, match=r"x\.json: .*expected the origin of x\.csv"):
         read_origin(tmp_path / "x.csv")
 
 

@@ -39,11 +39,11 @@ def clips(data: Path) -> Sequence[Utterance]:
 
 
 def test_the_gain_knob_changes_nothing_and_20_db_of_noise_little(clips: Sequence[Utterance], data: Path) -> None:
-    wanted = ("gain, +12 dB", "gain, -12 dB", "white noise, 20 dB", "babble of 4, 0 dB")
-    asked = [condition for condition in make_conditions(clips, {})[0] if condition.name in wanted]
-    found = try_conditions(open_file(default_model_path(), clips), clips, asked, preset="quadrant")
+    names = ("gain, +12 dB", "gain, -12 dB", "white noise, 20 dB", "babble of 4, 0 dB")
+    conditions = [condition for condition in make_conditions(clips, {})[0] if condition.name in names]
+    found = try_conditions(open_file(default_model_path(), clips), clips, conditions, preset="quadrant")
     effects = {effect.condition: effect for effect in found.effects}
-    for name in wanted[:2]:
+    for name in names[:2]:
         assert all(check.passed for check in effects[name].checks)
     assert effects["white noise, 20 dB"].auroc_change > -0.05
     assert effects["babble of 4, 0 dB"].auroc_change < effects["white noise, 20 dB"].auroc_change
@@ -60,7 +60,7 @@ def test_streams_of_an_actor_are_scored_as_offline_and_their_events_found(
     assert found.differing == 0
     (detection,) = found.detections
     assert detection.events >= 2
-    assert detection.event_share > detection.false.share  # the model has heard these actors
+    assert detection.event_share > detection.false.share  # the model was trained on these actors
 
 
 def test_a_conversation_is_scored_as_offline_to_the_last_bit(data: Path) -> None:

@@ -147,18 +147,18 @@ def test_a_part_of_a_table_is_taken_by_statement_and_corpus(toy_table: Path, tmp
     for row in read_table(out):
         assert row == rows[row.path]
         assert Path(row.path).name.split("-")[4] == row.statement == "01"
-    for arguments, status, told in (
+    for arguments, status, message in (
         ((), 2, "give what to keep or to drop"),
         (("--keep", "mood=x"), 2, "expected FIELD=PATTERN with FIELD corpus, speaker"),
         (("--keep", "statement=03"), 2, "no utterance of the table has such a statement: it has 01, 02"),
         (("--drop", "corpus=*"), 1, "no utterance is left"),
     ):
-        assert told in train("select", toy_table, "--out", tmp_path / "no.csv", *arguments, status=status).stderr
+        assert message in train("select", toy_table, "--out", tmp_path / "no.csv", *arguments, status=status).stderr
     assert not (tmp_path / "no.csv").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
         (("index", "nowhere", "--out", "t.csv"), 1, "corpus nowhere: no such folder or manifest"),
         (("index", "empty", "--out", "t.csv"), 1, "empty: it holds no audio file"),
@@ -183,7 +183,7 @@ def test_a_part_of_a_table_is_taken_by_statement_and_corpus(toy_table: Path, tmp
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_named_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -204,5 +204,5 @@ def test_what_cannot_be_used_is_named_in_one_line(
     errors = [line for line in done.stderr.splitlines() if line.startswith("edge-sser: error:")]
     if errors:  # the option parser has a form of its own
         assert len(errors) == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "t.csv").exists()

@@ -99,9 +99,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_where_names_follow_no_rule_the_counts_of_each_emotion_tell(tmp_path: Path) -> None:
-    lost = {"wav/03a01Wa.wav", "wav/08a02Wa.wav", "wav/09b10La.wav"}
-    assert lost < set(emo_db())
-    findings = read(EMO_DB, touch(tmp_path, set(emo_db()) - lost))[1]
+    missing = {"wav/03a01Wa.wav", "wav/08a02Wa.wav", "wav/09b10La.wav"}
+    assert missing < set(emo_db())
+    findings = read(EMO_DB, touch(tmp_path, set(emo_db()) - missing))[1]
     assert [finding.text for finding in findings] == ["clips are not there: 2 of 127 angry, 1 of 81 bored"]
     assert findings[0].kind is FindingKind.MISSING
 
@@ -212,22 +212,22 @@ def test_a_known_name_is_insisted_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("7;21;0;1500;ABC;R2_0;Rebus;5.0;0.5;4\n", "load 1 to 3"),
         ("7;21;0;1500;ABC;R2_0;Rebus;5.0;0.5;2\n", "another load"),
     ],
 )
-def test_a_besst_list_that_is_not_understood_is_named_with_its_line(tmp_path: Path, line: str, told: str) -> None:
+def test_a_besst_list_that_is_not_understood_is_named_with_its_line(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "a.scp").write_text("7;21;0;1500;ABC;R2_0;Rebus;5.0;0.5;1\n", encoding="utf-8")
     (tmp_path / "b.scp").write_text(line, encoding="utf-8")
     with pytest.raises(TrainingError, match=r"b\.scp, line 1") as caught:
         index([("besst", tmp_path)])
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "files", "told"),
+    ("given", "files", "message"),
     [
         ("", [], "no audio file: give a folder of a known corpus, or a manifest"),
         ("tess", [], "no audio file: unpack the archive of doi:10.5683/SP2/E8H2MF there"),
@@ -242,12 +242,12 @@ def test_a_besst_list_that_is_not_understood_is_named_with_its_line(tmp_path: Pa
     ],
 )
 def test_a_folder_that_is_empty_packed_or_of_another_corpus_is_refused(
-    tmp_path: Path, given: str, files: list[str], told: str
+    tmp_path: Path, given: str, files: list[str], message: str
 ) -> None:
     touch(tmp_path, files)
     with pytest.raises(TrainingError) as caught:
         recognise(given, tmp_path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

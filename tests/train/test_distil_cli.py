@@ -64,8 +64,8 @@ def test_an_ensemble_teaches_a_student_and_its_checkpoint_says_so(
     assert len({member["sha256"] for member in header["teacher"]["members"]}) == 2
     curves = EventAccumulator(str(tmp_path / "fold-1"))
     curves.Reload()
-    for name, told in (("loss/taught emotion", "parts"), ("validation/auroc", "scores")):
-        values = [epoch[told][name.split("/")[1]] for epoch in header["history"]]
+    for name, field in (("loss/taught emotion", "parts"), ("validation/auroc", "scores")):
+        values = [epoch[field][name.split("/")[1]] for epoch in header["history"]]
         assert [event.value for event in curves.Scalars(name)] == pytest.approx(values)
 
 
@@ -77,9 +77,9 @@ def test_several_teachers_teach_together_and_the_checkpoint_names_them(
         "fit", toy_table, "--recipe", toy_recipe, "--teacher", runs / "teacher", "--teacher", tmp_path / "other",
         "--out", tmp_path / "run", *ONE_FOLD, "--set", "distillation.emotion=1", "--set", "optimisation.epochs=1",
     )  # fmt: skip
-    told = load_checkpoint(tmp_path / "run" / "fold-1" / MODEL_FILE).header["teacher"]
-    assert told["kind"] == "several"
-    assert [len(member["members"]) for member in told["members"]] == [2, 1]
+    description = load_checkpoint(tmp_path / "run" / "fold-1" / MODEL_FILE).header["teacher"]
+    assert description["kind"] == "several"
+    assert [len(member["members"]) for member in description["members"]] == [2, 1]
 
 
 def test_a_recipe_that_distils_learns_from_labels_alone_without_a_teacher_and_says_so(
@@ -101,22 +101,22 @@ def test_a_recipe_that_distils_learns_from_labels_alone_without_a_teacher_and_sa
 def test_what_each_fold_s_teacher_says_of_strangers_is_kept_as_predictions(
     runs: Path, toy_table: Path, tmp_path: Path
 ) -> None:
-    told = tmp_path / "teacher.csv"
+    path = tmp_path / "teacher.csv"
     edge_sser("teacher", toy_table, "--ensemble", runs / "seed-1", "--ensemble", runs / "seed-2", "--out",
-              tmp_path / "teacher", "--fold", "1", "--threads", "1", "--no-final", "--predictions", told)  # fmt: skip
-    found = read_predictions(told)
+              tmp_path / "teacher", "--fold", "1", "--threads", "1", "--no-final", "--predictions", path)  # fmt: skip
+    found = read_predictions(path)
     utterances = read_table(toy_table)
     training, strangers = split(utterances, 1)
     assert [item.path for item in found] == ["/".join(Path(clip.path).parts[-2:]) for clip in strangers]
     assert {item.speaker for item in found}.isdisjoint({clip.speaker for clip in training})
     ensemble = Ensemble([runs / f"seed-{seed}" / "fold-1" / MODEL_FILE for seed in (1, 2)], data_key(training))
     for item, clip in zip(found, strangers, strict=True):
-        said = ensemble(clip).mean()
-        assert item.stress == pytest.approx(float(said.stress.sigmoid()), abs=1e-5)
-        assert item.emotions == pytest.approx(said.emotions.softmax(dim=1)[0].tolist(), abs=1e-5)
-    origin = read_origin(told)
+        output = ensemble(clip).mean()
+        assert item.stress == pytest.approx(float(output.stress.sigmoid()), abs=1e-5)
+        assert item.emotions == pytest.approx(output.emotions.softmax(dim=1)[0].tolist(), abs=1e-5)
+    origin = read_origin(path)
     assert (origin.system, origin.trained_on) == ("teacher", ("ravdess",))
-    edge_sser("evaluate", "--predictions", told)
+    edge_sser("evaluate", "--predictions", path)
 
 
 def test_one_command_goes_from_an_encoder_to_its_student(
@@ -187,7 +187,7 @@ def test_what_a_teacher_or_its_student_cannot_use_is_named_in_one_line(
     other = tmp_path / "other" / "fold-1" / "model.safetensors"
     checkpoint = load_checkpoint(good)
     save_checkpoint(other, Checkpoint(checkpoint.tensors, {**checkpoint.header, "data": "of other speakers"}))
-    wanted = [
+    cases = [
         ((*fit, *distil, *hears, "--teacher", runs / "teacher", "--teacher", "hubert-base"), 2, "give one --teacher"),
         ((*fit, "--teacher", runs / "teacher"), 2, "[distillation]"),
         ((*fit, *distil, "--teacher", tmp_path / "nothing"), 1, "train teacher"),
@@ -203,12 +203,12 @@ def test_what_a_teacher_or_its_student_cannot_use_is_named_in_one_line(
         (("teacher", toy_table, "--ensemble", runs / "seed-1", "--out", tmp_path / "t", "--fold", "2"), 1, "fold-2"),
         (("teacher", toy_table, "--recipe", "hubert-tiny", "--out", tmp_path / "t"), 2, "hubert-base"),
     ]  # fmt: skip
-    for arguments, status, told in wanted:
+    for arguments, status, message in cases:
         capsys.readouterr()
         edge_sser(*arguments, status=status)
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edge-sser: error:")]
         assert len(lines) == 1
-        assert told in lines[0]
+        assert message in lines[0]
 
 
 def test_what_is_wrong_with_a_teacher_or_a_preset_is_told_before_anything_is_computed(
@@ -217,7 +217,7 @@ def test_what_is_wrong_with_a_teacher_or_a_preset_is_told_before_anything_is_com
     out = tmp_path / "out"
     distil = ("--recipe", toy_recipe, "--out", out, "--threads", "1", "--set", "distillation.stress=1")
     first, other = ("--fold", "1", "--no-final"), ("--set", "preset=sssr")
-    wanted = [
+    cases = [
         (("fit", toy_table, *distil, "--teacher", runs / "teacher"), 1, "fold-2"),  # it was made for the first alone
         (("fit", toy_table, *distil, "--teacher", runs / "teacher", *first, *other), 2,
          "train teacher --set preset=sssr"),
@@ -228,10 +228,10 @@ def test_what_is_wrong_with_a_teacher_or_a_preset_is_told_before_anything_is_com
         (("teacher", toy_table, "--recipe", "hubert-base", "--set", "preset=quadrnt", "--out", out), 2, "quadrnt"),
         (("teacher", toy_table, "--recipe", "hubert-base", "--out", out, "--predictions", tmp_path), 1, "folder"),
     ]  # fmt: skip
-    for arguments, status, told in wanted:
+    for arguments, status, message in cases:
         capsys.readouterr()
         edge_sser(*arguments, status=status)
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -245,10 +245,10 @@ def test_an_ensemble_is_of_one_preset_and_its_predictions_say_which(
         "fit", toy_table, "--recipe", toy_recipe, "--out", run, *ONE_FOLD, "--set", f"preset={mine}",
         "--set", "optimisation.epochs=1",
     )  # fmt: skip
-    told = tmp_path / "said.csv"
+    path = tmp_path / "teacher.csv"
     command = ("teacher", toy_table, "--out", tmp_path / "teacher", *ONE_FOLD, "--ensemble", run)
-    edge_sser(*command, "--predictions", told)
-    assert read_origin(told).preset == str(mine)
+    edge_sser(*command, "--predictions", path)
+    assert read_origin(path).preset == str(mine)
     members = load_checkpoint(tmp_path / "teacher" / "fold-1" / OUTPUTS_FILE).header["teacher"]["members"]
     assert (members[0]["preset"]["angry"], members[0]["preset"]["calm"]) == (0, 1)
     edge_sser(*command, "--ensemble", runs / "seed-1", status=2)

@@ -187,16 +187,16 @@ def test_a_header_that_cannot_be_used_is_told_in_one_line(whole: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("stress", "told"),
+    ("stress", "message"),
     [
         (None, "stress is not known for any clip, so that there is nothing to tell apart"),
         (0.0, "stress is 0 for all clips that say"),
     ],
 )
 def test_labels_that_tell_nothing_apart_stop_before_training(
-    rows: Sequence[Utterance], recipe: Recipe, store: FeatureStore, tmp_path: Path, stress: float | None, told: str
+    rows: Sequence[Utterance], recipe: Recipe, store: FeatureStore, tmp_path: Path, stress: float | None, message: str
 ) -> None:
-    with pytest.raises(TrainingError, match=told):
+    with pytest.raises(TrainingError, match=message):
         fit([replace(row, emotion="", stress=stress) for row in rows], recipe, store, tmp_path)
     with pytest.raises(TrainingError, match="all speakers stand in one fold"):
         fit([], recipe, store, tmp_path)

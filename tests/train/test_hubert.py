@@ -238,13 +238,13 @@ def test_weights_that_cannot_be_fetched_are_named_with_the_place_to_put_them(
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1
     assert lines[0].startswith("edge-sser: error: encoder facebook/hubert-base-ls960")
-    for told in (
+    for message in (
         "config.json",
         "pytorch_model.bin",
         "huggingface.co",
         str(tmp_path / "facebook" / "hubert-base-ls960"),
     ):
-        assert told in lines[0]
+        assert message in lines[0]
 
 
 class Trap:

@@ -52,7 +52,7 @@ def lfs(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda path: soundfile.write(path, np.full(160, 0.1), RATE), "0.01 s long, expected 0.25 to 60 s"),
         (lambda path: soundfile.write(path, np.zeros(3600 * 800), 800, format="FLAC"), "3600.00 s long, expected"),
@@ -66,7 +66,7 @@ def lfs(path: Path) -> None:
     ],
     ids=["10 ms", "an hour", "zeros", "converter noise", "torn", "empty", "lfs", "nan", "missing"],
 )
-def test_a_recording_that_cannot_be_used_is_left_out_and_named(tmp_path: Path, make: object, told: str) -> None:
+def test_a_recording_that_cannot_be_used_is_left_out_and_named(tmp_path: Path, make: object, message: str) -> None:
     path = manifest(tmp_path, "\na.wav,ann,angry\nodd.wav,bob,calm\nb.wav,bob,calm\n")
     make(tmp_path / "odd.wav")  # type: ignore[operator]
     found = index([("mine", path)])
@@ -74,7 +74,7 @@ def test_a_recording_that_cannot_be_used_is_left_out_and_named(tmp_path: Path, m
     ((kind, text),) = findings(found)
     assert kind is FindingKind.ODD
     assert "odd.wav" in text
-    assert told in text
+    assert message in text
     assert "\n" not in text
 
 

@@ -87,9 +87,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(toy_table: Path, toy_r
 
 def test_validation_speakers_are_not_learnt_from_and_do_not_depend_on_the_order(rows: Sequence[Utterance]) -> None:
     training = split(rows, 1)[0]
-    kept, aside = split_validation(training, 0.4)
-    assert sorted(kept + aside) == list(range(len(training)))
-    speakers = {training[place].speaker for place in aside}
+    kept, validation = split_validation(training, 0.4)
+    assert sorted(kept + validation) == list(range(len(training)))
+    speakers = {training[place].speaker for place in validation}
     assert len(speakers) == 2
     assert speakers.isdisjoint(training[place].speaker for place in kept)
     assert {training[::-1][place].speaker for place in split_validation(training[::-1], 0.4)[1]} == speakers
@@ -230,8 +230,8 @@ def test_two_processes_give_what_one_gives(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         student, _, header = load_student(out / "fold-1" / MODEL_FILE)
-        said = [item.stress for item in predict(student, test)]
-        found.append((said, [epoch["parts"] for epoch in header["history"]]))
+        stress = [item.stress for item in predict(student, test)]
+        found.append((stress, [epoch["parts"] for epoch in header["history"]]))
     (one, one_history), (two, two_history) = found
     assert one == pytest.approx(two, abs=2e-4)
     assert set(one_history[0]) == {"emotion", "stress", "intensity", "taught emotion", "similarity"}

@@ -67,7 +67,7 @@ def test_a_recording_without_a_label_must_say_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("path,emotion\na.wav,angry\n", "column speaker is missing"),
         ("path,speaker\na.wav,ann\n", "column emotion is missing"),
@@ -92,10 +92,10 @@ def test_a_recording_without_a_label_must_say_so(tmp_path: Path) -> None:
         ('path,speaker,emotion\n"a.wav,ann,calm\nb.wav,ann,calm\n', "line"),
     ],
 )
-def test_a_wrong_manifest_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_manifest_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TrainingError, match=r"manifest .*mine\.csv") as caught:
         entries(tmp_path, text)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

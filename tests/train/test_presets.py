@@ -85,7 +85,7 @@ def test_a_users_table_maps_what_it_names_and_leaves_out_the_rest(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[emotions]\ncross = 1\n", "unknown emotion 'cross'"),
         ("[emotions]\nangry = 2\nneutral = 0\n", "angry = 2, expected 0, 1 or"),
@@ -98,10 +98,10 @@ def test_a_users_table_maps_what_it_names_and_leaves_out_the_rest(tmp_path: Path
         ("[emotions\n", "not TOML"),
     ],
 )
-def test_a_users_table_that_is_wrong_is_named(tmp_path: Path, text: str, told: str) -> None:
+def test_a_users_table_that_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=r"factory\.toml") as caught:
         read_preset(table(tmp_path, text))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_status == 2
 
@@ -131,7 +131,7 @@ def test_what_is_not_known_is_not_asked() -> None:
     assert found.stress.tolist()[:3] == [1.0, 0.0, 0.0]
     assert found.stress[3].isnan()
     assert found.stress.tolist()[4:] == [0.75, 0.5]
-    classes = [{name for name, asked in zip(EMOTIONS, row, strict=True) if asked} for row in found.allowed.tolist()]
+    classes = [{name for name, allowed in zip(EMOTIONS, row, strict=True) if allowed} for row in found.allowed.tolist()]
     assert classes[0] == {"angry", "calm"}
     assert classes[4] == {"sad", "angry", "neutral"}
 

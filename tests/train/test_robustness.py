@@ -108,8 +108,8 @@ def rows(toy_table: Path) -> Sequence[Utterance]:
     return read_table(toy_table)
 
 
-def tried(rows: Sequence[Utterance], model: Path, *asked: Condition) -> Robustness:
-    return try_conditions(open_file(model, rows), rows, asked, preset="quadrant")
+def tried(rows: Sequence[Utterance], model: Path, *conditions: Condition) -> Robustness:
+    return try_conditions(open_file(model, rows), rows, conditions, preset="quadrant")
 
 
 def test_what_changes_nothing_costs_nothing_and_what_destroys_costs_all(
@@ -137,8 +137,8 @@ def test_what_changes_nothing_costs_nothing_and_what_destroys_costs_all(
 
 
 def test_the_gain_knob_moves_no_score_of_a_model_that_hears_no_level(rows: Sequence[Utterance], tmp_path: Path) -> None:
-    asked, _ = make_conditions(rows, {})
-    knob = [condition for condition in asked if condition.name.startswith("gain")]
+    conditions, _ = make_conditions(rows, {})
+    knob = [condition for condition in conditions if condition.name.startswith("gain")]
     assert len(knob) == 3
     found = tried(rows, write_pitch_model(tmp_path / "m.onnx"), *knob)
     assert all(effect.stress_unchanged == 1.0 and check.passed for effect in found.effects for check in effect.checks)
@@ -150,8 +150,8 @@ def test_every_condition_runs_on_what_was_given_and_the_rest_is_told(rows: Seque
     soundfile.write(noise / "tap.flac", 0.1 * chance().standard_normal(RATE), RATE)
     soundfile.write(tmp_path / "ir.wav", distortions.room(0.3, chance()), RATE)
     sounds = parse_sounds([f"noise={noise}", f"room={tmp_path / 'ir.wav'}"])
-    asked, missing = make_conditions(rows, sounds)
-    names = [condition.name for condition in asked]
+    conditions, missing = make_conditions(rows, sounds)
+    names = [condition.name for condition in conditions]
     assert {
         "recorded noise, 20 dB",
         "babble of 4, 0 dB",
@@ -165,15 +165,15 @@ def test_every_condition_runs_on_what_was_given_and_the_rest_is_told(rows: Seque
     chosen = choose_clips(rows, 12)
     models = open_file(write_pitch_model(tmp_path / "m.onnx"), rows)
     steps: list[None] = []
-    found = try_conditions(models, chosen, asked, preset="quadrant", progress=lambda: steps.append(None))
+    found = try_conditions(models, chosen, conditions, preset="quadrant", progress=lambda: steps.append(None))
     assert [effect.condition for effect in found.effects] == names
-    assert len(steps) == 12 * (len(asked) + 1)
+    assert len(steps) == 12 * (len(conditions) + 1)
 
 
 def test_babble_is_of_others_and_needs_them(rows: Sequence[Utterance], tmp_path: Path) -> None:
     alone = [row for row in rows if row.speaker == rows[0].speaker]
-    asked = [condition for condition in make_conditions(alone, {})[0] if condition.name.startswith("babble")]
-    assert tried(alone, write_pitch_model(tmp_path / "m.onnx"), *asked).effects == []
+    conditions = [condition for condition in make_conditions(alone, {})[0] if condition.name.startswith("babble")]
+    assert tried(alone, write_pitch_model(tmp_path / "m.onnx"), *conditions).effects == []
 
 
 def test_clips_are_chosen_evenly_over_speakers_and_the_same_each_time(rows: Sequence[Utterance]) -> None:
@@ -212,7 +212,7 @@ def test_a_choice_of_one_kind_of_clips_still_tells_which_decisions_changed(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("birds=x.wav", "--sound birds=x.wav: expected KIND=PATH with KIND noise, music, cough, room, calm"),
         ("noise", "expected KIND=PATH"),
@@ -221,11 +221,11 @@ def test_a_choice_of_one_kind_of_clips_still_tells_which_decisions_changed(
     ],
 )
 def test_sounds_that_cannot_be_used_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EdgeSserError, match=told.replace(".", r"\.")):
+    with pytest.raises(EdgeSserError, match=message.replace(".", r"\.")):
         parse_sounds([given])
 
 

@@ -91,11 +91,11 @@ def test_recall_and_precision_of_each_class_agree_with_a_second_implementation(p
 
 def test_reliability_counts_every_clip_once_and_says_what_was_so() -> None:
     labels = np.array([0, 1, 1, 0])
-    said, found, clips = reliability(labels, np.array([0.05, 0.95, 1.0, 0.96]), bins=10)
+    predicted, found, clips = reliability(labels, np.array([0.05, 0.95, 1.0, 0.96]), bins=10)
     assert clips.sum() == 4
-    assert (said[0], found[0], clips[0]) == (0.05, 0.0, 1)
+    assert (predicted[0], found[0], clips[0]) == (0.05, 0.0, 1)
     assert found[9] == pytest.approx(2 / 3)
-    assert np.isnan(said[5])
+    assert np.isnan(predicted[5])
 
 
 def test_intervals_cover_the_score_narrow_with_speakers_and_are_repeatable() -> None:
@@ -214,7 +214,7 @@ def test_corpora_that_tell_nothing_apart_are_told_and_calibrate_nothing(recwarn:
     found = evaluate([*one_kind, *unknown])
     assert not found.calibrated
     assert found.calibration == Calibration(temperature=1.0, bias=0.0)
-    assert found.corpora[0].missed == pytest.approx(1 / 3)  # calm ones said 0.3
+    assert found.corpora[0].missed == pytest.approx(1 / 3)  # calm ones predicted at 0.3
     assert found.corpora[0].classes == 0  # a choice of one is no decision
     text = markdown_table({"model": found})
     assert "first, model: all its judged clips are stressed" in text
@@ -301,7 +301,7 @@ def test_files_from_before_there_were_all_labels_are_read(tmp_path: Path, labels
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda text: "", "columns"),
         (lambda text: text.splitlines()[0] + "\n", "none"),
@@ -314,13 +314,13 @@ def test_files_from_before_there_were_all_labels_are_read(tmp_path: Path, labels
         (lambda text: text.replace(",,,,\n", ",,[1],,\n", 1), "make them with edge-sser train evaluate"),
     ],
 )
-def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path, change: object, told: str) -> None:
+def test_predictions_that_cannot_be_scored_are_named(tmp_path: Path, change: object, message: str) -> None:
     path = tmp_path / "bad.csv"
     write_predictions(path, toy(good=True))
     path.write_text(change(path.read_text("utf-8")), encoding="utf-8")  # type: ignore[operator]
     with pytest.raises(TrainingError, match=r"bad\.csv") as caught:
         read_predictions(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_table_sets_systems_beside_each_other() -> None:
@@ -335,9 +335,9 @@ def test_an_ablation_says_once_what_is_so_of_all_its_runs_and_else_of_which() ->
         return evaluate(changed).corpora
 
     nobody, everybody = corpora("", 0.0), corpora("", 1.0)
-    told = render({"labels": [nobody, nobody], "labels + noise": [nobody, nobody]}).splitlines()
-    assert [line for line in told if line.startswith("first")] == [f"first: {line}" for line in nobody[0].remarks()]
-    told = render({"labels": [nobody, nobody], "labels + noise": [nobody, everybody]}).splitlines()
-    only = [line for line in told if line.startswith("first (labels + noise, seed 2): ")]
+    lines = render({"labels": [nobody, nobody], "labels + noise": [nobody, nobody]}).splitlines()
+    assert [line for line in lines if line.startswith("first")] == [f"first: {line}" for line in nobody[0].remarks()]
+    lines = render({"labels": [nobody, nobody], "labels + noise": [nobody, everybody]}).splitlines()
+    only = [line for line in lines if line.startswith("first (labels + noise, seed 2): ")]
     assert len(only) == 1
     assert "all its judged clips are stressed" in only[0]

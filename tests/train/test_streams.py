@@ -146,11 +146,11 @@ def test_clips_are_cut_to_their_speech_and_silence_stays() -> None:
 
 
 def test_streaming_and_offline_scores_are_the_same_bits(stream: Stream, model: Model) -> None:
-    heard = play_stream(stream.samples, model, DEVICE)
-    windows, different = compare_offline(stream.samples, model, DEVICE, heard)
-    assert windows == len(heard.scores) > 100
+    played = play_stream(stream.samples, model, DEVICE)
+    windows, different = compare_offline(stream.samples, model, DEVICE, played)
+    assert windows == len(played.scores) > 100
     assert different == 0
-    wrong = replace(heard, scores=[heard.scores[0] + 1e-12, *heard.scores[1:]])
+    wrong = replace(played, scores=[played.scores[0] + 1e-12, *played.scores[1:]])
     assert compare_offline(stream.samples, model, DEVICE, wrong) == (windows, 1)
 
 

@@ -80,7 +80,7 @@ def test_a_finished_run_is_not_trained_again(run: Path, toy_recipe: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
         (("train", "index", "nowhere", "--out", "x.csv"), 1, "nowhere"),
         (("train", "fit", "nowhere.csv", "--out", "x"), 1, "nowhere.csv"),
@@ -91,12 +91,12 @@ def test_a_finished_run_is_not_trained_again(run: Path, toy_recipe: Path) -> Non
     ],
 )
 def test_what_cannot_be_used_is_named_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = edge_sser(*arguments, status=status)
     assert done.stdout == ""
-    assert told in done.stderr
+    assert message in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("edge-sser: error:")]) == 1
 
 
@@ -117,7 +117,7 @@ def test_what_goes_wrong_in_training_is_named_in_one_line(
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(model[: len(model) // 2])
     fit = ("train", "fit", run / "table.csv", "--cache", run / "toy" / "cache", "--no-final", "--threads", "1")
-    for arguments, status, told in (
+    for arguments, status, message in (
         ((*fit, "--recipe", "key.toml", "--out", "x"), 2, "recipe key.toml: student.dropuot: unknown key"),
         ((*fit, "--recipe", toy_recipe, "--set", "student.mood=1", "--out", "x"), 2, "student.mood"),
         (("train", "fit", "overlap.csv", "--recipe", toy_recipe, "--out", "x"), 1, "stands in fold"),
@@ -133,7 +133,7 @@ def test_what_goes_wrong_in_training_is_named_in_one_line(
         done = edge_sser(*arguments, status=status)
         errors = [line for line in done.stderr.splitlines() if "edge-sser: error:" in line]
         assert len(errors) == 1, done.stderr
-        assert told in errors[0]
+        assert message in errors[0]
 
 
 def test_a_checkpoint_of_other_recordings_is_not_scored(run: Path, tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_twins_that_are_neither_kept_nor_made_are_refused(toy_recipe: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("settings", "make", "error", "told"),
+    ("settings", "make", "error", "message"),
     [
         ({"twins": {"count": 1, "noise": 0.5}}, None, UsageError, "--noise"),
         ({"twins": {"count": 1, "room": 0.5}}, None, UsageError, "--rooms"),
@@ -240,11 +240,11 @@ def test_twins_that_are_neither_kept_nor_made_are_refused(toy_recipe: Path) -> N
 )
 def test_a_folder_that_is_not_there_or_empty_is_named(
     rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path, settings: dict[str, Any],
-    make: Callable[[Path], None] | None, error: type[Exception], told: str,
+    make: Callable[[Path], None] | None, error: type[Exception], message: str,
 ) -> None:  # fmt: skip
     folder = None
     if make:
         folder = tmp_path / "noise"
         make(folder)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         open_augmentation_sources(changed(toy_recipe, **settings), rows, tmp_path, noise=folder)

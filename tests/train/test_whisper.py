@@ -145,12 +145,14 @@ def test_a_file_without_the_encoder_is_refused(tmp_path: Path) -> None:
 def test_a_head_is_trained_on_kept_states_and_asked_about_strangers(
     weights: Path, rows: Sequence[Utterance], tmp_path: Path
 ) -> None:
-    said: list[tuple[Teacher, Sequence[Utterance]]] = []
+    calls: list[tuple[Teacher, Sequence[Utterance]]] = []
     quiet = partial(tqdm, disable=True)
-    make_encoder_teachers(rows, [1, None], recipe(weights, "head"), tmp_path, quiet, lambda *told: said.append(told))
+    make_encoder_teachers(
+        rows, [1, None], recipe(weights, "head"), tmp_path, quiet, lambda *arguments: calls.append(arguments)
+    )
     strangers = split(rows, 1)[1]
-    assert [list(clips) for _, clips in said] == [strangers, []]
-    assert said[0][0](strangers[0]).emotions.shape[1] == 8
+    assert [list(clips) for _, clips in calls] == [strangers, []]
+    assert calls[0][0](strangers[0]).emotions.shape[1] == 8
     store = HiddenStore(load_encoder(str(weights)), rows, tmp_path / "cache", torch.device("cpu"))
     assert store[rows[0]].shape[1:] == (LAYERS + 1, 30, DIMS)
 

@@ -34,10 +34,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads neig
 
 
 def fingerprint(features: NDArray[np.floating]) -> bytes:
-    """Returns the fingerprint of a recording.
-
-    Args:
-        features: log-mel [frames, bands], dB.
+    """Returns the fingerprint of a recording by its log-mel features [frames, bands], dB.
 
     Returns:
         uint32, little-endian, ascending, at most `LANDMARKS` of them; few or none when the recording is very short.

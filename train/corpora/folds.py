@@ -102,11 +102,9 @@ def check_folds(utterances: Sequence[Utterance]) -> None:
 
 
 def straddling_twins(utterances: Sequence[Utterance], sides: Sequence[int]) -> list[tuple[Utterance, Utterance]]:
-    """Returns recordings that are altered copies of each other under different voices and on different sides.
+    """Returns recordings that are altered copies of each other, under different voices and on different `sides`.
 
-    Args:
-        utterances: compared all with all.
-        sides: of each; a fold, or training and test.
+    A side is a fold, or training and test. All are compared with all.
     """
     from edge_sser.train.corpora.fingerprint import twins
 

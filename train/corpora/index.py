@@ -48,7 +48,6 @@ class Index:
     """Result of an index.
 
     Attributes:
-        utterances: the table.
         findings: missing, left out or contradictory clips.
         clips: number of clips of each corpus, and the published number.
     """

@@ -24,11 +24,7 @@ def find_corpus(name: str) -> Corpus | None:
 
 
 def recognise(name: str, folder: Path) -> Corpus:
-    """Returns the corpus that a folder holds.
-
-    Args:
-        name: given by the user; the name of a known corpus must match the folder.
-        folder: searched recursively.
+    """Returns the corpus that a folder holds, at any depth; the folder must match `name` if that is a known corpus.
 
     Raises:
         TrainingError: the folder holds no corpus that is known, or another one.

@@ -60,7 +60,6 @@ class Utterance:
 
     Attributes:
         path: of the audio file; `#t=1.500,4.250` behind it means that part of it, seconds (W3C media fragment).
-        corpus: its name.
         speaker: name, unique within the corpus.
         person: name across corpora; empty where no two speakers are declared one person.
         sex: F, M or empty when unknown.
@@ -71,7 +70,6 @@ class Utterance:
         arousal: 0..1, where the corpus gives it.
         valence: 0 (negative) to 1 (positive), where the corpus gives it.
         fold: from 1; persons never stand in two folds. 0 until assigned.
-        duration_s: seconds.
         level_dbfs: of the whole clip, dB re full scale; see pipeline.level.
         sha256: of the decoded samples as 16-bit PCM, so that a copy in another container is found.
         fingerprint: shared with altered copies, see fingerprint.py; empty in tables of older versions.

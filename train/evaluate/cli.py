@@ -23,45 +23,29 @@ def evaluate(
     test: Annotated[
         Path | None,
         typer.Option(
-            help="Score the run on this table instead: speakers of its own table by the model of their fold, "
-            "strangers by the final one."
+            help="Score the run on this table: its own speakers by their fold's model, others by the final one."
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Predictions to write (CSV), with what made them beside (JSON).")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What to call the system; the recipe's or file's name if not given.")
-    ] = None,
-    predictions: Annotated[
-        list[Path] | None, typer.Option(help="Score these predictions, too or alone; may be repeated.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Predictions to write (CSV); their origin beside (JSON).")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the system; the recipe's or file's by default.")] = None,
+    predictions: Annotated[list[Path] | None, typer.Option(help="Predictions to score; may be repeated.")] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="How labels become stress: quadrant, sssr, arousal_valence or a .toml file; if not given, as the "
-            "predictions say."
+            help="Preset of stress: quadrant, sssr, arousal_valence or a .toml file; the predictions' by default."
         ),
     ] = None,
     gain_db: Annotated[float, typer.Option(help="Turn the recordings' level by this before scoring, dB.")] = 0.0,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Try the model under noise, rooms, telephones.")
+        bool, typer.Option("--robustness", help="Try the model in noise, rooms, telephones.")
     ] = False,
     streaming: Annotated[bool, typer.Option("--streaming", help="Try the model as an alarm on streams.")] = False,
     sound: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Recordings for these two, KIND=PATH, a file or folder: noise, music, cough, room (impulse "
-            "responses), calm (speech without stress); may be repeated."
-        ),
+        typer.Option(help="Recordings for these two, KIND=PATH: noise, music, cough, room, calm; may be repeated."),
     ] = None,
     clips: Annotated[int, typer.Option(min=0, help="Clips of a corpus to distort; 0 takes all.")] = CLIPS,
-    threads: Annotated[
-        int,
-        typer.Option(
-            min=1, help="CPU threads; more than one hardly help so small a model, and wait on a busy machine."
-        ),
-    ] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; more than one hardly help so small a model.")] = 1,
     html: Annotated[Path | None, typer.Option(help="Page to write.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Figures to write as JSON.")] = None,
 ) -> None:

@@ -301,6 +301,6 @@ def read_origin(predictions: Path) -> Origin:
     except (OSError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise TrainingError(
-            f"{path}: {reason}: it should say what made {predictions.name}; remove it, or make both again with "
+            f"{path}: {reason}: expected the origin of {predictions.name}; remove it, or make both again with "
             "edge-sser train evaluate --out"
         ) from None

@@ -158,16 +158,16 @@ def run(request: EvaluationRequest, echo: Callable[[str], None]) -> None:
             write_origin(request.out, replace(test.models.origin, preset=preset))
         given.insert(0, (test.models.origin, own))
     scored = [score(origin, predictions, preset) for origin, predictions in given]
-    if not any(one.origin.system == Baseline.MAJORITY for one in scored) and scored:
+    if not any(each.origin.system == Baseline.MAJORITY for each in scored) and scored:
         scored.append(score_majority(_first_per_corpus([predictions for _, predictions in given]), preset))
     if scored:
-        names = system_labels([one.origin for one in scored])
-        echo(markdown_table(dict(zip(names, (one.evaluation for one in scored), strict=True))))
+        names = system_labels([each.origin for each in scored])
+        echo(markdown_table(dict(zip(names, (each.evaluation for each in scored), strict=True))))
         echo(f"\nProtocol: {PROTOCOL}.")
         cells = matrix(group_systems(scored, draws=1))
         if len({cell.trained_on for cell in cells}) > 1 or any(cell.stranger for cell in cells):
             echo(f"\nStress AUROC (worst fold) / the level meter's:\n\n{matrix_table(cells)}\n")
-        for line in heard_notes([one.origin for one in scored]):
+        for line in heard_notes([each.origin for each in scored]):
             echo(line)
     if request.html is not None or request.as_json is not None:
         _write(request, _report(request, test, scored, preset, sounds))
@@ -222,8 +222,8 @@ def _report(
         return report
     table = None
     if request.robustness or request.streaming:
-        own = _calibration_origin([one.origin for one in scored], test.models.origin)
-        table = next((one.table for one in scored if one.origin is own), None)
+        own = _calibration_origin([each.origin for each in scored], test.models.origin)
+        table = next((each.table for each in scored if each.origin is own), None)
     if table is not None:
         test.models.calibrate(table)
     if request.robustness:

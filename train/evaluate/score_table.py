@@ -32,7 +32,6 @@ class ScoreTable:
         stress: int64 [n], 1 stressed; 0 also where it is not judged.
         raw: float64 [n], the model's own probability of stress.
         probability: float64 [n], calibrated on the other folds; raw where these do not allow it.
-        stressed: int64 [n], 1 where that probability is 0.5 or more.
     """
 
     def __init__(self, predictions: Sequence[Prediction], preset: Preset) -> None:
@@ -63,7 +62,11 @@ class ScoreTable:
             if calibration is not None:
                 inside = self.fold == fold
                 self.probability[inside] = calibrated(self.logits[inside], calibration)
-        self.stressed: Labels = (self.probability >= 0.5).astype(np.int64)
+
+    @property
+    def stressed(self) -> Labels:
+        """int64 [n], 1 where the probability is 0.5 or more."""
+        return np.asarray(self.probability >= 0.5, dtype=np.int64)
 
     def calibration(self, chosen: Mask) -> Calibration | None:
         """Fits temperature and bias on some clips; None when no corpus has stressed and other clips among them.

@@ -134,20 +134,18 @@ def try_streams(
         if readings:
             calm.setdefault(stream.corpus, []).append(readings)
         progress(stream.samples.size / SAMPLE_RATE)
+    quiet = [
+        _quiet_at(Sound.CALM, f"{corpus}, each speaker alone", point, streams, device)
+        for corpus, streams in calm.items()
+        for point in [*points, *sweep]
+    ]
     speakers = {(clip.corpus, clip.speaker) for clip in utterances if clip.corpus not in calm}
     return Streaming(
         system=models.origin.system,
         points=points,
         detections=[detect(corpus, each, point, device) for corpus, each in played.items() for point in points],
         sweep=[detect(corpus, each, point, device) for corpus, each in played.items() for point in sweep],
-        quiet=[
-            *(
-                _quiet_at(Sound.CALM, f"{corpus}, each speaker alone", point, heard, device)
-                for corpus, heard in calm.items()
-                for point in [*points, *sweep]
-            ),
-            *_quiet(models, sounds, [*points, *sweep], device, progress),
-        ],
+        quiet=[*quiet, *_quiet(models, sounds, [*points, *sweep], device, progress)],
         compared=compared,
         differing=different,
         left_out=len(speakers) - sum(len(each) for each in played.values()),
@@ -163,25 +161,25 @@ def _quiet(
 ) -> Iterable[Quiet]:
     for sound in (Sound.CALM, Sound.NOISE):
         for group, paths in sounds.get(sound, {}).items():
-            for name, streams in _recordings(sound, group, paths):
-                heard = []
-                for samples in streams:
+            for name, recordings in _recordings(sound, group, paths):
+                played = []
+                for samples in recordings:
                     readings = play_stream(samples, models.final, settings).readings
                     if readings:  # a stream shorter than a window has none
-                        heard.append(readings)
+                        played.append(readings)
                     progress(samples.size / SAMPLE_RATE)
-                yield from (_quiet_at(sound, name, point, heard, settings) for point in points)
+                yield from (_quiet_at(sound, name, point, played, settings) for point in points)
 
 
-def _quiet_at(sound: Sound, name: str, point: Point, heard: Sequence[Sequence[Reading]], settings: Settings) -> Quiet:
+def _quiet_at(sound: Sound, name: str, point: Point, streams: Sequence[Sequence[Reading]], settings: Settings) -> Quiet:
     found = [
         alarm
-        for readings in heard
+        for readings in streams
         for alarm in find_alarms(readings, settings, elevated=point.elevated, high=point.high)
     ]
-    hours = sum(readings[-1].end_s for readings in heard) / 3600.0
+    hours = sum(readings[-1].end_s for readings in streams) / 3600.0
     alarmed = sum(alarm.end - alarm.start for alarm in found) / SAMPLE_RATE / 3600.0
-    scored = [reading.stress is not None for readings in heard for reading in readings]
+    scored = [reading.stress is not None for readings in streams for reading in readings]
     return Quiet(
         sound, name, point.name, alarm_rate(len(found), hours, alarmed), float(np.mean(scored)) if scored else NAN
     )

@@ -143,17 +143,17 @@ def group_systems(scored: Sequence[Scored], *, draws: int = DRAWS) -> list[Syste
     Raises:
         UsageError: two of one name have the same seed, or were tested on different folds.
     """
-    system_labels([one.origin for one in scored])
+    system_labels([each.origin for each in scored])
     named: dict[str, dict[int | None, Scored]] = {}
-    for one in scored:
-        named.setdefault(one.origin.system, {})[one.origin.seed] = one
+    for each in scored:
+        named.setdefault(each.origin.system, {})[each.origin.seed] = each
     out = []
     for name, seeds in named.items():
         ordered = [seeds[seed] for seed in sorted(seeds, key=lambda seed: -1 if seed is None else seed)]
         first = ordered[0]
         measures = measure(first.table, draws=draws)
         repeats = {corpus: _repeats(name, corpus, ordered) for corpus in measures}
-        out.append(System(name, first.origin, measures, repeats, [one.evaluation for one in ordered]))
+        out.append(System(name, first.origin, measures, repeats, [each.evaluation for each in ordered]))
     return out
 
 
@@ -233,14 +233,14 @@ def matrix_table(cells: Sequence[Cell]) -> str:
     tested = sorted({cell.tested_on for cell in cells})
     lines = [f"| system | trained on | {' | '.join(tested)} |", "|---" * (len(tested) + 2) + "|"]
     for row in matrix_rows(cells):
-        heard = ", ".join(row.trained_on) if row.trained_on is not None else "not known"
+        trained_on = ", ".join(row.trained_on) if row.trained_on is not None else "not known"
         found = " | ".join(text(row.cells.get(corpus)) for corpus in tested)
-        lines.append(f"| {', '.join(row.systems)} | {heard} | {found} |")
+        lines.append(f"| {', '.join(row.systems)} | {trained_on} | {found} |")
     return "\n".join(lines)
 
 
 def _repeats(name: str, corpus: str, ordered: Sequence[Scored]) -> Repeats:
-    rows = [fold_scores(one.table, one.table.corpus == corpus) for one in ordered]
+    rows = [fold_scores(each.table, each.table.corpus == corpus) for each in ordered]
     folds = [fold.fold for fold in rows[0]]
     if any([fold.fold for fold in row] != folds for row in rows):
         raise UsageError(
@@ -248,7 +248,7 @@ def _repeats(name: str, corpus: str, ordered: Sequence[Scored]) -> Repeats:
         )
     return Repeats(
         corpus,
-        [one.origin.seed for one in ordered],
+        [each.origin.seed for each in ordered],
         folds,
         ua=[[fold.ua for fold in row] for row in rows],
         auroc=[[fold.auroc for fold in row] for row in rows],

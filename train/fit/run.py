@@ -111,9 +111,9 @@ def run(request: FitRequest, warn: Callable[[str], None]) -> None:
     plan = request.plan
     utterances = read_table(request.table)
     folds = chosen_folds(utterances, request.folds, request.final)
-    sides = {fold: split(utterances, fold)[0] for fold in folds}
+    sides = [(fold, split(utterances, fold)[0]) for fold in folds]
     existing = [Path(name) for name in request.teachers if name not in shipped_recipes()]
-    for fold, training in sides.items() if existing else ():  # a wrong teacher must not be found after hours of work
+    for fold, training in sides if existing else ():  # a wrong teacher must not be found after hours of work
         load_lessons(existing, plan, training, fold)
     torch.set_num_threads(request.threads)
     world = join_world()
@@ -135,7 +135,7 @@ def run(request: FitRequest, warn: Callable[[str], None]) -> None:
                 make_encoder_teachers(utterances, folds, teacher_recipe, folder, partial(tqdm, leave=False))
     epochs = plan.optimisation.epochs
     with tqdm(total=len(folds) * epochs, unit=" epochs", disable=world.rank > 0) as bar:
-        for done, (fold, training) in enumerate(sides.items()):
+        for done, (fold, training) in enumerate(sides):
             bar.set_description("all speakers" if fold is None else f"fold {fold}")
             folder = run_folder(request.out, fold)
             curves = TensorBoardWriter(folder) if request.tensorboard and world.first else None

@@ -107,19 +107,10 @@ def _detection(found: Detection) -> list[Cell | str]:
 def _sweep(sweep: Sequence[Detection], corpora: Sequence[str]) -> tuple[Markup, Markup]:
     top = max([detection.false.an_hour for detection in sweep if detection.false.hours] or [1.0]) or 1.0
     alarms = Chart(
-        "Recall and false alarms",
-        x=(0.0, top * 1.05),
-        y=(0.0, 1.0),
-        x_label="false alarms an hour",
-        y_label="events found",
+        "Recall and false alarms", x=(0.0, top * 1.05), x_label="false alarms an hour", y_label="events found"
     )
-    time = Chart(
-        "Recall and time in alarm",
-        x=(0.0, 1.0),
-        y=(0.0, 1.0),
-        x_label="share of calm time in alarm",
-        y_label="share of events' time in alarm",
-    )
+    calm, events = "share of calm time in alarm", "share of events' time in alarm"
+    time = Chart("Recall and time in alarm", x_label=calm, y_label=events)
     for place, corpus in enumerate(corpora):
         own = [detection for detection in sweep if detection.corpus == corpus]
         names = [f"{corpus}, threshold {detection.point}" for detection in own]
@@ -144,22 +135,16 @@ def _quiet(quiet: Sequence[Quiet], points: set[str], limited: set[str]) -> Part:
              judged(rate, _false_limit(each.rate)) if each.sound is Sound.CALM and each.point in limited else rate,
              percent(each.rate.share), percent(each.speech_share, 0)]
         )  # fmt: skip
-    sweep = []
-    names: list[str] = []
-    for (sound, name), group in groupby(quiet, lambda each: (each.sound, each.name)):
-        points_ = [(float(each.point), each.rate.share) for each in group if each.point not in points]
-        sweep.append(points_)
-        names.append(f"{name} ({sound.value})")
     chart = Chart(
-        "Time in false episodes",
-        x=(SWEEP[0], SWEEP[-1]),
-        y=(0.0, 1.0),
-        x_label="threshold of elevated",
-        y_label="share of time",
+        "Time in false episodes", x=(SWEEP[0], SWEEP[-1]), x_label="threshold of elevated", y_label="share of time"
     )
-    for place, (name, line) in enumerate(zip(names, sweep, strict=True)):
-        chart.line(line, f"s{place % 6}", name)
-        chart.dots(line, f"s{place % 6}", [f"{name}: {x}: {y:.2f}" for x, y in line])
+    lines: list[tuple[str, str]] = []  # name and style
+    for (sound, name), group in groupby(quiet, lambda each: (each.sound, each.name)):
+        line = [(float(each.point), each.rate.share) for each in group if each.point not in points]
+        title, style = f"{name} ({sound.value})", f"s{len(lines) % 6}"
+        chart.line(line, style, title)
+        chart.dots(line, style, [f"{title}: {x}: {y:.2f}" for x, y in line])
+        lines.append((title, style))
     explain = (
         "Recordings that hold no acted stress. Each calm recording is a stream of its own, and a folder of them is "
         "played end to end too, as noise is: smoothing over speakers hides short peaks. Each "
@@ -167,10 +152,9 @@ def _quiet(quiet: Sequence[Quiet], points: set[str], limited: set[str]) -> Part:
         f"Limit on calm speech: {FALSE_EPISODES_AN_HOUR:.0f} episodes an hour at the point that catches 70 % of the "
         "stressed clips."
     )
-    lines = Legend([(name, f"s{place % 6}") for place, name in enumerate(names)])
     picture = Figure("Time in false episodes by threshold", [chart.svg()])
     table = Table(headers, rows, style="words2")
-    return Part("Calm speech and noise", [Paragraph(explain), table, lines, Grid([picture])])
+    return Part("Calm speech and noise", [Paragraph(explain), table, Legend(lines), Grid([picture])])
 
 
 def _rate(rate: Rate) -> str:

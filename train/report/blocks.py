@@ -30,7 +30,6 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: shown.
         style: classes of the style sheet.
         heat: 0..1, how strongly the cell is coloured; None for not at all.
         hint: tooltip.
@@ -53,7 +52,6 @@ class Table:
     """A table whose first column names its rows.
 
     Attributes:
-        headers: of the columns.
         rows: cells; a string is a plain cell.
         style: classes of the table.
         caption: above the table.
@@ -141,8 +139,6 @@ class Section:
 
     Attributes:
         anchor: target of the link in the table of contents.
-        title: heading.
-        blocks: content.
         link: text in the table of contents; the title when empty.
     """
 

@@ -18,13 +18,7 @@ CURVE_POINTS = 120  # of a drawn curve; more cannot be seen
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A system in a chart.
-
-    Attributes:
-        name: in the legend.
-        style: its colour and dashes.
-        measures: on the chart's corpus.
-    """
+    """A system in a chart."""
 
     name: str
     style: str
@@ -42,7 +36,6 @@ def class_bars(series: Sequence[Series]) -> Markup:
     chart = Chart(
         "Recall of each emotion",
         x=(-0.5, len(classes) - 0.5),
-        y=(0.0, 1.0),
         x_label="",
         y_label="recall",
         x_ticks=[(place, name[:5]) for place, name in enumerate(classes)],
@@ -70,7 +63,7 @@ def recall_radar(series: Sequence[Series]) -> Markup:
 
 def roc(series: Sequence[Series]) -> Markup:
     """Draws ROC curves of stress."""
-    chart = Chart("ROC", x=(0.0, 1.0), y=(0.0, 1.0), x_label="false alarm rate", y_label="recall")
+    chart = Chart("ROC", x_label="false alarm rate", y_label="recall")
     chart.line([(0.0, 0.0), (1.0, 1.0)], "chance")
     for each in series:
         chart.line(thinned(*each.measures.curves.roc), each.style, each.name)
@@ -79,7 +72,7 @@ def roc(series: Sequence[Series]) -> Markup:
 
 def precision_recall(series: Sequence[Series]) -> Markup:
     """Draws precision-recall curves of stress; the share of stressed clips is what chance reaches."""
-    chart = Chart("Precision and recall", x=(0.0, 1.0), y=(0.0, 1.0), x_label="recall", y_label="precision")
+    chart = Chart("Precision and recall", x_label="recall", y_label="precision")
     chart.level(series[0].measures.prevalence, "chance", "share of stressed clips")
     for each in series:
         chart.line(thinned(*each.measures.curves.precision_recall), each.style, each.name)
@@ -88,7 +81,7 @@ def precision_recall(series: Sequence[Series]) -> Markup:
 
 def reliability(measures: Measures) -> Markup:
     """Draws predicted against observed probability, before and after calibration; dots grow with the clips in a bin."""
-    chart = Chart("Reliability", x=(0.0, 1.0), y=(0.0, 1.0), x_label="said probability of stress", y_label="stressed")
+    chart = Chart("Reliability", x_label="said probability of stress", y_label="stressed")
     chart.line([(0.0, 0.0), (1.0, 1.0)], "chance")
     for (said, found, clips), style in ((measures.reliability.raw, "b0"), (measures.reliability.calibrated, "s0")):
         points = list(zip(said.tolist(), found.tolist(), strict=True))
@@ -105,20 +98,15 @@ def speakers(measures: Measures) -> Markup:
     chart = Chart(
         "Speakers",
         x=(-0.5, len(ordered) - 0.5),
-        y=(0.0, 1.0),
         x_label=f"{len(ordered)} speakers, by UA",
         y_label="UA, AUROC",
         x_ticks=[],
     )
     chart.level(0.5, "chance", "chance of AUROC")
-    chart.dots(
-        [(place, group.auroc) for place, group in enumerate(ordered)], "s1",
-        [f"{group.name}: AUROC {group.auroc:.2f}, {group.clips} clips" for group in ordered],
-    )  # fmt: skip
-    chart.dots(
-        [(place, group.ua) for place, group in enumerate(ordered)], "s0",
-        [f"{group.name}: UA {group.ua:.2f}, {group.clips} clips" for group in ordered],
-    )  # fmt: skip
+    for score, style in (("auroc", "s1"), ("ua", "s0")):
+        points = [(place, getattr(group, score)) for place, group in enumerate(ordered)]
+        names = [f"{each.name}: {score.upper()} {getattr(each, score):.2f}, {each.clips} clips" for each in ordered]
+        chart.dots(points, style, names)
     return chart.svg()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +10,7 @@ import numpy as np
 from edge_sser.train.evaluate.groups import MIN_CLIPS, Gaps
 from edge_sser.train.evaluate.metrics import mean_known
 from edge_sser.train.evaluate.offline import Decisions, Measures
-from edge_sser.train.evaluate.systems import Repeats, System
+from edge_sser.train.evaluate.systems import System
 from edge_sser.train.report import charts
 from edge_sser.train.report.blocks import (
     Block,
@@ -38,42 +37,26 @@ def corpus(name: str, systems: Sequence[System]) -> Section:
     chosen = [system for system in systems if name in system.measures]
     colours = styles(systems)
     series = [Series(system.name, colours[system.name], system.measures[name]) for system in chosen]
-    real = [
-        (each, name in system.origin.heard)
-        for each, system in zip(series, chosen, strict=True)
-        if not system.origin.baseline
-    ]
-    two_classes = 0.0 < series[0].measures.prevalence < 1.0  # of stress; a curve needs both
-    figures = [
-        *([Figure("Recall of each emotion", [charts.class_bars(series)])] if charts.emotions(series) else []),
-        *([Figure("The same as a radar", [charts.recall_radar(series)])] if len(charts.emotions(series)) > 2 else []),
-    ]
-    if two_classes:
+    pairs = zip(series, chosen, strict=True)
+    real = [(each, name in system.origin.heard) for each, system in pairs if not system.origin.baseline]
+    figures = []
+    if charts.emotions(series):
+        figures.append(Figure("Recall of each emotion", [charts.class_bars(series)]))
+    if len(charts.emotions(series)) > 2:
+        figures.append(Figure("The same as a radar", [charts.recall_radar(series)]))
+    if 0.0 < series[0].measures.prevalence < 1.0:  # a curve needs stressed and other clips
         figures.append(Figure("ROC of stress", [charts.roc(series)]))
-        figures.append(
-            Figure(
-                "Precision and recall of stress",
-                [charts.precision_recall(series)],
-                "Dotted: the share of stressed clips.",
-            )
-        )
+        note = "Dotted: the share of stressed clips."
+        figures.append(Figure("Precision and recall of stress", [charts.precision_recall(series)], note))
     for each, _ in real:
-        figures.append(
-            Figure(
-                f"Reliability: {each.name}", [charts.reliability(each.measures)],
-                "Grey: as the model says it. Coloured: after temperature and bias from the other folds.",
-            )
-        )  # fmt: skip
+        note = "Grey: as the model says it. Coloured: after temperature and bias from the other folds."
+        figures.append(Figure(f"Reliability: {each.name}", [charts.reliability(each.measures)], note))
         if _known(value for group in each.measures.speakers.groups for value in (group.ua, group.auroc)):
-            figures.append(
-                Figure(
-                    f"Speakers: {each.name}",
-                    [charts.speakers(each.measures)],
-                    "UA in the first colour, AUROC in the second.",
-                )
-            )
+            note = "UA in the first colour, AUROC in the second."
+            figures.append(Figure(f"Speakers: {each.name}", [charts.speakers(each.measures)], note))
     blocks: list[Block] = [Legend([(each.name, each.style) for each in series]), Grid(figures)]
-    if _known(score for system in chosen for score in _every(system.repeats[name])):
+    repeated = [system.repeats[name] for system in chosen]
+    if _known(score for repeats in repeated for row in (*repeats.ua, *repeats.auroc) for score in row):
         blocks.append(Part("Folds and seeds", [_folds(name, chosen)]))
     blocks += [_details(each, heard) for each, heard in real]
     return Section(f"corpus-{name}", name, blocks)
@@ -81,10 +64,6 @@ def corpus(name: str, systems: Sequence[System]) -> Section:
 
 def _known(values: Iterable[float]) -> bool:
     return not math.isnan(mean_known(values))
-
-
-def _every(repeats: Repeats) -> Iterable[float]:
-    return itertools.chain(*repeats.ua, *repeats.auroc)
 
 
 def _details(series: Series, heard: bool) -> Part:
@@ -101,12 +80,11 @@ def _details(series: Series, heard: bool) -> Part:
     if measures.sexes is not None:
         blocks.append(Figure("Women and men alike", [_groups(measures.sexes), _gaps(measures.sexes)]))
     if measures.ordinal:
-        rows: list[list[Cell | str]] = [
-            [rise.emotion, number(rise.normal), number(rise.strong),
-             Cell(f"{signed(rise.strong - rise.normal)} {mark(rise.passed)}", "kept" if rise.passed else "missed"),
-             percent(rise.speakers, 0)]
-            for rise in measures.ordinal
-        ]  # fmt: skip
+        rows: list[list[Cell | str]] = []
+        for rise in measures.ordinal:
+            change = f"{signed(rise.strong - rise.normal)} {mark(rise.passed)}"
+            cells = [rise.emotion, number(rise.normal), number(rise.strong)]
+            rows.append([*cells, Cell(change, "kept" if rise.passed else "missed"), percent(rise.speakers, 0)])
         headers = ["emotion", "normal", "strong", "rise", "% of speakers"]
         note = "All: the emotions that were acted at both intensities."
         blocks.append(Figure("Mean stress must rise with intensity", [Table(headers, rows)], note))
@@ -125,9 +103,8 @@ def _confusion(decisions: Decisions) -> Table:
             for share, other, count in zip(shares, decisions.classes, decisions.matrix[place], strict=True)
         ]
         rows.append(row)
-    return Table(
-        ["", *[name[:4] if len(decisions.classes) > 2 else name for name in decisions.classes]], rows, style="confusion"
-    )
+    headers = [name[:4] if len(decisions.classes) > 2 else name for name in decisions.classes]
+    return Table(["", *headers], rows, style="confusion")
 
 
 def _classes(measures: Measures) -> Table:
@@ -156,14 +133,8 @@ def _gaps(gaps: Gaps) -> Table:
 def _groups(gaps: Gaps) -> Table:
     names = {"F": "women", "M": "men"}
     rows = [
-        [
-            names.get(group.name, group.name),
-            str(group.clips),
-            percent(group.ua),
-            number(group.auroc),
-            percent(group.uar),
-        ]
-        for group in gaps.groups
+        [names.get(each.name, each.name), str(each.clips), percent(each.ua), number(each.auroc), percent(each.uar)]
+        for each in gaps.groups
     ]
     return Table(["", "clips", "UA %", "AUROC", "UAR %"], rows)
 

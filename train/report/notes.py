@@ -25,28 +25,28 @@ def notes(scored: Sequence[Scored], audio: Origin | None) -> list[str]:
         scored: all systems, baselines included.
         audio: what makes the figures that need audio; None when there are none.
     """
-    out = heard_notes([*(one.origin for one in scored), *([audio] if audio else [])])
-    for one in scored:
-        for scores in one.evaluation.corpora:
-            out += [f"{one.origin.label} on {scores.corpus}: {remark}." for remark in scores.remarks()]
-        if not one.evaluation.calibrated:
+    out = heard_notes([*(each.origin for each in scored), *([audio] if audio else [])])
+    for each in scored:
+        for scores in each.evaluation.corpora:
+            out += [f"{each.origin.label} on {scores.corpus}: {remark}." for remark in scores.remarks()]
+        if not each.evaluation.calibrated:
             out.append(
-                f"{one.origin.label}: its probabilities are not calibrated: no corpus has stressed and other clips."
+                f"{each.origin.label}: its probabilities are not calibrated: no corpus has stressed and other clips."
             )
-    corpora = sorted({scores.corpus for one in scored for scores in one.evaluation.corpora})
+    corpora = sorted({scores.corpus for each in scored for scores in each.evaluation.corpora})
     for baseline in (Baseline.LEVEL, Baseline.LEVEL_PITCH):
-        has = {s.corpus for one in scored if one.origin.system == baseline for s in one.evaluation.corpora}
+        has = {s.corpus for each in scored if each.origin.system == baseline for s in each.evaluation.corpora}
         lacking = [corpus for corpus in corpora if corpus not in has]
         if lacking:
             out.append(
                 f"No {baseline.value} predictions were given for {', '.join(lacking)}: make them with edge-sser train "
                 "baseline and add them with --predictions."
             )
-    unknown = [corpus for corpus in corpora if not any(_has_sexes(one, corpus) for one in scored)]
+    unknown = [corpus for corpus in corpora if not any(_has_sexes(each, corpus) for each in scored)]
     if unknown:
         out.append(f"The speakers' sex is not known in {', '.join(unknown)}: women and men cannot be compared there.")
     return out
 
 
-def _has_sexes(one: Scored, corpus: str) -> bool:
-    return {"F", "M"} <= set(one.table.sex[one.table.corpus == corpus].tolist())
+def _has_sexes(each: Scored, corpus: str) -> bool:
+    return {"F", "M"} <= set(each.table.sex[each.table.corpus == corpus].tolist())

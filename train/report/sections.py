@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 from edge_sser.train.evaluate.metrics import Interval
 from edge_sser.train.evaluate.models import History
@@ -31,16 +32,9 @@ def corpora(systems: Sequence[System]) -> list[str]:
 
 def styles(systems: Sequence[System]) -> dict[str, str]:
     """Returns the style of each system: a colour, or grey for a baseline."""
-    out: dict[str, str] = {}
-    colours = greys = 0
-    for system in systems:
-        if system.origin.baseline:
-            out[system.name] = f"b{greys % 3}"
-            greys += 1
-        else:
-            out[system.name] = f"s{colours % 6}"
-            colours += 1
-    return out
+    colours = cycle(f"s{number}" for number in range(6))
+    greys = cycle(f"b{number}" for number in range(3))
+    return {system.name: next(greys if system.origin.baseline else colours) for system in systems}
 
 
 def scores(systems: Sequence[System]) -> Section:

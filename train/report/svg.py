@@ -21,8 +21,8 @@ class Chart:
         self,
         title: str,
         *,
-        x: tuple[float, float],
-        y: tuple[float, float],
+        x: tuple[float, float] = (0.0, 1.0),
+        y: tuple[float, float] = (0.0, 1.0),
         x_label: str,
         y_label: str,
         x_ticks: Sequence[tuple[float, str]] | None = None,
@@ -50,13 +50,7 @@ class Chart:
         SubElement(self._svg, "text", {"class": "axis middle", "transform": turned}).text = y_label
 
     def line(self, points: Points, style: str, name: str = "") -> None:
-        """Draws a line through points, interrupted where a value is NaN.
-
-        Args:
-            points: x and y of each.
-            style: a class of the style sheet.
-            name: tooltip.
-        """
+        """Draws a line through points with a style of the page and a tooltip, interrupted where a value is NaN."""
         run: list[str] = []
         for x, y in [*points, (math.nan, math.nan)]:
             if not (math.isnan(x) or math.isnan(y)):

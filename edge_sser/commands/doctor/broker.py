@@ -18,8 +18,9 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
+from edge_sser.settings.broker import CREDENTIAL, parse_address
 from edge_sser.settings.names import node_name
-from edge_sser.settings.schema import CREDENTIAL, MqttSettings, parse_address
+from edge_sser.settings.schema import MqttSettings
 from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics
@@ -85,12 +86,7 @@ def check_broker(context: CheckContext) -> Finding:
 
 
 def _denial(answers: Mapping[str, str | None], topics: Topics) -> Finding | None:
-    """Returns a finding when access rules deny this device something; None otherwise.
-
-    Args:
-        answers: topics that the broker answered for, with the reason where it refused.
-        topics: topics of this device.
-    """
+    """Returns a finding when access rules deny this device something, by the answers of a `_Trial`; None otherwise."""
     below, probe = f"{topics.base}/{topics.node}/#", _probe(topics)
     if probe not in answers:
         return Finding(State.PROBLEM, "the broker does not acknowledge a message", "look into the log of the broker")

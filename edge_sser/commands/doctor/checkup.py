@@ -49,11 +49,7 @@ CHECKS = (
 
 
 def print_checks(config: Path | None) -> int:
-    """Runs all checks and prints their findings. Returns the exit status: 1 when there is a problem.
-
-    Args:
-        config: settings file; None for the default places.
-    """
+    """Prints the findings of all checks. Returns the exit status: 1 when there is a problem."""
     context, finding = _check_settings(config)
     problems = 0
     _print("settings", finding)
@@ -83,7 +79,7 @@ def _run(check: Check, context: CheckContext) -> Finding:
             return Finding(State.PROBLEM, f"{error.filename}: {error.strerror}", "let this user read it")
         reason = str(error).splitlines()[0]
         return Finding(
-            State.PROBLEM, f"cannot be loaded: {reason}", "install edge-sser again in a fresh virtual environment"
+            State.PROBLEM, f"cannot be loaded: {reason}", "pip install it again in a fresh virtual environment"
         )
 
 

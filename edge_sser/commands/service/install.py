@@ -20,8 +20,9 @@ from edge_sser.commands.service.layout import Installation, Layout, out_of_reach
 from edge_sser.commands.service.systemctl import UNIT, ServiceError, Systemctl, UnitState
 from edge_sser.errors import EdgeSserError
 from edge_sser.files import write_file
+from edge_sser.settings.broker import parse_address
 from edge_sser.settings.load import load_settings
-from edge_sser.settings.schema import Settings, parse_address
+from edge_sser.settings.schema import Settings
 
 PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # in the units that ship
 SYSTEM_INSTALL: Final = (
@@ -113,10 +114,7 @@ def _explanation(state: UnitState) -> Iterator[str]:
 def uninstall(target: Layout, systemctl: Systemctl, *, purge: bool = False) -> Iterator[str]:
     """Stops and removes the service. Yields a line of text after each step.
 
-    Args:
-        target: paths of the service.
-        systemctl: service manager; not used for another machine.
-        purge: True to remove settings, password and state too, with events that wait for the broker.
+    With `purge`, settings, password and state are removed too, and with them events that wait for the broker.
 
     Raises:
         ServiceError: a file cannot be removed.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_sser.commands.service.systemctl import UNIT, ServiceError
-from edge_sser.settings.schema import CREDENTIAL
+from edge_sser.settings.broker import CREDENTIAL
 
 # Hidden from the service by ProtectHome= and PrivateTmp= of the unit.
 HIDDEN_FROM_SERVICE: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108

@@ -47,8 +47,6 @@ class UnitState:
         sub: the same in more detail: running, auto-restart, dead.
         status: last status text of the program; empty for none.
         result: result of its last run; `success` while nothing failed.
-        exit_status: exit status of its last run.
-        restarts: number of restarts by systemd.
     """
 
     active: str

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_sser.errors import SettingsError
-from edge_sser.settings.schema import CREDENTIAL, MqttSettings
+from edge_sser.settings.broker import CREDENTIAL
+from edge_sser.settings.schema import MqttSettings
 
 if TYPE_CHECKING:
     import ssl

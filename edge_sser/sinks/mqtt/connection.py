@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_sser.settings.schema import BrokerAddress
+from edge_sser.settings.broker import BrokerAddress
 
 OPEN_SECONDS = 10.0  # timeout of the TCP handshake, and again of the TLS handshake
 PACKET_OVERHEAD_BYTES = 64  # of a PUBLISH beside topic, payload and properties, at most

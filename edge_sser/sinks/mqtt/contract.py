@@ -75,13 +75,9 @@ class Topics:
 
 
 def discovery_message(topics: Topics, sources: Sequence[str], status: Status, *, prefix: str) -> Message:
-    """Returns the retained message that makes a node appear in Home Assistant.
+    """Returns the retained message that makes a node with its sources appear in Home Assistant.
 
-    Args:
-        topics: of the node.
-        sources: names of its sources.
-        status: version and model of the node.
-        prefix: first level of the topics that Home Assistant reads, `homeassistant` by default.
+    Its topic begins with `prefix`, `homeassistant` by default.
     """
     components: dict[str, Any] = {"listening": _listening(topics)}
     for source in sources:

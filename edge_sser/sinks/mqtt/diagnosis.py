@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.settings.schema import BrokerAddress
+from edge_sser.settings.broker import BrokerAddress
 from edge_sser.sinks.mqtt.connection import Connection
 
 UNSUPPORTED_VERSION = 0x84  # MQTT 5 reason codes
@@ -57,7 +57,6 @@ class MqttReport:
 
     Attributes:
         link: state of the link to the broker, and `detail` the reason, for a person.
-        connections: connections so far.
         outbox_depth: episodes and health that wait for an acknowledgement.
         outbox_bytes: their size.
         stored: events put into the outbox by this process; from then on an event is safe.
@@ -104,12 +103,7 @@ class MqttReport:
 
 
 def status_of_error(error: Exception, address: BrokerAddress) -> LinkStatus:
-    """Returns the status after an error while connecting.
-
-    Args:
-        error: an EdgeSserError, OSError or UnicodeError, as `Connection.open` raises them.
-        address: of the broker.
-    """
+    """Returns the status after an EdgeSserError, OSError or UnicodeError of `Connection.open`."""
     if isinstance(error, EdgeSserError):
         return LinkStatus(LinkState.REFUSED, str(error))
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -128,12 +122,7 @@ def status_of_error(error: Exception, address: BrokerAddress) -> LinkStatus:
 
 
 def status_of_end(connection: Connection, address: BrokerAddress) -> LinkStatus:
-    """Returns the status after the end of a connection.
-
-    Args:
-        connection: a connection that is no longer alive.
-        address: of the broker.
-    """
+    """Returns the status after the end of a connection."""
     if connection.accepted:
         return LinkStatus(LinkState.UNREACHABLE, f"connection lost: {connection.end_reason}")
     if connection.refusal is not None:

@@ -24,7 +24,7 @@ from typing import Protocol
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.settings.schema import BrokerAddress
+from edge_sser.settings.broker import BrokerAddress
 from edge_sser.sinks.mqtt.connection import Connection, Message, Tag
 from edge_sser.sinks.mqtt.diagnosis import UNSUPPORTED_VERSION, LinkState, LinkStatus, status_of_end, status_of_error
 
@@ -93,7 +93,6 @@ class Backoff:
     Args:
         min_seconds: the longest first wait.
         max_seconds: the longest wait of all.
-        rng: source of the jitter.
     """
 
     def __init__(self, min_seconds: float, max_seconds: float, rng: random.Random | None = None) -> None:
@@ -103,11 +102,7 @@ class Backoff:
         self._attempt = 0
 
     def wait_seconds(self, connected_seconds: float) -> float:
-        """Returns the wait after a failed attempt or a lost connection.
-
-        Args:
-            connected_seconds: how long the connection lasted; 0 without one.
-        """
+        """Returns the wait after a failed attempt, or after a connection that lasted `connected_seconds`."""
         if connected_seconds >= STABLE_SECONDS:
             self._attempt = 0
         longest = min(self._max_seconds, self._min_seconds * 2.0 ** min(self._attempt, 32))

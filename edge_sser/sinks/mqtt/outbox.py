@@ -121,13 +121,7 @@ class Outbox:
         self.retry_if_due()
 
     def pending(self, limit: int, *, skip: Collection[Key] = (), skip_topics: Collection[str] = ()) -> list[Entry]:
-        """Returns the oldest entries, in order.
-
-        Args:
-            limit: number of entries, at most.
-            skip: entries to leave out, for example those in flight.
-            skip_topics: topics to leave out.
-        """
+        """Returns the oldest entries, in order, without those of `skip` (such as those in flight) and `skip_topics`."""
         found: list[Entry] = []
         try:
             for entry in self._file.rows(skip_topics) if self._file is not None else ():

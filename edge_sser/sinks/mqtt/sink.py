@@ -19,7 +19,8 @@ from pathlib import Path
 from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, Reading, Status, StatusState, timestamp, to_line
 from edge_sser.files import state_directory
-from edge_sser.settings.schema import MqttSettings, parse_address
+from edge_sser.settings.broker import parse_address
+from edge_sser.settings.schema import MqttSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.connection import Message, Tag
@@ -116,6 +117,11 @@ class MqttSink(Sink):
         """The state a moment ago."""
         return replace(self._worker.report, readings_dropped=self._readings_dropped)
 
+    @property
+    def trouble(self) -> str:
+        """Faults that endanger events. An absent broker is none: events wait on disk."""
+        return self._worker.report.storage_trouble
+
     def emit(self, event: Event, line: bytes) -> None:
         """Publishes or queues an event; never waits.
 
@@ -154,8 +160,6 @@ class MqttNode:
         on_listen: called in the worker's thread when a command turns listening on or off.
 
     Attributes:
-        status: the latest status of the program.
-        switch: the pause switch.
         failure: the error that ended the link's thread, a fault in this program; None without one.
     """
 

@@ -42,11 +42,9 @@ class Delivery:
     """Entries in flight on the current connection, and the topics that the broker refuses. For the worker's thread.
 
     Args:
-        link: publishes the entries.
         retry_refused_seconds: until a refused topic is tried again: access rules may be corrected.
 
     Attributes:
-        connections: connections so far.
         refused: topics with the reason and the time of the next attempt.
         acknowledged: entries to remove from the outbox.
     """
@@ -124,7 +122,6 @@ class OutboxWorker:
 
     Args:
         open_outbox: called in the thread.
-        delivery: sends entries.
         on_change: called in the thread when a part of the report changed that a person should know of.
 
     Attributes:
@@ -169,10 +166,9 @@ class OutboxWorker:
         self._wake.set()
 
     def close(self, timeout: float) -> None:
-        """Stores the queued records, waits for acknowledgements, and ends the thread.
+        """Stores the queued records, waits `timeout` seconds for acknowledgements, and ends the thread.
 
-        Args:
-            timeout: seconds for the acknowledgements. A disk that hangs gets little more.
+        A disk that hangs gets little more time.
         """
         self._give_up_at = time.monotonic() + timeout
         self._stop.set()
@@ -241,9 +237,6 @@ class OutboxWorker:
 
 class PauseSwitch:
     """Turns listening on and off, and remembers it over a restart. Paused is an empty file, never half written.
-
-    Args:
-        path: the file.
 
     Attributes:
         on: True to listen.

@@ -1,21 +1,24 @@
-"""Broker of the simulated fleet: settings, faults and resource usage of a mosquitto."""
+"""mosquitto for benchmarks: settings, faults and resource usage, and a subscriber. Linux only (/proc)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import paho.mqtt.client as paho
+from processes import cpu_seconds
+
 START_SECONDS = 30.0  # timeout of the start, during which the broker reads its database
-SPARE_FILES = 64  # open files of a process besides its connections: libraries, logs, pipes
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"  # may hold a broker, and are not on a user's PATH
 
 
 class Persistence(str, Enum):
@@ -33,25 +36,30 @@ _PERSISTENCE_LINES = {
 }
 
 
-class FleetBroker:
-    """mosquitto on a free loopback port, with all its files in one folder.
+class Mosquitto:
+    """mosquitto on a free loopback port, with all its files in one folder. Runs while a `with` block runs.
 
     Args:
-        folder: folder for its configuration, log and database.
-        persistence: mode of persistence.
         queue: messages of QoS 1 that may wait for one subscriber; the broker drops further ones.
         nodelay: True to send small messages at once; otherwise TCP holds each until the one before is confirmed.
         tls: True for a second listener with TLS.
 
     Attributes:
         port: port without TLS.
-        tls_port: port with TLS.
         ca_file: certificate of the authority; None without TLS.
     """
 
-    def __init__(self, folder: Path, persistence: Persistence, *, queue: int, nodelay: bool, tls: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        persistence: Persistence = Persistence.NONE,
+        *,
+        queue: int = 1000,
+        nodelay: bool = False,
+        tls: bool = False,
+    ) -> None:
         program = find_mosquitto()
-        self.port, self.tls_port = _free_ports(2)
+        self.port, self.tls_port = free_ports(2)
         self.ca_file = _make_certificate(folder) if tls else None
         self._command = [program, "-c", str(folder / "mosquitto.conf")]
         self._log = folder / "mosquitto.log"
@@ -86,14 +94,22 @@ class FleetBroker:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
                 return time.monotonic()
             time.sleep(0.002)
+        self.kill()
         raise RuntimeError(f"mosquitto does not start: {self._log.read_text()[-500:]}")
 
     def kill(self) -> None:
         """Kills the broker, as a power cut would. Does nothing when it does not run."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
             self._process = None
+
+    def __enter__(self) -> Mosquitto:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     @property
     def pid(self) -> int:
@@ -103,20 +119,47 @@ class FleetBroker:
         return self._process.pid
 
 
+@contextlib.contextmanager
+def subscriber(port: int, topic: str, on_message: Callable[[paho.MQTTMessage], None]) -> Iterator[None]:
+    """Calls `on_message` in a thread for every message of a topic, while the block runs.
+
+    Raises:
+        RuntimeError: the broker does not answer.
+    """
+    subscribed = threading.Event()
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client.on_connect = lambda *_: client.subscribe(topic, 1)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = lambda _client, _data, message: on_message(message)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        if not subscribed.wait(START_SECONDS):
+            raise RuntimeError("the broker did not answer: run the benchmark again on an idle machine")
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def find_program(name: str) -> str | None:
+    """Returns the path of a program; None when it is not installed."""
+    return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_PROGRAMS)))
+
+
 def find_mosquitto() -> str:
     """Returns the path of mosquitto.
 
     Raises:
-        FileNotFoundError: mosquitto is not installed.
+        SystemExit: mosquitto is not installed.
     """
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])  # Debian puts it there
-    program = shutil.which("mosquitto", path=path)
+    program = find_program("mosquitto")
     if program is None:
-        raise FileNotFoundError("mosquitto not found: apt install mosquitto")
+        raise SystemExit("mosquitto not found: apt install mosquitto")
     return program
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Returns different free ports."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -149,10 +192,8 @@ class Usage:
 
 def measure_usage(pid: int) -> Usage:
     """Returns the resources that a process has used so far."""
-    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    # utime and stime in proc(5), in which the first value after the name has number 3
-    return Usage((int(times[11]) + int(times[12])) / CLOCK_TICKS, int(counters["write_bytes"]) / 1e6)
+    return Usage(cpu_seconds(pid), int(counters["write_bytes"]) / 1e6)
 
 
 def resident_mb(pid: int) -> float:
