@@ -246,7 +246,7 @@ def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Sett
 def config_show(config: ConfigOption = None) -> None:
     """Prints the settings in effect as TOML, with the origin of each value."""
     from edge_sser.model.model import Model
-    from edge_sser.pipeline.operating import expected_rule
+    from edge_sser.monitor.operating import expected_rule
     from edge_sser.settings.show import as_toml
 
     loaded = load_with_flags(config, {})

@@ -8,7 +8,6 @@ from typing import Final
 
 import typer
 
-from edge_sser.baselines import baseline_path, load_baseline, remove_baseline, save_baseline, saved_names
 from edge_sser.commands.scored import (
     check_baseline_used,
     check_calm,
@@ -20,6 +19,7 @@ from edge_sser.commands.scored import (
     score_recordings,
 )
 from edge_sser.errors import EdgeSserError, UsageError
+from edge_sser.monitor.baselines import baseline_path, load_baseline, remove_baseline, save_baseline, saved_names
 from edge_sser.pipeline.baseline import READY_SECONDS, Baseline
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.names import source_name

@@ -28,7 +28,7 @@ from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.errors import UsageError
 from edge_sser.events import Reading, to_json
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.pipeline.features import FEATURES, LogMel
 from edge_sser.pipeline.gate import speech_detector
 from edge_sser.pipeline.highpass import HighPass

@@ -11,7 +11,6 @@ from typing import Any, Final
 import typer
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.baselines import baseline_path, save_baseline
 from edge_sser.commands.scored import (
     Material,
     check_baseline_used,
@@ -28,6 +27,7 @@ from edge_sser.commands.threshold import Choice, Replay, choose, rate_interval, 
 from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.files import atomic_replace
 from edge_sser.model.model import Model
+from edge_sser.monitor.baselines import baseline_path, save_baseline
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.names import source_name

@@ -12,10 +12,10 @@ from edge_sser.commands.scored import Material
 from edge_sser.errors import SourceError
 from edge_sser.events import Phase
 from edge_sser.model.card import Card
+from edge_sser.monitor.judge import Judge
+from edge_sser.monitor.operating import BaselineKind, LevelRule, select_rule
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.episodes import Episodes
-from edge_sser.pipeline.judge import Judge
-from edge_sser.pipeline.operating import BaselineKind, LevelRule, select_rule
 from edge_sser.settings.schema import Settings
 
 # Up to what stressed speech reaches: the filter fades at the rate at which steady evidence raises it near 0.98.

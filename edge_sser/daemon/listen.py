@@ -15,17 +15,17 @@ from functools import partial
 from types import FrameType
 
 from edge_sser.audio.open import is_microphone, is_recording, open_source
-from edge_sser.baselines import BaselineStore
+from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.log import log_to_stderr
 from edge_sser.daemon.loop import EndReason, ListenLoop, ListenResult, status_event
 from edge_sser.daemon.reload import Reloader
-from edge_sser.daemon.session import Input
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import INTERRUPTED, OutputClosedError, SourceError, UsageError
 from edge_sser.events import StatusState
 from edge_sser.model.model import Model
+from edge_sser.monitor.baselines import BaselineStore
+from edge_sser.monitor.operating import expected_rule
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.pipeline.operating import expected_rule
 from edge_sser.settings.names import source_name
 from edge_sser.settings.schema import OutputFormat, Settings
 from edge_sser.sinks.base import Sink

@@ -14,15 +14,16 @@ from typing import Final
 from edge_sser import __version__
 from edge_sser.audio.portaudio import sound_cards
 from edge_sser.audio.source import EndOfAudio
-from edge_sser.baselines import BaselineStore
+from edge_sser.daemon.inputs import CardWatch, Clocks, Input
 from edge_sser.daemon.log import log_health
 from edge_sser.daemon.reload import Reloader
-from edge_sser.daemon.session import CardWatch, Clocks, Input, SessionState, SourceSession
+from edge_sser.daemon.session import SessionState, SourceSession
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import EdgeSserError, OutputClosedError, SinkError, SourceError
 from edge_sser.events import Event, Health, Reading, Status, StatusState, timestamp, to_line
 from edge_sser.model.model import Model
-from edge_sser.pipeline.operating import expected_rule
+from edge_sser.monitor.baselines import BaselineStore
+from edge_sser.monitor.operating import expected_rule
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink

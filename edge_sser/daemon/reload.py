@@ -10,7 +10,7 @@ from typing import Final
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import EdgeSserError
 from edge_sser.model.model import Model
-from edge_sser.pipeline.operating import BaselineKind, expected_rule, select_rule
+from edge_sser.monitor.operating import BaselineKind, expected_rule, select_rule
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.open import TABLES, ConfiguredSinks
 

@@ -145,7 +145,7 @@ class BaselineMode(str, Enum):
 
 
 class BaselineSettings(Section):
-    """How a source sounds when it is calm: the voice, the room, the microphone."""
+    """Calm speech of a source: voice, room and microphone."""
 
     mode: BaselineMode = BaselineMode.ADAPTIVE
     """off, fixed (as it was learned before) or adaptive (learned while the level is low). With

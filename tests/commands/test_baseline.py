@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from models import write_model
 
-from edge_sser.baselines import baseline_path, load_baseline
 from edge_sser.model.model import Model
+from edge_sser.monitor.baselines import baseline_path, load_baseline
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from models import changed_card, write_model
 from streams import make_monitor, play
 
 from edge_sser.audio.source import AudioBlock
-from edge_sser.baselines import baseline_path, load_baseline
 from edge_sser.commands.scored import Material, check_calm, evidence, score_recordings
 from edge_sser.commands.threshold import choose, rate_interval, replay, with_threshold
 from edge_sser.errors import SourceError
 from edge_sser.events import Episode, Reading
 from edge_sser.model.card import OperatingPoint
 from edge_sser.model.model import Model
-from edge_sser.monitor import STRESS_DIGITS
+from edge_sser.monitor.baselines import baseline_path, load_baseline
+from edge_sser.monitor.monitor import STRESS_DIGITS
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.settings.load import load_settings
 from edge_sser.settings.schema import Settings

@@ -12,7 +12,8 @@ from mqtt_rig import LIMIT_SECONDS, eventually
 
 from edge_sser.audio import microphone
 from edge_sser.audio.source import AudioBlock, Source
-from edge_sser.daemon.session import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, REOPEN_MIN_SECONDS, Input
+from edge_sser.daemon.inputs import Input
+from edge_sser.daemon.session import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, REOPEN_MIN_SECONDS
 from edge_sser.errors import SourceError
 from edge_sser.events import Health, HealthState, Status
 from edge_sser.model.model import Model

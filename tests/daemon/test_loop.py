@@ -22,9 +22,8 @@ from streams import RATE, make_monitor, play
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
-from edge_sser.baselines import BaselineStore
+from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.listen import Stop, stop_on_signals
-from edge_sser.daemon.session import Input
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import (
     Episode,
@@ -38,6 +37,7 @@ from edge_sser.events import (
     to_json,
 )
 from edge_sser.model.model import Model
+from edge_sser.monitor.baselines import BaselineStore
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
@@ -277,7 +277,7 @@ import sys, threading
 from pathlib import Path
 from edge_sser.audio.file import FileSource
 from edge_sser.daemon.loop import ListenLoop
-from edge_sser.daemon.session import Input
+from edge_sser.daemon.inputs import Input
 from edge_sser.model.model import Model
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.stdout import NonBlockingWriter

@@ -18,7 +18,7 @@ from voices import RATE, voice
 from edge_sser.audio.source import AudioBlock
 from edge_sser.events import Episode, Event, Phase
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.settings.schema import Detector, GateSettings, RollingSettings, Settings
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.labels import read_preset

@@ -9,9 +9,9 @@ import numpy as np
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import Phase, Reading
+from edge_sser.monitor.operating import LevelRule, manual_rule
 from edge_sser.pipeline.episodes import EpisodeReport, Episodes
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.pipeline.operating import LevelRule, manual_rule
 from edge_sser.pipeline.rolling import Levels
 from edge_sser.settings.schema import Settings
 from edge_sser.train.evaluate.metrics import NAN

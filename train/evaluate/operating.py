@@ -20,7 +20,7 @@ from edge_sser.errors import TrainingError, UsageError
 from edge_sser.files import write_file
 from edge_sser.model.card import Card, least_speech_ratio
 from edge_sser.model.model import Model
-from edge_sser.pipeline.operating import BaselineKind
+from edge_sser.monitor.operating import BaselineKind
 from edge_sser.settings.schema import (
     BaselineMode,
     BaselineSettings,
@@ -181,7 +181,7 @@ def measure(
         modes[kind.value] = [
             {
                 "budget": budget,
-                "threshold": round(float(THRESHOLDS[place]), 4),
+                "threshold": round(float(THRESHOLDS[place]), 6),
                 **figures(judged, place),
                 "held_out": apart[number],
                 "lively": figures(lively, place) if lively else None,

@@ -9,9 +9,9 @@ from typing import Any
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import TrainingError
 from edge_sser.model.card import OperatingPoint
+from edge_sser.monitor.operating import HYSTERESIS_LOG_ODDS, BaselineKind
 from edge_sser.pipeline import baseline, decision
 from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
-from edge_sser.pipeline.operating import HYSTERESIS_LOG_ODDS, BaselineKind
 from edge_sser.settings.schema import Settings
 from edge_sser.train.evaluate.budgets import BUDGETS, LOG_ODDS
 from edge_sser.train.evaluate.replay import DECLARED_SECONDS, LEAST_DECLARED_SECONDS, HeardStream

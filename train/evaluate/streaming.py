@@ -13,7 +13,7 @@ from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import Reading
 from edge_sser.model.backend import Backend, Logits
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.pipeline.highpass import high_pass
 from edge_sser.settings.schema import Settings

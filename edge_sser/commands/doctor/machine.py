@@ -37,8 +37,8 @@ def check_model(context: CheckContext) -> Finding:
     import numpy as np
 
     from edge_sser.model.model import Model
+    from edge_sser.monitor.operating import expected_rule
     from edge_sser.pipeline.features import FEATURES
-    from edge_sser.pipeline.operating import expected_rule
 
     settings = context.settings.model
     model = Model.load(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)

@@ -6,9 +6,9 @@ from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import BaselineState, Level
 from edge_sser.model.card import Card
 from edge_sser.model.model import Score
+from edge_sser.monitor.operating import BaselineKind, LevelRule, baseline_kind, select_rule
 from edge_sser.pipeline.baseline import POPULATION, READY_SECONDS, Baseline
 from edge_sser.pipeline.decision import StressFilter
-from edge_sser.pipeline.operating import BaselineKind, LevelRule, baseline_kind, select_rule
 from edge_sser.pipeline.rolling import Levels, Rolling
 from edge_sser.settings.schema import BaselineMode, Settings
 

@@ -14,7 +14,7 @@ from streams import LAW
 
 from edge_sser.errors import SettingsError
 from edge_sser.model.card import Card, OperatingPoint
-from edge_sser.pipeline.operating import (
+from edge_sser.monitor.operating import (
     AVERAGE_DWELL_SECONDS,
     DEFAULT_ELEVATED,
     BaselineKind,

@@ -10,12 +10,12 @@ from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
 from edge_sser.model.card import WINDOW_SECONDS, least_speech_ratio, trust
 from edge_sser.model.model import Model
+from edge_sser.monitor.judge import Judge
+from edge_sser.monitor.operating import LevelRule
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.episodes import EpisodeReport, Episodes
 from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
 from edge_sser.pipeline.health import SourceHealth
-from edge_sser.pipeline.judge import Judge
-from edge_sser.pipeline.operating import LevelRule
 from edge_sser.pipeline.windows import Window, Windower
 from edge_sser.settings.schema import Detector, GateSettings, Settings
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.baselines import (
+from edge_sser.errors import SourceError
+from edge_sser.monitor.baselines import (
     BaselineStore,
     baseline_path,
     load_baseline,
@@ -17,7 +18,6 @@ from edge_sser.baselines import (
     save_baseline,
     saved_names,
 )
-from edge_sser.errors import SourceError
 from edge_sser.pipeline.baseline import Baseline
 
 MODEL = "sser-cnn@ab12cd34"

@@ -13,9 +13,9 @@ from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SettingsError
 from edge_sser.events import BaselineState, Level
 from edge_sser.model.model import Score
+from edge_sser.monitor.judge import Judge
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.decision import StressFilter
-from edge_sser.pipeline.judge import Judge
 from edge_sser.settings.schema import Settings
 
 HOP = SAMPLE_RATE // 2
