@@ -90,8 +90,10 @@ def test_a_torn_last_sample_is_left_out_with_one_line(run, speech_pcm, model):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_ends_cleanly_with_the_last_episode_closed(model, speech_pcm, number, status):
-    process = listen_to_pipe(model)
+def test_a_signal_ends_cleanly_with_the_last_episode_closed(model, tmp_path, speech_pcm, number, status):
+    config = tmp_path / "config.toml"
+    config.write_text("[rolling]\nelevated = 0.1\n")  # the toy model is soon undecided, and never sure
+    process = listen_to_pipe(model, "--config", str(config))
     feeder = threading.Thread(target=lambda: (process.stdin.write(speech_pcm), process.stdin.flush()))
     feeder.start()
     events = []

@@ -62,8 +62,8 @@ def summary(result: Mapping[str, Any]) -> Iterator[str]:
         delays = [point["delay_median_s"], point["delay_p95_s"]]
         times = ", ".join("-" if delay is None else f"{delay:.1f}" for delay in delays)
         yield (
-            f"| {mode} | {budget} | {threshold:.3f} | {share} ({point['found']} of {point['events']}) | {times} | "
-            f"{point['false']} in {point['hours']:.2f} h [{low:.2f}, {high:.2f}] |"
+            f"| {mode} | {budget} | {threshold:.3f} | {share} ({point['found']}/{point['events']}) | {times} | "
+            f"{point['false']}/{point['hours']:.2f} h [{low:.2f}, {high:.2f}] |"
         )
 
 
