@@ -212,27 +212,15 @@ def _microphone(folder: Path) -> Iterator[tuple[Callable[[bytes], object], dict[
         "-L", f"module-native-protocol-unix socket={server} auth-anonymous=1",
         "-L", f"module-pipe-source file={fifo} format=s16le rate={SAMPLE_RATE} channels=1",
     ]  # fmt: skip
-    with _running(command, lambda: server.exists() and fifo.exists(), environment), fifo.open("wb", 0) as pipe:
-        yield pipe.write, environment
-
-
-@contextlib.contextmanager
-def _running(
-    command: list[str], ready: Callable[[], bool], environment: dict[str, str] | None = None
-) -> Iterator[None]:
-    """Runs a program while the block runs.
-
-    Raises:
-        EdgeSserError: the program did not get ready.
-    """
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not ready():
+        while not (server.exists() and fifo.exists()):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise EdgeSserError(f"{Path(command[0]).name} did not start: try {' '.join(command)}")
+                raise EdgeSserError(f"pulseaudio did not start: try {' '.join(command)}")
             time.sleep(_POLL_SECONDS)
-        yield
+        with fifo.open("wb", 0) as pipe:
+            yield pipe.write, environment
     finally:
         process.kill()
         process.wait()

@@ -28,7 +28,7 @@ from fleet_figures import Span, delivery, recovery, traffic
 from fleet_plan import FleetLog, FleetPlan, SubscriberLog
 from fleet_process import run_nodes
 from fleet_subscriber import run_subscriber
-from mosquitto import Mosquitto, Persistence, Usage, find_mosquitto, measure_usage, open_files, resident_mb
+from mosquitto import PERSISTENCE, Mosquitto, Usage, find_mosquitto, measure_usage
 
 from edge_sser.commands.bench import this_machine
 
@@ -213,12 +213,13 @@ def measure_outage(
 def broker_cost(pid: int, before: Usage, seconds: float) -> dict[str, Any]:
     """Returns the cost of the broker since `before`, so many seconds ago: CPU, memory, files, bytes to the disk."""
     now = measure_usage(pid)
+    resident_pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return {
         "core_percent": round(100.0 * (now.cpu_seconds - before.cpu_seconds) / seconds, 1),
         "cpu_seconds": round(now.cpu_seconds - before.cpu_seconds, 2),
         "disk_mb_per_second": round((now.disk_mb - before.disk_mb) / seconds, 2),
-        "resident_mb": round(resident_mb(pid), 1),
-        "open_files": open_files(pid),
+        "resident_mb": round(resident_pages * resource.getpagesize() / 1e6, 1),
+        "open_files": len(os.listdir(f"/proc/{pid}/fd")),
     }
 
 
@@ -254,7 +255,7 @@ def parse_arguments() -> argparse.Namespace:
         "--seconds", type=float, default=60.0, help="duration of the measurement with all nodes connected"
     )
     parser.add_argument("--readings-per-second", type=float, default=2.0, help="of each node; a device publishes 2")
-    parser.add_argument("--persistence", choices=[each.value for each in Persistence], default=Persistence.MINUTE.value)
+    parser.add_argument("--persistence", choices=list(PERSISTENCE), default="minute")
     parser.add_argument("--tls", action="store_true", help="nodes connect with TLS")
     parser.add_argument("--outages", type=float, nargs="*", default=[5.0], metavar="SECONDS", help="one after another")
     parser.add_argument(

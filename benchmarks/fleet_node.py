@@ -39,16 +39,11 @@ MODEL = "sser-cnn@d0270237"
 WINDOW_SECONDS = 3.0
 
 
-def node_name(number: int) -> str:
-    """Returns the name of a node."""
-    return f"node-{number:05d}"
-
-
 class Node:
     """One device."""
 
     def __init__(self, number: int, plan: FleetPlan, log: FleetLog) -> None:
-        name = node_name(number)
+        name = f"node-{number:05d}"
         self._random = random.Random(plan.seed * 1_000_003 + number)
         scheme = "mqtt" if plan.ca_file is None else "mqtts"
         self._settings = MqttSettings(url=f"{scheme}://127.0.0.1:{plan.port}", ca_file=plan.ca_file)

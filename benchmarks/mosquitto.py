@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -21,18 +20,11 @@ START_SECONDS = 30.0  # timeout of the start, during which the broker reads its 
 SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"  # may hold a broker, and are not on a user's PATH
 
 
-class Persistence(str, Enum):
-    """Persistence of mosquitto: never, every minute, or on every change."""
-
-    NONE = "none"
-    MINUTE = "minute"
-    CHANGES = "changes"
-
-
-_PERSISTENCE_LINES = {
-    Persistence.NONE: ["persistence false"],
-    Persistence.MINUTE: ["persistence true", "autosave_interval 60"],
-    Persistence.CHANGES: ["persistence true", "autosave_on_changes true", "autosave_interval 1"],
+# Lines of the configuration, by the moment at which mosquitto writes its database.
+PERSISTENCE = {
+    "none": ["persistence false"],
+    "minute": ["persistence true", "autosave_interval 60"],
+    "changes": ["persistence true", "autosave_on_changes true", "autosave_interval 1"],
 }
 
 
@@ -40,6 +32,8 @@ class Mosquitto:
     """mosquitto on a free loopback port, with all its files in one folder. Runs while a `with` block runs.
 
     Args:
+        folder: empty folder.
+        persistence: key of `PERSISTENCE`.
         queue: messages of QoS 1 that may wait for one subscriber; the broker drops further ones.
         nodelay: True to send small messages at once; otherwise TCP holds each until the one before is confirmed.
         tls: True for a second listener with TLS.
@@ -52,7 +46,7 @@ class Mosquitto:
     def __init__(
         self,
         folder: Path,
-        persistence: Persistence = Persistence.NONE,
+        persistence: str = "none",
         *,
         queue: int = 1000,
         nodelay: bool = False,
@@ -73,7 +67,7 @@ class Mosquitto:
             f"set_tcp_nodelay {str(nodelay).lower()}",
             f"max_queued_messages {queue}",
             f"persistence_location {folder}/",
-            *_PERSISTENCE_LINES[persistence],
+            *PERSISTENCE[persistence],
         ]
         (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
@@ -194,14 +188,3 @@ def measure_usage(pid: int) -> Usage:
     """Returns the resources that a process has used so far."""
     counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
     return Usage(cpu_seconds(pid), int(counters["write_bytes"]) / 1e6)
-
-
-def resident_mb(pid: int) -> float:
-    """Returns the resident memory of a process, 10^6 bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def open_files(pid: int) -> int:
-    """Returns the number of open file descriptors of a process."""
-    return len(os.listdir(f"/proc/{pid}/fd"))

@@ -134,7 +134,7 @@ def hubert_figures(hop_ms: float) -> list[Figure]:
     name, unit = "HuBERT-base, one pass over 3 s", "ms of CPU"
     done = subprocess.run([sys.executable, str(HUBERT)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        return [Figure(name, None, unit, 'it needs torch: pip install ".[train]"')]
+        return [Figure(name, None, unit, 'it needs transformers: pip install ".[train,teacher]"')]
     hubert_ms = 1000.0 * float(json.loads(done.stdout)["cpu_seconds"])
     return [Figure(name, hubert_ms, unit), Figure("a hop is cheaper than HuBERT-base", hubert_ms / hop_ms, "times")]
 

@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
+from edge_sser.commands.bench import demo_samples
 from edge_sser.errors import EdgeSserError, ModelError, missing_extra, short
 from edge_sser.files import make_folder, move_into_place, sigterm_as_interrupt
 from edge_sser.model.cuda import Cuda, CudaError
@@ -295,8 +294,7 @@ def _check_version(version: str) -> None:
 
 def _difference(reference: Model, engine: Model) -> float:
     """Returns the largest difference of a logit over the demo recording, one window and several at a time."""
-    samples, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="float32")
-    mel = log_mel(samples)
+    mel = log_mel(demo_samples())
     starts = range(0, len(mel) - FEATURES.frames + 1, FEATURES.frames // 6)
     windows = np.stack([mel[start : start + FEATURES.frames] for start in starts])
     expected = np.column_stack(reference.logits(windows))

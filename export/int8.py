@@ -34,14 +34,6 @@ KNOWN_VOICES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class QuantisedFile:
-    """A quantised file, and the settings that it was quantised with."""
-
-    path: Path
-    choice: Choice
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
     """Row of the report: one file.
@@ -98,12 +90,13 @@ def export_int8(
         parity = write_fp32(fp32)
         progress(f"drawing windows of {len(speakers.training)} recordings")
         data = draw_windows(speakers.training)
-        files = []
+        choices: dict[Path, Choice] = {}
         for target in targets:
             progress(f"quantising for {target.value}: methods, then a sweep over the nodes")
-            files.append(_quantise(fp32, folder / f"{name}{SUFFIXES[target]}", target, data, qat))
-        artefacts = _measure(fp32, parity, files, data, speakers, progress)
-        remarks = _remarks(speakers, data, files, qat)
+            path = folder / f"{name}{SUFFIXES[target]}"
+            choices[path] = _quantise(fp32, path, target, data, qat)
+        artefacts = _measure(fp32, parity, choices, data, speakers, progress)
+        remarks = _remarks(speakers, data, choices, qat)
         text = "\n\n".join([table(artefacts), *remarks])
         violations = _violations(artefacts, limits)
         if violations:
@@ -111,7 +104,7 @@ def export_int8(
         facts: dict[str, Any] = {
             "checkpoint": {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
             "calibration": data.describe(),
-            "quantisation": [asdict(file.choice) for file in files],
+            "quantisation": [asdict(choice) for choice in choices.values()],
             "test": speakers.describe(),
             "allowance": limits.allowance,
             "qat": qat.describe() if qat else None,
@@ -146,42 +139,35 @@ def table(artefacts: Sequence[Artefact]) -> str:
 def _measure(
     fp32: Path,
     parity: float,
-    files: Sequence[QuantisedFile],
+    choices: Mapping[Path, Choice],
     data: CalibrationData,
     speakers: SpeakerSplit,
     progress: Callable[[str], None],
 ) -> list[Artefact]:
     """Scores and times all files; the first artefact is the FP32 file."""
     progress(f"scoring {len(speakers.test)} recordings of {speakers.test_speakers} held-out speakers")
-    paths = [fp32, *(file.path for file in files)]
-    scores = score_models({path.name: Model.load(path, runtime="cpu") for path in paths}, speakers.test)
+    scores = score_models({path.name: Model.load(path, runtime="cpu") for path in (fp32, *choices)}, speakers.test)
     progress("timing")
-    latencies = measure_latencies([fp32, *(file.path for file in files if file.choice.target is Target.CPU)])
-    artefacts = [_artefact(fp32, "fp32", parity, scores[fp32.name], latencies[fp32])]
-    for file in files:
-        difference = _largest_difference(fp32, file.path, data)
-        own = scores[file.path.name], latencies.get(file.path, [])
-        artefacts.append(_artefact(file.path, file.choice.target.value, difference, *own))
-    return artefacts
-
-
-def _artefact(path: Path, made_for: str, parity: float, scores: Scores, latencies: Sequence[Latency]) -> Artefact:
-    return Artefact(
-        file=path.name,
-        made_for=made_for,
-        size_bytes=path.stat().st_size,
-        sha256=_sha256(path),
-        parity=parity,
-        scores=scores,
-        latencies=latencies,
-    )
+    latencies = measure_latencies([fp32, *(path for path, choice in choices.items() if choice.target is Target.CPU)])
+    return [
+        Artefact(
+            file=path.name,
+            made_for=choices[path].target.value if path in choices else "fp32",
+            size_bytes=path.stat().st_size,
+            sha256=_sha256(path),
+            parity=_largest_difference(fp32, path, data) if path in choices else parity,
+            scores=scores[path.name],
+            latencies=latencies.get(path, []),
+        )
+        for path in (fp32, *choices)
+    ]
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _quantise(fp32: Path, path: Path, target: Target, data: CalibrationData, qat: Qat | None) -> QuantisedFile:
+def _quantise(fp32: Path, path: Path, target: Target, data: CalibrationData, qat: Qat | None) -> Choice:
     model = onnx.load(fp32)
     card = Model.load(fp32, runtime="cpu").card
     quantised, choice = choose(model, card, target, data)
@@ -201,7 +187,7 @@ def _quantise(fp32: Path, path: Path, target: Target, data: CalibrationData, qat
     )
     quantised.metadata_props.add(key=CARD_KEY, value=own_card.to_json())
     write_model(path, quantised)
-    return QuantisedFile(path, choice)
+    return choice
 
 
 def _describe(choice: Choice, data: CalibrationData, qat: Qat | None) -> Mapping[str, Any]:
@@ -239,7 +225,7 @@ def _refusal(report: str, violations: Sequence[str], qat: Qat | None) -> Refused
 
 
 def _remarks(
-    speakers: SpeakerSplit, data: CalibrationData, files: Sequence[QuantisedFile], qat: Qat | None
+    speakers: SpeakerSplit, data: CalibrationData, choices: Mapping[Path, Choice], qat: Qat | None
 ) -> list[str]:
     lines = [
         f"Scored on {len(speakers.test)} clips of {speakers.test_speakers} speakers, means over their corpora; "
@@ -248,13 +234,11 @@ def _remarks(
     ]
     if not speakers.strangers:
         lines.append(KNOWN_VOICES)
-    for file in files:
-        choice = file.choice
+    for path, choice in choices.items():
         errors = ", ".join(f"{method} {error:.3f}" for method, error in choice.error_by_method.items())
         kept = ", ".join(choice.float_nodes) or "no node"
         line = (
-            f"{file.path.name}: {choice.method.value} (logits differ, root mean square, by {errors}); {kept} "
-            "stays in float."
+            f"{path.name}: {choice.method.value} (logits differ, root mean square, by {errors}); {kept} stays in float."
         )
         if qat:
             line += (

@@ -6,15 +6,14 @@ import io
 import logging
 import warnings
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import onnx
-import soundfile
 import torch
 from torch import Tensor, nn
 
+from edge_sser.commands.bench import demo_samples
 from edge_sser.errors import ModelError
 from edge_sser.files import write_file
 from edge_sser.model.model import CARD_KEY, Card
@@ -101,8 +100,7 @@ def _test_windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     loudness = np.array([-20.0, -50.0, -90.0, -120.0]).reshape(4, 1, 1)
     spread = np.array([12.0, 12.0, 6.0, 0.0]).reshape(4, 1, 1)
     noise = (loudness + spread * random.standard_normal(shape)).astype(np.float32)
-    samples, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="float32")
-    return np.concatenate([noise, windows(log_mel(samples))])
+    return np.concatenate([noise, windows(log_mel(demo_samples()))])
 
 
 def _difference(student: Student, data: bytes, card: Card, sample: Tensor) -> float:

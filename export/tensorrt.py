@@ -24,16 +24,7 @@ _OPERATORS = """
     Tanh Tile Transpose Unsqueeze Where
 """
 OPERATORS = frozenset(_OPERATORS.split())
-TYPES = frozenset(
-    {
-        TensorProto.FLOAT,
-        TensorProto.FLOAT16,
-        TensorProto.INT8,
-        TensorProto.INT32,
-        TensorProto.INT64,
-        TensorProto.BOOL,
-    }
-)
+TYPES = frozenset(map(TensorProto.DataType.Value, ("FLOAT", "FLOAT16", "INT8", "INT32", "INT64", "BOOL")))
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _BIAS_INPUT = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 # Operators between convolutions that FP16 does not harm. All others, such as sums over a window, exponentials,

@@ -223,12 +223,8 @@ def draw_clip(recording: Path, folder: Path) -> Path:
     pictures: list[tuple[str, Array, tuple[float, float], tuple[float, float]]] = [
         ("spectrogram, Hz", spectrogram, (0.0, RATE / 2), (spectrogram.max() - _SHOWN_DB, spectrogram.max())),
         ("log-mel, band", features.T, (0, FEATURES.bands), (features.max() - _SHOWN_DB, features.max())),
-        (
-            "MFCC 1 to 12",
-            mfcc(features)[1:],
-            (0.5, COEFFICIENTS - 0.5),
-            (-60.0, 60.0),
-        ),  # without 0, the level, which hides the rest
+        # without coefficient 0, the level, which hides the rest
+        ("MFCC 1 to 12", mfcc(features)[1:], (0.5, COEFFICIENTS - 0.5), (-60.0, 60.0)),
         ("chroma", chroma(samples), (-0.5, 11.5), (0.0, 1.0)),
     ]
     for axes, (name, values, heights, colours) in zip(others, pictures, strict=True):

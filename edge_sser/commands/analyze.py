@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import lru_cache
@@ -100,11 +100,11 @@ def run_analyze(
     try:
         if options.format is OutputFormat.CSV:
             sys.stdout.write(_csv_line(field.name for field in fields(Reading)))
-        with ProgressBar(recordings) as bar:
+        with _progress_bar(recordings) as advance:
             if jobs == 1 or len(recordings) == 1:
-                failures = _analyze_in_process(recordings, options, model, bar)
+                failures = _analyze_in_process(recordings, options, model, advance)
             else:
-                failures = _analyze_in_pool(recordings, options, min(jobs, len(recordings)), bar)
+                failures = _analyze_in_pool(recordings, options, min(jobs, len(recordings)), advance)
             for failure in failures:
                 if failure is not None:
                     status = EdgeSserError.exit_status
@@ -222,14 +222,14 @@ def _csv_line(values: Iterable[Any]) -> str:
 
 
 def _analyze_in_process(
-    recordings: Sequence[Recording], options: AnalysisOptions, model: Model, bar: ProgressBar
+    recordings: Sequence[Recording], options: AnalysisOptions, model: Model, advance: Callable[[float], None]
 ) -> Iterator[str | None]:
     for recording in recordings:
-        yield _analyze_one(recording, options, model, sys.stdout, bar.advance)
+        yield _analyze_one(recording, options, model, sys.stdout, advance)
 
 
 def _analyze_in_pool(
-    recordings: Sequence[Recording], options: AnalysisOptions, jobs: int, bar: ProgressBar
+    recordings: Sequence[Recording], options: AnalysisOptions, jobs: int, advance: Callable[[float], None]
 ) -> Iterator[str | None]:
     """Analyses recordings in other processes, a few ahead of the one that is printed."""
     ended = "ended by SIGTERM before all recordings were analysed: what was printed is whole"
@@ -254,7 +254,7 @@ def _analyze_in_pool(
             with lines.open(encoding="utf-8") as file:
                 shutil.copyfileobj(file, sys.stdout)
             lines.unlink()
-            bar.advance(_seconds(recording.path))
+            advance(_seconds(recording.path))
             yield failure
 
 
@@ -272,30 +272,25 @@ def _load_model(settings: Settings) -> Model:
 _pool_model = lru_cache(maxsize=1)(_load_model)  # a process of the pool loads the model once
 
 
-class ProgressBar:
-    """Progress bar on standard error, when standard error is a terminal and standard output is not."""
+@contextmanager
+def _progress_bar(recordings: Sequence[Recording]) -> Iterator[Callable[[float], None]]:
+    """Yields a function that adds seconds of analysed audio to a progress bar.
 
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        self._seconds = 0.0
-        self._bar: Any = None
-        if sys.stderr.isatty() and not sys.stdout.isatty():
-            total = sum(_seconds(recording.path) for recording in recordings)
-            self._bar = typer.progressbar(length=max(1, round(total)), label="analyze", file=sys.stderr)
+    The bar is on standard error, when standard error is a terminal and standard output is not.
+    """
+    if not sys.stderr.isatty() or sys.stdout.isatty():
+        yield lambda seconds: None
+        return
+    total = sum(_seconds(recording.path) for recording in recordings)
+    done = 0.0
+    with typer.progressbar(length=max(1, round(total)), label="analyze", file=sys.stderr) as bar:
 
-    def advance(self, seconds: float) -> None:
-        """Adds seconds of analysed audio."""
-        if self._bar is not None:
-            before, self._seconds = round(self._seconds), self._seconds + seconds
-            self._bar.update(round(self._seconds) - before)
+        def advance(seconds: float) -> None:
+            nonlocal done
+            before, done = round(done), done + seconds
+            bar.update(round(done) - before)
 
-    def __enter__(self) -> ProgressBar:
-        if self._bar is not None:
-            self._bar.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
+        yield advance
 
 
 def _seconds(path: Path) -> float:

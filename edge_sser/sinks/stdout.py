@@ -128,11 +128,19 @@ class NonBlockingWriter:
                 log.warning("standard output is not read; the oldest lines are dropped from now on")
 
 
-class JsonLines(Sink):
-    """One event a line, UTF-8, written at once."""
+class WriterSink(Sink):
+    """Base of the sinks that write each event as one line."""
 
     def __init__(self, writer: NonBlockingWriter) -> None:
         self._writer = writer
+
+    def close(self) -> None:
+        """Waits up to CLOSE_SECONDS for the reader to take the rest."""
+        self._writer.close()
+
+
+class JsonLines(WriterSink):
+    """One event a line, UTF-8, written at once."""
 
     def emit(self, event: Event, line: bytes) -> None:
         """Writes one line.
@@ -142,7 +150,3 @@ class JsonLines(Sink):
             SinkError: the output cannot be written.
         """
         self._writer.write(line + b"\n")
-
-    def close(self) -> None:
-        """Waits up to CLOSE_SECONDS for the reader to take the rest."""
-        self._writer.close()

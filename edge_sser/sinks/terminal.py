@@ -16,7 +16,7 @@ from typing import Final
 from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.stdout import NonBlockingWriter
+from edge_sser.sinks.stdout import NonBlockingWriter, WriterSink
 
 BAR_CELLS = 24
 MAX_LOG_LINES: Final = 100  # queued for a terminal that has been stopped, before the oldest go
@@ -59,19 +59,12 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{tenths % 600 / 10:04.1f}"
 
 
-class TextLines(Sink):
+class TextLines(WriterSink):
     """Events as plain lines, for a log or a pipe that a person reads."""
-
-    def __init__(self, writer: NonBlockingWriter) -> None:
-        self._writer = writer
 
     def emit(self, event: Event, line: bytes) -> None:
         """Writes one line."""
         self._writer.write_text(text_line(event) + "\n")
-
-    def close(self) -> None:
-        """Waits up to CLOSE_SECONDS for the reader to take the rest."""
-        self._writer.close()
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -151,23 +152,15 @@ def _measure(corpus: str, entry: Entry) -> Utterance | Finding:
     level = dbfs(float(np.mean(samples.astype(np.float64) ** 2)))
     if level < SILENT_DBFS or not as_pcm(samples).any():
         return odd(f"{location}: silent ({level:.0f} dBFS)")
+    described: dict[str, Any] = {name: getattr(entry, name) for name in (*_LABELS, "speaker", "fold", "statement")}
     return Utterance(
         path=location,
         corpus=corpus,
-        speaker=entry.speaker,
-        sex=entry.sex,
-        emotion=entry.emotion,
-        soft=entry.soft,
-        intensity=entry.intensity,
-        stress=entry.stress,
-        arousal=entry.arousal,
-        valence=entry.valence,
-        fold=entry.fold,
+        **described,
         duration_s=round(seconds, 4),
         level_dbfs=round(level, 2),
         sha256=content_hash(samples),
         fingerprint=fingerprint(log_mel(samples)),
-        statement=entry.statement,
     )
 
 

@@ -12,7 +12,6 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -25,7 +24,7 @@ from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus
-from edge_sser.sinks.mqtt.link import BrokerLink, LinkOptions
+from edge_sser.sinks.mqtt.link import BrokerLink, LinkListener, LinkOptions
 
 ANSWER_SECONDS = 5.0  # timeout of the connection, and again of the acknowledgement of a message
 CLOSE_SECONDS = 1.0
@@ -69,24 +68,24 @@ def check_broker(context: CheckContext) -> Finding:
     node = node_name(context.settings)
     topics = Topics(settings.base_topic, node)
     client_id = (settings.client_id or f"edge-sser-{node}") + "-doctor"
-    trial = _connect(settings, topics, password=password, client_id=client_id)
-    if trial.status is None:
+    status, answers = _connect(settings, topics, password=password, client_id=client_id)
+    if status is None:
         return Finding(
             State.PROBLEM,
             f"{broker} does not answer within {ANSWER_SECONDS:.0f} s",
             "is that an MQTT broker's host and port (mqtt.url), and does no firewall stand between?",
         )
-    if trial.status.state is not LinkState.CONNECTED:
-        return Finding(State.PROBLEM, f"{broker}: {trial.status.detail}", trial.status.remedy)
+    if status.state is not LinkState.CONNECTED:
+        return Finding(State.PROBLEM, f"{broker}: {status.detail}", status.remedy)
     who = f" as {broker.username}" if broker.username else ""
-    version = trial.status.detail
+    version = status.detail
     limits = "" if version == "MQTT 5" else ", which cannot say what is denied"
     fine = Finding(State.FINE, f"{broker} lets us in{who} and takes messages ({version}{limits})")
-    return _denial(trial.answers, topics) or fine
+    return _denial(answers, topics) or fine
 
 
 def _denial(answers: Mapping[str, str | None], topics: Topics) -> Finding | None:
-    """Returns a finding when access rules deny this device something, by the answers of a `_Trial`; None otherwise."""
+    """Returns a finding when access rules deny this device something, by the answers of `_connect`; None otherwise."""
     below, probe = f"{topics.base}/{topics.node}/#", _probe(topics)
     if probe not in answers:
         return Finding(State.PROBLEM, "the broker does not acknowledge a message", "look into the log of the broker")
@@ -105,20 +104,15 @@ def _denial(answers: Mapping[str, str | None], topics: Topics) -> Finding | None
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """Result of a connection.
+def _connect(
+    settings: MqttSettings, topics: Topics, *, password: str | None, client_id: str
+) -> tuple[LinkStatus | None, Mapping[str, str | None]]:
+    """Opens a connection and closes it.
 
-    Attributes:
-        status: first status of the link; None when there was none in time.
-        answers: topics that the broker answered for, with the reason where it refused.
+    Returns:
+        First status of the link, None when there was none in time; and the topics that the broker answered for, with
+        the reason where it refused.
     """
-
-    status: LinkStatus | None
-    answers: Mapping[str, str | None]
-
-
-def _connect(settings: MqttSettings, topics: Topics, *, password: str | None, client_id: str) -> _Trial:
     address = parse_address(settings.url)
     options = LinkOptions(
         address=address,
@@ -142,34 +136,22 @@ def _connect(settings: MqttSettings, topics: Topics, *, password: str | None, cl
                     break
     finally:
         link.close([], CLOSE_SECONDS)
-    return _Trial(status, answers)
+    return status, answers
 
 
-class _Listener:
-    """Queues the statuses of a link, and the answers to one message. A `LinkListener`."""
+class _Listener(LinkListener):
+    """Queues the statuses of a link, and the answers to one message."""
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self.statuses: SimpleQueue[LinkStatus] = SimpleQueue()
         self.answers: SimpleQueue[tuple[str, str | None]] = SimpleQueue()
 
-    def last_will(self) -> None:
-        return None
-
     def first_messages(self) -> list[Message]:
         return [Message(topic=_probe(self._topics), payload=b"", qos=1, retain=False)]
 
-    def on_connect(self, generation: int) -> None:
-        pass
-
-    def on_disconnect(self) -> None:
-        pass
-
     def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
         self.answers.put((topic, refusal))
-
-    def on_message(self, topic: str, payload: bytes, retained: bool) -> None:
-        pass
 
     def on_status(self, status: LinkStatus) -> None:
         self.statuses.put(status)

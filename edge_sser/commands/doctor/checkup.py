@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
 from edge_sser.commands.doctor.broker import check_broker, check_secrets
-from edge_sser.commands.doctor.finding import Check, CheckContext, Finding, State
+from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.commands.doctor.machine import (
     check_model,
     check_python,
@@ -19,33 +19,29 @@ from edge_sser.commands.doctor.machine import (
     check_speech_gate,
 )
 from edge_sser.commands.doctor.outputs import check_file, check_metrics, check_outbox
-from edge_sser.commands.doctor.sound import (
-    check_capture,
-    check_microphones,
-    check_permission,
-    check_pyaudio,
-)
+from edge_sser.commands.doctor.sound import check_capture, check_microphones, check_permission, check_pyaudio
 from edge_sser.errors import EdgeSserError
 from edge_sser.settings.load import SOURCE, load_settings
 from edge_sser.settings.names import MICROPHONE
 from edge_sser.settings.schema import Settings
 
-CHECKS = (
-    Check("python", check_python),
-    Check("runtime", check_runtime),
-    Check("model", check_model),
-    Check("recordings", check_recordings),
-    Check("speech gate", check_speech_gate),
-    Check("pyaudio", check_pyaudio),
-    Check("permission", check_permission),
-    Check("microphones", check_microphones),
-    Check("capture", check_capture),
-    Check("secrets", check_secrets),
-    Check("broker", check_broker),
-    Check("outbox", check_outbox),
-    Check("event file", check_file),
-    Check("metrics", check_metrics),
-)
+# A check may raise an EdgeSserError, whose message becomes the finding.
+CHECKS: Mapping[str, Callable[[CheckContext], Finding]] = {
+    "python": check_python,
+    "runtime": check_runtime,
+    "model": check_model,
+    "recordings": check_recordings,
+    "speech gate": check_speech_gate,
+    "pyaudio": check_pyaudio,
+    "permission": check_permission,
+    "microphones": check_microphones,
+    "capture": check_capture,
+    "secrets": check_secrets,
+    "broker": check_broker,
+    "outbox": check_outbox,
+    "event file": check_file,
+    "metrics": check_metrics,
+}
 
 
 def print_checks(config: Path | None) -> int:
@@ -55,9 +51,9 @@ def print_checks(config: Path | None) -> int:
     _print("settings", finding)
     problems += finding.state is State.PROBLEM
     with _quiet_log():
-        for check in CHECKS:
+        for name, check in CHECKS.items():
             finding = _run(check, context)
-            _print(check.name, finding)
+            _print(name, finding)
             problems += finding.state is State.PROBLEM
     if problems:
         typer.echo(f"\n{problems} {'problem' if problems == 1 else 'problems'}")
@@ -69,9 +65,9 @@ def _print(name: str, finding: Finding) -> None:
     typer.echo(f"{finding.state.value:9}{name:12}{finding.detail}{remedy}")
 
 
-def _run(check: Check, context: CheckContext) -> Finding:
+def _run(check: Callable[[CheckContext], Finding], context: CheckContext) -> Finding:
     try:
-        return check.run(context)
+        return check(context)
     except EdgeSserError as error:
         return Finding(State.PROBLEM, str(error))
     except (ImportError, OSError) as error:  # OSError: a shared library of a package is missing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -53,11 +52,3 @@ class CheckContext:
     def microphone_severity(self) -> State:
         """Severity of a missing microphone: only a warning for users who analyse recordings."""
         return State.PROBLEM if self.microphone_configured else State.WARNING
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Named check. `run` may raise an EdgeSserError, whose message becomes the finding."""
-
-    name: str
-    run: Callable[[CheckContext], Finding]

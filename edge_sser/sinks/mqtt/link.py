@@ -58,25 +58,29 @@ class LinkOptions:
 
 
 class LinkListener(Protocol):
-    """Callbacks of a link, called in its thread. None of them may block."""
+    """Callbacks of a link, called in its thread. None of them may block. Those that return None here are optional."""
 
     def last_will(self) -> Message | None:
         """Returns the last will of the next connection; None for none."""
+        return None
 
     def first_messages(self) -> Sequence[Message]:
         """Returns the messages that are published first on every connection."""
 
     def on_connect(self, generation: int) -> None:
         """Handles a new connection; its number goes into `BrokerLink.send`."""
+        return None
 
     def on_disconnect(self) -> None:
         """Handles the end of the connection; messages without an answer get none any more."""
+        return None
 
     def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
         """Handles the acknowledgement of a message or subscription, or the reason why the broker refuses it."""
 
     def on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         """Handles a message from the broker."""
+        return None
 
     def on_status(self, status: LinkStatus) -> None:
         """Handles a change of the link's status."""
