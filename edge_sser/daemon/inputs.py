@@ -33,7 +33,7 @@ class Input:
         open: opens the source; raises SourceError when it is not there.
         reopens: True for a microphone, which can be opened again; False for a recording or pipe.
         keeps_baseline: True when its baseline is kept across restarts; False for a recording, whose events depend on
-            nothing but itself.
+            nothing but itself, and for a pipe without a name of its own, which may bring another room each time.
     """
 
     name: str

@@ -94,12 +94,12 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
                 name,
                 partial(open_source, source, paced=paced),
                 reopens=is_microphone(source),
-                keeps_baseline=not is_recording(source),
+                keeps_baseline=is_microphone(source) or (source.name is not None and not is_recording(source)),
             )
             for name, source in zip(names, settings.source, strict=True)
         ]
         log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(names))
-        _log_expected(log, settings, model)
+        _log_expected(log, settings, model, watched=not isinstance(output, JsonLines))
         baselines = BaselineStore(model.label)
         stack.callback(baselines.close)
         loop = ListenLoop(
@@ -173,13 +173,12 @@ def stop_on_signals(stop: Stop, *, hangup_ends: bool = True) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _log_expected(log: logging.Logger, settings: Settings, model: Model) -> None:
-    """Logs what to expect of the settings in force; on a terminal whatever the log level."""
+def _log_expected(log: logging.Logger, settings: Settings, model: Model, *, watched: bool) -> None:
+    """Logs what to expect of the settings in force; for a person who watches, whatever the log level."""
     rule = expected_rule(settings, model.card)
     if rule.warning:
         log.warning("%s", rule.warning)
-    interactive = sys.stderr is not None and sys.stderr.isatty()
-    log.log(logging.WARNING if interactive else logging.INFO, "%s", rule.outlook)
+    log.log(logging.WARNING if watched else logging.INFO, "%s", rule.outlook)
 
 
 def _standard_output(settings: Settings, stop: threading.Event) -> Sink:
