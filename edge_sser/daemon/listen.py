@@ -99,7 +99,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
             for name, source in zip(names, settings.source, strict=True)
         ]
         log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(names))
-        _log_expected(log, settings, model, watched=not isinstance(output, JsonLines))
+        _log_expected(log, settings, model, watched=not isinstance(output, JsonLines) and os.isatty(2))
         baselines = BaselineStore(model.label)
         stack.callback(baselines.close)
         loop = ListenLoop(

@@ -103,8 +103,11 @@ def test_a_signal_ends_cleanly_with_the_last_episode_closed(model, tmp_path, spe
             break
     feeder.join()
     process.send_signal(number)
-    rest, errors = process.communicate(timeout=60)
-    events += [json.loads(line) for line in rest.splitlines()]
+    process.stdin.close()
+    # Not `communicate`, which reads past the buffer of `stdout` and would lose what is in it.
+    events += [json.loads(line) for line in process.stdout]
+    errors = process.stderr.read()
+    process.wait(timeout=60)
     assert (process.returncode, errors) == (status, b"")
     assert [event["phase"] for event in events if event["type"] == "episode"][-1] == "end"
     assert events[-1] == {**events[-1], "type": "status", "state": "stopped"}
