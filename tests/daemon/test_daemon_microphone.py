@@ -107,7 +107,8 @@ class Fickle(Source):
         if self._left == 0:
             raise SourceError("desk is gone: plug it in again")
         self._left -= 1
-        return AudioBlock(np.full(RATE_HZ, 0.1, dtype=np.float32))
+        tone = np.tile(np.float32([0.1, 0.1, -0.1, -0.1]), RATE_HZ // 4)  # a constant would be silence: an offset
+        return AudioBlock(tone)
 
 
 def run_fickle(model: str, opened_after: list[int | None]) -> tuple[list, list[float], Exception]:

@@ -27,7 +27,7 @@ from edge_sser.train.gate.sounds import KINDS, synthesise
 
 SECONDS = 40.0
 MACHINES = ("hum", "beeps", "dtmf", "chords", "sweep", "fan")
-MOST = {"beeps": 0.05, "chords": 0.1, "sweep": 0.02}
+MOST = {"beeps": 0.05, "chords": 0.12, "sweep": 0.02}
 """Largest share of windows that is scored, where it is not zero."""
 
 
