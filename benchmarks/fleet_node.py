@@ -14,6 +14,7 @@ from fleet_plan import FleetLog, FleetPlan
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_sser.events import (
+    BaselineState,
     Episode,
     Health,
     HealthState,
@@ -181,6 +182,8 @@ class Node:
             clipped=False,
             latency_ms=round(self._random.uniform(2.0, 6.0), 1),
             dropped_s=0.0,
+            baseline=BaselineState.READY,
+            baseline_shift=0.1,
             model=MODEL,
         )
         payload = to_json(reading).encode()
@@ -204,6 +207,8 @@ class Node:
             duration_s=offset_s,
             peak=0.9132,
             mean=0.7811,
+            evidence_s=start_s,
+            declared_s=start_s,
             model=MODEL,
         )
         self._queue(self._topics.episode(SOURCE), to_json(episode), retain=False)

@@ -38,6 +38,7 @@ node = "soak"
 device = "-"
 
 [rolling]
+time_constant_seconds = 8.0
 dwell_seconds = 1.0
 elevated = {elevated}
 high = {high}

@@ -8,16 +8,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from edge_sser import __version__
+from edge_sser.commands.calibration_cli import baseline_app, calibrate
+from edge_sser.commands.options import (
+    ChannelOption,
+    ConfigOption,
+    ModelOption,
+    NodeOption,
+    RuntimeOption,
+    given_flags,
+    load_with_flags,
+)
 from edge_sser.commands.service.cli import app as service_app
-from edge_sser.errors import UsageError, missing_extra, run_command, run_program
-
-if TYPE_CHECKING:
-    from edge_sser.settings.load import Flag, Loaded
+from edge_sser.errors import EdgeSserError, UsageError, missing_extra, run_command, run_program
 
 NOTICE = (
     "The model was trained on acted emotion. It says how stressed speech sounds, not how a person is: this is not a "
@@ -39,20 +46,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and show settings.")
 app.add_typer(config_app, name="config")
 app.add_typer(service_app, name="service")
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
-ModelOption = Annotated[
-    Path | None, typer.Option("--model", metavar="FILE", help="Model file (.onnx) instead of the one that ships.")
-]
-RuntimeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--runtime",
-        help="Backend for the model: engine (a TensorRT engine that export built here), tensorrt, cuda or cpu (ONNX "
-        "Runtime), or auto.",
-    ),
-]
-NodeOption = Annotated[str | None, typer.Option("--node", help="This device's name in events.")]
+app.add_typer(baseline_app, name="baseline")
 
 
 def _show_version(requested: bool) -> None:
@@ -63,10 +57,6 @@ def _show_version(requested: bool) -> None:
 
 VersionOption = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print version and licences.")
-]
-ChannelOption = Annotated[
-    int | None,
-    typer.Option("--channel", min=0, metavar="N", help="Channel to take, from 0; without it their mean."),
 ]
 
 
@@ -129,7 +119,7 @@ def listen(
     """
     from edge_sser.daemon.listen import default_interrupt, run_listen
 
-    flags = _flags(
+    flags = given_flags(
         ("source.device", "--source", source),
         ("source.channel", "--channel", channel),
         ("source.raw_rate_hz", "--raw-rate", raw_rate),
@@ -142,9 +132,9 @@ def listen(
         ("output.format", "--format", output),
     )
     with default_interrupt():
-        loaded = _load(config, flags)
+        loaded = load_with_flags(config, flags)
     file = loaded.path
-    load = None if file is None else lambda: _load(file, flags).settings
+    load = None if file is None else lambda: load_with_flags(file, flags).settings
     raise typer.Exit(run_listen(loaded.settings, paced=pace, log_level=log_level, load=load))
 
 
@@ -169,13 +159,16 @@ def analyze(
     """
     from edge_sser.commands.analyze import run_analyze
 
-    flags = _flags(
+    flags = given_flags(
         ("model.path", "--model", model and str(model)),
         ("model.runtime", "--runtime", runtime),
         ("node", "--node", node),
     )
-    settings = _load(config, flags).settings
+    settings = load_with_flags(config, flags).settings
     raise typer.Exit(run_analyze(files, settings=settings, form=output, plot=plot, jobs=jobs, channel=channel))
+
+
+app.command(epilog=NOTICE)(calibrate)
 
 
 @app.command()
@@ -252,9 +245,19 @@ def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Sett
 @config_app.command("show")
 def config_show(config: ConfigOption = None) -> None:
     """Prints the settings in effect as TOML, with the origin of each value."""
+    from edge_sser.model.model import Model
+    from edge_sser.monitor.operating import expected_rule
     from edge_sser.settings.show import as_toml
 
-    typer.echo(as_toml(_load(config, {})), nl=False)
+    loaded = load_with_flags(config, {})
+    chosen = loaded.settings.model
+    try:
+        model = Model.load(chosen.path, runtime=chosen.runtime, threads=chosen.threads, engines=chosen.engines)
+        rule = expected_rule(loaded.settings, model.card)
+        outlook = "\n# ".join(filter(None, (rule.outlook, rule.warning)))
+    except EdgeSserError as error:
+        outlook = f"what to expect is not known: {error}"
+    typer.echo(f"# {outlook}\n{as_toml(loaded)}", nl=False)
 
 
 @config_app.command("schema")
@@ -286,23 +289,6 @@ def _run_extra(module: str, command: str, purpose: str, arguments: Sequence[str]
             raise
         raise missing_extra(package, command, purpose) from None
     raise typer.Exit(status)
-
-
-def _load(config: Path | None, flags: dict[str, Flag]) -> Loaded:
-    from edge_sser.settings.load import load_settings
-
-    return load_settings(config, flags=flags)
-
-
-def _flags(*given: tuple[str, str, Any]) -> dict[str, Flag]:
-    """Returns the flags that were given, by settings key.
-
-    Args:
-        given: settings key, flag and value of each flag.
-    """
-    from edge_sser.settings.load import Flag
-
-    return {key: Flag(name, value) for key, name, value in given if value not in (None, [])}
 
 
 def _print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ docs/events.schema.json; a test keeps the two equal.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from operator import attrgetter
@@ -59,6 +59,14 @@ class StatusState(str, Enum):
     OFFLINE = "offline"
 
 
+class BaselineState(str, Enum):
+    """Baseline of a source: none, learned from less than 30 s of calm speech so far, or ready."""
+
+    OFF = "off"
+    LEARNING = "learning"
+    READY = "ready"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """Speech, stress and level of one window of a source; emitted every hop.
@@ -68,9 +76,10 @@ class Reading:
         ts: time of the window's last sample.
         start_s: start of the window, seconds of audio since the source was opened.
         end_s: end of the window, likewise.
-        speech_ratio: share of the window's 30 ms frames that are speech, 0..1.
+        speech_ratio: share of the window that is speech, 0..1.
         stress: calibrated probability of stressed speech in the window, 0..1; null when too little of it is speech.
-        stress_rolling: stress smoothed over recent speech time, 0..1; null before the first speech.
+        stress_rolling: probability that the speaker is stressed now, from the evidence of recent speech, 0..1; null
+            before the first speech.
         level: low, elevated or high by the rolling stress; null before the first speech.
         confidence: distance of `stress` from undecided, times the model's trust in a window with so little speech,
             0..1; null when stress is null.
@@ -78,6 +87,8 @@ class Reading:
         clipped: true when samples of the window reach full scale.
         latency_ms: from the arrival of the window's last sample to this event; null for a recording.
         dropped_s: seconds of audio lost since the reading before.
+        baseline: state of the source's baseline.
+        baseline_shift: log-odds of stress that the baseline subtracts; null when it is off.
         model: name and first 8 hexadecimal digits of the model file's sha256.
     """
 
@@ -98,6 +109,8 @@ class Reading:
     clipped: bool
     latency_ms: float | None
     dropped_s: float
+    baseline: BaselineState
+    baseline_shift: float | None
     model: str
 
 
@@ -114,6 +127,9 @@ class Episode:
         duration_s: end_s - start_s.
         peak: highest rolling stress so far, 0..1.
         mean: mean rolling stress over the readings with speech, 0..1.
+        evidence_s: when the evidence began to rise: end of the window from which on the rolling stress has stayed above
+            the elevated threshold less its hysteresis, seconds of audio since the source was opened.
+        declared_s: when the episode was declared, likewise; never before evidence_s.
     """
 
     type: Literal["episode"] = "episode"
@@ -129,6 +145,8 @@ class Episode:
     duration_s: float
     peak: float
     mean: float
+    evidence_s: float
+    declared_s: float
     model: str
 
 
@@ -158,6 +176,25 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Measured figures of the settings in force, for speakers that the model never heard.
+
+    Attributes:
+        baseline: of the measurement: off, adaptive or declared.
+        false_alarms_per_hour: most episodes in an hour of calm speech.
+        found: share of 30 s stressed parts that are found, 0..1.
+        delay_median_s: from the start of a stressed part to its episode, seconds; null when none was found.
+        delay_p95_s: 95th percentile of the delays, seconds; null likewise.
+    """
+
+    baseline: Literal["off", "adaptive", "declared"]
+    false_alarms_per_hour: float
+    found: float
+    delay_median_s: float | None
+    delay_p95_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """State of the program, with its version, model and host.
 
@@ -166,6 +203,7 @@ class Status:
         model: as in a reading.
         provider: backend that computes the model, e.g. CPUExecutionProvider.
         host: the machine's name.
+        expected: what the settings in force were measured to give; null when that is not known.
     """
 
     type: Literal["status"] = "status"
@@ -177,12 +215,13 @@ class Status:
     model: str
     provider: str
     host: str
+    expected: Expected | None = None
 
 
 Event = Union[Reading, Episode, Health, Status]
 
 # One event is encoded for every hop of every source, so all that does not depend on its values is prepared here.
-_to_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=asdict).encode
 _NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in (Reading, Episode, Health, Status)}
 _VALUES: Final = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
 
@@ -200,7 +239,13 @@ def timestamp(seconds: float) -> str:
 def as_dict(event: Event) -> dict[str, Any]:
     """Returns the event as plain values, in the order of the contract."""
     values = {field.name: getattr(event, field.name) for field in fields(event)}
-    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def to_line(event: Event) -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_sser.audio.source import AudioBlock
 from edge_sser.events import Event
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.settings.schema import Settings
 
 RATE = 16_000

@@ -11,8 +11,10 @@ import jsonschema
 import pytest
 
 from edge_sser.events import (
+    BaselineState,
     Episode,
     Event,
+    Expected,
     Health,
     HealthState,
     Level,
@@ -44,15 +46,18 @@ READING: dict[str, Any] = {
     "clipped": False,
     "latency_ms": 4.1,
     "dropped_s": 0.0,
+    "baseline": "ready",
+    "baseline_shift": -0.25,
     "model": "sser-cnn@ab12cd34",
 }
 COMMON: dict[str, Any] = {"node": "cab12", "ts": "2026-01-02T03:04:05.678Z"}
 EVENTS: list[Event] = [
-    Reading(**{**READING, "level": Level.ELEVATED}),
+    Reading(**{**READING, "level": Level.ELEVATED, "baseline": BaselineState.READY}),
     Reading(
         **{
             **READING,
-            **dict.fromkeys(["stress", "stress_rolling", "level", "confidence", "latency_ms"]),
+            **dict.fromkeys(["stress", "stress_rolling", "level", "confidence", "latency_ms", "baseline_shift"]),
+            "baseline": BaselineState.OFF,
         }
     ),
     Episode(
@@ -65,6 +70,8 @@ EVENTS: list[Event] = [
         duration_s=14.5,
         peak=0.91,
         mean=0.78,
+        evidence_s=0.5,
+        declared_s=1.0,
         model="sser-cnn@ab12cd34",
         **COMMON,
     ),
@@ -79,6 +86,17 @@ EVENTS: list[Event] = [
         **COMMON,
     ),
     Status(state=StatusState.ONLINE, version="0.1.0", model="m@1", provider="CPUExecutionProvider", host="h", **COMMON),
+    Status(
+        state=StatusState.ONLINE,
+        version="0.1.0",
+        model="m@1",
+        provider="CPUExecutionProvider",
+        host="h",
+        expected=Expected(
+            baseline="adaptive", false_alarms_per_hour=1.0, found=0.63, delay_median_s=10.9, delay_p95_s=None
+        ),
+        **COMMON,
+    ),
 ]
 
 

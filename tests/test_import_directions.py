@@ -18,6 +18,7 @@ DIRECTION = (
     "settings",
     "audio",
     "pipeline",
+    "baselines",
     "model",
     "monitor",
     "sinks",

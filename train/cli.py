@@ -11,7 +11,8 @@ import typer
 from edge_sser.errors import UsageError, need_package
 from edge_sser.train.ablation import CacheOption, ablation
 from edge_sser.train.corpora.cli import TableArgument, explore, index, select
-from edge_sser.train.evaluate.cli import evaluate
+from edge_sser.train.evaluate.cli import evaluate, operating, stamp
+from edge_sser.train.gate.cli import gate
 from edge_sser.train.teachers.cli import ChangeOption, teacher
 
 app = typer.Typer(
@@ -79,6 +80,9 @@ def fit(
 
 
 app.command()(evaluate)
+app.command()(gate)
+app.command()(operating)
+app.command()(stamp)
 
 
 @app.command()

@@ -31,7 +31,7 @@ from edge_sser.commands.process_pool import interrupts_blocked, process_pool
 from edge_sser.errors import EdgeSserError, OutputClosedError, SettingsError, SinkError, SourceError, UsageError
 from edge_sser.events import Episode, Event, Reading, as_dict, to_json
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.names import node_name, slug
 from edge_sser.settings.schema import Settings

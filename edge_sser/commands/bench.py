@@ -28,9 +28,10 @@ from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.errors import UsageError
 from edge_sser.events import Reading, to_json
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.pipeline.features import FEATURES, LogMel
-from edge_sser.pipeline.gate import SpeechGate
+from edge_sser.pipeline.gate import speech_detector
+from edge_sser.pipeline.highpass import HighPass
 from edge_sser.pipeline.level import LevelMeter
 from edge_sser.settings.schema import Runtime, Settings
 
@@ -142,8 +143,10 @@ def _model_figures(model: Model, samples: NDArray[np.float32]) -> list[Figure]:
     wall, cpu = wall[WARM_UP_INFERENCES:], cpu[WARM_UP_INFERENCES:]
     settings = Settings()
     hop_ms = measure_hop_ms(model, settings, samples)
+    detector = speech_detector(settings.gate)
     stages_ms = {
-        "speech gate": _stage_ms(SpeechGate(settings.gate).push, settings, samples),
+        "high-pass": _stage_ms(HighPass().push, settings, samples),
+        "speech gate": _stage_ms(lambda hop: detector.ratio(hop, windows[0], 0.0), settings, samples),
         "log-mel": _stage_ms(LogMel().push, settings, samples),
         "level meter": _stage_ms(LevelMeter().push, settings, samples),
         "model": 1000.0 * statistics.median(cpu),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import signal
@@ -14,16 +15,18 @@ from functools import partial
 from types import FrameType
 
 from edge_sser.audio.open import is_microphone, is_recording, open_source
+from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.log import log_to_stderr
 from edge_sser.daemon.loop import EndReason, ListenLoop, ListenResult, status_event
 from edge_sser.daemon.reload import Reloader
-from edge_sser.daemon.session import Input
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import INTERRUPTED, OutputClosedError, SourceError, UsageError
 from edge_sser.events import StatusState
 from edge_sser.model.model import Model
+from edge_sser.monitor.baselines import BaselineStore
+from edge_sser.monitor.operating import expected_rule
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.settings.names import node_name, source_name
+from edge_sser.settings.names import source_name
 from edge_sser.settings.schema import OutputFormat, Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.open import ConfiguredSinks
@@ -73,7 +76,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
         log = stack.enter_context(log_to_stderr(log_level, output))
         chosen = settings.model
         model = Model.load(chosen.path, runtime=chosen.runtime, threads=chosen.threads, engines=chosen.engines)
-        online = partial(status_event, StatusState.ONLINE, node=node_name(settings), model=model)
+        online = partial(status_event, StatusState.ONLINE, settings=settings, model=model)
         outputs = ConfiguredSinks(settings, status=lambda: online(time.time()), sources=names)
         stack.callback(outputs.close)
         reporter = ServiceReporter.from_environment()
@@ -87,12 +90,29 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
         )
         stack.callback(reloader.close)
         inputs = [
-            Input(name, partial(open_source, source, paced=paced), reopens=is_microphone(source))
+            Input(
+                name,
+                partial(open_source, source, paced=paced),
+                reopens=is_microphone(source),
+                keeps_baseline=is_microphone(source) or (source.name is not None and not is_recording(source)),
+            )
             for name, source in zip(names, settings.source, strict=True)
         ]
         log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(names))
-        sinks = [output, *outputs.sinks]
-        loop = ListenLoop(settings, inputs, sinks, model, stop, outputs=outputs, reloader=reloader, reporter=reporter)
+        _log_expected(log, settings, model, watched=not isinstance(output, JsonLines) and os.isatty(2))
+        baselines = BaselineStore(model.label)
+        stack.callback(baselines.close)
+        loop = ListenLoop(
+            settings,
+            inputs,
+            [output, *outputs.sinks],
+            model,
+            stop,
+            outputs=outputs,
+            reloader=reloader,
+            reporter=reporter,
+            baselines=baselines,
+        )
         result = loop.run()
         if result.error is not None:
             raise result.error
@@ -151,6 +171,14 @@ def stop_on_signals(stop: Stop, *, hangup_ends: bool = True) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _log_expected(log: logging.Logger, settings: Settings, model: Model, *, watched: bool) -> None:
+    """Logs what to expect of the settings in force; for a person who watches, whatever the log level."""
+    rule = expected_rule(settings, model.card)
+    if rule.warning:
+        log.warning("%s", rule.warning)
+    log.log(logging.WARNING if watched else logging.INFO, "%s", rule.outlook)
 
 
 def _standard_output(settings: Settings, stop: threading.Event) -> Sink:

@@ -14,13 +14,16 @@ from typing import Final
 from edge_sser import __version__
 from edge_sser.audio.portaudio import sound_cards
 from edge_sser.audio.source import EndOfAudio
+from edge_sser.daemon.inputs import CardWatch, Clocks, Input
 from edge_sser.daemon.log import log_health
 from edge_sser.daemon.reload import Reloader
-from edge_sser.daemon.session import CardWatch, Clocks, Input, SessionState, SourceSession
+from edge_sser.daemon.session import SessionState, SourceSession
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import EdgeSserError, OutputClosedError, SinkError, SourceError
 from edge_sser.events import Event, Health, Reading, Status, StatusState, timestamp, to_line
 from edge_sser.model.model import Model
+from edge_sser.monitor.baselines import BaselineStore
+from edge_sser.monitor.operating import expected_rule
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
@@ -75,13 +78,14 @@ class ListenLoop:
         outputs: ConfiguredSinks | None = None,
         reloader: Reloader | None = None,
         reporter: ServiceReporter | None = None,
+        baselines: BaselineStore | None = None,
         cards: Callable[[], Mapping[int, str]] = sound_cards,
         clocks: Clocks | None = None,
     ) -> None:
         """Prepares the sources; `run` opens them.
 
         Args:
-            settings: of gate, window, rolling, episode and node.
+            settings: of gate, window, rolling, baseline, episode and node.
             inputs: sources with different names.
             sinks: get every event. A sink that fails for good is left out from then on.
             model: scores the windows of all sources.
@@ -90,22 +94,24 @@ class ListenLoop:
                 microphones are closed.
             reloader: polled every round for new settings.
             reporter: notifies the service manager.
+            baselines: keeps the baselines of inputs that have one; None to keep none.
             cards: lists the sound cards of this moment, number -> id.
             clocks: the time.
 
         Raises:
             SettingsError: the levels of settings and model card do not fit together.
         """
-        node = node_name(settings)
         self._clocks = Clocks() if clocks is None else clocks
-        self._status = partial(status_event, node=node, model=model)
+        self._model = model
+        self._status = partial(status_event, settings=settings, model=model)
         self._stop = stop
         self._outputs = outputs
         self._reloader = reloader
         self._reporter = reporter
         self._card_watch = CardWatch(cards)
         self._sessions = [
-            SourceSession(each, node=node, model=model, settings=settings, clocks=self._clocks) for each in inputs
+            SourceSession(each, model=model, settings=settings, clocks=self._clocks, baselines=baselines)
+            for each in inputs
         ]
         self._sinks = tuple(sinks)
         self._listening = True
@@ -207,6 +213,10 @@ class ListenLoop:
         if settings is not None:
             for session in self._sessions:
                 session.retune(settings)
+            before = self._status(StatusState.ONLINE, 0.0)
+            self._status = partial(status_event, settings=settings, model=self._model)
+            if self._status(StatusState.ONLINE, 0.0) != before:
+                self._emit([self._status(StatusState.ONLINE, self._clocks.wall())])
 
     def _reopen_sources(self) -> None:
         """Closes every microphone when a sound card was plugged in while one is missing; the next reads open them.
@@ -281,14 +291,25 @@ class ListenLoop:
             self._reason, self._error = EndReason.FAILED, error
 
 
-def status_event(state: StatusState, now: float, *, node: str, model: Model) -> Status:
-    """Returns the status of this process at a time in seconds since the epoch."""
+def status_event(state: StatusState, now: float, *, settings: Settings, model: Model) -> Status:
+    """Returns the status of this process.
+
+    Args:
+        state: online or stopped.
+        now: seconds since the epoch.
+        settings: in effect; they name the node and say what to expect.
+        model: in use.
+
+    Raises:
+        SettingsError: the levels of settings and model card do not fit together.
+    """
     return Status(
-        node=node,
+        node=node_name(settings),
         ts=timestamp(now),
         state=state,
         version=__version__,
         model=model.label,
         provider=model.provider,
         host=socket.gethostname(),
+        expected=expected_rule(settings, model.card).expected,
     )

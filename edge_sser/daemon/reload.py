@@ -10,11 +10,11 @@ from typing import Final
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import EdgeSserError
 from edge_sser.model.model import Model
-from edge_sser.pipeline.rolling import Thresholds
+from edge_sser.monitor.operating import BaselineKind, expected_rule, select_rule
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.open import TABLES, ConfiguredSinks
 
-LIVE: Final = ("rolling", "episode", *TABLES)  # tables that change without a restart
+LIVE: Final = ("rolling", "baseline", "episode", *TABLES)  # tables that change without a restart
 
 log = logging.getLogger("edge_sser.daemon")
 
@@ -75,8 +75,12 @@ class Reloader:
         """Changes the outputs; returns the settings that the sources need, or None when the new ones are refused."""
         try:
             loaded = self._load()
-            Thresholds.of(loaded.rolling, elevated=self._model.card.elevated, high=self._model.card.high)
             new = before.model_copy(update={table: getattr(loaded, table) for table in LIVE})
+            for kind in BaselineKind:  # a source's baseline may be declared, which selects other thresholds
+                rule = select_rule(new.rolling, self._model.card, kind)
+            if rule.warning:
+                log.warning("%s", rule.warning)
+            log.info("%s", expected_rule(new, self._model.card).outlook)
             self._outputs.apply(new)
         except EdgeSserError as error:
             log.error("settings refused, those before stay in effect: %s", error)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from edge_sser.audio.source import Source
+from edge_sser.daemon.inputs import Clocks, Input
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, HealthState
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.baselines import SAVE_SECONDS, BaselineStore
+from edge_sser.monitor.monitor import Monitor
+from edge_sser.pipeline.baseline import Baseline
+from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 
 STALLED_SECONDS: Final = 2.0  # without audio from an open source before its health is stalled
@@ -22,53 +24,6 @@ REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
 
 log = logging.getLogger("edge_sser.daemon")
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The time, injected so that tests own it.
-
-    Attributes:
-        monotonic: seconds on a clock that never goes back.
-        wall: seconds since the epoch.
-        sleep: waits for seconds.
-    """
-
-    monotonic: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A source that can be opened.
-
-    Attributes:
-        name: the source's, in events.
-        open: opens the source; raises SourceError when it is not there.
-        reopens: True for a microphone, which can be opened again; False for a recording or pipe.
-    """
-
-    name: str
-    open: Callable[[], Source]
-    reopens: bool
-
-
-class CardWatch:
-    """Notices a sound card that is plugged in.
-
-    Args:
-        cards: lists the sound cards of this moment, number -> id.
-    """
-
-    def __init__(self, cards: Callable[[], Mapping[int, str]]) -> None:
-        self._cards = cards
-        self._known = set(cards().items())
-
-    def new_card(self) -> bool:
-        """Returns True when there is a card that was not there at the last call."""
-        known, self._known = self._known, set(self._cards().items())
-        return not self._known <= known
 
 
 class SessionState(Enum):
@@ -104,7 +59,7 @@ class SourceSession:
     """The source of one input, which may come and go, and its monitor.
 
     A source that is opened again gets a new monitor, because audio from before a gap says nothing about audio after it.
-    Levels start again, and times count from the opening; only the numbers of the readings continue.
+    Levels start again, and times count from the opening; only the baseline and the numbers of the readings continue.
 
     Attributes:
         name: of the source.
@@ -112,15 +67,23 @@ class SourceSession:
         state: see `SessionState`.
     """
 
-    def __init__(self, origin: Input, *, node: str, model: Model, settings: Settings, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        origin: Input,
+        *,
+        model: Model,
+        settings: Settings,
+        clocks: Clocks,
+        baselines: BaselineStore | None = None,
+    ) -> None:
         """Prepares a source that is not open yet.
 
         Args:
             origin: the source.
-            node: this device's name in events.
             model: scores the windows; may be shared.
-            settings: of gate, window, rolling and episode.
+            settings: of node, gate, window, rolling, baseline and episode.
             clocks: the time.
+            baselines: keeps the baseline of an input that has one; None to keep none.
 
         Raises:
             SettingsError: the levels of settings and model card do not fit together.
@@ -129,7 +92,7 @@ class SourceSession:
         self.reopens = origin.reopens
         self.state = SessionState.WAITING
         self._open_source = origin.open
-        self._node = node
+        self._node = node_name(settings)
         self._model = model
         self._settings = settings
         self._clocks = clocks
@@ -137,7 +100,12 @@ class SourceSession:
         self._absence: _Absence | None = None
         self._note = ""
         self._processed_before = 0
-        self._monitor = self._new_monitor(started_at=clocks.wall(), live=True, first_reading=0)
+        self._baselines = baselines if origin.keeps_baseline else None
+        baseline = None if self._baselines is None else self._baselines.load(self.name)
+        self._monitor = self._new_monitor(started_at=clocks.wall(), live=True, first_reading=0, baseline=baseline)
+        self._sync_at = clocks.monotonic() + SAVE_SECONDS
+        if self._monitor.baseline.declared:
+            log.info("%s: a declared baseline is in use: %s", self.name, self._monitor.rule.outlook)
         self._audio_at = clocks.monotonic()
 
     @property
@@ -183,7 +151,9 @@ class SourceSession:
         source = self._open_source()
         before = self._monitor
         self._processed_before += before.counters.processed
-        self._monitor = self._new_monitor(started_at=source.started_at, live=source.live, first_reading=before.readings)
+        self._monitor = self._new_monitor(
+            started_at=source.started_at, live=source.live, first_reading=before.readings, baseline=before.baseline
+        )
         self._monitor.note(self._note)
         self._audio_at = self._clocks.monotonic()
         self._source = source
@@ -240,13 +210,23 @@ class SourceSession:
         return self._monitor.note(text)
 
     def retune(self, settings: Settings) -> None:
-        """Applies other settings of rolling and episode; see `Monitor.retune`.
+        """Applies other settings of rolling, baseline and episode; see `Monitor.retune`.
 
         Raises:
             SettingsError: the levels of settings and model card do not fit together.
         """
         self._settings = settings
         self._monitor.retune(settings)
+
+    @property
+    def baseline(self) -> Baseline:
+        """Baseline of the source; see `Monitor.baseline`."""
+        return self._monitor.baseline
+
+    @baseline.setter
+    def baseline(self, baseline: Baseline) -> None:
+        self._monitor.baseline = baseline
+        self._sync_baseline()
 
     def pause(self) -> list[Event]:
         """Closes the source until `resume`; returns the last events."""
@@ -274,12 +254,22 @@ class SourceSession:
         self.state, self._absence = state, absence
         if state is SessionState.OPEN:
             return []
+        self._sync_baseline()
         source, self._source = self._source, None
         if source is not None:
             source.close()
         return self._monitor.finish()
 
-    def _new_monitor(self, *, started_at: float, live: bool, first_reading: int) -> Monitor:
+    def _sync_baseline(self) -> None:
+        """Saves the baseline, or takes one that another program has put in its place."""
+        if self._baselines is None:
+            return
+        self._sync_at = self._clocks.monotonic() + SAVE_SECONDS
+        other = self._baselines.sync(self.name, self._monitor.baseline)
+        if other is not None:
+            self._monitor.baseline = other
+
+    def _new_monitor(self, *, started_at: float, live: bool, first_reading: int, baseline: Baseline | None) -> Monitor:
         return Monitor(
             node=self._node,
             source_name=self.name,
@@ -288,6 +278,7 @@ class SourceSession:
             model=self._model,
             settings=self._settings,
             first_reading=first_reading,
+            baseline=baseline,
             clock=self._clocks.monotonic,
             wall_clock=self._clocks.wall,
         )
@@ -308,4 +299,6 @@ class SourceSession:
             log.warning("%s is back", self.name)
         if self._monitor.read == 0:
             self._monitor.started_at = source.started_at  # known to a live source since its first block
+        if now >= self._sync_at:
+            self._sync_baseline()
         return self._monitor.push(block, source.overruns)

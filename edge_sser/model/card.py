@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import ModelError, short
@@ -17,6 +17,8 @@ from edge_sser.pipeline.features import FEATURES, FeatureParams
 CARD_KEY = "edge_sser.card"
 CARD_VERSION = 1
 MAX_NAME_CHARACTERS = 64
+MAX_OPERATING_POINTS = 48
+MAX_PROTOCOL_CHARACTERS = 200
 Curve: TypeAlias = tuple[tuple[float, float], ...]
 """Points (seconds of speech, trust): 0 where scores are as good as chance, 1 where they are as good as they get."""
 
@@ -33,10 +35,43 @@ class Calibration:
     temperature: float
     bias: float
 
+    def log_odds(self, logit: float) -> float:
+        """Returns the calibrated log-odds of stressed speech."""
+        return logit / self.temperature + self.bias
+
     def probability(self, logit: float) -> float:
         """Returns the calibrated probability of stressed speech, 0..1."""
-        z = logit / self.temperature + self.bias
-        return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
+        return sigmoid(self.log_odds(logit))
+
+
+def sigmoid(log_odds: float) -> float:
+    """Converts log-odds to a probability, 0..1, without overflow."""
+    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds >= 0 else math.exp(log_odds) / (1.0 + math.exp(log_odds))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingPoint:
+    """A threshold of the two-state filter, and what it was measured to give for strangers.
+
+    Attributes:
+        baseline: off; adaptive, learned while listening; or declared, learned from speech that is known to be calm.
+        false_alarms_per_hour: budget that the threshold keeps to, episodes in an hour of calm speech.
+        threshold: rolling stress at which the level becomes elevated, 0..1.
+        found: share of the stressed parts that were found, 0..1.
+        delay_median_s: from the start of a stressed part to its episode, seconds; None when none was found.
+        delay_p95_s: 95th percentile of the delays, seconds; None when none was found.
+        hours: of calm speech in the measurement.
+        protocol: of the measurement, in words.
+    """
+
+    baseline: Literal["off", "adaptive", "declared"]
+    false_alarms_per_hour: float
+    threshold: float
+    found: float
+    delay_median_s: float | None
+    delay_p95_s: float | None
+    hours: float
+    protocol: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +102,7 @@ class Card:
             the nodes left in float; else None.
         speech_trust: trust in a score by the seconds of speech in its window; None when it was not measured. Every
             score is then trusted alike.
+        operating_points: thresholds of the two-state filter by budget and baseline; None when they were not measured.
     """
 
     name: str
@@ -90,6 +126,7 @@ class Card:
     parity: float | None = None
     quantisation: Mapping[str, Any] | None = None
     speech_trust: Curve | None = None
+    operating_points: tuple[OperatingPoint, ...] | None = None
 
     def to_json(self) -> str:
         """Returns the card as JSON for the model file's metadata."""
@@ -98,6 +135,8 @@ class Card:
             if getattr(self, name) is not None:  # a runtime that does not know a field refuses the card
                 values[name] = getattr(self, name)
         values["calibration"] = {"temperature": self.calibration.temperature, "bias": self.calibration.bias}
+        if self.operating_points is not None:
+            values["operating_points"] = [asdict(point) for point in self.operating_points]
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -131,6 +170,8 @@ class Card:
             raise ValueError("levels are not 0 < elevated < high < 1")
         if card.speech_trust is not None:
             check_curve(card.speech_trust)
+        if card.operating_points is not None:
+            check_points(card.operating_points)
         return card
 
 
@@ -175,6 +216,31 @@ def check_curve(curve: Curve) -> None:
         raise ValueError(f"speech_trust: its seconds do not rise within 0..{WINDOW_SECONDS:g}")
     if not (all(one <= other for one, other in itertools.pairwise(values)) and values[-1] == 1.0):
         raise ValueError("speech_trust: its trust does not rise from 0 or more to 1")
+
+
+def check_points(points: Sequence[OperatingPoint]) -> None:
+    """Checks operating points.
+
+    Raises:
+        ValueError: there are none or too many, a value is out of range, or a larger budget has a higher threshold.
+    """
+    if not 0 < len(points) <= MAX_OPERATING_POINTS:
+        raise ValueError(f"operating_points: not 1 to {MAX_OPERATING_POINTS} points")
+    for point in points:
+        delays = [each for each in (point.delay_median_s, point.delay_p95_s) if each is not None]
+        positive = (point.false_alarms_per_hour, point.hours)
+        if not (
+            0.0 < point.threshold < 1.0
+            and 0.0 <= point.found <= 1.0
+            and all(0.0 < value < math.inf for value in positive)
+            and all(0.0 <= value < math.inf for value in delays)
+            and len(point.protocol) <= MAX_PROTOCOL_CHARACTERS
+        ):
+            raise ValueError(f"operating_points: a value of {point.false_alarms_per_hour:g} an hour is out of range")
+    for kind in {point.baseline for point in points}:
+        for one, other in itertools.pairwise(point for point in points if point.baseline == kind):
+            if one.false_alarms_per_hour >= other.false_alarms_per_hour or one.threshold < other.threshold:
+                raise ValueError(f"operating_points: budgets of {kind} do not rise with thresholds that fall")
 
 
 def trust(curve: Curve | None, speech_seconds: float) -> float:

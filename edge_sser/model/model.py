@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_sser.errors import ModelError, short
 from edge_sser.model.backend import Backend
-from edge_sser.model.card import CARD_KEY, Calibration, Card
+from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
 from edge_sser.model.engine_file import EngineMissError, engine_path, engines_folder
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers
 from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
@@ -44,10 +44,12 @@ class Score:
 
     Attributes:
         stress: calibrated probability, 0..1.
+        log_odds: the same as log-odds, of which a probability near 0 or 1 keeps no digits.
         emotion_logits: float32 [classes], in the order of the card's labels.
     """
 
     stress: float
+    log_odds: float
     emotion_logits: NDArray[np.float32]
 
     @property
@@ -173,7 +175,8 @@ class Model:
         for value, name in ((logit, "a stress logit"), (np.add.reduce(emotion_logits), "emotion logits, in sum")):
             if not math.isfinite(value):
                 raise ModelError(f"model {self.path}: it gave {value} as {name}: train or export it again")
-        return Score(self.card.calibration.probability(float(logit)), emotion_logits)
+        log_odds = self.card.calibration.log_odds(float(logit))
+        return Score(sigmoid(log_odds), log_odds, emotion_logits)
 
 
 def load_engine(path: Path, engines: Path | None = None) -> Model:

@@ -37,16 +37,21 @@ class LevelMeter:
 
     def __init__(self) -> None:
         self._framer = Framer(PIECE_SAMPLES)
+        self._unfiltered = Framer(PIECE_SAMPLES)
         self._last_full = False  # True when the previous sample is at full scale
 
-    def push(self, samples: NDArray[np.float32]) -> Pieces:
+    def push(self, samples: NDArray[np.float32], unfiltered: NDArray[np.float32] | None = None) -> Pieces:
         """Returns the pieces completed by `samples`.
 
         Args:
             samples: float32 [n], mono, 16 kHz, nominally -1..1; any n.
+            unfiltered: float32 [n], the same samples in front of a filter, which would bend flat tops: clipping is
+                looked for here. None where there was no filter.
         """
         pieces = self._framer.push(samples)
         energy = np.add.reduce(np.square(pieces, dtype=np.float64), axis=1)
+        if unfiltered is not None:
+            pieces = self._unfiltered.push(unfiltered)
         full = (np.abs(pieces) >= FULL_SCALE).reshape(-1)
         clipped = np.zeros(len(pieces), dtype=np.bool_)
         if full.size and np.logical_or.reduce(full):

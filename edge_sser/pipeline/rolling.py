@@ -58,16 +58,17 @@ class Thresholds:
     hysteresis: float
 
     @classmethod
-    def of(cls, settings: RollingSettings, *, elevated: float, high: float) -> Thresholds:
-        """Returns the thresholds of the settings, and those of the model's card where the settings have none.
+    def of(cls, settings: RollingSettings, *, elevated: float, high: float, hysteresis: float) -> Thresholds:
+        """Returns the thresholds of the settings, and the given ones where the settings have none.
 
         Args:
             settings: of the rolling stress.
-            elevated: threshold of the card.
-            high: threshold of the card.
+            elevated: threshold where the settings have none.
+            high: threshold where the settings have none.
+            hysteresis: of both levels.
 
         Raises:
-            SettingsError: together the thresholds do not rise.
+            SettingsError: together the thresholds do not rise, or the hysteresis is not below them.
         """
         if settings.elevated is not None:
             elevated = settings.elevated
@@ -78,12 +79,17 @@ class Thresholds:
                 f"rolling.elevated is {elevated:g} and rolling.high is {high:g} (one of them from the model's card): "
                 "set both, elevated below high"
             )
-        if settings.hysteresis >= elevated:
+        if hysteresis >= elevated:
             raise SettingsError(
-                f"rolling.hysteresis is {settings.hysteresis:g}, rolling.elevated {elevated:g}: no stress is low "
+                f"rolling.hysteresis is {hysteresis:g}, rolling.elevated {elevated:g}: no stress is low "
                 "enough to become calm again; set the hysteresis below it"
             )
-        return cls(elevated=elevated, high=high, hysteresis=settings.hysteresis)
+        return cls(elevated=elevated, high=high, hysteresis=hysteresis)
+
+    @property
+    def calm(self) -> float:
+        """Rolling stress below which the level is left for low."""
+        return self.elevated - self.hysteresis
 
     def level(self, stress: float, current: Level) -> Level:
         """Returns the level of a rolling stress. The hysteresis favours the current level."""
@@ -122,7 +128,24 @@ class Levels:
             now: stream time of the window's end, samples; never less than before.
         """
         current = Level.LOW if self.level is None else self.level
-        target = self._thresholds.level(stress, current)
+        return self._hold(current, self._thresholds.level(stress, current), now)
+
+    def fade(self, stress: float, now: int, *, long: bool) -> None:
+        """Takes in the rolling stress after a window without speech: the level may only fall.
+
+        Args:
+            stress: rolling, 0..1.
+            now: as in `push`.
+            long: True after a long silence, which ends the hysteresis: the same stress would not be elevated anew.
+        """
+        current = self.level
+        if current is None or current is Level.LOW:
+            return
+        target = self._thresholds.level(stress, Level.LOW if long else current)
+        self._hold(current, min(target, current, key=lambda each: each.rank), now)
+
+    def _hold(self, current: Level, target: Level, now: int) -> Level:
+        """Adopts the level that has been held for the dwell on the way to `target`; returns the level in force."""
         if target is current:
             self._since = {}
         else:

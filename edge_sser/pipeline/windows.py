@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.pipeline.features import FEATURES, LogMel
-from edge_sser.pipeline.gate import FRAME_SAMPLES, SpeechGate
+from edge_sser.pipeline.gate import speech_detector
+from edge_sser.pipeline.highpass import HighPass
 from edge_sser.pipeline.level import PIECE_SAMPLES, LevelMeter, dbfs
 from edge_sser.settings.schema import GateSettings, WindowSettings
 
@@ -28,8 +29,8 @@ class Window:
         end: time just after its last one. end - start exceeds the window's length by the audio lost inside it.
         dropped: samples lost since the source was opened, up to `end`.
         log_mel: float32 [frames, bands], contiguous, dB.
-        speech_ratio: share of the 30 ms frames ending inside (start, end] that are speech, 0..1.
-        dbfs: root mean square level, dB re full scale, at least -120.
+        speech_ratio: share of the window that is speech, 0..1.
+        dbfs: root mean square level behind the high-pass, dB re full scale, at least -120.
         clipped: True when samples were cut flat at full scale.
     """
 
@@ -56,13 +57,13 @@ class Windower:
 
     def __init__(self, *, window: WindowSettings, gate: GateSettings) -> None:
         self._hop = round(window.hop_seconds * SAMPLE_RATE)
+        self._high_pass = HighPass()
         self._features = LogMel()
-        self._gate = SpeechGate(gate)
+        self._detector = speech_detector(gate)
         self._meter = LevelMeter()
-        # One window of each stage's output. Hops and windows are whole blocks of features and pieces of level. A window
-        # is a whole number of gate frames: wherever it ends, its frames are the last ones completed.
+        # One window of each stage's output. Hops and windows are whole blocks of filter and features and whole pieces
+        # of level.
         self._log_mel = np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)
-        self._speech: deque[bool] = deque(maxlen=WINDOW_SAMPLES // FRAME_SAMPLES)
         self._energy = np.zeros(WINDOW_SAMPLES // PIECE_SAMPLES, dtype=np.float64)
         self._clipped: deque[bool] = deque(maxlen=WINDOW_SAMPLES // PIECE_SAMPLES)
         self._waiting = np.empty(WINDOW_SAMPLES, dtype=np.float32)
@@ -100,16 +101,17 @@ class Windower:
         return windows
 
     def _window(self, samples: NDArray[np.float32]) -> Window:
-        frames = self._features.push(samples)
+        passed = self._high_pass.push(samples)
+        frames = self._features.push(passed)
         log_mel = np.empty((FEATURES.frames, FEATURES.bands), dtype=np.float32)  # a new one: windows keep theirs
         log_mel[: -len(frames)] = self._log_mel[len(frames) :]
         log_mel[-len(frames) :] = frames
         self._log_mel = log_mel
-        self._speech.extend(self._gate.push(samples).tolist())
-        pieces = self._meter.push(samples)
+        pieces = self._meter.push(passed, samples)
         self._energy[: -len(pieces.energy)] = self._energy[len(pieces.energy) :]
         self._energy[-len(pieces.energy) :] = pieces.energy
         self._clipped.extend(pieces.clipped.tolist())
+        level = dbfs(float(np.add.reduce(self._energy)) / WINDOW_SAMPLES)
         first = self.processed - WINDOW_SAMPLES
         while self._splices and (place := next(iter(self._splices))) <= first:
             del self._splices[place]
@@ -118,7 +120,7 @@ class Windower:
             end=self.processed + self.dropped,
             dropped=self.dropped,
             log_mel=log_mel,
-            speech_ratio=sum(self._speech) / len(self._speech),
-            dbfs=dbfs(float(np.add.reduce(self._energy)) / WINDOW_SAMPLES),
+            speech_ratio=self._detector.ratio(passed, log_mel, level),
+            dbfs=level,
             clipped=True in self._clipped,
         )

@@ -48,16 +48,28 @@ class SourceSettings(Section):
     """Audio held between capture and processing; beyond it the oldest is dropped, counted and reported."""
 
 
+class Detector(str, Enum):
+    """Means of telling speech from other sound."""
+
+    NETWORK = "network"
+    """The small network that ships."""
+    WEBRTC = "webrtc"
+    """WebRTC's voice activity detector."""
+
+
 class GateSettings(Section):
     """The speech gate: the boundary between speech and other sound."""
 
+    detector: Detector = Detector.NETWORK
+    """network (tells speech from music, hum, laughter and animals, at any gain), or webrtc (WebRTC's detector)."""
     aggressiveness: int = Field(default=2, ge=0, le=3)
-    """WebRTC VAD: 0 lets most through, 3 the least."""
-    floor_dbfs: float = Field(default=-65.0, ge=-120.0, le=0.0)
-    """A 30 ms frame below this level is never speech."""
+    """0 lets most through, 3 the least: the mode of webrtc; for the network, a probability of speech above 0.3, 0.4,
+    0.5 or 0.7."""
+    floor_dbfs: float = Field(default=-80.0, ge=-120.0, le=0.0)
+    """Below this level nothing is speech: a window for the network, a 30 ms frame for webrtc."""
     min_speech_ratio: Ratio | None = None
-    """Share of a window that must be speech for it to be scored; when not given, the one from which the model's card
-    trusts its scores, or 0.25 where the card does not say."""
+    """Share of a window that must be speech for it to be scored. When not given: 0.13 for the network; for webrtc the
+    one from which the model's card trusts its scores, or 0.25 where the card does not say."""
 
 
 class WindowSettings(Section):
@@ -74,25 +86,70 @@ class WindowSettings(Section):
         return round(value * 10) / 10
 
 
-class RollingSettings(Section):
-    """Smoothing of stress, and levels."""
+class Sensitivity(str, Enum):
+    """False episodes an hour of calm speech that a threshold may cause."""
 
-    time_constant_seconds: float = Field(default=8.0, ge=0.1, le=600.0)
-    """Seconds of SPEECH after which the past counts 1/e."""
+    budget: float
+
+    QUICK = "quick", 4.0
+    NORMAL = "normal", 1.0
+    STRICT = "strict", 0.25
+
+    def __new__(cls, value: str, budget: float) -> Sensitivity:
+        """Makes a member that is its value, a string."""
+        member = str.__new__(cls, value)
+        member._value_, member.budget = value, budget
+        return member
+
+
+class RollingSettings(Section):
+    """From the stress of single windows to a level."""
+
+    sensitivity: Sensitivity = Sensitivity.NORMAL
+    """False episodes an hour of calm speech: quick allows 4, normal 1, strict 0.25. It picks the threshold of elevated
+    from the operating points in the model's card."""
+    false_alarms_per_hour: float | None = Field(default=None, gt=0.0, le=60.0)
+    """The same budget as a number, in place of `sensitivity`."""
+    time_constant_seconds: float | None = Field(default=None, ge=0.1, le=600.0)
+    """When given, the rolling stress is an exponential average: seconds of SPEECH after which the past counts 1/e. The
+    two-state filter when not given."""
     elevated: Ratio | None = None
-    """Rolling stress at which the level becomes elevated; the model card's when not given."""
+    """Rolling stress at which the level becomes elevated, in place of the one that keeps to the budget (with
+    `time_constant_seconds`, of the model card's)."""
     high: Ratio | None = None
-    """Rolling stress at which the level becomes high; the model card's when not given."""
-    hysteresis: Ratio = 0.08
-    """How far below a threshold the rolling stress must fall to leave the level."""
-    dwell_seconds: float = Field(default=2.0, ge=0.0, le=600.0)
-    """A level changes only when the new one has held for this long."""
+    """Rolling stress at which the level becomes high; 0.8, or half-way from a higher elevated to 1 (with
+    `time_constant_seconds`, the model card's)."""
+    hysteresis: Ratio | None = None
+    """How far below a threshold the rolling stress must fall to leave the level; log-odds of 2, about 0.25, when not
+    given (with `time_constant_seconds`, 0.08)."""
+    dwell_seconds: float | None = Field(default=None, ge=0.0, le=600.0)
+    """A level changes only when the new one has held for this long; 0 when not given (with `time_constant_seconds`,
+    2)."""
 
     @model_validator(mode="after")
     def _rising(self) -> RollingSettings:
         if self.elevated is not None and self.high is not None and self.elevated >= self.high:
             raise ValueError("elevated must be below high")
         return self
+
+
+class BaselineMode(str, Enum):
+    """Use of a source's baseline."""
+
+    OFF = "off"
+    """Every source is judged as a stranger."""
+    FIXED = "fixed"
+    """A baseline that was learned before is used and stays as it is."""
+    ADAPTIVE = "adaptive"
+    """The baseline is learned from calm speech while listening."""
+
+
+class BaselineSettings(Section):
+    """Calm speech of a source: voice, room and microphone."""
+
+    mode: BaselineMode = BaselineMode.ADAPTIVE
+    """off, fixed (as it was learned before) or adaptive (learned while the level is low). With
+    `rolling.time_constant_seconds` there is none."""
 
 
 class EpisodeSettings(Section):
@@ -248,6 +305,7 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     window: WindowSettings = WindowSettings()
     rolling: RollingSettings = RollingSettings()
+    baseline: BaselineSettings = BaselineSettings()
     episode: EpisodeSettings = EpisodeSettings()
     model: ModelSettings = ModelSettings()
     output: OutputSettings = OutputSettings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from edge_sser.settings.load import SOURCE, Loaded, section_in
@@ -29,6 +30,20 @@ def as_toml(loaded: Loaded) -> str:
         if section is not None:
             lines += _table(section, f"{name}.", loaded)
     return "\n".join(lines) + "\n"
+
+
+def set_values_as_toml(values: Mapping[str, Any]) -> str:
+    """Formats given settings as TOML.
+
+    Args:
+        values: plain values, and tables of plain values, by key; a list of tables for `source`.
+    """
+    lines = [f"{key} = {_value(value)}" for key, value in values.items() if not isinstance(value, (dict, list))]
+    for key, value in values.items():
+        for table in value if isinstance(value, list) else [value] if isinstance(value, dict) else []:
+            lines += ["", f"[[{key}]]" if isinstance(value, list) else f"[{key}]"]
+            lines += [f"{name} = {_value(one)}" for name, one in table.items()]
+    return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def _table(section: Section, prefix: str, loaded: Loaded) -> list[str]:

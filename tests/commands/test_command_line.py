@@ -152,7 +152,7 @@ def test_config_schema_describes_every_setting(call):
         ("[gate]\naggressiveness = 9", "from 0 to 3"),
         ("[gate]\nagressiveness = 1", "did you mean gate.aggressiveness?"),
         ("[gate", "line 1"),
-        ("[rolling]\nelevated = 0.9", "elevated"),  # above the model card's high
+        ("[rolling]\nelevated = 0.9\ntime_constant_seconds = 8.0", "elevated"),  # above the model card's high
     ],
 )
 @pytest.mark.parametrize("command", ["listen", "analyze"])
@@ -183,13 +183,13 @@ def test_a_standard_output_that_is_closed_from_the_start_is_one_line(command):
 def test_an_interrupt_while_settings_are_read_cannot_get_lost(monkeypatch, tmp_path):
     """KeyboardInterrupt would get lost: pydantic swallows one that comes while it makes a schema."""
     seen = []
-    load = cli._load
+    load = cli.load_with_flags
 
     def watched(*arguments):
         seen.append(signal.getsignal(signal.SIGINT))
         return load(*arguments)
 
-    monkeypatch.setattr(cli, "_load", watched)
+    monkeypatch.setattr(cli, "load_with_flags", watched)
     before = signal.getsignal(signal.SIGINT)
     assert cli.main(["listen", "--source", str(tmp_path / "gone.wav")]) == 1
     assert before is signal.default_int_handler

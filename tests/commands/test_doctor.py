@@ -63,7 +63,7 @@ def test_a_model_whose_card_does_not_fit_is_a_problem(examine, tmp_path, card, s
 
 
 def test_thresholds_that_do_not_fit_the_card_of_the_model_are_a_problem(examine):
-    status, found = examine(f"{RECORDING}\n[rolling]\nelevated = 0.8")
+    status, found = examine(f"{RECORDING}\n[rolling]\nelevated = 0.8\ntime_constant_seconds = 8.0")
     assert status == 1
     assert "rolling.elevated is 0.8 and rolling.high is 0.75 (one of them from the model's card)" in found["model"]
 

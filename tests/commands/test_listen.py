@@ -90,8 +90,10 @@ def test_a_torn_last_sample_is_left_out_with_one_line(run, speech_pcm, model):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_ends_cleanly_with_the_last_episode_closed(model, speech_pcm, number, status):
-    process = listen_to_pipe(model)
+def test_a_signal_ends_cleanly_with_the_last_episode_closed(model, tmp_path, speech_pcm, number, status):
+    config = tmp_path / "config.toml"
+    config.write_text("[rolling]\nelevated = 0.1\n")  # the toy model is soon undecided, and never sure
+    process = listen_to_pipe(model, "--config", str(config))
     feeder = threading.Thread(target=lambda: (process.stdin.write(speech_pcm), process.stdin.flush()))
     feeder.start()
     events = []
@@ -101,8 +103,11 @@ def test_a_signal_ends_cleanly_with_the_last_episode_closed(model, speech_pcm, n
             break
     feeder.join()
     process.send_signal(number)
-    rest, errors = process.communicate(timeout=60)
-    events += [json.loads(line) for line in rest.splitlines()]
+    process.stdin.close()
+    # Not `communicate`, which reads past the buffer of `stdout` and would lose what is in it.
+    events += [json.loads(line) for line in process.stdout]
+    errors = process.stderr.read()
+    process.wait(timeout=60)
     assert (process.returncode, errors) == (status, b"")
     assert [event["phase"] for event in events if event["type"] == "episode"][-1] == "end"
     assert events[-1] == {**events[-1], "type": "status", "state": "stopped"}

@@ -10,6 +10,7 @@ from mqtt_rig import emit
 
 from edge_sser.errors import SinkError
 from edge_sser.events import (
+    BaselineState,
     Episode,
     Health,
     HealthState,
@@ -30,7 +31,8 @@ def reading(**changes) -> Reading:
     values = {
         "id": "cab/desk/000001", "node": "cab", "source": "desk", "ts": TS, "start_s": 18.0, "end_s": 21.0,
         "speech_ratio": 0.74, "stress": 0.62, "stress_rolling": 0.55, "level": Level.ELEVATED, "confidence": 0.24,
-        "dbfs": -27.4, "clipped": False, "latency_ms": None, "dropped_s": 0.0, "model": MODEL,
+        "dbfs": -27.4, "clipped": False, "latency_ms": None, "dropped_s": 0.0, "baseline": BaselineState.READY,
+        "baseline_shift": 0.1, "model": MODEL,
     }  # fmt: skip
     return Reading(**(values | changes))
 
@@ -38,7 +40,8 @@ def reading(**changes) -> Reading:
 def episode(**changes) -> Episode:
     values = {
         "phase": Phase.UPDATE, "id": "cab/desk/x", "node": "cab", "source": "desk", "ts": TS, "level": Level.HIGH,
-        "start_s": 4.0, "end_s": 14.5, "duration_s": 10.5, "peak": 0.91, "mean": 0.78, "model": MODEL,
+        "start_s": 4.0, "end_s": 14.5, "duration_s": 10.5, "peak": 0.91, "mean": 0.78,
+        "evidence_s": 2.0, "declared_s": 4.0, "model": MODEL,
     }  # fmt: skip
     return Episode(**(values | changes))
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge_sser.audio.source import Source
+from edge_sser.daemon.inputs import Clocks, Input
 from edge_sser.daemon.loop import ListenLoop
-from edge_sser.daemon.session import Clocks, Input
 from edge_sser.model.model import Model
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink

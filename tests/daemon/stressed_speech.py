@@ -23,6 +23,9 @@ _SETTINGS = """
 device = "{device}"
 name = "{source}"
 
+[gate]
+detector = "webrtc"  # takes these voices, which are too plain for the network, for speech
+
 [rolling]
 time_constant_seconds = 0.1
 dwell_seconds = 0.0

@@ -12,7 +12,8 @@ from mqtt_rig import LIMIT_SECONDS, eventually
 
 from edge_sser.audio import microphone
 from edge_sser.audio.source import AudioBlock, Source
-from edge_sser.daemon.session import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, REOPEN_MIN_SECONDS, Input
+from edge_sser.daemon.inputs import Input
+from edge_sser.daemon.session import GIVE_UP_MINUTES, REOPEN_MAX_SECONDS, REOPEN_MIN_SECONDS
 from edge_sser.errors import SourceError
 from edge_sser.events import Health, HealthState, Status
 from edge_sser.model.model import Model
@@ -106,7 +107,8 @@ class Fickle(Source):
         if self._left == 0:
             raise SourceError("desk is gone: plug it in again")
         self._left -= 1
-        return AudioBlock(np.full(RATE_HZ, 0.1, dtype=np.float32))
+        tone = np.tile(np.float32([0.1, 0.1, -0.1, -0.1]), RATE_HZ // 4)  # a constant would be silence: an offset
+        return AudioBlock(tone)
 
 
 def run_fickle(model: str, opened_after: list[int | None]) -> tuple[list, list[float], Exception]:

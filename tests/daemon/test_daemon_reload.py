@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from mqtt_rig import eventually, free_port
 
+AVERAGE = "[rolling]\ntime_constant_seconds = 8.0\n"
+
 
 @pytest.fixture
 def hang_up(start, tmp_path, speech):
@@ -45,10 +47,10 @@ def scrape(port: int) -> str | None:
 
 
 def test_thresholds_change_during_listening(hang_up):
-    calm = "[rolling]\nelevated = 0.998\nhigh = 0.999\ndwell_seconds = 0.0\n"
+    calm = f"{AVERAGE}elevated = 0.998\nhigh = 0.999\ndwell_seconds = 0.0\n"
     running = hang_up(calm)
     eventually(lambda: any(each["level"] == "low" for each in running.daemon.events("reading")), "speech")
-    running.read_again("[rolling]\nelevated = 0.09\nhigh = 0.999\ndwell_seconds = 0.0\n", "settings read again")
+    running.read_again(f"{AVERAGE}elevated = 0.09\nhigh = 0.999\ndwell_seconds = 0.0\n", "settings read again")
     eventually(lambda: any(each["phase"] == "start" for each in running.daemon.events("episode")), "an episode")
     running.read_again(calm, "settings read again")
     eventually(lambda: any(each["phase"] == "end" for each in running.daemon.events("episode")), "its end")
@@ -59,7 +61,7 @@ def test_thresholds_change_during_listening(hang_up):
 
 def test_outputs_change_during_listening_without_losing_an_episode(hang_up, broker, start_subscriber, tmp_path):
     port, events = free_port(), tmp_path / "events.jsonl"
-    lively = "[rolling]\nelevated = 0.09\nhigh = 0.999\ndwell_seconds = 0.0\n[episode]\nupdate_seconds = 0.1\n"
+    lively = f"{AVERAGE}elevated = 0.09\nhigh = 0.999\ndwell_seconds = 0.0\n[episode]\nupdate_seconds = 0.1\n"
     mqtt = f'[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\ndiscovery = false\n'
     subscriber = start_subscriber(broker.port)
     running = hang_up(lively + mqtt)
@@ -122,7 +124,7 @@ def test_an_output_that_cannot_be_opened_undoes_the_other_changes(hang_up, tmp_p
 def test_a_broker_that_cannot_be_used_is_refused_and_no_episode_is_lost_meanwhile(
     hang_up, broker, start_subscriber, tmp_path
 ):
-    lively = "[rolling]\nelevated = 0.09\nhigh = 0.999\ndwell_seconds = 0.0\n[episode]\nupdate_seconds = 0.1\n"
+    lively = f"{AVERAGE}elevated = 0.09\nhigh = 0.999\ndwell_seconds = 0.0\n[episode]\nupdate_seconds = 0.1\n"
     mqtt = f'[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\ndiscovery = false\n'
     subscriber = start_subscriber(broker.port)
     running = hang_up(lively + mqtt)

@@ -89,6 +89,6 @@ def test_journal_lines_carry_their_priority(tmp_path, model):
         journal.seek(0)
         *reported, error = journal.read().decode().splitlines()
     assert done.returncode == 1
-    assert reported
-    assert all(line.startswith("<6>edge-sser: tiny@") for line in reported)
+    assert reported[0].startswith("<6>edge-sser: tiny@")
+    assert all(line.startswith("<6>edge-sser: ") for line in reported)
     assert error.startswith("<3>edge-sser: error: ")

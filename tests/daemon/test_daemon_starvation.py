@@ -18,11 +18,11 @@ from listening import listen
 from mqtt_rig import eventually
 
 from edge_sser.audio.microphone import MicrophoneSource
-from edge_sser.daemon.session import Input
+from edge_sser.daemon.inputs import Input
 from edge_sser.events import Event, Health, to_json
 from edge_sser.model.backend import Backend
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
 

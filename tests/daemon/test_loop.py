@@ -22,6 +22,7 @@ from streams import RATE, make_monitor, play
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
+from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.listen import Stop, stop_on_signals
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import (
@@ -36,6 +37,7 @@ from edge_sser.events import (
     to_json,
 )
 from edge_sser.model.model import Model
+from edge_sser.monitor.baselines import BaselineStore
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
@@ -275,7 +277,7 @@ import sys, threading
 from pathlib import Path
 from edge_sser.audio.file import FileSource
 from edge_sser.daemon.loop import ListenLoop
-from edge_sser.daemon.session import Input
+from edge_sser.daemon.inputs import Input
 from edge_sser.model.model import Model
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.stdout import NonBlockingWriter
@@ -380,3 +382,27 @@ def test_standard_output_has_json_lines_and_nothing_else(model: Model, speech: P
 def test_without_a_node_name_the_host_gives_one_that_the_settings_would_accept(host: str, name: str) -> None:
     assert node_name(Settings(), host) == name
     assert node_name(Settings(node=name), "other") == name
+
+
+def test_a_live_source_keeps_its_baseline_over_restarts_and_a_recording_depends_on_nothing_but_itself(
+    model: Model, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    settings = Settings.model_validate({"node": "cab12"})
+
+    def shifts(*, keeps: bool) -> list[float | None]:
+        sink, store = Kept(), BaselineStore(model.label)
+        origin = Input("desk", lambda: recording(speech), reopens=False, keeps_baseline=keeps)
+        listen(settings, [origin], [sink], model, threading.Event(), baselines=store)
+        store.close()
+        return [reading.baseline_shift for reading in of_kind(Reading, sink.events)]
+
+    plain = shifts(keeps=False)
+    assert shifts(keeps=False) == plain
+    assert not list(tmp_path.iterdir())
+    first = shifts(keeps=True)
+    assert first == plain
+    second = shifts(keeps=True)
+    assert second[0] == pytest.approx(first[-1], abs=0.02)
+    assert abs(first[-1] - first[0]) > 0.1
+    assert (tmp_path / "baselines" / "desk.json").exists()

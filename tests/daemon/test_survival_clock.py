@@ -19,7 +19,7 @@ from stressed_speech import WINDOW_SECONDS, episodes, feed_episodes, write_setti
 
 from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
-from edge_sser.daemon.session import Input
+from edge_sser.daemon.inputs import Input
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, as_dict
 from edge_sser.model.model import Model

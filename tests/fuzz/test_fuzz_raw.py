@@ -18,7 +18,7 @@ from edge_sser.audio.source import EndOfAudio
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, Reading, json_schema, to_json
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.settings.schema import SampleFormat, Settings
 
 RATE_HZ = 16_000

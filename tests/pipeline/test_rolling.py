@@ -159,14 +159,23 @@ def test_a_level_is_left_only_below_its_hysteresis_and_can_fall_by_two() -> None
 
 def test_the_settings_come_before_the_models_card() -> None:
     card = {"elevated": 0.4, "high": 0.7}
-    assert Thresholds.of(RollingSettings(), **card) == Thresholds(elevated=0.4, high=0.7, hysteresis=0.08)
-    mine = Thresholds.of(RollingSettings(elevated=0.5, high=0.9, hysteresis=0.2), **card)
+    assert Thresholds.of(RollingSettings(), **card, hysteresis=0.08) == Thresholds(
+        elevated=0.4, high=0.7, hysteresis=0.08
+    )
+    mine = Thresholds.of(
+        RollingSettings(
+            elevated=0.5,
+            high=0.9,
+        ),
+        **card,
+        hysteresis=0.2,
+    )
     assert mine == Thresholds(elevated=0.5, high=0.9, hysteresis=0.2)
-    assert Thresholds.of(RollingSettings(high=0.9), **card).elevated == 0.4
+    assert Thresholds.of(RollingSettings(high=0.9), **card, hysteresis=0.08).elevated == 0.4
 
 
 def test_settings_and_card_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"rolling.elevated is 0.8 and rolling.high is 0.7 .*: set both"):
-        Thresholds.of(RollingSettings(elevated=0.8), elevated=0.4, high=0.7)
+        Thresholds.of(RollingSettings(elevated=0.8), elevated=0.4, high=0.7, hysteresis=0.08)
     with pytest.raises(SettingsError, match=r"rolling.hysteresis is 0.45, rolling.elevated 0.4: "):
-        Thresholds.of(RollingSettings(hysteresis=0.45), elevated=0.4, high=0.7)
+        Thresholds.of(RollingSettings(), elevated=0.4, high=0.7, hysteresis=0.45)

@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_sser.events import (
+    BaselineState,
     Episode,
     Event,
     Health,
@@ -335,6 +336,8 @@ def episode(number: int, phase: Phase = Phase.END, *, source: str = "desk", run:
         duration_s=14.5,
         peak=0.91,
         mean=0.78,
+        evidence_s=float(number),
+        declared_s=float(number),
         model="sser-cnn@ab12cd34",
     )
 
@@ -356,6 +359,8 @@ def reading(number: int, *, source: str = "desk", level: Level | None = Level.EL
         clipped=False,
         latency_ms=4.1,
         dropped_s=0.0,
+        baseline=BaselineState.READY,
+        baseline_shift=0.1,
         model="sser-cnn@ab12cd34",
     )
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from edge_sser.errors import MissingComponentError, SinkError
 from edge_sser.events import (
+    BaselineState,
     Episode,
     Health,
     HealthState,
@@ -37,7 +38,7 @@ TS = "2026-01-02T03:04:05.678Z"
 READING = Reading(
     id="cab/desk/000001", node="cab", source="desk", ts=TS, start_s=18.0, end_s=21.0, speech_ratio=0.74, stress=0.62,
     stress_rolling=0.55, level=Level.ELEVATED, confidence=0.24, dbfs=-27.4, clipped=False, latency_ms=4.0,
-    dropped_s=0.0, model=MODEL,
+    dropped_s=0.0, baseline=BaselineState.READY, baseline_shift=0.1, model=MODEL,
 )  # fmt: skip
 SILENT = replace(READING, stress=None, stress_rolling=None, level=None, confidence=None, speech_ratio=0.0)
 HEALTH = Health(
@@ -47,7 +48,7 @@ HEALTH = Health(
 STATUS = Status(node="cab", ts=TS, state=StatusState.ONLINE, version="0.1.0", model=MODEL, provider="CPU", host="h")
 EPISODE = Episode(
     phase=Phase.END, id="cab/desk/x", node="cab", source="desk", ts=TS, level=Level.HIGH, start_s=4.0, end_s=14.5,
-    duration_s=10.5, peak=0.91, mean=0.78, model=MODEL,
+    duration_s=10.5, peak=0.91, mean=0.78, evidence_s=2.0, declared_s=4.0, model=MODEL,
 )  # fmt: skip
 
 

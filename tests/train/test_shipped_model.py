@@ -20,6 +20,7 @@ from edge_sser.model.shipped import (
 )
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.evaluate.operating_result import operating_points, summary
 from edge_sser.train.evaluate.predictions import read_predictions
 from edge_sser.train.evaluate.scores import evaluate, markdown_table
 
@@ -55,11 +56,22 @@ def test_the_cards_of_the_int8_files_agree_with_the_fp32_one_and_the_report() ->
         assert (card.precision, card.parent_sha256) == ("int8", fp32.sha256)
         assert (card.calibration, card.accuracy) == (fp32.card.calibration, fp32.card.accuracy)
         assert card.speech_trust == fp32.card.speech_trust
+        assert card.operating_points == fp32.card.operating_points
         assert card.quantisation is not None
         assert card.quantisation["calibration"] == report["calibration"]
         assert card.quantisation["target"] == choice["target"]
         assert card.quantisation["float_nodes"] == choice["float_nodes"]
     check_tensorrt_graph(onnx.load(models_folder() / TENSORRT_MODEL))
+
+
+def test_the_cards_operating_points_are_those_of_the_committed_result() -> None:
+    result = json.loads((RESULTS / "operating-points.json").read_text("utf-8"))
+    points = Model.load(models_folder() / DEFAULT_MODEL).card.operating_points
+    assert points == operating_points(result)
+    page = (RESULTS / "decision.md").read_text("utf-8")
+    rows = [line for line in summary(result) if line.startswith("|")]
+    assert len(rows) == 3 + len(points)
+    assert [row for row in rows if row not in page] == []
 
 
 def test_the_results_quote_the_table_that_the_export_printed() -> None:

@@ -18,8 +18,8 @@ from voices import RATE, voice
 from edge_sser.audio.source import AudioBlock
 from edge_sser.events import Episode, Event, Phase
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
-from edge_sser.settings.schema import RollingSettings, Settings
+from edge_sser.monitor.monitor import Monitor
+from edge_sser.settings.schema import Detector, GateSettings, RollingSettings, Settings
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.alarms import Point, alarm_rate, collar_samples, detect, find_alarms, match_alarms
@@ -42,6 +42,8 @@ from edge_sser.train.evaluate.streams import (
 )
 
 STRESS = read_preset("quadrant")
+GATE = GateSettings(detector=Detector.WEBRTC)  # to the network the toy voices are tones
+DEVICE = Settings(gate=GATE)
 
 
 @pytest.fixture(scope="module")
@@ -144,20 +146,23 @@ def test_clips_are_cut_to_their_speech_and_silence_stays() -> None:
 
 
 def test_streaming_and_offline_scores_are_the_same_bits(stream: Stream, model: Model) -> None:
-    played = play_stream(stream.samples, model, Settings())
-    windows, different = compare_offline(stream.samples, model, Settings(), played)
+    played = play_stream(stream.samples, model, DEVICE)
+    windows, different = compare_offline(stream.samples, model, DEVICE, played)
     assert windows == len(played.scores) > 100
     assert different == 0
     wrong = replace(played, scores=[played.scores[0] + 1e-12, *played.scores[1:]])
-    assert compare_offline(stream.samples, model, Settings(), wrong) == (windows, 1)
+    assert compare_offline(stream.samples, model, DEVICE, wrong) == (windows, 1)
 
 
+@pytest.mark.parametrize("time_constant", [None, 8.0])
 @pytest.mark.parametrize(("elevated", "high"), [(0.3, 0.6), (0.5, 0.75), (0.65, 0.9)])
 def test_alarms_at_another_threshold_are_those_of_a_monitor_with_that_threshold(
-    stream: Stream, model: Model, elevated: float, high: float
+    stream: Stream, model: Model, elevated: float, high: float, time_constant: float | None
 ) -> None:
-    readings = play_stream(stream.samples, model, Settings()).readings
-    settings = Settings(rolling=RollingSettings(elevated=elevated, high=high))
+    plain = Settings(gate=GATE, rolling=RollingSettings(time_constant_seconds=time_constant))
+    readings = play_stream(stream.samples, model, plain).readings
+    rolling = RollingSettings(time_constant_seconds=time_constant, elevated=elevated, high=high)
+    settings = Settings(gate=GATE, rolling=rolling)
     monitor = Monitor(node="n", source_name="s", started_at=0.0, live=False, model=model, settings=settings)
     events: list[Event] = [*monitor.push(AudioBlock(stream.samples)), *monitor.finish()]
     theirs = [
@@ -166,7 +171,7 @@ def test_alarms_at_another_threshold_are_those_of_a_monitor_with_that_threshold(
         if isinstance(event, Episode) and event.phase is Phase.END
     ]
     assert theirs
-    assert find_alarms(readings, Settings(), elevated=elevated, high=high) == theirs
+    assert find_alarms(readings, plain, elevated=elevated, high=high) == theirs
 
 
 SECOND = RATE
@@ -193,7 +198,7 @@ def test_alarms_belong_to_the_event_that_they_begin_in(
 
 
 def test_an_ideal_listener_finds_every_event_late_by_the_smoothing_alone(stream: Stream, model: Model) -> None:
-    settings = Settings(rolling=RollingSettings(time_constant_seconds=0.1, dwell_seconds=0.0))
+    settings = Settings(gate=GATE, rolling=RollingSettings(time_constant_seconds=0.1, dwell_seconds=0.0))
     readings = play_stream(stream.samples, model, settings).readings
     found = detect("toy", [(stream.events, readings)], Point("half", 0.5), settings)
     assert (found.events, found.found, found.at_onset, found.recall, found.precision) == (2, 2, 2, 1.0, 1.0)
@@ -201,7 +206,7 @@ def test_an_ideal_listener_finds_every_event_late_by_the_smoothing_alone(stream:
     assert found.false.alarms == 0
     assert found.event_share > 0.8
     assert found.false.share < 0.1
-    slow = Settings(rolling=RollingSettings(time_constant_seconds=10.0))
+    slow = Settings(gate=GATE, rolling=RollingSettings(time_constant_seconds=10.0))
     later = detect(
         "toy", [(stream.events, play_stream(stream.samples, model, slow).readings)], Point("half", 0.5), slow
     )
@@ -209,7 +214,7 @@ def test_an_ideal_listener_finds_every_event_late_by_the_smoothing_alone(stream:
 
 
 def test_a_threshold_that_is_always_exceeded_is_in_alarm_all_the_time(stream: Stream, model: Model) -> None:
-    settings = Settings()
+    settings = DEVICE
     readings = play_stream(stream.samples, model, settings).readings
     found = detect("toy", [(stream.events, readings)], Point("none", 1e-6), settings)
     assert (found.found, found.masked, found.false.alarms) == (0, 2, 1)
@@ -252,7 +257,7 @@ def test_calm_recordings_noise_and_streams_are_told_apart(
                            f"noise={tmp_path / 'hiss.flac'}"])  # fmt: skip
     played: list[float] = []
     models = open_file(model.path, clips)
-    found = try_streams(models, clips, STRESS, sounds, [Point("half", 0.5)], progress=played.append)
+    found = try_streams(models, clips, STRESS, sounds, [Point("half", 0.5)], settings=DEVICE, progress=played.append)
     assert (found.left_out, found.differing) == (1, 0)
     assert found.compared > 100
     assert [detection.corpus for detection in found.detections] == ["toy"]
@@ -276,14 +281,16 @@ def test_a_folder_of_calm_recordings_is_played_one_by_one_and_end_to_end(model: 
             folder / f"{place}.flac", voice(pitch_hz=120.0, syllables_hz=4.0, seconds=5.0, seed=place), RATE
         )
     soundfile.write(folder / "short.flac", voice(pitch_hz=120.0, syllables_hz=4.0, seconds=1.0, seed=9), RATE)
-    found = try_streams(open_file(model.path), [], STRESS, parse_sounds([f"calm={folder}"]), [Point("half", 0.5)])
+    found = try_streams(
+        open_file(model.path), [], STRESS, parse_sounds([f"calm={folder}"]), [Point("half", 0.5)], settings=DEVICE
+    )
     hours = {each.name: each.rate.hours * 3600 for each in found.quiet if each.point == "half"}
     assert hours == pytest.approx({"readers": 15.0, "readers, end to end": 16.0})  # too short for a window of its own
     assert (found.detections, found.compared) == ([], 0)
 
 
 def test_windows_with_more_speech_are_scored_better(clips: Sequence[Utterance], model: Model) -> None:
-    shares = score_by_speech(open_file(model.path, clips), clips, STRESS, [])
+    shares = score_by_speech(open_file(model.path, clips), clips, STRESS, [], settings=DEVICE)
     assert [share.seconds for share in shares] == [0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
     known = [share for share in shares if not np.isnan(share.auroc)]
     assert known[-1].auroc == 1.0

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import Phase, Reading
+from edge_sser.monitor.operating import LevelRule, manual_rule
 from edge_sser.pipeline.episodes import EpisodeReport, Episodes
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.pipeline.rolling import Levels, Thresholds
-from edge_sser.settings.schema import RollingSettings, Settings
+from edge_sser.pipeline.rolling import Levels
+from edge_sser.settings.schema import Settings
 from edge_sser.train.evaluate.metrics import NAN
 from edge_sser.train.evaluate.streams import Span
 
@@ -106,22 +107,36 @@ def find_alarms(
     Returns:
         Spans from the end of the first window of an episode to the end of its last window with speech.
     """
-    rolling = RollingSettings(
-        time_constant_seconds=settings.rolling.time_constant_seconds,
-        dwell_seconds=settings.rolling.dwell_seconds,
-        hysteresis=min(settings.rolling.hysteresis, elevated / 2.0),
-    )
-    thresholds = Thresholds.of(rolling, elevated=elevated, high=(1.0 + elevated) / 2.0 if high is None else high)
-    levels = Levels(thresholds, dwell_seconds=rolling.dwell_seconds)
+    high = (1.0 + elevated) / 2.0 if high is None else high
+    rule = manual_rule(settings.rolling, elevated=elevated, high=high)
+    heard = [
+        (round(reading.end_s * SAMPLE_RATE), reading.stress is not None, reading.stress_rolling) for reading in readings
+    ]
+    return episode_spans(heard, rule, settings)
+
+
+def episode_spans(heard: Iterable[tuple[int, bool, float | None]], rule: LevelRule, settings: Settings) -> list[Span]:
+    """Returns the episodes of a stream, by the monitor's own levels and episodes.
+
+    Args:
+        heard: end of each window in samples, True when it has enough speech, and the rolling stress after it.
+        rule: thresholds and dwell.
+        settings: of rolling stress and episodes; thresholds are not used.
+    """
+    levels = Levels(rule.thresholds, dwell_seconds=rule.dwell_seconds)
     episodes = Episodes(settings.episode)
+    fades = settings.rolling.time_constant_seconds is None  # as the two-state filter does in silence
+    silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
+    spoken = 0
     reports: list[EpisodeReport | None] = []
-    for reading in readings:
-        now = round(reading.end_s * SAMPLE_RATE)
-        if reading.stress is None or reading.stress_rolling is None:
-            reports.append(episodes.silence(now))
-        else:
-            level = levels.push(reading.stress_rolling, now)
-            reports.append(episodes.speech(reading.stress_rolling, level, now))
+    for now, speech, stress in heard:
+        if speech and stress is not None:
+            spoken = now
+            reports.append(episodes.speech(stress, levels.push(stress, now), now))
+            continue
+        if fades and stress is not None:
+            levels.fade(stress, now, long=now - spoken >= silence_samples)
+        reports.append(episodes.silence(now))
     reports.append(episodes.finish())
     return [Span(report.start, report.end) for report in reports if report is not None and report.phase is Phase.END]
 

@@ -1,4 +1,4 @@
-"""Options of `edge-sser train evaluate`."""
+"""Options of `edge-sser train evaluate`, `operating` and `stamp`."""
 
 from __future__ import annotations
 
@@ -71,3 +71,55 @@ def evaluate(
         as_json=as_json,
     )
     run(request, typer.echo)
+
+
+def operating(
+    model: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The .onnx model file, and folders of runs of `train fit` with its recipe, whose fold models hear the "
+            "speakers it was trained on."
+        ),
+    ],
+    as_json: Annotated[Path, typer.Option("--json", help="Figures to write as JSON, with every setting.")],
+    table: Annotated[
+        list[Path] | None,
+        typer.Option(help="Table of utterances, the runs' first; may be repeated for corpora that nobody heard."),
+    ] = None,
+    calm: Annotated[
+        list[Path] | None,
+        typer.Option(help="Calm speech of strangers: a recording, or a folder of one speaker's; may be repeated."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="How labels become stress; if not given, as the model's card says.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write (.png, .svg, .pdf).")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measures what each budget of false alarms gives: the share found and the delay, with and without a baseline."""
+    for package, extra in (("torch", "train"), *((("matplotlib", "plot"),) if plot else ())):
+        need_package(package, extra, "train operating")
+    from edge_sser.train.evaluate.operating import OperatingRequest, run
+
+    request = OperatingRequest(
+        models=model,
+        tables=table or (),
+        calm=calm or (),
+        preset=preset,
+        as_json=as_json,
+        plot=plot,
+        threads=threads,
+    )
+    run(request, typer.echo)
+
+
+def stamp(
+    model: Annotated[Path, typer.Argument(help="The .onnx model file; INT8 files made from it are found beside it.")],
+    result: Annotated[Path, typer.Argument(help="Figures that `train operating` measured (JSON).")],
+) -> None:
+    """Writes measured operating points into a model's card. The graph stays as it is; the file's sha256 changes."""
+    need_package("onnx", "export", "train stamp")
+    from edge_sser.train.evaluate.stamp import read_points, stamp
+
+    for path in stamp(model, read_points(result)):
+        typer.echo(path)

@@ -13,8 +13,9 @@ from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import Reading
 from edge_sser.model.backend import Backend, Logits
 from edge_sser.model.model import Model
-from edge_sser.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor
 from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.pipeline.highpass import high_pass
 from edge_sser.settings.schema import Settings
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
@@ -250,12 +251,13 @@ def play_stream(samples: Samples, model: Model, settings: Settings) -> PlayedStr
 def compare_offline(samples: Samples, model: Model, settings: Settings, played: PlayedStream) -> tuple[int, int]:
     """Compares the streaming scores of a stream with offline scores, bit by bit.
 
-    Offline, the features of the whole recording are computed at once, cut into the same windows, and scored one by one.
+    Offline, the whole recording is filtered and its features are computed at once, cut into the same windows, and
+    scored one by one.
 
     Returns:
         Number of windows compared, and of those whose score differs in any bit.
     """
-    features = log_mel(samples)
+    features = log_mel(high_pass(samples))
     hop = round(settings.window.hop_seconds * SAMPLE_RATE) // FEATURES.hop_samples
     scored = [place for place, reading in enumerate(played.readings) if reading.stress is not None]
     offline = [

@@ -76,7 +76,7 @@ def assemble_streams(utterances: Sequence[Utterance], preset: Preset, noise: Seq
                 kinds[kind].append(normalise_level(trimmed(read_audio(clips[place].path))))
         parts = _parts(*kinds)
         if parts:
-            samples, events = _join(parts, random)
+            samples, events = join_clips(parts, random)
             samples += background_noise(samples.size, noise, random)
             yield Stream(corpus, speaker, clips[0], samples, events)
 
@@ -101,7 +101,7 @@ def calm_streams(utterances: Sequence[Utterance], preset: Preset, noise: Sequenc
             of_speaker.setdefault((clip.corpus, clip.speaker), []).append(clip)
     for (corpus, speaker), clips in sorted(of_speaker.items()):
         random = np.random.default_rng(zlib.crc32(f"{corpus}/{speaker}".encode()))
-        samples, _ = _join([[normalise_level(trimmed(read_audio(clip.path))) for clip in clips]], random)
+        samples, _ = join_clips([[normalise_level(trimmed(read_audio(clip.path))) for clip in clips]], random)
         samples += background_noise(samples.size, noise, random)
         yield Stream(corpus, speaker, clips[0], samples, [])
 
@@ -123,8 +123,8 @@ def _parts(calm: Sequence[Samples], stressed: Sequence[Samples]) -> list[list[Sa
     return parts
 
 
-def _join(parts: Sequence[Sequence[Samples]], random: np.random.Generator) -> tuple[Samples, list[Span]]:
-    """Joins clips with pauses between them; returns the samples and the spans of the stressed parts."""
+def join_clips(parts: Sequence[Sequence[Samples]], random: np.random.Generator) -> tuple[Samples, list[Span]]:
+    """Joins the clips of calm, stressed, calm ... parts with pauses; returns the samples and the stressed spans."""
     around = np.zeros(round(LEAD_SECONDS * SAMPLE_RATE), dtype=np.float32)
     out, length = [around], around.size
     events = []
@@ -146,11 +146,13 @@ def normalise_level(samples: Samples) -> Samples:
     return np.asarray(samples * np.float32(min(gain, 1e4)), dtype=np.float32)
 
 
-def background_noise(count: int, noise: Sequence[Samples], random: np.random.Generator) -> Samples:
-    """Background noise `SNR_DB` below levelled speech: a piece of a recording, or pink noise."""
+def background_noise(
+    count: int, noise: Sequence[Samples], random: np.random.Generator, snr_db: float = SNR_DB
+) -> Samples:
+    """Background noise so far below levelled speech: a piece of a recording, or pink noise."""
     sound = piece(noise, count, random) if noise else pink_noise(count, random)
     rms = float(np.sqrt(np.mean(sound.astype(np.float64) ** 2)))
-    return np.asarray(sound * (10.0 ** ((SPEECH_DBFS - SNR_DB) / 20.0) / max(rms, 1e-9)), dtype=np.float32)
+    return np.asarray(sound * (10.0 ** ((SPEECH_DBFS - snr_db) / 20.0) / max(rms, 1e-9)), dtype=np.float32)
 
 
 class Sound(str, Enum):

@@ -37,15 +37,15 @@ def check_model(context: CheckContext) -> Finding:
     import numpy as np
 
     from edge_sser.model.model import Model
+    from edge_sser.monitor.operating import expected_rule
     from edge_sser.pipeline.features import FEATURES
-    from edge_sser.pipeline.rolling import Thresholds
 
     settings = context.settings.model
     model = Model.load(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)
     stress = model.score(np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)).stress
     if not 0.0 <= stress <= 1.0:
         return Finding(State.PROBLEM, f"{model.path} gives {stress} for silence", "copy or export the model again")
-    Thresholds.of(context.settings.rolling, elevated=model.card.elevated, high=model.card.high)
+    expected_rule(context.settings, model.card)
     return Finding(State.FINE, f"{model.label}, computed by {model.provider}")
 
 
@@ -61,7 +61,17 @@ def check_recordings(context: CheckContext) -> Finding:
 
 def check_speech_gate(context: CheckContext) -> Finding:
     """Checks that the speech gate runs."""
+    import numpy as np
     import webrtcvad
 
-    webrtcvad.Vad(context.settings.gate.aggressiveness).is_speech(bytes(960), 16_000)
-    return Finding(State.FINE, "WebRTC voice activity detection")
+    from edge_sser.pipeline.features import FEATURES
+    from edge_sser.pipeline.gate import speech_detector
+    from edge_sser.settings.schema import Detector
+
+    gate = context.settings.gate
+    webrtcvad.Vad(gate.aggressiveness).is_speech(bytes(960), 16_000)
+    silence = np.zeros(FEATURES.window_samples, dtype=np.float32)
+    window = np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)
+    speech_detector(gate).ratio(silence, window, 0.0)
+    network = gate.detector is Detector.NETWORK
+    return Finding(State.FINE, "network that ships" if network else "WebRTC voice activity detection")

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
-from edge_sser.events import Episode, Event, Health, HealthState, Level, Reading, timestamp
+from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
 from edge_sser.model.card import WINDOW_SECONDS, least_speech_ratio, trust
 from edge_sser.model.model import Model
+from edge_sser.monitor.judge import Judge
+from edge_sser.monitor.operating import LevelRule
+from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.episodes import EpisodeReport, Episodes
+from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
 from edge_sser.pipeline.health import SourceHealth
-from edge_sser.pipeline.rolling import Levels, Rolling, Thresholds
 from edge_sser.pipeline.windows import Window, Windower
-from edge_sser.settings.schema import Settings
+from edge_sser.settings.schema import Detector, GateSettings, Settings
 
 TIME_DIGITS = 3  # milliseconds
 STRESS_DIGITS = 4
@@ -60,6 +63,7 @@ class Monitor:
         model: Model,
         settings: Settings,
         first_reading: int = 0,
+        baseline: Baseline | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -71,8 +75,9 @@ class Monitor:
             started_at: see the attribute.
             live: True for audio that comes at its own pace; the latency of a recording means nothing.
             model: scores windows. May be shared with other monitors of the same thread.
-            settings: gate, window, rolling and episode are used.
+            settings: gate, window, rolling, baseline and episode are used.
             first_reading: number of the first reading: a source that is opened again continues the count.
+            baseline: of the source, learned before; None to start as a stranger. The monitor goes on learning in it.
             clock: seconds on a clock that never goes back, for latencies.
             wall_clock: seconds since the epoch, for health that changes while no audio comes.
 
@@ -88,11 +93,10 @@ class Monitor:
         self._clock = clock
         self._wall_clock = wall_clock
         self._hop_seconds = settings.window.hop_seconds
-        ratio = settings.gate.min_speech_ratio
-        self._min_speech_ratio = least_speech_ratio(model.card.speech_trust) if ratio is None else ratio
+        self._min_speech_ratio = min_speech_ratio(settings.gate, model)
         self._windower = Windower(window=settings.window, gate=settings.gate)
-        self._rolling = Rolling(settings.rolling.time_constant_seconds)
-        self._levels = Levels(self._thresholds(settings), dwell_seconds=settings.rolling.dwell_seconds)
+        self._judge = Judge(settings, model.card, baseline)
+        self._evidence_at = 0  # of the last episode
         self._episodes = Episodes(settings.episode)
         self._health = SourceHealth()
         self._note = ""
@@ -114,7 +118,25 @@ class Monitor:
     @property
     def level(self) -> Level | None:
         """Stress level in force; None before the first speech."""
-        return self._levels.level
+        return self._judge.level
+
+    @property
+    def rule(self) -> LevelRule:
+        """Thresholds in force, and what to expect of them."""
+        return self._judge.rule
+
+    @property
+    def baseline(self) -> Baseline:
+        """Baseline of the source. Setting another changes the thresholds, which depend on what it knows.
+
+        Raises:
+            SettingsError: the levels of settings and model card do not fit together.
+        """
+        return self._judge.baseline
+
+    @baseline.setter
+    def baseline(self, baseline: Baseline) -> None:
+        self._judge.baseline = baseline
 
     def push(self, block: AudioBlock, overruns: int = 0) -> list[Event]:
         """Returns the events that a block completes, in order.
@@ -159,13 +181,12 @@ class Monitor:
         return [self._health_event(self._windower.now, self._windower.dropped, ts=self._wall_clock())]
 
     def retune(self, settings: Settings) -> None:
-        """Applies other settings of rolling and episode, from the next window on.
+        """Applies other settings of rolling, baseline and episode, from the next window on.
 
         Raises:
             SettingsError: the levels of settings and model card do not fit together.
         """
-        self._levels.retune(self._thresholds(settings), dwell_seconds=settings.rolling.dwell_seconds)
-        self._rolling.time_constant_seconds = settings.rolling.time_constant_seconds
+        self._judge.retune(settings)
         self._episodes.retune(settings.episode)
 
     def finish(self) -> list[Event]:
@@ -179,21 +200,18 @@ class Monitor:
             events.append(self._episode_event(ended, now))
         return events
 
-    def _thresholds(self, settings: Settings) -> Thresholds:
-        card = self._model.card
-        return Thresholds.of(settings.rolling, elevated=card.elevated, high=card.high)
-
     def _window_events(self, window: Window, arrived: float) -> list[Event]:
         events: list[Event] = []
         if self._health.window(window, self._overruns):
             events.append(self._health_event(window.end, window.dropped))
         if window.speech_ratio == 0.0 or window.speech_ratio < self._min_speech_ratio:  # no speech, no inference
             stress = None
+            self._judge.silence(window.end)
             episode = self._episodes.silence(window.end)
         else:
-            stress = self._model.score(window.log_mel).stress
-            rolling = self._rolling.push(stress, self._hop_seconds * window.speech_ratio)
-            level = self._levels.push(rolling, window.end)
+            score = self._model.score(window.log_mel)
+            stress = score.stress
+            rolling, level = self._judge.speech(score, self._hop_seconds * window.speech_ratio, window.end)
             episode = self._episodes.speech(rolling, level, window.end)
         events.append(self._reading(window, stress, arrived))
         if episode is not None:
@@ -204,7 +222,8 @@ class Monitor:
         """Returns the reading of a window. Written out in one piece: it is made for every hop of every source."""
         number, self.readings = self.readings, self.readings + 1
         dropped, self._dropped_at_reading = window.dropped - self._dropped_at_reading, window.dropped
-        rolling = self._rolling.value
+        judge = self._judge
+        rolling, shift = judge.stress, judge.shift
         confidence = None
         if stress is not None:
             in_speech = trust(self._model.card.speech_trust, window.speech_ratio * WINDOW_SECONDS)
@@ -220,16 +239,21 @@ class Monitor:
             speech_ratio=round(window.speech_ratio, RATIO_DIGITS),
             stress=stress,
             stress_rolling=None if rolling is None else round(rolling, STRESS_DIGITS),
-            level=self._levels.level,
+            level=judge.level,
             confidence=confidence,
             dbfs=round(window.dbfs, DBFS_DIGITS) + 0.0,  # + 0.0: never "-0.0"
             clipped=window.clipped,
             latency_ms=round(1e3 * (self._clock() - arrived), LATENCY_DIGITS) if self._live else None,
             dropped_s=round(dropped / SAMPLE_RATE, TIME_DIGITS),
+            baseline=judge.baseline_state,
+            baseline_shift=None if shift is None else round(shift, STRESS_DIGITS) + 0.0,
             model=self._label,
         )
 
     def _episode_event(self, episode: EpisodeReport, now: int) -> Episode:
+        if episode.phase is Phase.START:
+            rising = self._judge.rising_since
+            self._evidence_at = episode.start if rising is None else rising
         started = timestamp(self.started_at + episode.start / SAMPLE_RATE)
         compact = started.replace("-", "").replace(":", "")
         return Episode(
@@ -244,6 +268,8 @@ class Monitor:
             duration_s=_seconds(episode.end - episode.start),
             peak=round(episode.peak, STRESS_DIGITS),
             mean=round(episode.mean, STRESS_DIGITS),
+            evidence_s=_seconds(self._evidence_at),
+            declared_s=_seconds(episode.start),
             model=self._label,
         )
 
@@ -264,3 +290,11 @@ class Monitor:
 
 def _seconds(samples: int) -> float:
     return round(samples / SAMPLE_RATE, TIME_DIGITS)
+
+
+def min_speech_ratio(settings: GateSettings, model: Model) -> float:
+    """Returns the least share of speech in a window that is scored."""
+    if settings.min_speech_ratio is not None:
+        return settings.min_speech_ratio
+    # The curve of a card was measured with WebRTC's shares of speech.
+    return NETWORK_LEAST_RATIO if settings.detector is Detector.NETWORK else least_speech_ratio(model.card.speech_trust)

@@ -17,6 +17,7 @@ from streams import LAW, RATE, STARTED_AT, blocks, cuts, losses, make_monitor, n
 from edge_sser.audio.source import AudioBlock
 from edge_sser.errors import SettingsError
 from edge_sser.events import (
+    BaselineState,
     Episode,
     Event,
     Level,
@@ -27,10 +28,13 @@ from edge_sser.events import (
     to_json,
 )
 from edge_sser.model.backend import Backend, Logits
-from edge_sser.model.model import Model
+from edge_sser.model.model import Calibration, Model
+from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.features import log_mel
+from edge_sser.pipeline.highpass import high_pass
 
 EXCERPT = 12 * RATE
+WEBRTC = {"gate": {"detector": "webrtc"}}
 # With the tiny model, these make the recording rise and fall through all levels.
 LIVELY = {"rolling": {"time_constant_seconds": 2.0, "dwell_seconds": 0.5, "elevated": 0.3, "high": 0.6}}
 
@@ -154,7 +158,7 @@ def test_a_pause_keeps_the_rolling_stress_and_the_level(model: Model, samples: n
 
 
 def test_a_reading_has_the_score_of_its_three_seconds(model: Model, samples: np.ndarray) -> None:
-    mel = log_mel(samples)
+    mel = log_mel(high_pass(samples))
     got = readings(play(make_monitor(model), [AudioBlock(samples)]))
     assert len(got) == 1 + (samples.size - 3 * RATE) // (RATE // 2)
     for reading in got:
@@ -170,9 +174,10 @@ def test_a_window_with_little_speech_is_trusted_less_and_scored_from_the_ratio_o
 ) -> None:
     card = changed_card(speech_trust=((0.5, 0.2), (1.0, 0.4), (1.2, 0.5), (2.5, 1.0)))
     trusting = Model.load(write_model(tmp_path / "trusting.onnx", card=card))
-    audio = [AudioBlock(samples)]
-    plain = readings(play(make_monitor(model), audio))
-    got = readings(play(make_monitor(trusting), audio))
+    parts = np.split(samples, range(2 * RATE, samples.size, 2 * RATE))
+    audio = [AudioBlock(part) for speech in parts for part in (speech, silence(2.0))]
+    plain = readings(play(make_monitor(model, WEBRTC), audio))
+    got = readings(play(make_monitor(trusting, WEBRTC), audio))
     assert any(reading.stress is not None for reading in plain if reading.speech_ratio < 0.4)
     lowered = 0
     for before, after in zip(plain, got, strict=True):
@@ -186,8 +191,20 @@ def test_a_window_with_little_speech_is_trusted_less_and_scored_from_the_ratio_o
             assert after.confidence == pytest.approx(expected, abs=3e-4)
             lowered += after.confidence < before.confidence
     assert lowered > 5
-    asked = readings(play(make_monitor(trusting, {"gate": {"min_speech_ratio": 0.1}}), audio))
+    asked = readings(play(make_monitor(trusting, {"gate": {"detector": "webrtc", "min_speech_ratio": 0.1}}), audio))
     assert all((reading.stress is not None) == (reading.speech_ratio >= 0.1) for reading in asked)
+
+
+def test_the_network_needs_four_tenths_of_a_second_of_speech_whatever_the_card_says(
+    tmp_path: Path, samples: np.ndarray
+) -> None:
+    card = changed_card(speech_trust=((0.5, 0.2), (1.0, 0.4), (1.2, 0.5), (2.5, 1.0)))
+    trusting = Model.load(write_model(tmp_path / "trusting.onnx", card=card))
+    parts = np.split(samples, range(2 * RATE, samples.size, 2 * RATE))
+    audio = [AudioBlock(part) for speech in parts for part in (speech, silence(2.0))]
+    got = readings(play(make_monitor(trusting), audio))
+    assert all((reading.stress is not None) == (reading.speech_ratio >= 4 / 30 - 1e-3) for reading in got)
+    assert any(reading.speech_ratio < 0.4 for reading in got if reading.stress is not None)
 
 
 def test_the_rolling_stress_is_smoothed_over_speech_time(model: Model, samples: np.ndarray) -> None:
@@ -272,12 +289,12 @@ def test_the_id_of_an_episode_is_the_time_of_its_start_and_differs_after_a_resta
 def test_levels_come_from_the_card_unless_the_settings_say_otherwise(tmp_path: Path, samples: np.ndarray) -> None:
     model = Model.load(write_model(tmp_path / "eager.onnx", card=changed_card(elevated=0.05, high=0.1)))
     audio = [AudioBlock(samples)]
-    settings = {"rolling": {"hysteresis": 0.01}}
+    settings = {"rolling": {"time_constant_seconds": 8.0, "hysteresis": 0.01}}
     assert Level.HIGH in {r.level for r in readings(play(make_monitor(model, settings), audio))}
-    settings = {"rolling": {"elevated": 0.97, "high": 0.99}}
+    settings = {"rolling": {"time_constant_seconds": 8.0, "elevated": 0.97, "high": 0.99}}
     assert {r.level for r in readings(play(make_monitor(model, settings), audio))} == {Level.LOW}
     with pytest.raises(SettingsError, match=r"rolling\.elevated is 0\.5 and rolling\.high is 0\.1"):
-        make_monitor(model, {"rolling": {"elevated": 0.5}})
+        make_monitor(model, {"rolling": {"time_constant_seconds": 8.0, "elevated": 0.5}})
 
 
 def test_audio_shorter_than_a_window_gives_no_reading_but_is_accounted_for(model: Model, samples: np.ndarray) -> None:
@@ -298,3 +315,51 @@ def test_loud_and_full_scale_noise_gives_valid_lines(model: Model) -> None:
     got = play(make_monitor(model), [AudioBlock(audio)])
     assert all(reading.clipped for reading in readings(got))
     assert all(json.loads(to_json(event)) for event in got)
+
+
+FILTERED = {"rolling": {"elevated": 0.4}}
+
+
+@pytest.fixture(scope="module")
+def steep(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model whose log-odds for the recording go far enough up and down for the filter."""
+    card = changed_card(calibration=Calibration(temperature=0.5, bias=0.0))
+    return Model.load(write_model(tmp_path_factory.mktemp("model") / "steep.onnx", card=card))
+
+
+def test_a_reading_has_its_baseline_and_an_episode_its_evidence(steep: Model, samples: np.ndarray) -> None:
+    got = play(make_monitor(steep, FILTERED), [AudioBlock(samples)])
+    states = [reading.baseline for reading in readings(got)]
+    assert states == sorted(states, key=[BaselineState.LEARNING, BaselineState.READY].index)
+    assert all(reading.baseline_shift is not None for reading in readings(got))
+    found = [episode for episode in episodes(got) if episode.phase is Phase.END]
+    assert found
+    for episode in found:
+        assert episode.evidence_s <= episode.declared_s == episode.start_s
+        assert episode.evidence_s < episode.declared_s
+        lower = 1.0 / (1.0 + math.exp(2.0) * 0.6 / 0.4)  # log-odds of 2 below the threshold
+        rising = [r for r in readings(got) if episode.evidence_s <= r.end_s <= episode.declared_s]
+        assert all(r.stress_rolling is not None and r.stress_rolling >= lower - 1e-2 for r in rising)
+    off = readings(play(make_monitor(steep, {"baseline": {"mode": "off"}}), [AudioBlock(samples)]))
+    assert {(reading.baseline, reading.baseline_shift) for reading in off} == {(BaselineState.OFF, None)}
+
+
+@LAW
+@given(places=cuts(EXCERPT), lost=losses(EXCERPT))
+def test_chunking_changes_no_bit_with_filter_and_baseline(
+    steep: Model, samples: np.ndarray, places: list[int], lost: dict[int, int]
+) -> None:
+    audio = samples[11 * RATE :][:EXCERPT]
+    cut = [to_json(event) for event in play(make_monitor(steep, FILTERED), blocks(audio, places, lost))]
+    assert cut == [to_json(event) for event in play(make_monitor(steep, FILTERED), blocks(audio, [], lost))]
+
+
+def test_a_monitor_goes_on_learning_in_the_baseline_that_it_is_given(model: Model, samples: np.ndarray) -> None:
+    baseline = Baseline()
+    baseline.declare([-1.0] * 60, [0.5] * 60)
+    heard = baseline.heard_seconds
+    monitor = make_monitor(model, baseline=baseline)
+    assert monitor.baseline is baseline
+    got = readings(play(monitor, [AudioBlock(samples)]))
+    assert got[0].baseline is BaselineState.READY
+    assert baseline.heard_seconds >= heard

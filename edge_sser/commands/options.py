@@ -1,0 +1,47 @@
+"""Options that several commands have, and the settings that they change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from edge_sser.settings.load import Flag, Loaded
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", metavar="FILE", help="Model file (.onnx) instead of the one that ships.")
+]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        help="Backend for the model: engine (a TensorRT engine that export built here), tensorrt, cuda or cpu (ONNX "
+        "Runtime), or auto.",
+    ),
+]
+NodeOption = Annotated[str | None, typer.Option("--node", help="This device's name in events.")]
+ChannelOption = Annotated[
+    int | None,
+    typer.Option("--channel", min=0, metavar="N", help="Channel to take, from 0; without it their mean."),
+]
+
+
+def given_flags(*given: tuple[str, str, Any]) -> dict[str, Flag]:
+    """Returns the flags that were given, by settings key.
+
+    Args:
+        given: settings key, flag and value of each flag.
+    """
+    from edge_sser.settings.load import Flag
+
+    return {key: Flag(name, value) for key, name, value in given if value not in (None, [])}
+
+
+def load_with_flags(config: Path | None, flags: dict[str, Flag]) -> Loaded:
+    """Loads the settings; errors as for `load_settings`."""
+    from edge_sser.settings.load import load_settings
+
+    return load_settings(config, flags=flags)

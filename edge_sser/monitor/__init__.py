@@ -1,0 +1,1 @@
+"""Monitor of one source: pipeline and model put together, and the judgement of what they say."""

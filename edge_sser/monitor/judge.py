@@ -1,0 +1,144 @@
+"""Judgement of one source: from the scores of single windows to rolling stress, level and evidence."""
+
+from __future__ import annotations
+
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.events import BaselineState, Level
+from edge_sser.model.card import Card
+from edge_sser.model.model import Score
+from edge_sser.monitor.operating import BaselineKind, LevelRule, baseline_kind, select_rule
+from edge_sser.pipeline.baseline import POPULATION, READY_SECONDS, Baseline
+from edge_sser.pipeline.decision import StressFilter
+from edge_sser.pipeline.rolling import Levels, Rolling
+from edge_sser.settings.schema import BaselineMode, Settings
+
+
+class Judge:
+    """Filter, baseline and levels of one source; an exponential average without baseline where the settings say so.
+
+    Attributes:
+        stress: rolling stress, 0..1; None before the first speech.
+        level: in force; None before the first speech.
+        shift: log-odds that the baseline subtracts; None when it is off.
+        baseline_state: for readings.
+        rule: thresholds in force.
+        rising_since: stream time in samples since which the stress has stayed above the threshold of calm; None while
+            it is below, and before the first speech.
+    """
+
+    def __init__(self, settings: Settings, card: Card, baseline: Baseline | None = None) -> None:
+        """Prepares for the first window.
+
+        Args:
+            settings: rolling, baseline and episode are used.
+            card: of the model.
+            baseline: of the source, learned before; None to start as a stranger.
+
+        Raises:
+            SettingsError: the levels of settings and model card do not fit together.
+        """
+        self._settings, self._card = settings, card
+        self._baseline = Baseline() if baseline is None else baseline
+        self.rule = self._select_rule()
+        self._levels = Levels(self.rule.thresholds, dwell_seconds=self.rule.dwell_seconds)
+        self._filter = StressFilter()
+        self._average = self._make_average()
+        self._silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
+        self._now = self._spoken_at = 0
+        self.stress: float | None = None
+        self.level: Level | None = None
+        self.rising_since: int | None = None
+        # Properties would cost calls for every hop of every source, as would asking the baseline.
+        self.shift: float | None = None
+        self.baseline_state = BaselineState.OFF
+        self._apply_rule()
+
+    @property
+    def baseline(self) -> Baseline:
+        """Baseline of the source; it is neither used nor learned while the mode is off."""
+        return self._baseline
+
+    @baseline.setter
+    def baseline(self, baseline: Baseline) -> None:
+        self._baseline = baseline
+        self.rule = self._select_rule()
+        self._apply_rule()
+
+    def retune(self, settings: Settings) -> None:
+        """Applies other settings from the next window on. Filter, baseline and level keep their state.
+
+        Raises:
+            SettingsError: the levels of settings and model card do not fit together; nothing is changed then.
+        """
+        before, self._settings = self._settings, settings
+        try:
+            self.rule = self._select_rule()
+        except Exception:
+            self._settings = before
+            raise
+        seconds = settings.rolling.time_constant_seconds
+        if seconds is not None and self._average is not None:
+            self._average.time_constant_seconds = seconds
+        elif (seconds is None) != (self._average is None):
+            self._filter, self._average = StressFilter(), self._make_average()
+        self._apply_rule()
+        self._silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
+
+    def speech(self, score: Score, speech_seconds: float, now: int) -> tuple[float, Level]:
+        """Takes in a scored window; returns rolling stress and level.
+
+        Args:
+            score: of the window.
+            speech_seconds: speech in the window's hop: the hop times the window's share of speech. More than 0.
+            now: stream time of the window's end, samples.
+        """
+        elapsed, self._now, self._spoken_at = now - self._now, now, now
+        if self._average is not None:
+            stress = self._average.push(score.stress, speech_seconds)
+        else:
+            self._filter.pass_time(elapsed / SAMPLE_RATE)
+            stress = self._filter.push(score.log_odds - (self.shift or 0.0), speech_seconds)
+            if self._learns:
+                self._baseline.push(score.log_odds, speech_seconds, stress)
+                self.shift = self._baseline.value - POPULATION
+                if self._baseline.heard_seconds >= READY_SECONDS:
+                    self.baseline_state = BaselineState.READY
+        self.stress = stress
+        if stress < self._calm:
+            self.rising_since = None
+        elif self.rising_since is None:
+            self.rising_since = now
+        self.level = level = self._levels.push(stress, now)
+        return stress, level
+
+    def silence(self, now: int) -> None:
+        """Takes in a window that is not scored and ends at `now`: the filter fades towards its prior."""
+        elapsed, self._now = now - self._now, now
+        if self._average is not None or self.stress is None:
+            return
+        self._filter.pass_time(elapsed / SAMPLE_RATE)
+        self.stress = self._filter.value
+        self._levels.fade(self.stress, now, long=now - self._spoken_at >= self._silence_samples)
+        self.level = self._levels.level
+
+    def _apply_rule(self) -> None:
+        self._levels.retune(self.rule.thresholds, dwell_seconds=self.rule.dwell_seconds)
+        self._calm = self.rule.thresholds.calm
+        mode = BaselineMode.OFF if self._average is not None else self._settings.baseline.mode
+        self._learns = mode is BaselineMode.ADAPTIVE
+        if mode is BaselineMode.OFF:
+            self.shift, self.baseline_state = None, BaselineState.OFF
+        else:
+            self.shift = self._baseline.shift
+            self.baseline_state = BaselineState.READY if self._baseline.ready else BaselineState.LEARNING
+
+    def _select_rule(self) -> LevelRule:
+        return select_rule(self._settings.rolling, self._card, self._kind())
+
+    def _kind(self) -> BaselineKind:
+        baseline = self._baseline
+        return baseline_kind(self._settings.baseline.mode, learned=baseline.ready, declared=baseline.declared)
+
+    def _make_average(self) -> Rolling | None:
+        seconds = self._settings.rolling.time_constant_seconds
+        return None if seconds is None else Rolling(seconds)
