@@ -21,6 +21,7 @@ from edge_sser.settings.broker import CREDENTIAL, parse_address
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import MqttSettings
 from edge_sser.sinks.mqtt.access import read_password, tls_context
+from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus
@@ -150,7 +151,7 @@ class _Listener(LinkListener):
     def first_messages(self) -> list[Message]:
         return [Message(topic=_probe(self._topics), payload=b"", qos=1, retain=False)]
 
-    def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
+    def on_answer(self, topic: str, tag: Tag, refusal: Refusal | None) -> None:
         self.answers.put((topic, refusal))
 
     def on_status(self, status: LinkStatus) -> None:

@@ -120,6 +120,11 @@ class Outbox:
         self._removed.update(removed)
         self.retry_if_due()
 
+    def give_up(self, entries: Sequence[Entry]) -> None:
+        """Removes entries that no broker will ever take, and counts them as lost."""
+        self.lost += len(entries)
+        self.remove(entries)
+
     def pending(self, limit: int, *, skip: Collection[Key] = (), skip_topics: Collection[str] = ()) -> list[Entry]:
         """Returns the oldest entries, in order, without those of `skip` (such as those in flight) and `skip_topics`."""
         found: list[Entry] = []

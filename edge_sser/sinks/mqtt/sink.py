@@ -23,6 +23,7 @@ from edge_sser.settings.broker import parse_address
 from edge_sser.settings.schema import MqttSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.mqtt.access import read_password, tls_context
+from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics, discovery_message
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, MqttReport
@@ -86,6 +87,7 @@ class MqttSink(Sink):
             retry_max_seconds=settings.retry_max_seconds,
             password=lambda: read_password(settings),
             tls=lambda: tls_context(settings) if address.tls else None,
+            version=settings.version,
             subscriptions=tuple(subscriptions),
         )
         self._link = BrokerLink(options)
@@ -215,7 +217,7 @@ class MqttNode:
         """Stops the worker from sending."""
         self._worker.submit(self._worker.delivery.disconnect)
 
-    def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
+    def on_answer(self, topic: str, tag: Tag, refusal: Refusal | None) -> None:
         """Passes an answer to the worker."""
         self._worker.submit(self._worker.delivery.answer, topic, tag, refusal)
 
