@@ -108,6 +108,11 @@ def discovery_message(topics: Topics, sources: Sequence[str], status: Status, *,
     return Message(topic=f"{prefix}/device/{_object_id(topics)}/config", payload=text.encode(), qos=1, retain=True)
 
 
+def birth_topic(prefix: str) -> str:
+    """Returns the topic where Home Assistant says that it has started."""
+    return f"{prefix}/status"
+
+
 def _listening(topics: Topics) -> dict[str, Any]:
     return {
         "platform": "switch",

@@ -11,23 +11,21 @@ from __future__ import annotations
 import logging
 import select
 import socket
-import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.settings.broker import BrokerAddress
-from edge_sser.settings.schema import MqttVersion
 from edge_sser.sinks.mqtt.backoff import STABLE_SECONDS, Backoff
 from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Connection, Message, Tag
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, status_of_end, status_of_error
 from edge_sser.sinks.mqtt.negotiation import Negotiation
+from edge_sser.sinks.mqtt.options import LinkOptions
 from edge_sser.sinks.mqtt.terms import losses
 
 log = logging.getLogger("edge_sser.mqtt")
@@ -36,27 +34,6 @@ BRIEF_CONNECTIONS = 3  # so many short connections in a row are no coincidence
 CONNACK_SECONDS = 10.0  # timeout of the broker's answer to the first packet
 ACK_SECONDS = 60.0  # timeout of an acknowledgement, after which the connection is aborted
 TICK_SECONDS = 1.0  # between two checks of the keepalive
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkOptions:
-    """Parameters of the connections.
-
-    Attributes:
-        password: called for every connection, since the password may have changed.
-        tls: likewise; returns None for a connection without TLS.
-        subscriptions: topics and their QoS.
-    """
-
-    address: BrokerAddress
-    client_id: str
-    keepalive_seconds: int
-    retry_min_seconds: float
-    retry_max_seconds: float
-    password: Callable[[], str | None]
-    tls: Callable[[], ssl.SSLContext | None]
-    version: MqttVersion = MqttVersion.AUTO
-    subscriptions: tuple[tuple[str, int], ...] = ()
 
 
 class LinkListener(Protocol):
@@ -104,7 +81,7 @@ class BrokerLink:
         self._status = LinkStatus(LinkState.CONNECTING, "")
         self._logged: set[LinkStatus] = set()  # since the last connection
         self._losses: tuple[str, ...] = ()  # logged last
-        self._negotiation = Negotiation(options.version, options.keepalive_seconds)
+        self._negotiation = Negotiation(options.version, options.keepalive_seconds, hang_ups=options.hang_ups)
         self._stop = threading.Event()
         self._last_messages: Sequence[Message] = ()
         self._close_by = 0.0  # monotonic seconds

@@ -30,10 +30,12 @@ class Negotiation:
     Args:
         version: from the settings.
         keepalive_seconds: from the settings.
+        hang_ups: so many in a row are no coincidence.
     """
 
-    def __init__(self, version: MqttVersion, keepalive_seconds: int) -> None:
+    def __init__(self, version: MqttVersion, keepalive_seconds: int, *, hang_ups: int) -> None:
         self._chosen = version
+        self._suspicious_hang_ups = hang_ups
         self._hang_ups = 0
         self._old_version = version is MqttVersion.V311
         self.terms = Terms(keepalive_seconds=keepalive_seconds)
@@ -53,7 +55,7 @@ class Negotiation:
             return False
         tried_old, self._old_version = self._old_version, False
         if connection.accepted:
-            self._hang_ups = HANG_UPS - 1 if tried_old else 0
+            self._hang_ups = self._suspicious_hang_ups - 1 if tried_old else 0
             return False
         if connection.refusal is not None:
             self._old_version = not tried_old and connection.refusal[0] == UNSUPPORTED_VERSION
@@ -61,7 +63,7 @@ class Negotiation:
             self._hang_ups = 0  # the version was not the cause
         else:
             self._hang_ups += 1
-            self._old_version = self._hang_ups >= HANG_UPS
+            self._old_version = self._hang_ups >= self._suspicious_hang_ups
         return self._old_version
 
     def _stricter_terms(self, connection: Connection) -> Terms:

@@ -1,4 +1,4 @@
-"""What a broker lets a client do, as it says when it accepts a connection of MQTT 5."""
+"""Limits that a broker sets, as it names them when it accepts a connection of MQTT 5."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LARGEST_EVENT_BYTES = 800  # of an episode, about: below this limit of packets o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a broker lets a client do.
+    """Limits that a broker sets to a client.
 
     Attributes:
         retain: False when it keeps no retained messages.
