@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Upper bounds of the histogram, seconds: a hop costs about a millisecond, and must not take as long as it lasts.
 LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED)
+NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED, HealthState.PAUSED)
 
 
 class MetricsSink(Sink):
@@ -156,8 +156,10 @@ class _EventMetrics:
         self._overruns.labels(source).inc(health.overruns - before if health.overruns >= before else health.overruns)
         self._overruns_before[source] = health.overruns
         if health.state in NO_AUDIO:  # the figures of the last window are out of date
-            for stale in (self._speech, self._stress, self._loudness):
+            for stale in (self._speech, self._stress, self._rolling, self._loudness):
                 stale.labels(source).set(math.nan)
+            for level in Level:
+                self._level.labels(source, level.value).set(math.nan)
 
 
 class _MqttCollector:

@@ -121,10 +121,10 @@ def test_what_is_shown_of_a_reading(level: Level | None, stress: str, word: str,
 
 
 @pytest.mark.parametrize("state", HealthState)
-def test_whatever_is_not_ok_is_a_problem_of_the_microphone(state: HealthState) -> None:
+def test_whatever_is_not_ok_nor_wanted_is_a_problem_of_the_microphone(state: HealthState) -> None:
     problem = described("desk")["components"]["desk_problem"]
     event = health(state, 'say "what"')
-    assert shown(problem, event) == ("OFF" if state is HealthState.OK else "ON")
+    assert shown(problem, event) == ("OFF" if state in (HealthState.OK, HealthState.PAUSED) else "ON")
     attributes = json.loads(jinja2.Template(problem["json_attributes_template"]).render(value_json=as_dict(event)))
     assert (attributes["health"], attributes["detail"]) == (state.value, 'say "what"')
 

@@ -22,6 +22,7 @@ EXPIRE_SECONDS = 60  # Home Assistant shows a reading older than this as unavail
 
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _AT_OR_ABOVE_ELEVATED = [level.value for level in Level if level.rank >= Level.ELEVATED.rank]
+_NO_PROBLEM = [HealthState.OK.value, HealthState.PAUSED.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
             "device_class": "problem",
             "entity_category": "diagnostic",
             "state_topic": topics.health(source),
-            "value_template": "{{ 'OFF' if value_json.state == '" + HealthState.OK.value + "' else 'ON' }}",
+            "value_template": f"{{{{ 'OFF' if value_json.state in {_NO_PROBLEM} else 'ON' }}}}",
             "json_attributes_topic": topics.health(source),
             # An entity has a state of its own, so Home Assistant takes no attribute of that name.
             "json_attributes_template": "{{ dict(value_json, health=value_json.state) | tojson }}",

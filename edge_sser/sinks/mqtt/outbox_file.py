@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edge_sser.files import make_folder
+
 SCHEMA = 1  # PRAGMA user_version of the file
 ROW_BYTES = 64  # of a row beside its topic and payload, about
 
@@ -96,7 +98,7 @@ class OutboxFile:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent, 0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._db = _connect(path)
         try:
