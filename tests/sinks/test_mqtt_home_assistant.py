@@ -86,6 +86,29 @@ def test_every_source_has_its_entities_and_every_entity_a_name_of_its_own() -> N
     assert len({entity["name"] for entity in components.values()}) == len(components)
 
 
+BASES = st.text("ab_-/", min_size=1, max_size=5).filter(lambda base: base[0] != "/" and base[-1] != "/")
+NODES = st.from_regex(r"[ab1][ab1_.-]{0,4}", fullmatch=True)
+SOURCES = st.from_regex(r"[ab1][ab1_-]{0,4}", fullmatch=True)
+DEVICES = st.tuples(BASES, NODES, SOURCES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(one=DEVICES, other=DEVICES)
+@example(one=("b", "cab", "1_desk"), other=("b", "cab_1", "desk"))
+@example(one=("a_b", "c", "desk"), other=("a", "b_c", "desk"))
+def test_no_two_nodes_share_an_id(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
+    if one[:2] == other[:2]:
+        return
+    seen: set[str] = set()
+    for base, node, source in (one, other):
+        message = discovery_message(Topics(base, node), [source], STATUS, prefix="homeassistant")
+        payload = json.loads(message.payload)
+        ids = {message.topic, *payload["device"]["identifiers"]}
+        ids |= {entity["unique_id"] for entity in payload["components"].values()}
+        assert not ids & seen
+        seen |= ids
+
+
 def test_state_topics_are_those_that_are_published() -> None:
     components = described("desk")["components"]
     topics = {name: entity["state_topic"] for name, entity in components.items()}

@@ -84,10 +84,10 @@ def discovery_message(topics: Topics, sources: Sequence[str], status: Status, *,
     for source in sources:
         components |= {f"{source}_{name}": entity for name, entity in _entities(topics, source).items()}
     for name, entity in components.items():
-        entity["unique_id"] = f"{topics.base}_{topics.node}_{name}"
+        entity["unique_id"] = f"{_device_id(topics)}/{name}"
     payload = {
         "device": {
-            "identifiers": [f"{topics.base}_{topics.node}"],
+            "identifiers": [_device_id(topics)],
             "name": topics.node,
             "manufacturer": "edge-sser",
             "model": status.model,
@@ -178,8 +178,15 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def _device_id(topics: Topics) -> str:
+    """Returns an id that no two nodes share: names of nodes and sources have underscores, but no slash."""
+    return f"{topics.base}/{topics.node}"
+
+
 def _object_id(topics: Topics) -> str:
     """Returns an id with the letters that Home Assistant accepts, different for every base topic and node."""
     name = f"{topics.base}_{topics.node}"
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
-    return plain if plain == name else f"{plain}_{zlib.crc32(name.encode()):08x}"
+    if plain == name and "_" not in topics.base:  # then the first underscore parts the two
+        return plain
+    return f"{plain}_{zlib.crc32(_device_id(topics).encode()):08x}"
