@@ -49,6 +49,7 @@ class HealthState(str, Enum):
     MISSING = "missing"
     OVERRUN = "overrun"
     STALLED = "stalled"
+    PAUSED = "paused"
 
 
 class StatusState(str, Enum):

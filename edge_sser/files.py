@@ -8,7 +8,7 @@ import shutil
 import signal
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_sser.errors import EdgeSserError, SettingsError, UsageError
@@ -154,9 +154,22 @@ def make_folder(folder: Path, mode: int | None = None) -> None:
     """
     if folder.is_dir():
         return
-    folder.mkdir(0o777 if mode is None else mode, parents=True, exist_ok=True)
+    make_folder(folder.parent, mode)
+    folder.mkdir(0o777 if mode is None else mode, exist_ok=True)
     if mode is not None:
         folder.chmod(mode)
+
+
+def make_private_below_state(folder: Path) -> None:
+    """Creates a folder and its parents unless it exists; for its owner only in and below the state directory.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    state = None
+    with suppress(SettingsError):
+        state = state_directory()
+    make_folder(folder, 0o700 if state is not None and state in (folder, *folder.parents) else None)
 
 
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:

@@ -22,6 +22,7 @@ STALLED_SECONDS: Final = 2.0  # without audio from an open source before its hea
 REOPEN_MIN_SECONDS: Final = 1.0  # before the first retry of a missing microphone; doubled after each failure
 REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
+PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until ON comes"
 
 log = logging.getLogger("edge_sser.daemon")
 
@@ -230,7 +231,8 @@ class SourceSession:
 
     def pause(self) -> list[Event]:
         """Closes the source until `resume`; returns the last events."""
-        return self._enter(SessionState.PAUSED)
+        events = self._enter(SessionState.PAUSED)
+        return [*events, *self._monitor.report(HealthState.PAUSED, PAUSED_DETAIL)]
 
     def resume(self) -> None:
         """Lets the next read open the source."""

@@ -13,7 +13,7 @@ SILENT_DBFS: Final = -90.0
 SILENT_SECONDS: Final = 10.0  # of such silence before a source is called silent
 OVERRUN_SECONDS: Final = 10.0  # without another loss before a source that lost audio is called well again
 
-_NO_SOUND = (None, HealthState.MISSING, HealthState.STALLED)  # states that any sound ends
+_NO_SOUND = (None, HealthState.MISSING, HealthState.STALLED, HealthState.PAUSED)  # states that any sound ends
 
 
 class SourceHealth:

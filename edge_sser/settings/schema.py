@@ -213,6 +213,15 @@ class OutputSettings(Section):
     """auto: a live view on a terminal, JSON Lines otherwise."""
 
 
+class MqttVersion(str, Enum):
+    """Version of the protocol."""
+
+    AUTO = "auto"
+    """5, and 3.1.1 to a broker that does not know it or hangs up on it."""
+    V5 = "5"
+    V311 = "3.1.1"
+
+
 class MqttSettings(Section):
     """A broker to publish to. The password stands in a file or a systemd credential, never here."""
 
@@ -230,6 +239,8 @@ class MqttSettings(Section):
     """Two clients with one id throw each other out. `edge-sser-NODE` when not given."""
     base_topic: str = Field(default="edge-sser", max_length=128, pattern=TOPIC_PREFIX)
     """First levels of every topic."""
+    version: MqttVersion = MqttVersion.AUTO
+    """Version of MQTT: auto, 5 or 3.1.1."""
     keepalive_seconds: int = Field(default=30, ge=5, le=3600)
     """A broker that says nothing for about twice this long counts as gone."""
     retry_min_seconds: float = Field(default=1.0, ge=0.05, le=3600.0)
@@ -248,6 +259,11 @@ class MqttSettings(Section):
     def _broker_url(cls, value: str) -> str:
         parse_address(value)  # its SettingsError passes through pydantic unchanged, without the URL
         return value
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _version_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value  # version = 5
 
     @model_validator(mode="after")
     def _consistent(self) -> MqttSettings:

@@ -1,5 +1,7 @@
 """Events as JSON Lines in a file with rotation: PATH, and older files as PATH.1, PATH.2 and so on.
 
+A file that was moved or deleted, as by logrotate, is opened anew. A file that holds anything else is left as it is.
+
 The file holds whole lines only: a line that did not fit on the disk is truncated away, and a line that a power cut left
 unfinished is removed at the next start. A thread writes, because a disk can hang and `emit` must not. Events that
 the disk does not take are dropped and counted.
@@ -7,6 +9,7 @@ the disk does not take are dropped and counted.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Event
+from edge_sser.files import make_private_below_state
 from edge_sser.settings.schema import FileSinkSettings
 from edge_sser.sinks.base import Sink
 
@@ -25,6 +29,9 @@ MAX_QUEUED_LINES = 10_000  # for a disk that does not answer, before the oldest 
 RETRY_SECONDS = 5.0  # between attempts to write to a disk that failed
 CLOSE_SECONDS = 3.0  # for a slow disk to take the last lines
 TAIL_BYTES = 65_536  # searched at most for the end of the last whole line
+MODE = 0o640  # of a new file, whatever the umask: its group may collect events
+EVENT_START = b'{"type":"'  # of every line
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 
 
 class RotatingFileSink(Sink):
@@ -39,7 +46,7 @@ class RotatingFileSink(Sink):
         dropped: events that never reached the file.
 
     Raises:
-        SinkError: the file cannot be opened at the start.
+        SinkError: the file cannot be opened at the start, or it or an older one holds something else than events.
     """
 
     def __init__(self, settings: FileSinkSettings, *, retry_seconds: float = RETRY_SECONDS) -> None:
@@ -54,6 +61,8 @@ class RotatingFileSink(Sink):
         self.fault: str | None = None
         self.dropped = 0
         try:
+            for number in range(1, settings.keep + 1):
+                check_event_file(_numbered(settings.path, number))
             self._open()
         except OSError as error:
             raise SinkError(f"the event file {settings.path} cannot be opened: {error.strerror}") from None
@@ -107,6 +116,9 @@ class RotatingFileSink(Sink):
             with self._lock:
                 line = self._queue.popleft()
             try:
+                if self._fd >= 0 and self._moved():
+                    os.close(self._fd)
+                    self._fd = -1
                 if self._fd < 0:
                     self._open()
                 self._write(line)
@@ -132,6 +144,13 @@ class RotatingFileSink(Sink):
             raise
         self._size += len(line)
 
+    def _moved(self) -> bool:
+        """Returns True when the path no longer leads to the open file."""
+        try:
+            return not os.path.samestat(os.stat(self._settings.path), os.fstat(self._fd))
+        except FileNotFoundError:
+            return True
+
     def _rotate(self) -> None:
         path, keep = self._settings.path, self._settings.keep
         for number in range(keep, 0, -1):
@@ -146,8 +165,13 @@ class RotatingFileSink(Sink):
 
     def _open(self) -> None:
         path = self._settings.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        make_private_below_state(path.parent)
+        check_event_file(path)
+        try:
+            self._fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, MODE)
+            os.fchmod(self._fd, MODE)
+        except FileExistsError:
+            self._fd = os.open(path, _FLAGS | os.O_CREAT, MODE)  # a link may lead to a file that is not there yet
         size = os.fstat(self._fd).st_size
         start = max(0, size - TAIL_BYTES)
         tail = os.pread(self._fd, TAIL_BYTES, start)
@@ -169,3 +193,19 @@ class RotatingFileSink(Sink):
 
 def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
+
+
+def check_event_file(path: Path) -> None:
+    """Checks that a file holds events, or nothing.
+
+    Raises:
+        OSError: it holds something else, is no regular file, or cannot be read.
+    """
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file" if not path.is_dir() else "it is a folder")
+    with path.open("rb") as file:
+        start = file.read(len(EVENT_START))
+    if not EVENT_START.startswith(start):
+        raise OSError(errno.EINVAL, f"{path} holds something else than events, and is left as it is: name another file")

@@ -7,12 +7,14 @@ and connection) or from `set_listening`. Names and units follow Prometheus's con
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, cast
 
 from edge_sser.errors import SinkError, missing_extra
 from edge_sser.events import Event, Health, HealthState, Level, Reading, Status
 from edge_sser.sinks.base import Sink
+from edge_sser.sinks.metrics_server import MetricsServer
 
 if TYPE_CHECKING:
     import prometheus_client
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 # Upper bounds of the histogram, seconds: a hop costs about a millisecond, and must not take as long as it lasts.
 LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED)
+NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED, HealthState.PAUSED)
 
 
 class MetricsSink(Sink):
@@ -49,12 +51,14 @@ class MetricsSink(Sink):
         self._registry = registry = prometheus.CollectorRegistry()
         self._metrics = _EventMetrics(registry)
         try:
-            self._server, self._thread = prometheus.start_http_server(port, address, registry)
+            self._server = MetricsServer(address, port, prometheus.make_wsgi_app(registry))
         except OSError as error:
             raise SinkError(
                 f"metrics cannot be served on {address}:{port}: {error.strerror or error}: "
                 "set metrics.port to a free one"
             ) from None
+        self._thread = threading.Thread(target=self._server.serve_forever, name="edge-sser-metrics", daemon=True)
+        self._thread.start()
         self.port: int = self._server.server_port
         self._closed = False
 
@@ -156,8 +160,10 @@ class _EventMetrics:
         self._overruns.labels(source).inc(health.overruns - before if health.overruns >= before else health.overruns)
         self._overruns_before[source] = health.overruns
         if health.state in NO_AUDIO:  # the figures of the last window are out of date
-            for stale in (self._speech, self._stress, self._loudness):
+            for stale in (self._speech, self._stress, self._rolling, self._loudness):
                 stale.labels(source).set(math.nan)
+            for level in Level:
+                self._level.labels(source, level.value).set(math.nan)
 
 
 class _MqttCollector:

@@ -22,6 +22,8 @@ from edge_sser.sinks.metrics import MetricsSink
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
 
+LINE = '{"type":"reading"}\n'
+
 
 @pytest.fixture
 def folder():
@@ -109,15 +111,26 @@ def test_a_disk_that_takes_nothing(outbox, folder):
     assert list(folder.iterdir()) == []
 
 
+def test_an_event_file_with_anything_else_in_it_is_a_problem(folder):
+    path = folder / "events.jsonl"
+    path.write_text("notes of mine")
+    path.chmod(0o666)
+    folder.chmod(0o777)
+    finding = event_file(path)
+    assert finding.state is State.PROBLEM
+    assert "something else than events" in finding.detail
+    assert path.read_text() == "notes of mine"
+
+
 def test_an_event_file_that_can_be_written_is_fine_and_stays_as_it_was(folder):
     folder.chmod(0o777)
     path = folder / "events.jsonl"
     assert event_file(path).state is State.FINE
     assert list(folder.iterdir()) == []
-    path.write_text("{}\n")
+    path.write_text(LINE)
     path.chmod(0o666)
     assert event_file(path).state is State.FINE
-    assert path.read_text() == "{}\n"
+    assert path.read_text() == LINE
 
 
 def test_an_event_file_with_a_relative_path_is_below_the_state_directory(folder, monkeypatch):

@@ -90,11 +90,11 @@ def test_off_closes_the_microphone_and_on_opens_it_also_across_a_restart(
     before = len(daemon.events("reading"))
     threading.Event().wait(STALLED_SECONDS + 0.3)  # longer than an open source may say nothing
     assert len(daemon.events("reading")) == before
-    assert daemon.states() == ["ok"]
+    assert daemon.states() == ["ok", "paused"]
     assert subscriber.on("edge-sser/cab12/listen/state")[-1].payload == b"OFF"
     subscriber.publish("edge-sser/cab12/listen/set", "ON")
     daemon.await_readings(1)
-    assert daemon.states() == ["ok", "ok"]
+    assert daemon.states() == ["ok", "paused", "ok"]
     ids = [reading["id"] for reading in daemon.events("reading")]
     assert ids == [f"cab12/desk/{number:06d}" for number in range(len(ids))]
 
@@ -105,9 +105,10 @@ def test_off_closes_the_microphone_and_on_opens_it_also_across_a_restart(
     eventually(lambda: daemon.events("status"), "the start")
     threading.Event().wait(0.5)
     assert not virtual_microphone.is_recorded()
-    assert daemon.states() == []
+    assert daemon.states() == ["paused"]
+    assert any("a command has turned listening off" in line for line in daemon.log)
     subscriber.publish("edge-sser/cab12/listen/set", "ON")
-    eventually(lambda: daemon.states() == ["ok"], "it is heard")
+    eventually(lambda: daemon.states() == ["paused", "ok"], "it is heard")
     assert daemon.stop() == 0
 
 

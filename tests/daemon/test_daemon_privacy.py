@@ -146,7 +146,7 @@ def test_a_daemon_writes_only_events_and_connects_only_to_its_broker(
     trace.await_end()
 
     of_ours = [
-        *(str(state / name) for name in ("outbox.db", "outbox.db-journal", "outbox.db-wal", "paused")),
+        *(str(state / name) for name in ("outbox.db", "outbox.db-journal", "outbox.db-wal", "outbox.mark", "paused")),
         *(str(events.with_name(name)) for name in ("events.jsonl", *(f"events.jsonl.{n + 1}" for n in range(ROTATED)))),
     ]
     folders = [str(state), str(events.parent)]

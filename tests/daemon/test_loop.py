@@ -24,6 +24,7 @@ from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
 from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.listen import Stop, stop_on_signals
+from edge_sser.daemon.session import Input
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import (
     Episode,
@@ -352,6 +353,37 @@ def test_trouble_with_the_outputs_is_in_health_at_once_and_then_at_most_every_te
     lost = [detail for detail in details if "events were lost" in detail]
     readings = of_kind(Reading, sink.events)
     assert 1 <= len(lost) <= 1 + readings[-1].end_s / 10.0
+
+
+class Switched(Troubled):
+    """Outputs with a switch for listening."""
+
+    def __init__(self, on: bool) -> None:
+        super().__init__({})
+        self.listening = on
+
+
+def test_a_pause_is_told_when_it_begins_also_at_the_start_and_ends_with_sound(
+    model: Model, samples: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop, outputs, pauses = threading.Event(), Switched(False), 0
+
+    def turn(event: Event) -> None:
+        nonlocal pauses
+        if isinstance(event, Health) and event.state is HealthState.PAUSED:
+            pauses += 1
+            outputs.listening = True
+            if pauses == 3:
+                stop.set()
+        elif isinstance(event, Reading):
+            outputs.listening = False
+
+    sink = Kept(turn)
+    microphone = Input("mic", lambda: Breaking("mic", samples, after=200), reopens=True)
+    with caplog.at_level(logging.INFO):
+        listen(SETTINGS, [microphone], [sink], model, stop, outputs=outputs)
+    assert [event.state.value for event in of_kind(Health, sink.events)] == ["paused", "ok", "paused", "ok", "paused"]
+    assert len([line for line in caplog.messages if "the microphone stays closed until ON comes" in line]) == 3
 
 
 def test_sources_take_turns(model: Model, samples: np.ndarray) -> None:

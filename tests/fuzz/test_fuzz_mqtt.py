@@ -27,6 +27,7 @@ from edge_sser.settings.broker import BrokerAddress
 from edge_sser.sinks.mqtt.connection import MAX_RECEIVED_BYTES, Connection, Message
 from edge_sser.sinks.mqtt.link import LinkState
 from edge_sser.sinks.mqtt.sink import MqttSink
+from edge_sser.sinks.mqtt.terms import Terms
 
 SET = f"edge-sser/{NODE}/listen/set"
 ANNOUNCEMENT = "homeassistant/status"
@@ -233,7 +234,7 @@ def test_what_is_no_mqtt_ends_the_connection_and_nothing_else(
         address=BrokerAddress("127.0.0.1", listener.getsockname()[1], tls=False, username=None),
         client_id="fuzz",
         version=version,
-        keepalive_seconds=30,
+        terms=Terms(keepalive_seconds=30),
         password=None,
         tls=None,
         will=Message(topic="will", payload=b"", qos=1, retain=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -95,12 +96,14 @@ def test_a_running_service_stays_connected_and_nothing_is_left_behind(
     status = subscriber.on(f"edge-sser/{NODE}/status")
     before = len(subscriber.received)
     assert examine(f"mqtt://127.0.0.1:{broker.port}")["broker"].startswith("fine")
-    (message,) = eventually(lambda: subscriber.on(PROBE), "the doctor's message")
-    assert (message.payload, message.retained) == (b"", False)
+    messages = eventually(lambda: len(subscriber.on(PROBE)) == 2 and subscriber.on(PROBE), "the doctor's messages")
+    assert [(message.payload.strip(), message.retained) for message in messages] == [(b"", False)] * 2
+    assert messages[0].payload == b""
     subscriber.publish("the/end", b"")
     eventually(lambda: subscriber.on("the/end"), "what was sent before is here")
     assert [message.topic for message in subscriber.received[before:] if message.topic.startswith("edge-sser")] == [
-        PROBE
+        PROBE,
+        PROBE,
     ]
     assert subscriber.on(f"edge-sser/{NODE}/status") == status
     assert (sink.report.link, sink.report.connections) == (LinkState.CONNECTED, 1)
@@ -337,3 +340,54 @@ def test_under_mqtt_3_1_1_it_is_said_that_rules_cannot_be_seen(broker: Broker, e
     cable.close()
     assert found["broker"].startswith("fine")
     assert "MQTT 3.1.1, which cannot say what is denied" in found["broker"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("retain_available false", "keeps no retained messages"),
+        ("max_qos 0", "takes QoS 0 only"),
+        ("message_size_limit 1000", "the largest of this device (Packet too large)"),
+        ("max_packet_size 1000", "the largest of this device (the broker takes at most 1000 bytes)"),
+        ("max_packet_size 500", "takes packets of at most 500 bytes: larger events are lost"),
+    ],
+)
+def test_it_says_what_will_be_lost_at_a_broker_with_limits(
+    start_broker: StartBroker, examine: Examine, line: str, said: str
+) -> None:
+    found = examine(f"mqtt://127.0.0.1:{start_broker('allow_anonymous true', line).port}")
+    assert found["broker"].startswith("warning"), found
+    assert said in found["broker"]
+
+
+@pytest.mark.parametrize("line", ["max_inflight_messages 1", "max_keepalive 10"])
+def test_limits_that_cost_nothing_are_fine(start_broker: StartBroker, examine: Examine, line: str) -> None:
+    found = examine(f"mqtt://127.0.0.1:{start_broker('allow_anonymous true', line).port}")
+    assert found["broker"].startswith("fine"), found
+
+
+def test_a_broker_that_hangs_up_on_mqtt_5_is_tried_with_3_1_1(broker: Broker, examine: Examine) -> None:
+    cable = Cable(broker.port, answer=lambda first: b"" if first[first.index(b"MQTT") + 4] == 5 else None)
+    found = examine(f"mqtt://127.0.0.1:{cable.port}")
+    cable.close()
+    assert "MQTT 3.1.1" in found["broker"]
+
+
+def test_a_service_is_not_thrown_out_by_a_broker_that_takes_the_users_name_for_the_client_id(
+    start_broker: StartBroker, tmp_path: Path, examine: Examine, open_sink: Callable[..., MqttSink]
+) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.touch(mode=0o600)
+    subprocess.run(["mosquitto_passwd", "-b", passwords, "cabinet", "correct"], check=True, capture_output=True)
+    broker = start_broker("allow_anonymous false", f"password_file {passwords}", "use_username_as_clientid true")
+    secret = write_password(tmp_path, "correct")
+    url = f"mqtt://cabinet@127.0.0.1:{broker.port}"
+    assert "lets us in as cabinet" in examine(url, password_file=secret)["broker"], "nobody to throw out"
+    sink = open_sink(broker.port, user="cabinet", password_file=secret)
+    eventually(lambda: sink.report.link is LinkState.CONNECTED, "connects")
+    eventually(lambda: (tmp_path / "state" / "outbox.db").exists(), "the outbox is open")
+    found = examine(url, password_file=secret)["broker"]
+    assert found.startswith("fine")
+    assert f"the service (process {os.getpid()}) is connected as cabinet" in found
+    assert (sink.report.link, sink.report.connections) == (LinkState.CONNECTED, 1)
+    assert "already connected" not in broker.log_text()

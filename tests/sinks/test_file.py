@@ -140,3 +140,75 @@ def test_a_path_that_cannot_be_a_file_is_named(where: str, tmp_path: Path, open_
     path = tmp_path if where == "a directory" else tmp_path / "file" / "events.jsonl"
     with pytest.raises(SinkError, match=str(path)):
         open_file(path)
+
+
+def test_a_file_that_was_moved_or_deleted_is_opened_anew(tmp_path: Path, open_file: Open) -> None:
+    """As logrotate does, with `create` and without, and as somebody does who makes room."""
+    path = tmp_path / "events.jsonl"
+    sink = open_file()
+
+    def write(number: int) -> None:
+        emit(sink, episode(number))
+        eventually(lambda: path.exists() and to_json(episode(number)) in path.read_text(), f"episode {number}")
+
+    write(1)
+    path.rename(tmp_path / "moved")
+    write(2)
+    path.rename(tmp_path / "moved-again")
+    path.touch()  # logrotate's `create`
+    write(3)
+    path.unlink()
+    write(4)
+    assert lines(tmp_path / "moved", tmp_path / "moved-again", path) == [to_json(episode(n)) for n in (1, 2, 4)]
+
+
+def test_a_folder_that_was_deleted_is_made_anew(tmp_path: Path, open_file: Open) -> None:
+    path = tmp_path / "folder" / "events.jsonl"
+    sink = open_file(path)
+    emit(sink, episode(1))
+    eventually(lambda: path.read_text(), "written")
+    path.unlink()
+    path.parent.rmdir()
+    emit(sink, episode(2))
+    eventually(lambda: path.exists() and lines(path) == [to_json(episode(2))], "written again")
+
+
+@pytest.mark.parametrize("content", ["notes of mine, without a line end", '{"a": 1}\n{"b"', "\0" * 100])
+@pytest.mark.parametrize("name", ["events.jsonl", "events.jsonl.2"])
+def test_a_file_with_anything_else_in_it_is_refused_and_left_alone(
+    tmp_path: Path, open_file: Open, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SinkError, match=f"{name} holds something else than events"):
+        open_file()
+    assert (tmp_path / name).read_text() == content
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_that_takes_the_place_of_a_moved_one_is_left_alone_too(tmp_path: Path, open_file: Open) -> None:
+    path = tmp_path / "events.jsonl"
+    sink = open_file()
+    emit(sink, episode(1))
+    eventually(lambda: path.read_text(), "written")
+    path.unlink()
+    path.write_text("something else")
+    emit(sink, episode(2))
+    eventually(lambda: "something else than events" in sink.trouble, "told")
+    assert path.read_text() == "something else"
+    path.unlink()
+    eventually(lambda: path.exists() and lines(path) == [to_json(episode(2))], "nothing was lost")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_whatever_the_umask_the_file_is_the_groups_to_read_and_the_state_directory_is_private(
+    tmp_path: Path, open_file: Open, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    state = tmp_path / "var" / "state"
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    before = os.umask(umask)
+    try:
+        open_file(state / "below" / "events.jsonl")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (state, state / "below", state / "below/events.jsonl")}
+    assert modes == {"state": 0o700, "below": 0o700, "events.jsonl": 0o640}

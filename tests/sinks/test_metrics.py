@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
+import os
 import socket
 import sys
 import urllib.error
@@ -12,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mqtt_rig import emit
+from mqtt_rig import emit, eventually
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
@@ -30,6 +33,7 @@ from edge_sser.events import (
 )
 from edge_sser.settings.schema import MetricsSettings, MqttSettings
 from edge_sser.sinks.metrics import MetricsSink
+from edge_sser.sinks.metrics_server import MAX_REQUEST_BYTES, _Limited
 from edge_sser.sinks.mqtt.diagnosis import LinkState, MqttReport
 from edge_sser.sinks.mqtt.sink import MqttSink
 
@@ -216,3 +220,64 @@ def test_after_closing_nothing_answers_and_nothing_is_taken() -> None:
         scrape(sink)
     with pytest.raises(SinkError, match="closed"):
         emit(sink, READING)
+
+
+def open_sockets() -> int:
+    names = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sum(name.startswith("socket:") for name in names)
+
+
+def test_idle_connections_take_few_files_and_keep_nobody_out(sink: MetricsSink) -> None:
+    emit(sink, READING)
+    before = open_sockets()
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(("127.0.0.1", sink.port)))
+        assert scrape(sink)["edge_sser_windows_total:desk"] == 1
+        eventually(lambda: open_sockets() <= before + 200 + 8, "eight of ours at most, beside the 200 of the client")
+
+
+def test_a_connection_that_takes_its_time_is_ended(sink: MetricsSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_sser.sinks.metrics_server.MAX_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", sink.port)) as slow:
+        slow.settimeout(30)
+        ended = False
+        for _ in range(300):  # a byte now and then, which no timeout of a single read would notice
+            try:
+                slow.sendall(b"G")
+                slow.settimeout(0.1)
+                ended = slow.recv(1) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                ended = True
+            if ended:
+                break
+        assert ended
+
+
+def test_of_a_huge_request_little_is_read(sink: MetricsSink, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", sink.port)) as client:
+        client.settimeout(30)
+        with contextlib.suppress(OSError):
+            client.sendall(b"GET /metrics HTTP/1.0\r\n")
+            for number in range(100):
+                client.sendall(b"X-%d: " % number + b"x" * 60_000 + b"\r\n")
+            client.sendall(b"\r\n")
+    reader = _Limited(io.BytesIO(b"x" * 1_000_000))
+    assert sum(len(reader.readline(65_537)) for _ in range(200)) == MAX_REQUEST_BYTES
+    emit(sink, READING)
+    assert scrape(sink)["edge_sser_windows_total:desk"] == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_figures_of_a_paused_source_are_unknown(sink: MetricsSink) -> None:
+    emit(sink, READING)
+    emit(sink, replace(HEALTH, state=HealthState.PAUSED))
+    figures = scrape(sink)
+    for name in ("stress", "stress_rolling", "loudness_dbfs", "speech_ratio"):
+        assert math.isnan(figures[f"edge_sser_{name}:desk"]), name
+    assert all(math.isnan(figures[f"edge_sser_level:desk:{level.value}"]) for level in Level)

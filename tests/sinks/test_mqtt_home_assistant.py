@@ -86,6 +86,29 @@ def test_every_source_has_its_entities_and_every_entity_a_name_of_its_own() -> N
     assert len({entity["name"] for entity in components.values()}) == len(components)
 
 
+BASES = st.text("ab_-/", min_size=1, max_size=5).filter(lambda base: base[0] != "/" and base[-1] != "/")
+NODES = st.from_regex(r"[ab1][ab1_.-]{0,4}", fullmatch=True)
+SOURCES = st.from_regex(r"[ab1][ab1_-]{0,4}", fullmatch=True)
+DEVICES = st.tuples(BASES, NODES, SOURCES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(one=DEVICES, other=DEVICES)
+@example(one=("b", "cab", "1_desk"), other=("b", "cab_1", "desk"))
+@example(one=("a_b", "c", "desk"), other=("a", "b_c", "desk"))
+def test_no_two_nodes_share_an_id(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
+    if one[:2] == other[:2]:
+        return
+    seen: set[str] = set()
+    for base, node, source in (one, other):
+        message = discovery_message(Topics(base, node), [source], STATUS, prefix="homeassistant")
+        payload = json.loads(message.payload)
+        ids = {message.topic, *payload["device"]["identifiers"]}
+        ids |= {entity["unique_id"] for entity in payload["components"].values()}
+        assert not ids & seen
+        seen |= ids
+
+
 def test_state_topics_are_those_that_are_published() -> None:
     components = described("desk")["components"]
     topics = {name: entity["state_topic"] for name, entity in components.items()}
@@ -121,10 +144,10 @@ def test_what_is_shown_of_a_reading(level: Level | None, stress: str, word: str,
 
 
 @pytest.mark.parametrize("state", HealthState)
-def test_whatever_is_not_ok_is_a_problem_of_the_microphone(state: HealthState) -> None:
+def test_whatever_is_not_ok_nor_wanted_is_a_problem_of_the_microphone(state: HealthState) -> None:
     problem = described("desk")["components"]["desk_problem"]
     event = health(state, 'say "what"')
-    assert shown(problem, event) == ("OFF" if state is HealthState.OK else "ON")
+    assert shown(problem, event) == ("OFF" if state in (HealthState.OK, HealthState.PAUSED) else "ON")
     attributes = json.loads(jinja2.Template(problem["json_attributes_template"]).render(value_json=as_dict(event)))
     assert (attributes["health"], attributes["detail"]) == (state.value, 'say "what"')
 

@@ -1,8 +1,9 @@
 """Checks of the MQTT broker, with one connection like that of the service.
 
-The connection has a client id of its own, so that the broker does not disconnect the running service, and no last will.
-Only publishing shows if the access rules allow it. So one message, empty and not retained, goes to the unused topic
-`BASE/NODE/doctor`. Topics in use get none, since subscribers expect events there.
+The connection has a client id of its own, so that the broker does not disconnect the running service. A broker may
+take the user's name for the id: with a user or a certificate nothing is tried while the service is connected. Only
+publishing shows if the access rules allow it and the broker takes the size. So two messages, not kept, go to the unused
+topic `BASE/NODE/doctor`: one empty, one of blanks. Topics in use get none, since subscribers expect events there.
 """
 
 from __future__ import annotations
@@ -10,22 +11,30 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from edge_sser import __version__
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
-from edge_sser.settings.broker import CREDENTIAL, parse_address
-from edge_sser.settings.names import node_name
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.commands.doctor.service_link import connected_service
+from edge_sser.events import Status, StatusState
+from edge_sser.settings.broker import CREDENTIAL, BrokerAddress, parse_address
+from edge_sser.settings.names import node_name, source_name
+from edge_sser.settings.schema import MqttSettings, Settings
 from edge_sser.sinks.mqtt.access import read_password, tls_context
+from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
-from edge_sser.sinks.mqtt.contract import Topics
+from edge_sser.sinks.mqtt.contract import Topics, discovery_message
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus
-from edge_sser.sinks.mqtt.link import BrokerLink, LinkListener, LinkOptions
+from edge_sser.sinks.mqtt.link import BrokerLink, LinkListener
+from edge_sser.sinks.mqtt.options import link_options
+from edge_sser.sinks.mqtt.terms import LARGEST_EVENT_BYTES
 
+LARGE = "large"  # tag of the second message
 ANSWER_SECONDS = 5.0  # timeout of the connection, and again of the acknowledgement of a message
 CLOSE_SECONDS = 1.0
 RETRY_SECONDS = 3600.0  # longer than the check lasts: one attempt is enough
@@ -65,10 +74,16 @@ def check_broker(context: CheckContext) -> Finding:
     password = read_password(settings, {"CREDENTIALS_DIRECTORY": str(credential.parent)} if credential else {})
     if broker.tls:
         tls_context(settings)
-    node = node_name(context.settings)
-    topics = Topics(settings.base_topic, node)
-    client_id = (settings.client_id or f"edge-sser-{node}") + "-doctor"
-    status, answers = _connect(settings, topics, password=password, client_id=client_id)
+    service = connected_service(broker) if broker.username or settings.cert_file else None
+    who = f" as {broker.username}" if broker.username else ""
+    if service is not None:
+        return Finding(
+            State.FINE,
+            f"{broker}: the service (process {service}) is connected{who}; not tried a second time, since a broker "
+            "that takes the user's name for the client id would throw it out. Its health says what the broker refuses",
+        )
+    probe = _Probe(context.settings, settings, password)
+    status = probe.connect()
     if status is None:
         return Finding(
             State.PROBLEM,
@@ -77,91 +92,132 @@ def check_broker(context: CheckContext) -> Finding:
         )
     if status.state is not LinkState.CONNECTED:
         return Finding(State.PROBLEM, f"{broker}: {status.detail}", status.remedy)
-    who = f" as {broker.username}" if broker.username else ""
     version = status.detail
     limits = "" if version == "MQTT 5" else ", which cannot say what is denied"
     fine = Finding(State.FINE, f"{broker} lets us in{who} and takes messages ({version}{limits})")
-    return _denial(answers, topics) or fine
+    return probe.denial() or _lost(broker, (*status.losses, *probe.size_loss())) or fine
 
 
-def _denial(answers: Mapping[str, str | None], topics: Topics) -> Finding | None:
-    """Returns a finding when access rules deny this device something, by the answers of `_connect`; None otherwise."""
-    below, probe = f"{topics.base}/{topics.node}/#", _probe(topics)
-    if probe not in answers:
-        return Finding(State.PROBLEM, "the broker does not acknowledge a message", "look into the log of the broker")
-    if answers[probe] is not None:
-        return Finding(
-            State.PROBLEM,
-            f"the broker does not let us publish to {probe}: {answers[probe]}",
-            f"its access rules must let this user write {below}, as docs/mqtt.md shows",
+def _lost(broker: BrokerAddress, losses: Sequence[str]) -> Finding | None:
+    """Returns a finding that says what will be lost at a broker; None for nothing."""
+    if not losses:
+        return None
+    detail = f"{broker} " + "; it ".join(losses)
+    return Finding(State.WARNING, detail, "change its settings, or take another broker: docs/mqtt.md compares some")
+
+
+class _Probe(LinkListener):
+    """A connection like the service's, and what the broker answered."""
+
+    def __init__(self, all_settings: Settings, settings: MqttSettings, password: str | None) -> None:
+        node = node_name(all_settings)
+        self._topics = Topics(settings.base_topic, node)
+        self._topic = f"{settings.base_topic}/{node}/doctor"
+        self._largest = _largest_message(all_settings, settings, self._topics)
+        options = link_options(settings, self._topics)
+        options = replace(
+            options,
+            client_id=options.client_id + "-doctor",
+            retry_min_seconds=RETRY_SECONDS,
+            retry_max_seconds=RETRY_SECONDS,
+            password=lambda: password,
+            hang_ups=1,
         )
-    if answers.get(topics.listen_set) is not None:
-        return Finding(
-            State.WARNING,
-            f"the broker does not let us hear {topics.listen_set}, where commands come: {answers[topics.listen_set]}",
-            f"its access rules must let this user read {below}, as docs/mqtt.md shows",
-        )
-    return None
+        self._link = BrokerLink(options)
+        self._statuses: SimpleQueue[LinkStatus] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[str, Tag, Refusal | None]] = SimpleQueue()
+        self._answers: dict[object, Refusal | None] = {}  # by topic, or by LARGE
 
+    def connect(self) -> LinkStatus | None:
+        """Opens the connection, publishes, waits for the answers, and closes it.
 
-def _connect(
-    settings: MqttSettings, topics: Topics, *, password: str | None, client_id: str
-) -> tuple[LinkStatus | None, Mapping[str, str | None]]:
-    """Opens a connection and closes it.
+        Returns:
+            First status of the link, None when there was none in time.
+        """
+        expected = {self._topic, self._topics.listen_set, LARGE}
+        self._link.start(self)  # in a thread of its own, so that a slow name server delays this check only for a while
+        try:
+            status = next(_items(self._statuses), None)
+            if status is not None and status.state is LinkState.CONNECTED:
+                for topic, tag, refusal in _items(self._queue):
+                    self._answers[tag or topic] = refusal
+                    if topic == self._topic and tag is None and refusal is not None:
+                        expected.discard(LARGE)
+                    elif topic == self._topic and tag is None:
+                        self._link.send(self._message(b" " * self._largest), LARGE)
+                    if expected <= self._answers.keys():
+                        break
+        finally:
+            self._link.close([], CLOSE_SECONDS)
+        return status
 
-    Returns:
-        First status of the link, None when there was none in time; and the topics that the broker answered for, with
-        the reason where it refused.
-    """
-    address = parse_address(settings.url)
-    options = LinkOptions(
-        address=address,
-        client_id=client_id,
-        keepalive_seconds=settings.keepalive_seconds,
-        retry_min_seconds=RETRY_SECONDS,
-        retry_max_seconds=RETRY_SECONDS,
-        password=lambda: password,
-        tls=lambda: tls_context(settings) if address.tls else None,
-        subscriptions=((topics.listen_set, 1),),
-    )
-    link, listener = BrokerLink(options), _Listener(topics)
-    link.start(listener)  # in a thread of its own, so that a slow name server delays this check only for a while
-    try:
-        status = next(_items(listener.statuses), None)
-        answers: dict[str, str | None] = {}
-        if status is not None and status.state is LinkState.CONNECTED:
-            for topic, refusal in _items(listener.answers):
-                answers[topic] = refusal
-                if {_probe(topics), topics.listen_set} <= answers.keys():
-                    break
-    finally:
-        link.close([], CLOSE_SECONDS)
-    return status, answers
+    def denial(self) -> Finding | None:
+        """Returns a finding when access rules deny this device something; None otherwise."""
+        below, command = f"{self._topics.base}/{self._topics.node}/#", self._topics.listen_set
+        if self._topic not in self._answers:
+            remedy = "look into the log of the broker"
+            return Finding(State.PROBLEM, "the broker does not acknowledge a message", remedy)
+        refusal = self._answers[self._topic]
+        if refusal is not None:
+            return Finding(
+                State.PROBLEM,
+                f"the broker does not let us publish to {self._topic}: {refusal.reason}",
+                f"its access rules must let this user write {below}, as docs/mqtt.md shows",
+            )
+        refusal = self._answers.get(command)
+        if refusal is not None:
+            return Finding(
+                State.WARNING,
+                f"the broker does not let us hear {command}, where commands come: {refusal.reason}",
+                f"its access rules must let this user read {below}, as docs/mqtt.md shows",
+            )
+        return None
 
+    def size_loss(self) -> Sequence[str]:
+        """Returns a sentence when the broker does not take the largest message of the service."""
+        refusal = self._answers.get(LARGE)
+        if refusal is None and LARGE in self._answers:
+            return ()
+        reason = "no answer" if refusal is None else refusal.reason
+        return [f"takes no message of {self._largest} bytes, the largest of this device ({reason}): such ones are lost"]
 
-class _Listener(LinkListener):
-    """Queues the statuses of a link, and the answers to one message."""
+    # ---- LinkListener, in the link's thread
 
-    def __init__(self, topics: Topics) -> None:
-        self._topics = topics
-        self.statuses: SimpleQueue[LinkStatus] = SimpleQueue()
-        self.answers: SimpleQueue[tuple[str, str | None]] = SimpleQueue()
+    def last_will(self) -> Message:
+        return self._message(b"", retain=True)  # an empty one leaves nothing behind
 
     def first_messages(self) -> list[Message]:
-        return [Message(topic=_probe(self._topics), payload=b"", qos=1, retain=False)]
+        return [self._message(b"", retain=True)]
 
-    def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
-        self.answers.put((topic, refusal))
+    def on_answer(self, topic: str, tag: Tag, refusal: Refusal | None) -> None:
+        self._queue.put((topic, tag, refusal))
 
     def on_status(self, status: LinkStatus) -> None:
-        self.statuses.put(status)
+        self._statuses.put(status)
 
     def on_failure(self, error: Exception) -> None:
-        self.statuses.put(LinkStatus(LinkState.UNREACHABLE, f"this program has failed: {error!r}"))
+        self._statuses.put(LinkStatus(LinkState.UNREACHABLE, f"this program has failed: {error!r}"))
+
+    def _message(self, payload: bytes, *, retain: bool = False) -> Message:
+        return Message(topic=self._topic, payload=payload, qos=1, retain=retain, properties=(("seq", "0"),))
 
 
-def _probe(topics: Topics) -> str:
-    return f"{topics.base}/{topics.node}/doctor"
+def _largest_message(all_settings: Settings, settings: MqttSettings, topics: Topics) -> int:
+    """Returns the size of the largest payload that the service sends, about, bytes."""
+    if not settings.discovery:
+        return LARGEST_EVENT_BYTES
+    sources = [source_name(source) for source in all_settings.source]
+    status = Status(
+        node=topics.node,
+        ts="",
+        state=StatusState.ONLINE,
+        version=__version__,
+        model="x" * 32,
+        provider="",
+        host="",
+    )
+    payload = discovery_message(topics, sources, status, prefix=settings.discovery_prefix).payload
+    return max(LARGEST_EVENT_BYTES, len(payload))
 
 
 def _items(queue: SimpleQueue[T]) -> Iterator[T]:

@@ -11,7 +11,9 @@ from pathlib import Path
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.errors import SinkError
 from edge_sser.files import resolve_path, state_directory
+from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import MetricsSettings
+from edge_sser.sinks.file import check_event_file
 
 PROBE_BYTES = 65_536  # written to see if the disk has room
 SCRAPE_SECONDS = 2.0
@@ -24,6 +26,10 @@ def check_outbox(context: CheckContext) -> Finding:
         return Finding(State.FINE, "not needed without [mqtt]")
     directory = state_directory()
     reason = _write_failure(directory, "outbox.db", "outbox.db-wal", "paused")
+    if reason is None and (directory / "paused").exists():
+        topic = f"{context.settings.mqtt.base_topic}/{node_name(context.settings)}/listen/set"
+        remedy = f"publish ON to {topic}, or remove {directory / 'paused'} and start again"
+        return Finding(State.WARNING, "a command has turned listening off: the microphones stay closed", remedy)
     if reason is None:
         return Finding(State.FINE, f"in {directory}")
     return Finding(
@@ -39,6 +45,10 @@ def check_file(context: CheckContext) -> Finding:
         return Finding(State.FINE, "no [file] in the settings")
     path = resolve_path(context.settings.file.path)
     reason = _write_failure(path.parent, path.name)
+    try:
+        check_event_file(path)
+    except OSError as error:
+        reason = reason or error.strerror
     if reason is None:
         return Finding(State.FINE, str(path))
     remedy = f"give {path.parent} to the user who runs edge-sser, or set file.path to another place"

@@ -6,9 +6,10 @@ import select
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -18,10 +19,18 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_sser.settings.broker import BrokerAddress
+from edge_sser.sinks.mqtt.client import (
+    MAX_RECEIVED_BYTES,
+    PACKET_TOO_LARGE,
+    UNSPECIFIED_ERROR,
+    Refusal,
+    TolerantClient,
+    reason_name,
+)
+from edge_sser.sinks.mqtt.terms import Terms
 
 OPEN_SECONDS = 10.0  # timeout of the TCP handshake, and again of the TLS handshake
 PACKET_OVERHEAD_BYTES = 64  # of a PUBLISH beside topic, payload and properties, at most
-MAX_RECEIVED_BYTES = 65_536  # of a packet from the broker: a command has three bytes, and memory is small
 
 Tag = object
 
@@ -51,8 +60,10 @@ class Connection:
     """A connection that is opened once, stepped until it is no longer alive, and closed. Belongs to one thread.
 
     Attributes:
+        terms: as given, and from the broker's acceptance on also as the broker names them.
         accepted: True when the broker has accepted the connection.
         refusal: code and name of the reason when the broker has refused it.
+        disconnect_code: reason code of the broker's DISCONNECT; None without one.
         end_reason: why the connection is no longer alive, for a person.
     """
 
@@ -62,31 +73,34 @@ class Connection:
         address: BrokerAddress,
         client_id: str,
         version: MQTTProtocolVersion,
-        keepalive_seconds: int,
+        terms: Terms,
         password: str | None,
         tls: ssl.SSLContext | None,
         will: Message | None,
     ) -> None:
         self._address = address
         self._version = version
-        self._keepalive_seconds = keepalive_seconds
+        self.terms = terms
+        self._waiting: deque[tuple[Message, Tag]] = deque()  # for an acknowledgement of one before
+        self._unconfirmed: list[tuple[str, Tag]] = []  # sent with QoS 0, to be done when the socket has taken them
         self._in_flight: dict[int, tuple[str, Tag, float]] = {}
-        self._answers: list[tuple[str, Tag, str | None]] = []
+        self._answers: list[tuple[str, Tag, Refusal | None]] = []
         self._received: list[tuple[str, bytes, bool]] = []
         self._subscriptions: dict[int, tuple[str, ...]] = {}
-        self._max_packet_bytes = 2**28
         self._aborted = False
         self.accepted = False
         self.refusal: tuple[int, str] | None = None
+        self.disconnect_code: int | None = None
         self.end_reason = ""
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
+        client = TolerantClient(CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False)
         client.connect_timeout = OPEN_SECONDS
+        client.max_inflight_messages_set(0)  # no queue of paho's: the broker may allow fewer
         if address.username is not None:
             client.username_pw_set(address.username, password)
         if tls is not None:
             client.tls_set_context(tls)
-        if will is not None:
-            client.will_set(will.topic, will.payload, will.qos, will.retain)
+        if will is not None and terms.will:
+            client.will_set(will.topic, will.payload, min(will.qos, terms.max_qos), will.retain and terms.retain)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -106,7 +120,9 @@ class Connection:
         if self._version == MQTTProtocolVersion.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.MaximumPacketSize = MAX_RECEIVED_BYTES  # the broker keeps larger packets
-        self._client.connect(self._address.host, self._address.port, self._keepalive_seconds, properties=properties)
+        self._client.connect(
+            self._address.host, self._address.port, self.terms.keepalive_seconds, properties=properties
+        )
         sock = self._client.socket()
         if isinstance(sock, socket.socket):  # else a message waits up to 40 ms for an ACK of the one before
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -129,13 +145,18 @@ class Connection:
     @property
     def idle(self) -> bool:
         """True when everything was sent and acknowledged."""
-        return not self._in_flight and not self._client.want_write()
+        return not self._in_flight and not self._waiting and not self._client.want_write()
 
     @property
     def has_buffered_input(self) -> bool:
         """True while TLS holds bytes that poll() cannot see."""
         sock = self._client.socket()
         return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+    @property
+    def has_answers(self) -> bool:
+        """True when `take_answers` would return some."""
+        return bool(self._answers or (self._unconfirmed and not self.backlogged))
 
     def register(self, poller: select.poll) -> None:
         """Registers the socket with a poller."""
@@ -150,27 +171,43 @@ class Connection:
                 pass
         except Exception as error:  # of any class: paho-mqtt 2.1 parses invalid packets until something fails
             self.abort(f"it sent what is no MQTT ({type(error).__name__})")
+        while self._waiting and self.alive and len(self._in_flight) < self.terms.receive_maximum:
+            self._send(*self._waiting.popleft())
         if self.alive and self._client.want_write():
             self._client.loop_write()
         if self.alive:
             self._client.loop_misc()
 
     def publish(self, message: Message, tag: Tag) -> None:
-        """Sends a message. For QoS 1 the answer comes from `take_answers`."""
+        """Sends a message as the broker takes it, or when it takes it. The answer comes from `take_answers`.
+
+        A message of QoS 0 gets none. One that may be sent with QoS 0 only is taken for delivered when it is written.
+        """
         if not self.alive:
             return
-        if message.packet_bytes > self._max_packet_bytes:
-            self._answers.append((message.topic, tag, f"the broker takes at most {self._max_packet_bytes} bytes"))
-            return
+        limit = self.terms.max_packet_bytes
+        if message.packet_bytes > limit:
+            refusal = Refusal(PACKET_TOO_LARGE, f"the broker takes at most {limit} bytes")
+            self._answers.append((message.topic, tag, refusal))
+        elif message.qos and self.terms.max_qos and len(self._in_flight) >= self.terms.receive_maximum:
+            self._waiting.append((message, tag))
+        else:
+            self._send(message, tag)
+
+    def _send(self, message: Message, tag: Tag) -> None:
         properties = None
         if message.properties and self._version == MQTTProtocolVersion.MQTTv5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.UserProperty = list(message.properties)
-        info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        qos = min(message.qos, self.terms.max_qos)
+        retain = message.retain and self.terms.retain
+        info = self._client.publish(message.topic, message.payload, qos, retain, properties)
         if message.qos == 0:
             return
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             self.abort("message numbers have run out")
+        elif qos == 0:
+            self._unconfirmed.append((message.topic, tag))
         else:
             self._in_flight[info.mid] = (message.topic, tag, time.monotonic())
 
@@ -181,8 +218,11 @@ class Connection:
             if mid is not None:
                 self._subscriptions[mid] = tuple(topic for topic, _ in topics)
 
-    def take_answers(self) -> list[tuple[str, Tag, str | None]]:
-        """Returns topic, tag, and reason of a refusal or None, for every answer since the last call."""
+    def take_answers(self) -> list[tuple[str, Tag, Refusal | None]]:
+        """Returns topic, tag, and the refusal or None, for every answer since the last call."""
+        if not self.backlogged:
+            self._answers += [(topic, tag, None) for topic, tag in self._unconfirmed]
+            self._unconfirmed = []
         answers, self._answers = self._answers, []
         return answers
 
@@ -223,27 +263,40 @@ class Connection:
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
-            self.refusal = (reason.value, str(reason))
+            code, name = reason.value, str(reason)
+            if self._client.reason_codes not in ((), (code,)):  # a code that paho does not know in this packet
+                code = self._client.reason_codes[0]
+                name = reason_name(code)
+            self.refusal = (code, name)
             return
         self.accepted = True
-        receive_maximum = getattr(properties, "ReceiveMaximum", None)
-        if receive_maximum is not None and receive_maximum < self._client.max_inflight_messages:
-            self._client.max_inflight_messages_set(receive_maximum)
-        self._max_packet_bytes = getattr(properties, "MaximumPacketSize", None) or self._max_packet_bytes
+        self._client.limit_keepalive(getattr(properties, "ServerKeepAlive", 0))
+        terms = self.terms
+        self.terms = replace(
+            terms,
+            retain=terms.retain and bool(getattr(properties, "RetainAvailable", 1)),
+            max_qos=min(terms.max_qos, getattr(properties, "MaximumQoS", 2)),
+            receive_maximum=getattr(properties, "ReceiveMaximum", terms.receive_maximum),
+            max_packet_bytes=getattr(properties, "MaximumPacketSize", terms.max_packet_bytes),
+        )
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        by_packet = flags.is_disconnect_packet_from_server
-        self.end_reason = self.end_reason or (f"the broker says {reason}" if by_packet else "the broker hung up")
+        if not flags.is_disconnect_packet_from_server:
+            self.end_reason = self.end_reason or "the broker hung up"
+            return
+        (self.disconnect_code,) = self._client.reason_codes or (reason.value,)
+        self.end_reason = self.end_reason or f"the broker says {reason_name(self.disconnect_code)}"
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         sent = self._in_flight.pop(mid, None)
         if sent is not None:  # paho calls this for QoS 0 as well
             topic, tag, _ = sent
-            self._answers.append((topic, tag, str(reason) if reason.is_failure else None))
+            self._answers.append((topic, tag, _refusal((*self._client.reason_codes, reason.value)[0])))
 
     def _on_subscribe(self, _client: Any, _data: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
-        for topic, reason in zip(self._subscriptions.pop(mid, ()), reasons, strict=False):
-            self._answers.append((topic, None, str(reason) if reason.is_failure else None))
+        codes = self._client.reason_codes or [reason.value for reason in reasons]
+        for topic, code in zip(self._subscriptions.pop(mid, ()), codes, strict=False):
+            self._answers.append((topic, None, _refusal(code)))
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         with suppress(UnicodeDecodeError):  # a topic that is not text was not subscribed to
@@ -252,3 +305,7 @@ class Connection:
     def _on_log(self, _client: Any, _data: Any, level: int, text: str) -> None:
         if level == paho.MQTT_LOG_ERR:  # the one place where paho says why a socket failed
             self.end_reason = text.removeprefix("failed to receive on socket: ")
+
+
+def _refusal(code: int) -> Refusal | None:
+    return Refusal(code, reason_name(code)) if code >= UNSPECIFIED_ERROR else None

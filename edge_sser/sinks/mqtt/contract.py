@@ -22,6 +22,7 @@ EXPIRE_SECONDS = 60  # Home Assistant shows a reading older than this as unavail
 
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _AT_OR_ABOVE_ELEVATED = [level.value for level in Level if level.rank >= Level.ELEVATED.rank]
+_NO_PROBLEM = [HealthState.OK.value, HealthState.PAUSED.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,10 @@ def discovery_message(topics: Topics, sources: Sequence[str], status: Status, *,
     for source in sources:
         components |= {f"{source}_{name}": entity for name, entity in _entities(topics, source).items()}
     for name, entity in components.items():
-        entity["unique_id"] = f"{topics.base}_{topics.node}_{name}"
+        entity["unique_id"] = f"{_device_id(topics)}/{name}"
     payload = {
         "device": {
-            "identifiers": [f"{topics.base}_{topics.node}"],
+            "identifiers": [_device_id(topics)],
             "name": topics.node,
             "manufacturer": "edge-sser",
             "model": status.model,
@@ -106,6 +107,11 @@ def discovery_message(topics: Topics, sources: Sequence[str], status: Status, *,
     }
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
     return Message(topic=f"{prefix}/device/{_object_id(topics)}/config", payload=text.encode(), qos=1, retain=True)
+
+
+def birth_topic(prefix: str) -> str:
+    """Returns the topic where Home Assistant says that it has started."""
+    return f"{prefix}/status"
 
 
 def _listening(topics: Topics) -> dict[str, Any]:
@@ -164,7 +170,7 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
             "device_class": "problem",
             "entity_category": "diagnostic",
             "state_topic": topics.health(source),
-            "value_template": "{{ 'OFF' if value_json.state == '" + HealthState.OK.value + "' else 'ON' }}",
+            "value_template": f"{{{{ 'OFF' if value_json.state in {_NO_PROBLEM} else 'ON' }}}}",
             "json_attributes_topic": topics.health(source),
             # An entity has a state of its own, so Home Assistant takes no attribute of that name.
             "json_attributes_template": "{{ dict(value_json, health=value_json.state) | tojson }}",
@@ -172,8 +178,15 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def _device_id(topics: Topics) -> str:
+    """Returns an id that no two nodes share: names of nodes and sources have underscores, but no slash."""
+    return f"{topics.base}/{topics.node}"
+
+
 def _object_id(topics: Topics) -> str:
     """Returns an id with the letters that Home Assistant accepts, different for every base topic and node."""
     name = f"{topics.base}_{topics.node}"
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
-    return plain if plain == name else f"{plain}_{zlib.crc32(name.encode()):08x}"
+    if plain == name and "_" not in topics.base:  # then the first underscore parts the two
+        return plain
+    return f"{plain}_{zlib.crc32(_device_id(topics).encode()):08x}"

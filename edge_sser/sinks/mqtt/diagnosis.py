@@ -11,9 +11,9 @@ from enum import Enum
 from edge_sser.errors import EdgeSserError
 from edge_sser.settings.broker import BrokerAddress
 from edge_sser.sinks.mqtt.connection import Connection
+from edge_sser.sinks.mqtt.negotiation import UNSUPPORTED_VERSION
 
-UNSUPPORTED_VERSION = 0x84  # MQTT 5 reason codes
-_BAD_LOGIN = {0x86, 0x87}
+_BAD_LOGIN = {0x86, 0x87}  # MQTT 5 reason codes
 _PERMANENT = _BAD_LOGIN | {UNSUPPORTED_VERSION, 0x85, 0x8A, 0x8C}  # refusals that a retry does not cure
 
 # OpenSSL's codes for what is wrong with a certificate
@@ -41,11 +41,13 @@ class LinkStatus:
     Attributes:
         detail: what happened, as the end of a sentence that begins with the broker.
         remedy: what to do; empty when the detail says it, or nothing needs to be done.
+        losses: what a connected broker does not support, as ends of sentences that begin with the broker.
     """
 
     state: LinkState
     detail: str
     remedy: str = ""
+    losses: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.detail}; {self.remedy}" if self.remedy else self.detail

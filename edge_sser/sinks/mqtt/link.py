@@ -9,52 +9,31 @@ over: messages that must survive are in the outbox, which sends them again.
 from __future__ import annotations
 
 import logging
-import random
 import select
 import socket
-import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
-from paho.mqtt.enums import MQTTProtocolVersion
-
 from edge_sser.errors import EdgeSserError
-from edge_sser.settings.broker import BrokerAddress
+from edge_sser.sinks.mqtt.backoff import STABLE_SECONDS, Backoff
+from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Connection, Message, Tag
-from edge_sser.sinks.mqtt.diagnosis import UNSUPPORTED_VERSION, LinkState, LinkStatus, status_of_end, status_of_error
+from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, status_of_end, status_of_error
+from edge_sser.sinks.mqtt.negotiation import Negotiation
+from edge_sser.sinks.mqtt.options import LinkOptions
+from edge_sser.sinks.mqtt.terms import losses
 
 log = logging.getLogger("edge_sser.mqtt")
 
-STABLE_SECONDS = 10.0  # a connection that lasted this long resets the backoff
 BRIEF_CONNECTIONS = 3  # so many short connections in a row are no coincidence
 CONNACK_SECONDS = 10.0  # timeout of the broker's answer to the first packet
 ACK_SECONDS = 60.0  # timeout of an acknowledgement, after which the connection is aborted
 TICK_SECONDS = 1.0  # between two checks of the keepalive
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkOptions:
-    """Parameters of the connections.
-
-    Attributes:
-        password: called for every connection, since the password may have changed.
-        tls: likewise; returns None for a connection without TLS.
-        subscriptions: topics and their QoS.
-    """
-
-    address: BrokerAddress
-    client_id: str
-    keepalive_seconds: int
-    retry_min_seconds: float
-    retry_max_seconds: float
-    password: Callable[[], str | None]
-    tls: Callable[[], ssl.SSLContext | None]
-    subscriptions: tuple[tuple[str, int], ...] = ()
 
 
 class LinkListener(Protocol):
@@ -75,8 +54,8 @@ class LinkListener(Protocol):
         """Handles the end of the connection; messages without an answer get none any more."""
         return None
 
-    def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
-        """Handles the acknowledgement of a message or subscription, or the reason why the broker refuses it."""
+    def on_answer(self, topic: str, tag: Tag, refusal: Refusal | None) -> None:
+        """Handles the acknowledgement of a message or subscription, or the broker's refusal."""
 
     def on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         """Handles a message from the broker."""
@@ -87,31 +66,6 @@ class LinkListener(Protocol):
 
     def on_failure(self, error: Exception) -> None:
         """Handles the end of the thread because of a fault in this program."""
-
-
-class Backoff:
-    """Exponential backoff with jitter: waits double with every failed attempt, half of each is random.
-
-    The jitter keeps a thousand devices from reconnecting in the same second.
-
-    Args:
-        min_seconds: the longest first wait.
-        max_seconds: the longest wait of all.
-    """
-
-    def __init__(self, min_seconds: float, max_seconds: float, rng: random.Random | None = None) -> None:
-        self._min_seconds = min_seconds
-        self._max_seconds = max_seconds
-        self._rng = rng or random.Random()  # noqa: S311 - no secret
-        self._attempt = 0
-
-    def wait_seconds(self, connected_seconds: float) -> float:
-        """Returns the wait after a failed attempt, or after a connection that lasted `connected_seconds`."""
-        if connected_seconds >= STABLE_SECONDS:
-            self._attempt = 0
-        longest = min(self._max_seconds, self._min_seconds * 2.0 ** min(self._attempt, 32))
-        self._attempt += 1
-        return longest * self._rng.uniform(0.5, 1.0)
 
 
 class BrokerLink:
@@ -126,6 +80,8 @@ class BrokerLink:
         self._generation = 0
         self._status = LinkStatus(LinkState.CONNECTING, "")
         self._logged: set[LinkStatus] = set()  # since the last connection
+        self._losses: tuple[str, ...] = ()  # logged last
+        self._negotiation = Negotiation(options.version, options.keepalive_seconds, hang_ups=options.hang_ups)
         self._stop = threading.Event()
         self._last_messages: Sequence[Message] = ()
         self._close_by = 0.0  # monotonic seconds
@@ -207,25 +163,24 @@ class BrokerLink:
 
     def _connect_and_serve(self) -> tuple[LinkStatus, float]:
         """Returns the status after the end of the connection, and the seconds that it lasted."""
-        for version in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+        while True:
             try:
-                connection = self._open(version)
+                connection = self._open()
             except (EdgeSserError, OSError, UnicodeError) as error:
                 return status_of_error(error, self._options.address), 0.0
             try:
                 connected_seconds = self._serve(connection)
             finally:
                 connection.close()
-            if self._stop.is_set() or connection.refusal is None or connection.refusal[0] != UNSUPPORTED_VERSION:
-                break
-        return status_of_end(connection, self._options.address), connected_seconds
+            if self._stop.is_set() or not self._negotiation.learn(connection):
+                return status_of_end(connection, self._options.address), connected_seconds
 
-    def _open(self, version: MQTTProtocolVersion) -> Connection:
+    def _open(self) -> Connection:
         connection = Connection(
             address=self._options.address,
             client_id=self._options.client_id,
-            version=version,
-            keepalive_seconds=self._options.keepalive_seconds,
+            version=self._negotiation.version,
+            terms=self._negotiation.terms,
             password=self._options.password(),
             tls=self._options.tls(),
             will=self._listener.last_will(),
@@ -264,7 +219,7 @@ class BrokerLink:
         poller = select.poll()
         poller.register(self._wake_r, select.POLLIN)
         connection.register(poller)
-        poller.poll(0 if connection.has_buffered_input else int(TICK_SECONDS * 1000))
+        poller.poll(0 if connection.has_buffered_input or connection.has_answers else int(TICK_SECONDS * 1000))
         with suppress(BlockingIOError):
             while self._wake_r.recv(4096):
                 pass
@@ -274,7 +229,11 @@ class BrokerLink:
         connection.subscribe(self._options.subscriptions)  # first: a reader of the first messages can send a command
         for message in self._listener.first_messages():
             connection.publish(message, None)
-        self._set_status(LinkStatus(LinkState.CONNECTED, f"MQTT {connection.version_name}"))
+        found = losses(connection.terms)
+        self._set_status(LinkStatus(LinkState.CONNECTED, f"MQTT {connection.version_name}", losses=found))
+        for loss in found if found != self._losses else ():
+            log.warning("MQTT broker %s %s", self._options.address, loss)
+        self._losses = found
         with self._latest_lock:
             self._latest = {}
         self._listener.on_connect(self._generation)

@@ -5,8 +5,9 @@ that flushing each of them costs little time and flash wear. `remove` is not flu
 event is sent twice, which subscribers recognise by its number.
 
 A file that cannot be written (disk full, read-only, locked by another process) stops nothing: events stay in memory,
-`fault` says why, and the file is retried from time to time. A damaged file is renamed, its readable rows are kept, and
-a new file is created. Numbers that cannot be stored belong to a new stream, so that no number is ever used twice.
+`fault` says why, and the file is retried from time to time. A damaged file is replaced, in one step, by one with its
+readable rows. Numbers that cannot be stored, or that a power cut may have taken back, belong to a new stream, so that
+no number is ever used twice.
 
 An outbox belongs to one thread and may wait for the disk.
 """
@@ -14,16 +15,16 @@ An outbox belongs to one thread and may wait for the disk.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from edge_sser.sinks.mqtt.outbox_file import Entry, Key, OutboxFile, Record, is_damage, salvage
+from edge_sser.sinks.mqtt.outbox_file import Entry, Key, OutboxFile, Record, is_damage
+from edge_sser.sinks.mqtt.outbox_mark import OutboxMark
+from edge_sser.sinks.mqtt.outbox_rescue import finish_rescue, rescue
 
 log = logging.getLogger("edge_sser.outbox")
 
@@ -60,6 +61,7 @@ class Outbox:
         self._max_bytes = max_bytes
         self._clock = clock
         self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
+        self._mark = OutboxMark(path.with_name("outbox.mark"))
         self._file: OutboxFile | None = None
         self._memory: list[Entry] = []
         self._removed: dict[Key, Entry] = {}  # acknowledged, but still in a file that cannot be written
@@ -120,6 +122,11 @@ class Outbox:
         self._removed.update(removed)
         self.retry_if_due()
 
+    def give_up(self, entries: Sequence[Entry]) -> None:
+        """Removes entries that no broker will ever take, and counts them as lost."""
+        self.lost += len(entries)
+        self.remove(entries)
+
     def pending(self, limit: int, *, skip: Collection[Key] = (), skip_topics: Collection[str] = ()) -> list[Entry]:
         """Returns the oldest entries, in order, without those of `skip` (such as those in flight) and `skip_topics`."""
         found: list[Entry] = []
@@ -178,6 +185,8 @@ class Outbox:
         self.lost += self._file.commit(
             add=add, drop=drop, last=self._last, lost=self.lost, max_bytes=self._max_bytes, durable=durable
         )
+        if add:
+            self._mark.write(self._file.puts)
 
     def _fail(self, error: Exception) -> None:
         """Continues in memory, with numbers of a new stream."""
@@ -205,33 +214,45 @@ class Outbox:
         depth = self._file.depth if self._file is not None else 0
         self._release()
         if self._damage is not None:
-            self._rename_damaged(self._damage, depth)
+            self._rescue(self._damage, depth)
+        finish_rescue(self._path)
         try:
             self._file = OutboxFile(self._path)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
-            self._rename_damaged(error, depth)
+            self._rescue(error, depth)
             self._file = OutboxFile(self._path)
         self.lost = max(self.lost, self._file.lost)
-        if not self._stream:  # the first time: numbers continue from the file
-            self._stream, self._last = self._file.stream or uuid4().hex[:8], self._file.last.copy()
+        if not self._stream:
+            self._continue_stream(self._file)
 
-    def _rename_damaged(self, error: Exception, depth: int) -> None:
-        """Renames a damaged file. Its readable entries go to memory, before those put since."""
-        saved = salvage(self._path)
-        renamed = self._path.with_name(self._path.name + ".damaged")  # one at most, so that they cannot pile up
-        os.replace(self._path, renamed)
-        for suffix in ("-wal", "-shm", "-journal"):
-            with suppress(FileNotFoundError):
-                os.unlink(self._path.with_name(self._path.name + suffix))
+    def _continue_stream(self, file: OutboxFile) -> None:
+        """Continues the numbers of the file, or begins a new stream when some of them may be in use already."""
+        missing = self._mark.missing(file.puts)
+        if file.stream and missing == 0:
+            self._stream, self._last = file.stream, file.last.copy()
+            return
+        self._stream, self._last = uuid4().hex[:8], Counter()
+        if missing:
+            log.warning(
+                "outbox %s: its newest changes are missing, as after a power cut: %d events, unless they were sent "
+                "before; numbers begin again in a new stream",
+                *(self._path, missing),
+            )
+        elif file.stream:
+            log.info("outbox %s: numbers begin in a new stream, as after each start of the machine", self._path)
+
+    def _rescue(self, error: Exception, depth: int) -> None:
+        """Replaces a damaged file by one with its readable entries."""
         known = {entry.key for entry in self._memory} | self._removed.keys()
-        self._memory = [entry for entry in saved if entry.key not in known] + self._memory
+        saved = rescue(self._path, known=known, lost=self.lost, max_bytes=self._max_bytes)
         self._damage = None
         self.damaged += 1
-        self.lost += max(0, depth - len(saved))
+        self.lost += max(0, depth - saved)
         log.warning(
-            "outbox %s was damaged (%s): %d events saved, the file moved to %s", self._path, error, len(saved), renamed
+            "outbox %s was damaged (%s): %d events saved, the file moved to %s.damaged",
+            *(self._path, error, saved, self._path.name),
         )
 
 

@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edge_sser.files import make_folder
+
 SCHEMA = 1  # PRAGMA user_version of the file
 ROW_BYTES = 64  # of a row beside its topic and payload, about
 
@@ -28,7 +30,7 @@ _CREATE = (
     "CREATE TABLE fact (name TEXT PRIMARY KEY, value)",
     f"PRAGMA user_version = {SCHEMA}",
 )
-_COLUMNS = "n, stream, topic, seq, payload, retain, crc"
+COLUMNS = "n, stream, topic, seq, payload, retain, crc"
 _SIZE = f"length(CAST(topic AS BLOB)) + length(payload) + {ROW_BYTES}"
 _IO_ERRORS = ("unable to open", "disk i/o", "full", "readonly", "locked", "locking", "interrupted", "file support")
 
@@ -87,6 +89,7 @@ class OutboxFile:
         stream: of the newest entry ever put; empty in a new file.
         last: the newest `seq` of each topic in that stream.
         lost: entries dropped since the file was created.
+        puts: entries ever put.
         depth: number of rows.
         size_bytes: sum of their sizes.
 
@@ -96,11 +99,11 @@ class OutboxFile:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent, 0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._db = _connect(path)
+        self._db = connect(path)
         try:
-            with _undecodable_is_damage():
+            with undecodable_is_damage():
                 self._prepare()
                 self._load()
         except BaseException:
@@ -133,16 +136,17 @@ class OutboxFile:
             facts: dict[str, Any] = dict(self._db.execute("SELECT name, value FROM fact"))
             self.stream = str(facts.get("stream", ""))
             self.lost = int(facts.get("lost", 0))
+            self.puts = int(facts.get("puts", 0))
             self.last: Counter[str] = Counter(
                 {str(name): int(last) for name, last in self._db.execute("SELECT name, last FROM topic")}
             )
             measure = f"SELECT count(*), total({_SIZE}), max(n) FROM event"  # noqa: S608
             depth, size, number = self._db.execute(measure).fetchone()
-            self._db.execute(f"SELECT {_COLUMNS} FROM event LIMIT 1").fetchone()  # noqa: S608
+            self._db.execute(f"SELECT {COLUMNS} FROM event LIMIT 1").fetchone()  # noqa: S608
         except (ValueError, TypeError) as error:
             raise DamagedError(str(error)) from None
         self._next = int(number or 0) + 1
-        if any(not 0 <= value < 2**53 for value in (*self.last.values(), self._next)):
+        if any(not 0 <= value < 2**53 for value in (*self.last.values(), self._next, self.puts)):
             raise DamagedError("a number is out of range")
         self.depth = int(depth)
         self.size_bytes = int(size)
@@ -162,7 +166,7 @@ class OutboxFile:
         Args:
             add: new entries, in order.
             drop: entries to delete; missing ones are ignored.
-            last: the newest number of each topic in the stream of `add`.
+            last: the newest number of each topic in the stream of `add`; None to leave the stream of the file.
             lost: entries lost so far, stored for the next run.
             max_bytes: size limit, beyond which the oldest rows are deleted.
             durable: True when the change must survive a power cut.
@@ -178,8 +182,10 @@ class OutboxFile:
             for entry in add:
                 record = entry.record
                 values = (entry.stream, record.topic, entry.seq, record.payload, int(record.retain), entry.crc(number))
-                db.execute(f"INSERT INTO event ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)", (number, *values))  # noqa: S608
+                db.execute(f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?)", (number, *values))  # noqa: S608
                 depth, size, number = depth + 1, size + entry.size_bytes, number + 1
+            if add:
+                db.execute("INSERT OR REPLACE INTO fact VALUES ('puts', ?)", (self.puts + len(add),))
             if add and last is not None:
                 if add[-1].stream != self.stream:
                     db.execute("DELETE FROM topic")
@@ -194,6 +200,7 @@ class OutboxFile:
             if lost + evicted != self.lost:
                 db.execute("INSERT OR REPLACE INTO fact VALUES ('lost', ?)", (lost + evicted,))
         self.depth, self.size_bytes, self._next, self.lost = depth, size, number, lost + evicted
+        self.puts += len(add)
         if add and last is not None:
             self.stream, self.last = add[-1].stream, Counter(last)
         return evicted
@@ -205,11 +212,11 @@ class OutboxFile:
             DamagedError: a row's checksum is wrong.
         """
         marks = ",".join("?" * len(skip_topics))
-        query = f"SELECT {_COLUMNS} FROM event WHERE topic NOT IN ({marks}) ORDER BY n"  # noqa: S608
-        with _undecodable_is_damage(), closing(self._db.execute(query, tuple(skip_topics))) as cursor:
+        query = f"SELECT {COLUMNS} FROM event WHERE topic NOT IN ({marks}) ORDER BY n"  # noqa: S608
+        with undecodable_is_damage(), closing(self._db.execute(query, tuple(skip_topics))) as cursor:
             before = 0
             for row in cursor:
-                entry = _valid_entry(row)
+                entry = valid_entry(row)
                 if entry is None or row[0] <= before:
                     raise DamagedError("a row is damaged")
                 before = row[0]
@@ -225,7 +232,7 @@ class OutboxFile:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            with _undecodable_is_damage():
+            with undecodable_is_damage():
                 yield self._db
                 self._db.execute("COMMIT")
         except BaseException:
@@ -244,26 +251,15 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError)
 
 
-def salvage(path: Path) -> list[Entry]:
-    """Returns every row of a damaged file that can be read and has the right checksum, in order."""
-    found: dict[int, Entry] = {}
-    for direction in ("ASC", "DESC"):  # from both ends, up to the first unreadable row
-        with suppress(sqlite3.Error), _undecodable_is_damage(), closing(_connect(path)) as db:
-            for row in db.execute(f"SELECT {_COLUMNS} FROM event ORDER BY n {direction}"):  # noqa: S608
-                entry = _valid_entry(row)
-                if entry is not None:
-                    found[row[0]] = entry
-    return [found[n] for n in sorted(found)]
-
-
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens the database of an outbox."""
     db = sqlite3.connect(path, isolation_level=None, timeout=0.2)
     db.text_factory = partial(str, encoding="utf-8", errors="replace")  # a checksum detects damaged rows, not an error
     return db
 
 
 @contextmanager
-def _undecodable_is_damage() -> Iterator[None]:
+def undecodable_is_damage() -> Iterator[None]:
     """Turns UnicodeDecodeError, from names and error messages that quote a damaged file, into DamagedError."""
     try:
         yield
@@ -271,7 +267,7 @@ def _undecodable_is_damage() -> Iterator[None]:
         raise DamagedError(str(error)) from None
 
 
-def _valid_entry(row: tuple[Any, ...]) -> Entry | None:
+def valid_entry(row: tuple[Any, ...]) -> Entry | None:
     """Returns the entry of a row, or None when its values are damaged."""
     n, stream, topic, seq, payload, retain, crc = row
     if not (isinstance(stream, str) and isinstance(topic, str) and isinstance(payload, bytes)):

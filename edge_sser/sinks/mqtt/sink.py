@@ -23,10 +23,12 @@ from edge_sser.settings.broker import parse_address
 from edge_sser.settings.schema import MqttSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.mqtt.access import read_password, tls_context
+from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
-from edge_sser.sinks.mqtt.contract import Topics, discovery_message
+from edge_sser.sinks.mqtt.contract import Topics, birth_topic, discovery_message
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, MqttReport
-from edge_sser.sinks.mqtt.link import BrokerLink, LinkOptions
+from edge_sser.sinks.mqtt.link import BrokerLink
+from edge_sser.sinks.mqtt.options import link_options
 from edge_sser.sinks.mqtt.outbox import Outbox, Record
 from edge_sser.sinks.mqtt.worker import Delivery, OutboxWorker, PauseSwitch
 
@@ -75,20 +77,7 @@ class MqttSink(Sink):
         self._reading_topic = functools.cache(topics.reading)
         self._readings_dropped = 0
         self._closed = False
-        subscriptions = [(topics.listen_set, 1)]
-        if settings.discovery:
-            subscriptions.append((_birth_topic(settings), 0))
-        options = LinkOptions(
-            address=address,
-            client_id=settings.client_id or f"edge-sser-{node}",
-            keepalive_seconds=settings.keepalive_seconds,
-            retry_min_seconds=settings.retry_min_seconds,
-            retry_max_seconds=settings.retry_max_seconds,
-            password=lambda: read_password(settings),
-            tls=lambda: tls_context(settings) if address.tls else None,
-            subscriptions=tuple(subscriptions),
-        )
-        self._link = BrokerLink(options)
+        self._link = BrokerLink(link_options(settings, topics))
         self._worker = OutboxWorker(
             lambda: Outbox(folder / "outbox.db", max_bytes=settings.outbox_bytes),
             Delivery(self._link, settings.retry_max_seconds),
@@ -215,7 +204,7 @@ class MqttNode:
         """Stops the worker from sending."""
         self._worker.submit(self._worker.delivery.disconnect)
 
-    def on_answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
+    def on_answer(self, topic: str, tag: Tag, refusal: Refusal | None) -> None:
         """Passes an answer to the worker."""
         self._worker.submit(self._worker.delivery.answer, topic, tag, refusal)
 
@@ -232,7 +221,11 @@ class MqttNode:
                     self._commands.append(payload == b"ON")
                 if first:
                     self._worker.submit(self._apply_commands)  # writes a file, which may take time
-        elif topic == _birth_topic(self._settings) and payload == b"online" and time.monotonic() >= self._reannounce_at:
+        elif (
+            topic == birth_topic(self._settings.discovery_prefix)
+            and payload == b"online"
+            and time.monotonic() >= self._reannounce_at
+        ):
             self._reannounce_at = time.monotonic() + REANNOUNCE_SECONDS
             for message in self.first_messages():
                 self._link.send(message)
@@ -261,8 +254,3 @@ class MqttNode:
     def _listen_message(self) -> Message:
         payload = b"ON" if self.switch.on else b"OFF"
         return Message(topic=self._topics.listen_state, payload=payload, qos=1, retain=True)
-
-
-def _birth_topic(settings: MqttSettings) -> str:
-    """Returns the topic where Home Assistant says that it has started."""
-    return f"{settings.discovery_prefix}/status"

@@ -19,6 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from edge_sser.files import make_folder, sync
+from edge_sser.sinks.mqtt.client import NOT_AUTHORIZED, Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.diagnosis import LinkStatus, MqttReport
 from edge_sser.sinks.mqtt.link import BrokerLink
@@ -33,7 +34,7 @@ _NOTIFIED = ("link", "detail", "lost", "storage_fault", "damaged", "refused")  #
 
 
 @dataclass(slots=True)
-class _Refusal:
+class _Refused:
     reason: str
     retry_at: float  # monotonic seconds
 
@@ -47,6 +48,7 @@ class Delivery:
     Attributes:
         refused: topics with the reason and the time of the next attempt.
         acknowledged: entries to remove from the outbox.
+        given_up: entries to remove and to count as lost, because the broker will never take them.
     """
 
     def __init__(self, link: BrokerLink, retry_refused_seconds: float) -> None:
@@ -55,13 +57,14 @@ class Delivery:
         self._generation: int | None = None
         self._in_flight: dict[Key, Entry] = {}
         self.connections = 0
-        self.refused: dict[str, _Refusal] = {}
+        self.refused: dict[str, _Refused] = {}
         self.acknowledged: list[Entry] = []
+        self.given_up: list[Entry] = []
 
     @property
     def unfinished(self) -> bool:
         """True while an acknowledgement may come, or has come and is not processed."""
-        return self._generation is not None and bool(self._in_flight or self.acknowledged)
+        return self._generation is not None and bool(self._in_flight or self.acknowledged or self.given_up)
 
     @property
     def retry_in(self) -> float | None:
@@ -81,20 +84,24 @@ class Delivery:
         self._generation = None
         self._in_flight.clear()
 
-    def answer(self, topic: str, tag: Tag, refusal: str | None) -> None:
-        """Processes an acknowledgement or refusal."""
+    def answer(self, topic: str, tag: Tag, refusal: Refusal | None) -> None:
+        """Processes an acknowledgement or refusal. A message refused for ever is given up, for those behind it."""
         if isinstance(tag, Entry):
             self._in_flight.pop(tag.key, None)
             if refusal is None:
                 self.acknowledged.append(tag)
+            elif refusal.final:
+                self.given_up.append(tag)
         if refusal is None:
             if self.refused.pop(topic, None) is not None:
                 log.warning("MQTT broker accepts %s now", topic)
             return
         if topic not in self.refused:
-            hint = "; check its access rules" if "uthorized" in refusal else ""
-            log.warning("MQTT broker refuses %s: %s%s", topic, refusal, hint)
-        self.refused[topic] = _Refusal(refusal, time.monotonic() + self._retry_refused_seconds)
+            hint = "; the message is given up" if refusal.final else ""
+            hint = "; check its access rules" if refusal.code == NOT_AUTHORIZED else hint
+            log.warning("MQTT broker refuses %s: %s%s", topic, refusal.reason, hint)
+        wait_seconds = 0.0 if refusal.final else self._retry_refused_seconds
+        self.refused[topic] = _Refused(refusal.reason, time.monotonic() + wait_seconds)
 
     def send(self, outbox: Outbox) -> None:
         """Sends the oldest entries that are not in flight, as far as the window allows."""
@@ -206,7 +213,8 @@ class OutboxWorker:
             self._records.clear()
         outbox.put(records)
         outbox.remove(self.delivery.acknowledged)
-        self.delivery.acknowledged = []
+        outbox.give_up(self.delivery.given_up)
+        self.delivery.acknowledged, self.delivery.given_up = [], []
         outbox.retry_if_due()
         self.delivery.send(outbox)
         self.report = replace(
@@ -219,7 +227,7 @@ class OutboxWorker:
             lost_now=outbox.lost - lost_before + self._overflow,
             storage_fault=outbox.fault,
             damaged=outbox.damaged,
-            refused=tuple((topic, refusal.reason) for topic, refusal in self.delivery.refused.items()),
+            refused=tuple((topic, it.reason) for topic, it in self.delivery.refused.items()),
         )
 
     def _finished(self) -> bool:
