@@ -36,7 +36,7 @@ class EdgeSserError(Exception):
 
     def __str__(self) -> str:
         """Returns the message on one line and without control characters, whatever file, key or device it names."""
-        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in super().__str__())
+        return printable(super().__str__())
 
 
 class UsageError(EdgeSserError):
@@ -71,6 +71,11 @@ class TrainingError(EdgeSserError):
 
 class MissingComponentError(EdgeSserError):
     """An optional package that is not installed. The message gives the install command."""
+
+
+def printable(text: object) -> str:
+    """Returns a text on one line and without control characters."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
 
 
 def missing_extra(package: str, extra: str, purpose: str, hint: str = "") -> MissingComponentError:

@@ -51,7 +51,11 @@ class Part:
 
 
 class PartReader(io.RawIOBase):
-    """A part of a file, as a file of its own."""
+    """A part of a file, as a file of its own.
+
+    Attributes:
+        failure: reason for which the disk gave no more; empty without one. A decoder sees the end of the file.
+    """
 
     def __init__(self, path: Path, part: Part) -> None:
         """Opens the file.
@@ -63,6 +67,7 @@ class PartReader(io.RawIOBase):
         self._part = part
         self._size = part.end - part.start
         self._place = 0
+        self.failure = ""
 
     @property
     def unread_bytes(self) -> int:
@@ -89,8 +94,12 @@ class PartReader(io.RawIOBase):
             buffer[:count] = bytes(count)
             self._place += count
             return count
-        self._file.seek(self._part.start + self._place)
-        data = bytearray(self._file.read(min(wanted, self._size - self._place)))
+        try:
+            self._file.seek(self._part.start + self._place)
+            data = bytearray(self._file.read(min(wanted, self._size - self._place)))
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+            return 0
         for place, patch in self._part.patches:
             first, last = max(place, self._place), min(place + len(patch), self._place + len(data))
             if first < last:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BLOCK_SECONDS = 1.0  # decoded at a time
 MAX_BLOCK_VALUES = 1 << 20  # frames x channels decoded at a time: bounds memory for a file of a thousand channels
+# Modification times, in seconds since the epoch, that leave years for a recording within the years 1 to 9999.
+OLDEST, LATEST = -62e9, 253e9
 PACED_SAMPLES = SAMPLE_RATE // 5  # in a block of a paced recording
 
 
@@ -134,7 +136,7 @@ def _modification_time(path: Path) -> float:
     """Returns the modification time of a file with content, in seconds since the epoch.
 
     Raises:
-        SourceError: the path is missing, unreadable, empty, or not a regular file.
+        SourceError: the path is missing, unreadable, empty, not a regular file, or dated where no calendar goes.
     """
     try:
         status = path.stat()
@@ -152,4 +154,6 @@ def _modification_time(path: Path) -> float:
         raise SourceError(f"{path} cannot be opened: {error}") from None
     if status.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes): record or copy it again")
+    if not OLDEST < status.st_mtime < LATEST:
+        raise SourceError(f"{path} has a modification time beyond any calendar: set it with touch, or copy the file")
     return status.st_mtime

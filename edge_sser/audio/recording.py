@@ -173,6 +173,8 @@ class _SndfileDecoder:
         return frames
 
     def complaint(self) -> str:
+        if self._reader is not None and self._reader.failure:
+            return self._reader.failure
         for claimed, present in _CORRECTED_SIZE.findall(self._file.extra_info):
             if int(claimed) < UNKNOWN_BYTES and int(claimed) - int(present) > SLOPPY_BYTES:
                 return f"{int(claimed) - int(present)} bytes of it are missing"
@@ -235,7 +237,7 @@ def _open(path: Path, part: Part) -> Decoder:
         )
     try:
         return ffmpeg.FfmpegDecoder(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SourceError(
             f"{path} is not audio that libsndfile reads ({reason}), or ffmpeg ({short(error)}): expected WAV, FLAC, "
             f"Ogg, MP3, AIFF, {ffmpeg.FORMATS}, undamaged; other formats must be converted first"
