@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -166,6 +167,9 @@ def _usage_text(error: Any) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":
         return f"a command is missing: {context.command_path} --help shows them"
     message = " ".join(error.format_message().split()).rstrip(".")
+    surplus = re.search(r"unexpected extra argument(?:\(s\)|s)? \((.*)\)", message)
+    if surplus and context and context.command_path.endswith("listen"):
+        return f"{message}: did you mean {context.command_path} --source {' --source '.join(surplus[1].split())}?"
     return f"{message}: {context.command_path if context else 'edge-sser'} --help shows what there is"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ MAX_BLOCK_VALUES = 1 << 20  # frames x channels decoded at a time: bounds memory
 # Modification times, in seconds since the epoch, that leave years for a recording within the years 1 to 9999.
 OLDEST, LATEST = -62e9, 253e9
 PACED_SAMPLES = SAMPLE_RATE // 5  # in a block of a paced recording
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # of which a path has one slash left
 
 
 class FileSource(Source):
@@ -147,6 +149,8 @@ def _modification_time(path: Path) -> float:
         if not os.access(path, os.R_OK):
             raise PermissionError
     except FileNotFoundError:
+        if _URL.match(str(path)):
+            raise SourceError("a URL is not opened here: save its recording as a file, for example by curl") from None
         raise SourceError(f"{path} does not exist: check the path (an audio file was expected)") from None
     except PermissionError:
         raise SourceError(f"{path} may not be read by this user: change its owner or mode") from None
