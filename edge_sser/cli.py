@@ -5,6 +5,7 @@ A command's modules are imported when the command is called, so that `--help` is
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,6 @@ VERSION_TEXT = (
 )
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     invoke_without_command=True,
@@ -274,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: those of the process when None.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of memory would hold sound
     return run_program(app, sys.argv[1:] if arguments is None else arguments)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -36,7 +37,7 @@ class EdgeSserError(Exception):
 
     def __str__(self) -> str:
         """Returns the message on one line and without control characters, whatever file, key or device it names."""
-        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in super().__str__())
+        return printable(super().__str__())
 
 
 class UsageError(EdgeSserError):
@@ -71,6 +72,11 @@ class TrainingError(EdgeSserError):
 
 class MissingComponentError(EdgeSserError):
     """An optional package that is not installed. The message gives the install command."""
+
+
+def printable(text: object) -> str:
+    """Returns a text on one line and without control characters."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
 
 
 def missing_extra(package: str, extra: str, purpose: str, hint: str = "") -> MissingComponentError:
@@ -161,6 +167,9 @@ def _usage_text(error: Any) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":
         return f"a command is missing: {context.command_path} --help shows them"
     message = " ".join(error.format_message().split()).rstrip(".")
+    surplus = re.search(r"unexpected extra argument(?:\(s\)|s)? \((.*)\)", message)
+    if surplus and context and context.command_path.endswith("listen"):
+        return f"{message}: did you mean {context.command_path} --source {' --source '.join(surplus[1].split())}?"
     return f"{message}: {context.command_path if context else 'edge-sser'} --help shows what there is"
 
 

@@ -1,18 +1,21 @@
-"""Atomic replacement of files, and the folders for state and cache."""
+"""Atomic replacement of files, text in spreadsheets, and the folders for state and cache."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from edge_sser.errors import EdgeSserError, SettingsError, UsageError
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # beginning of a cell that a spreadsheet runs, or of one made safe
 REMEDY = "make room or choose another place; the old file is unchanged"
 
 
@@ -170,6 +173,26 @@ def make_private_below_state(folder: Path) -> None:
     with suppress(SettingsError):
         state = state_directory()
     make_folder(folder, 0o700 if state is not None and state in (folder, *folder.parents) else None)
+
+
+def as_cell(value: Any) -> Any:
+    """Returns a value for CSV: text that a spreadsheet would run as a formula gets an apostrophe in front.
+
+    Examples:
+        >>> as_cell("=1+1"), as_cell("plain"), as_cell(-3.5)
+        ("'=1+1", 'plain', -3.5)
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def from_cell(text: str) -> str:
+    """Returns the text that `as_cell` made a cell of.
+
+    Examples:
+        >>> from_cell("'=1+1"), from_cell("'quoted'")
+        ('=1+1', "'quoted'")
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.match(text[1:]) else text
 
 
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:

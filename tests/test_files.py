@@ -6,11 +6,15 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_sser.errors import ModelError, SettingsError, SinkError
 from edge_sser.files import (
+    as_cell,
     atomic_replace,
     cache_directory,
+    from_cell,
     make_folder,
     resolve_path,
     state_directory,
@@ -205,3 +209,10 @@ def test_a_path_of_the_settings_is_below_home_or_state(monkeypatch: pytest.Monke
     monkeypatch.setenv("STATE_DIRECTORY", "/state")
     found = [str(resolve_path(Path(name))) for name in ("events.jsonl", "~/events.jsonl", "/srv/events.jsonl")]
     assert found == ["/state/events.jsonl", "/home/me/events.jsonl", "/srv/events.jsonl"]
+
+
+@given(st.text(alphabet="'=+-@\t\r\na1,\"", max_size=6))
+def test_any_text_survives_as_a_cell_and_none_is_a_formula(text: str) -> None:
+    cell = as_cell(text)
+    assert from_cell(cell) == text
+    assert not cell or cell[0] not in "=+-@\t\r"

@@ -1,4 +1,4 @@
-"""A recording: any file that libsndfile reads, at any rate and channel count, streamed block by block."""
+"""A recording as a source, at any rate and channel count, streamed block by block."""
 
 from __future__ import annotations
 
@@ -12,27 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_sser.audio.alsa import silence_c_output
 from edge_sser.audio.convert import InputConverter
+from edge_sser.audio.recording import Recording
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock, EndOfAudio, Source
 from edge_sser.errors import SourceError
 
 if TYPE_CHECKING:
-    import soundfile
     from numpy.typing import NDArray
 
 BLOCK_SECONDS = 1.0  # decoded at a time
 MAX_BLOCK_VALUES = 1 << 20  # frames x channels decoded at a time: bounds memory for a file of a thousand channels
+# Modification times, in seconds since the epoch, that leave years for a recording within the years 1 to 9999.
+OLDEST, LATEST = -62e9, 253e9
 PACED_SAMPLES = SAMPLE_RATE // 5  # in a block of a paced recording
-# With less than this missing at the end, the header is sloppy (an odd chunk, an encoder's padding), not the file
-# truncated.
-TORN_SECONDS = 0.1
-TORN_BYTES = 64
-# Programs that stream WAV into a pipe write a size that means "unknown": 2^32 - 1, 2^31 - 1, or sox's 0x7ffff000.
-UNKNOWN_BYTES = 0x7FFF_0000
-UNKNOWN_SECONDS = 1e9  # libsndfile gives a FLAC stream of unknown length 2^63 - 1 frames, a damaged Ogg any number
-# libsndfile corrects a chunk that claims more bytes than the file has, and reports that in its log only.
-_CORRECTED_SIZE = re.compile(r"(?:data|SSND|data size|riff size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.IGNORECASE)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # of which a path has one slash left
 
 
 class FileSource(Source):
@@ -70,20 +63,15 @@ class FileSource(Source):
         self._path = path
         self._pacer = _Pacer(clock, sleep) if paced else None
         modified = _modification_time(path)
-        silence_c_output()
-        self._file = _open(path)
-        rate_hz, channels, frames = self._file.samplerate, self._file.channels, self._file.frames
+        self._recording = Recording(path)
+        rate_hz, channels, self._frames = self._recording.rate_hz, self._recording.channels, self._recording.frames
         try:
-            if frames == 0:
-                raise SourceError(f"{path} holds no audio (its header is there, its length is 0): record it again")
             self._converter = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, origin=str(path))
         except SourceError:
-            self._file.close()
+            self._recording.close()
             raise
-        self._frames = frames if frames / rate_hz < UNKNOWN_SECONDS else None
         self.started_at = modified - (self._frames or 0) / rate_hz
         self._block_frames = min(int(rate_hz * BLOCK_SECONDS), MAX_BLOCK_VALUES // channels)
-        self._read_frames = 0
         self._decoded = np.empty(0, dtype=np.float32)  # 16 kHz, for the next blocks
         self._finished = False
 
@@ -91,10 +79,6 @@ class FileSource(Source):
     def duration_seconds(self) -> float | None:
         """Length of the recording by its header, seconds; None when the header does not say."""
         return None if self._frames is None else self._frames / self._converter.rate_hz
-
-    @property
-    def _read_seconds(self) -> float:
-        return self._read_frames / self._converter.rate_hz
 
     def read(self, timeout_seconds: float) -> AudioBlock | None:
         """Returns the next block, or None when a paced recording has no block within the timeout."""
@@ -110,46 +94,22 @@ class FileSource(Source):
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        self._recording.close()
 
     def _decode(self) -> NDArray[np.float32]:
         while not self._finished:
-            frames = self._read()
-            self._read_frames += frames.shape[0]
+            frames = self._recording.read(self._block_frames)
             self._finished = frames.shape[0] == 0
             block = self._converter.finish() if self._finished else self._converter.push(frames)
             if self._converter.replaced:
                 raise SourceError(
                     f"{self._path} holds samples that are not numbers, or far beyond full scale, before "
-                    f"{self._read_seconds:.1f} s: export it again from the program that made it"
+                    f"{self._recording.position / self._recording.rate_hz:.1f} s: export it again from the program "
+                    "that made it"
                 )
             if block.samples.size:
                 return block.samples
-        self._refuse_truncated()
         raise EndOfAudio
-
-    def _read(self) -> NDArray[np.float32]:
-        import soundfile
-
-        try:
-            frames: NDArray[np.float32] = self._file.read(self._block_frames, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise self._truncated(error) from None
-        return frames
-
-    def _refuse_truncated(self) -> None:
-        if self._frames is not None and self._frames - self._read_frames > TORN_SECONDS * self._converter.rate_hz:
-            raise self._truncated(None)
-        for claimed, present in _CORRECTED_SIZE.findall(self._file.extra_info):
-            if int(claimed) < UNKNOWN_BYTES and int(claimed) - int(present) > TORN_BYTES:
-                raise self._truncated(None)
-
-    def _truncated(self, error: Exception | None) -> SourceError:
-        reason = str(error).rstrip(" .:") if error is not None else ""
-        return SourceError(
-            f"{self._path} is truncated or damaged: its audio ends after {self._read_seconds:.1f} s"
-            f"{f' ({reason})' if reason else ''}. Copy or record it again; the audio before that was used"
-        )
 
 
 class _Pacer:
@@ -178,7 +138,7 @@ def _modification_time(path: Path) -> float:
     """Returns the modification time of a file with content, in seconds since the epoch.
 
     Raises:
-        SourceError: the path is missing, unreadable, empty, or not a regular file.
+        SourceError: the path is missing, unreadable, empty, not a regular file, or dated where no calendar goes.
     """
     try:
         status = path.stat()
@@ -189,6 +149,8 @@ def _modification_time(path: Path) -> float:
         if not os.access(path, os.R_OK):
             raise PermissionError
     except FileNotFoundError:
+        if _URL.match(str(path)):
+            raise SourceError("a URL is not opened here: save its recording as a file, for example by curl") from None
         raise SourceError(f"{path} does not exist: check the path (an audio file was expected)") from None
     except PermissionError:
         raise SourceError(f"{path} may not be read by this user: change its owner or mode") from None
@@ -196,29 +158,6 @@ def _modification_time(path: Path) -> float:
         raise SourceError(f"{path} cannot be opened: {error}") from None
     if status.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes): record or copy it again")
+    if not OLDEST < status.st_mtime < LATEST:
+        raise SourceError(f"{path} has a modification time beyond any calendar: set it with touch, or copy the file")
     return status.st_mtime
-
-
-def _open(path: Path) -> soundfile.SoundFile:
-    import soundfile
-
-    class Stream(soundfile.SoundFile):  # type: ignore[misc]
-        """A file that is only read forward.
-
-        soundfile seeks after every read of a seekable file. That makes an MP3 decoder stutter at every block border,
-        and fails on a FLAC stream of unknown length.
-        """
-
-        def seekable(self) -> bool:
-            return False
-
-    try:
-        return Stream(os.fsencode(path))  # bytes: a file name need not be valid UTF-8
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(" .")
-    except TypeError:  # soundfile needs the coding of a file with the suffix .raw, which has no header
-        raise SourceError(f"{path} is raw PCM by its name: pipe it in with --source - < {path}") from None
-    raise SourceError(
-        f"{path} is not audio that libsndfile reads ({reason}): expected WAV, FLAC, Ogg, MP3 or AIFF, "
-        "undamaged; other formats must be converted first, for example with ffmpeg"
-    )

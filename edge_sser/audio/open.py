@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,15 @@ from edge_sser.audio.source import Source
 from edge_sser.errors import SourceError
 from edge_sser.settings.names import STANDARD_INPUT, microphone_id, source_name
 from edge_sser.settings.schema import SourceSettings
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_CREDENTIALS = re.compile(r"://[^/]*@")
+# Names of microphones in ALSA, PulseAudio, PipeWire, ffmpeg and others.
+_FOREIGN = re.compile(
+    r"(?:(?:plug)?hw|dsnoop|dmix|sysdefault|front|default|pulse|pipewire|alsa|jack|avfoundation|dshow|null|iec958)(?:[:,].*)?"
+    r"|alsa_(?:input|output)\..*|@DEFAULT_.*@|microphone|/dev/(?:snd/.*|dsp\d*|audio\d*)|\d+",
+    re.IGNORECASE,
+)
 
 
 def is_microphone(settings: SourceSettings) -> bool:
@@ -57,6 +67,25 @@ def open_source(settings: SourceSettings, *, paced: bool) -> Source:
         )
     from edge_sser.audio.file import FileSource
 
+    _refuse_foreign_name(settings.device)
     # Not Path.expanduser, which raises for an unknown user. FileSource then reports the missing file.
     path = Path(os.path.expanduser(settings.device))
     return FileSource(path, name=name, channel=settings.channel, paced=paced)
+
+
+def _refuse_foreign_name(device: str) -> None:
+    """Refuses what other programs call a source, with the words that do it here.
+
+    Raises:
+        SourceError: the device is a URL, or no file but the name of a microphone in another program.
+    """
+    if _URL.match(device):
+        raise SourceError(
+            f"{_CREDENTIALS.sub('://', device)} is a URL, which is not opened here: pipe its sound in, for example "
+            "ffmpeg -i URL -f s16le -ar 16000 -ac 1 - | edge-sser listen --source -"
+        )
+    if _FOREIGN.fullmatch(device) and not os.path.isfile(device):
+        raise SourceError(
+            f"{device} is no file, but reads like another program's name of a microphone: write mic for the default "
+            "one or mic:ID for another, with an id from edge-sser devices"
+        )

@@ -6,45 +6,44 @@ file (lines, never audio) for their turn, so that memory does not grow with the 
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
-from enum import Enum
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import typer
 
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio
-from edge_sser.commands.process_pool import interrupts_blocked, process_pool
-from edge_sser.errors import EdgeSserError, OutputClosedError, SettingsError, SinkError, SourceError, UsageError
-from edge_sser.events import Episode, Event, Reading, as_dict, to_json
+from edge_sser.commands.process_pool import has_shared_memory, interrupts_blocked, process_pool
+from edge_sser.commands.results import OutputFormat, csv_header, write_events
+from edge_sser.errors import (
+    EdgeSserError,
+    OutputClosedError,
+    SettingsError,
+    SinkError,
+    SourceError,
+    UsageError,
+    printable,
+    short,
+)
 from edge_sser.model.model import Model
 from edge_sser.monitor.monitor import Monitor
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.settings.names import node_name, slug
+from edge_sser.settings.names import is_latin, node_name, slug
 from edge_sser.settings.schema import Settings
 
 AHEAD_PER_JOB = 2  # recordings analysed ahead of the one that is printed
 _READ_SECONDS = 60.0  # timeout that a recording without pacing never reaches
-
-
-class OutputFormat(str, Enum):
-    """Formats of the results."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +98,15 @@ def run_analyze(
     status = 0
     try:
         if options.format is OutputFormat.CSV:
-            sys.stdout.write(_csv_line(field.name for field in fields(Reading)))
+            sys.stdout.write(csv_header())
+        else:
+            for recording in recordings:
+                if not is_latin(recording.path.stem):
+                    _tell(f"source {recording.name} is {printable(recording.path)}")
         with _progress_bar(recordings) as advance:
+            if jobs > 1 and len(recordings) > 1 and not has_shared_memory():
+                jobs = 1
+                _tell("warning: --jobs needs shared memory, and /dev/shm cannot be written here: jobs run one by one")
             if jobs == 1 or len(recordings) == 1:
                 failures = _analyze_in_process(recordings, options, model, advance)
             else:
@@ -108,13 +114,18 @@ def run_analyze(
             for failure in failures:
                 if failure is not None:
                     status = EdgeSserError.exit_status
-                    print(f"edge-sser: error: {failure}", file=sys.stderr)
+                    _tell(f"error: {failure}")
         sys.stdout.flush()
     except BrokenPipeError:
         raise OutputClosedError("standard output was closed by its reader, so the analysis ended") from None
     except OSError as error:
-        raise SinkError(f"standard output cannot be written: {error.strerror}") from None
+        place = "standard output" if error.filename is None else error.filename
+        raise SinkError(f"{place} cannot be written: {error.strerror}") from None
     return status
+
+
+def _tell(text: str) -> None:
+    print(f"edge-sser: {text}", file=sys.stderr)
 
 
 def _recordings(files: Sequence[Path], plot: Path | None) -> list[Recording]:
@@ -139,10 +150,12 @@ def _analyze_one(
     try:
         with closing(FileSource(recording.path, name=recording.name, channel=options.channel)) as source:
             _analyze_source(source, recording, options, model, out, advance)
-    except SettingsError:  # wrong for every recording
+    except (SettingsError, OSError):  # wrong for every recording: settings, or the output
         raise
     except EdgeSserError as error:
         return str(error)
+    except Exception as error:  # of a library, about this recording: the others go on
+        return printable(f"{recording.path} cannot be analysed ({type(error).__name__}: {short(error)})")
     finally:
         out.flush()
     return None
@@ -182,12 +195,12 @@ def _analyze_source(
         if block is None:  # only with pacing
             continue
         events = monitor.push(block)
-        readings += _write(events, options.format, out)
+        readings += write_events(events, recording.path, options.format, out)
         advance(block.samples.size / SAMPLE_RATE)
         if plot is not None:
             plot.push(block, events)
     events = monitor.finish()
-    _write(events, options.format, out)
+    write_events(events, recording.path, options.format, out)
     if plot is not None and recording.plot is not None and readings:
         plot.add(events)
         plot.draw(recording.plot, recording.path.name)
@@ -198,27 +211,6 @@ def _analyze_source(
             f"{recording.path} is {monitor.counters.read / SAMPLE_RATE:.1f} s long, shorter than the "
             f"{FEATURES.window_samples / SAMPLE_RATE:.0f} s window that a reading describes: give a longer recording"
         )
-
-
-def _write(events: Iterable[Event], form: OutputFormat, out: TextIO) -> int:
-    """Writes readings and, as JSON Lines, episodes. Returns the number of readings."""
-    readings = 0
-    for event in events:
-        if isinstance(event, Reading):
-            readings += 1
-            out.write(_csv_line(as_dict(event).values()) if form is OutputFormat.CSV else to_json(event) + "\n")
-        elif isinstance(event, Episode) and form is OutputFormat.JSONL:
-            out.write(to_json(event) + "\n")
-    return readings
-
-
-def _csv_line(values: Iterable[Any]) -> str:
-    buffer = io.StringIO()
-    texts = {None: "", True: "true", False: "false"}
-    csv.writer(buffer, lineterminator="\n").writerow(
-        texts[value] if value is None or isinstance(value, bool) else value for value in values
-    )
-    return buffer.getvalue()
 
 
 def _analyze_in_process(
@@ -233,7 +225,7 @@ def _analyze_in_pool(
 ) -> Iterator[str | None]:
     """Analyses recordings in other processes, a few ahead of the one that is printed."""
     ended = "ended by SIGTERM before all recordings were analysed: what was printed is whole"
-    with tempfile.TemporaryDirectory(prefix="edge-sser-") as folder, process_pool(jobs, ended) as executor:
+    with _lines_folder() as folder, process_pool(jobs, ended) as executor:
         ahead: deque[tuple[Recording, Path, Future[str | None]]] = deque()
         waiting = iter(enumerate(recordings))
         while True:
@@ -260,8 +252,25 @@ def _analyze_in_pool(
 
 def _analyze_into(lines: Path, recording: Recording, options: AnalysisOptions) -> str | None:
     """Analyses a recording in a process of the pool, and writes its results into a file."""
-    with lines.open("w", encoding="utf-8") as out:
-        return _analyze_one(recording, options, _pool_model(options.settings), out, lambda seconds: None)
+    try:
+        with lines.open("w", encoding="utf-8") as out:
+            return _analyze_one(recording, options, _pool_model(options.settings), out, lambda seconds: None)
+    except OSError as error:
+        raise _no_room(str(lines.parent), error) from None
+
+
+def _lines_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="edge-sser-")
+    except OSError as error:
+        raise _no_room("the folder for temporary files", error) from None
+
+
+def _no_room(place: str, error: OSError) -> SinkError:
+    return SinkError(
+        f"{place} cannot be written ({error.strerror}), where lines of --jobs wait for their turn: set TMPDIR to "
+        "another folder, or use --jobs 1"
+    )
 
 
 def _load_model(settings: Settings) -> Model:
@@ -298,5 +307,5 @@ def _seconds(path: Path) -> float:
     try:
         with closing(FileSource(path, name="length")) as source:
             return source.duration_seconds or 0.0
-    except EdgeSserError:
+    except Exception:
         return 0.0

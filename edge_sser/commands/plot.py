@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class Plot:
         figure = Figure(figsize=(12, 7), layout="constrained")
         FigureCanvasAgg(figure)  # without a window system, for any matplotlibrc
         sound, loudness, speech, stress = figure.subplots(4, 1, sharex=True, height_ratios=[3, 1, 1, 3])
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)  # a file name may hold dollars
         self._draw_sound(sound)
         ends = [reading.end_s for reading in self._readings]
         loudness.plot(ends, [reading.dbfs for reading in self._readings], color="#444444")
@@ -82,7 +83,9 @@ class Plot:
         speech.set(ylabel="speech", ylim=(0, 1))
         self._draw_stress(stress)
         try:
-            figure.savefig(path, dpi=120)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Glyph")  # a title in a script that the font lacks
+                figure.savefig(path, dpi=120)
         except OSError as error:
             raise SinkError(f"--plot {path}: cannot be written ({error.strerror}): choose another place") from None
 

@@ -17,6 +17,15 @@ from edge_sser.errors import EdgeSserError
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+def has_shared_memory() -> bool:
+    """Returns True when processes can share locks; a pool needs them. False in containers without /dev/shm."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError):  # ImportError: the system has no semaphores at all
+        return False
+    return True
+
+
 @contextmanager
 def process_pool(processes: int, sigterm_message: str) -> Iterator[ProcessPoolExecutor]:
     """Yields a pool whose processes end with the block, and with this process.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import resource
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +19,16 @@ from edge_sser.errors import ModelError, short
 from edge_sser.model.backend import Backend
 from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
 from edge_sser.model.engine_file import EngineMissError, engine_path, engines_folder
-from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers
+from edge_sser.model.graph_check import MAX_FILE_BYTES
+from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
 from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import Runtime
 
-CHECK_SECONDS = 60.0  # timeout for one window when a model is loaded: a graph can have endless loops
+CHECK_SECONDS = 60.0  # timeout for one window when a model is loaded
+CHECK_MEMORY_BYTES = 1 << 30  # address space for loading and for one window, besides
+CHECK_MEMORY_FILES = 8  # times the size of the file
+SOUND_DB = -30.0  # loudest frame of the sound that a model is checked with
 
 log = logging.getLogger("edge_sser.model")
 
@@ -155,20 +161,23 @@ class Model:
         return self.backend.run(log_mel)
 
     def check(self) -> None:
-        """Scores one window of silence: a warm-up, and a check because a graph can declare shapes that it breaks.
+        """Scores a window of silence and one of sound: a warm-up, and a check of what the graph promises and costs.
 
         Raises:
             ModelError: the outputs have other shapes than the card declares, or are not numbers.
             Exception: of several unrelated classes, when the backend fails.
         """
         silence = np.full((1, FEATURES.frames, FEATURES.bands), FEATURES.floor_db, dtype=np.float32)
-        stress, emotions = self.backend.run(silence, limit_seconds=CHECK_SECONDS)
-        if stress.shape != (1,) or emotions.shape != (1, len(self.card.emotions)):
-            raise ModelError(
-                f"model {self.path}: its outputs have the shapes {list(stress.shape)} and {list(emotions.shape)}, "
-                f"expected [1] and [1, {len(self.card.emotions)}] as its card says: export it again"
-            )
-        self._score(stress, emotions)
+        loudness = np.linspace(FEATURES.floor_db, SOUND_DB, FEATURES.frames, dtype=np.float32)
+        sound = silence + (loudness - np.float32(FEATURES.floor_db))[:, np.newaxis]
+        for window in (silence, sound):
+            stress, emotions = self.backend.run(window, limit_seconds=CHECK_SECONDS)
+            if stress.shape != (1,) or emotions.shape != (1, len(self.card.emotions)):
+                raise ModelError(
+                    f"model {self.path}: its outputs have the shapes {list(stress.shape)} and {list(emotions.shape)}, "
+                    f"expected [1] and [1, {len(self.card.emotions)}] as its card says: export it again"
+                )
+            self._score(stress, emotions)
 
     def _score(self, stress: NDArray[np.float32], emotions: NDArray[np.float32]) -> Score:
         (logit,), (emotion_logits,) = stress, emotions
@@ -229,9 +238,10 @@ def _load_with_provider(path: Path | None, runtime: Runtime, threads: int) -> Mo
 def _load_onnx(path: Path, runtime: Runtime, threads: int) -> Model:
     data = _read(path)
     try:
-        backend = OnnxBackend(path, data, runtime=runtime, threads=threads, features=FEATURES)
-        model = Model(backend, backend.card, path=path, sha256=hashlib.sha256(data).hexdigest())
-        model.check()
+        with _memory_budget(CHECK_MEMORY_BYTES + CHECK_MEMORY_FILES * len(data), runtime):
+            backend = OnnxBackend(path, data, runtime=runtime, threads=threads, features=FEATURES)
+            model = Model(backend, backend.card, path=path, sha256=hashlib.sha256(data).hexdigest())
+            model.check()
         return model
     except ModelError:
         raise
@@ -242,9 +252,37 @@ def _load_onnx(path: Path, runtime: Runtime, threads: int) -> Model:
         ) from None
 
 
+@contextmanager
+def _memory_budget(size: int, runtime: Runtime) -> Iterator[None]:
+    """Limits the memory that this process may add within the block.
+
+    Not where a graphics processor may compute: its driver reserves addresses by the hundred gigabytes.
+
+    Args:
+        size: bytes of address space.
+        runtime: the provider asked for.
+    """
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    if runtime is not Runtime.CPU and present_providers() != [Runtime.CPU]:
+        yield
+        return
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + size
+    if before[0] != resource.RLIM_INFINITY:
+        limit = min(limit, before[0])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def _read(path: Path) -> bytes:
     try:
-        kind = path.stat().st_mode
+        status = path.stat()
+        kind = status.st_mode
+        if stat.S_ISREG(kind) and status.st_size > MAX_FILE_BYTES:
+            raise OSError(None, f"Larger than a model, {MAX_FILE_BYTES} bytes")
         if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
             raise OSError(None, "Not a regular file")  # a device or a pipe may be endless
         return path.read_bytes()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from edge_sser.errors import ModelError
 from edge_sser.model.backend import Logits
-from edge_sser.model.card import CARD_KEY, Card, read_card
+from edge_sser.model.card import CARD_KEY, read_card
+from edge_sser.model.graph_check import check_graph
 from edge_sser.pipeline.features import FeatureParams
 from edge_sser.settings.schema import Runtime
 
@@ -47,11 +48,13 @@ class OnnxBackend:
 
         Raises:
             ModelError: the provider is not in this ONNX Runtime, or the file has no card that fits.
+            ValueError: the file holds more than a model needs; see `check_graph`.
             Exception: of several unrelated classes, when ONNX Runtime cannot load the graph.
         """
+        self.card = read_card(check_graph(data).get(CARD_KEY), path, features)
         self._session = _session(data, runtime, threads)
         self.provider: str = self._session.get_providers()[0]
-        self.card = self._checked_card(path, features)
+        self._check_shapes(path, features)
         self._outputs = list(self.card.outputs)
 
     def run(self, log_mel: NDArray[np.float32], *, limit_seconds: float | None = None) -> Logits:
@@ -72,14 +75,13 @@ class OnnxBackend:
     def close(self) -> None:
         """Does nothing: ONNX Runtime frees a session with its last reference."""
 
-    def _checked_card(self, path: Path, features: FeatureParams) -> Card:
-        card = read_card(self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY), path, features)
+    def _check_shapes(self, path: Path, features: FeatureParams) -> None:
+        card = self.card
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name for node in self._session.get_outputs()}
         shape = inputs[card.input].shape if card.input in inputs else None
         if shape is None or shape[1:] != [features.frames, features.bands] or not {*card.outputs} <= outputs:
             raise ModelError(f"model {path}: its inputs and outputs are not what its card says: export it again")
-        return card
 
 
 def onnx_runtime() -> Any:

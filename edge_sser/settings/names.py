@@ -34,6 +34,16 @@ def slug(text: str, fallback: str) -> str:
     return name or fallback
 
 
+def is_latin(text: str) -> bool:
+    """Returns True when `slug` keeps every letter and digit of a text, accents aside.
+
+    Examples:
+        >>> is_latin("Gespräch 2"), is_latin("録音 2")
+        (True, False)
+    """
+    return all(unicodedata.normalize("NFKD", char).encode("ascii", "ignore") for char in text if char.isalnum())
+
+
 def source_name(settings: SourceSettings) -> str:
     """Returns the source's name in events: the one that is set, or one made from the device.
 

@@ -72,7 +72,7 @@ def test_a_file_that_fails_does_not_stop_the_others(call, run, tmp_path, write_a
 def test_csv_has_a_column_for_each_field_of_a_reading(call, speech, model):
     rows = list(csv.DictReader(io.StringIO(call("analyze", speech, "--model", model, "--format", "csv").out)))
     readings = call("analyze", speech, "--model", model).of_type("reading")
-    assert list(rows[0]) == [field.name for field in fields(Reading)]
+    assert list(rows[0]) == [*(field.name for field in fields(Reading)), "file"]
     assert len(rows) == len(readings)
     for row, reading in zip(rows, readings, strict=True):
         assert row["id"] == reading["id"]

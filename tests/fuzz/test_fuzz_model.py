@@ -142,7 +142,7 @@ CONSTANTS = {
     "huge": np.array([2**34]),
     "million": np.array([1, 2**20, 2**10]),
     "table": np.zeros(200, dtype=np.float32),
-    "limit": np.array([-100.0], dtype=np.float32),
+    "limit": np.array([-20.0], dtype=np.float32),
 }
 Nodes = list[onnx.NodeProto]
 

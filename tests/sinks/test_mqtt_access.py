@@ -363,3 +363,9 @@ def test_the_access_rules_of_the_documentation_are_enough_and_keep_devices_apart
     stranger = open_sink(broker.port, user="other", password_file=secret)
     eventually(lambda: EPISODE_TOPIC in dict(stranger.report.refused) or stranger.report.refused, "is refused")
     assert f"edge-sser/{NODE}/status" in dict(stranger.report.refused)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_password(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_bytes(b"\xef\xbb\xbfsecret\r\n")
+    assert read_password(MqttSettings(url="mqtt://u@h", password_file=path)) == "secret"

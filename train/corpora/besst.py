@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
+from edge_sser.train.corpora.corpus import files_below
 from edge_sser.train.corpora.table import Entry
 
 NAME = "besst"
@@ -67,4 +68,4 @@ def read_besst(folder: Path) -> Iterator[Entry]:
 
 
 def _lists(folder: Path) -> list[Path]:
-    return sorted(folder.rglob(f"*{SUFFIX}"))
+    return sorted(path for path in files_below(folder) if path.name.endswith(SUFFIX))

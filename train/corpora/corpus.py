@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.report import Finding, FindingKind
 from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Entry
 
@@ -87,10 +88,33 @@ class Corpus:
 
 
 def audio_files(folder: Path) -> Sequence[Path]:
-    """Returns the audio files below a folder, lossless containers first, without hidden files."""
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
-    visible = [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts[-4:])]
-    return sorted(visible, key=lambda path: (AUDIO_SUFFIXES.index(path.suffix.lower()), path))
+    """Returns the audio files below a folder, links followed, lossless containers first, without hidden files."""
+    paths = [path for path in files_below(folder) if path.suffix.lower() in AUDIO_SUFFIXES]
+    return sorted(paths, key=lambda path: (AUDIO_SUFFIXES.index(path.suffix.lower()), path))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yields the files below a folder, without hidden ones. Links are followed, and no folder is entered twice.
+
+    Raises:
+        TrainingError: a folder cannot be read.
+    """
+    entered: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "__MACOSX"))]
+            waiting += [path for path in reversed(visible) if path.is_dir()]
+            yield from (path for path in visible if path.is_file())
+        except OSError as error:
+            raise TrainingError(
+                f"folder {folder}: cannot be read ({error.strerror}): change its owner or mode"
+            ) from None
 
 
 def _abbreviate(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
-from edge_sser.train.corpora.corpus import Corpus
+from edge_sser.train.corpora.corpus import Corpus, files_below
 from edge_sser.train.corpora.table import Entry
 from edge_sser.train.data.labels import Emotion
 
@@ -94,7 +94,7 @@ def _beside(folder: Path, name: str) -> Path | None:
         for path in (root / name, root / "processedResults" / name):
             if path.is_file():
                 return path
-    return next(iter(sorted(folder.rglob(name))), None)
+    return min((path for path in files_below(folder) if path.name == name), default=None)
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

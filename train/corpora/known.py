@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sser.errors import TrainingError
-from edge_sser.train.corpora.corpus import Corpus, audio_files
+from edge_sser.train.corpora.corpus import Corpus, audio_files, files_below
 from edge_sser.train.corpora.crema_d import CREMA_D
 from edge_sser.train.corpora.emo_db import EMO_DB
 from edge_sser.train.corpora.ravdess import RAVDESS
@@ -37,7 +37,7 @@ def recognise(name: str, folder: Path) -> Corpus:
     if matches[candidate.name]:
         return candidate
     if not paths:
-        archives = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ARCHIVES)
+        archives = sorted(path for path in files_below(folder) if path.suffix.lower() in _ARCHIVES)
         empty = f"no audio file: {_obtain(candidate, named)}"
         content = f"only {archives[0].name}: unpack it there" if archives else empty
         raise TrainingError(f"corpus {folder}: it holds {content}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,12 +18,15 @@ UNLABELLED = "unlabelled"  # emotion of a recording for teachers alone
 LEVELS: Mapping[str, float] = {"low": 0.0, "medium": 0.5, "high": 1.0}
 
 _SHARE = "p_"
+_SEPARATORS = (",", ";", "\t")
 _INTENSITIES = ("", "low", "normal", "strong")
 _LABELS = f"emotion, stress, arousal and valence, or {_SHARE}angry, {_SHARE}neutral ..."
 
 
 def read_manifest(path: Path) -> Iterator[Entry]:
-    """Reads a manifest. Paths are relative to the manifest's folder and stay inside it; unknown columns are ignored.
+    """Reads a manifest, as programs and spreadsheets write it.
+
+    Paths are relative to the manifest's folder and stay inside it; unknown columns are ignored.
 
     Columns: path, speaker, and at least one label: emotion; stress (0..1, or low, medium, high); arousal and valence
     (0..1); p_NAME for the share or number of raters that heard an emotion. Optional: corpus, sex, intensity, fold,
@@ -43,16 +47,42 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
         yield from enumerate(_parquet_rows(path), start=1)
         return
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames or ())
-            for row in reader:
-                yield (
-                    reader.line_num,
-                    {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)},
-                )
+        lines = _text(path).splitlines(keepends=True)
+        skipped = next((number for number, line in enumerate(lines) if line.strip()), 0)
+        if lines[skipped:] and lines[skipped].lower().startswith("sep="):  # a word from Excel to itself
+            skipped += 1
+        reader = csv.reader(lines[skipped:], delimiter=_separator("".join(lines[skipped : skipped + 1])), strict=False)
+        columns = _column_names(path, next(reader, []))
+        for cells in reader:
+            row = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
+            if any(row.values()):  # spreadsheets write empty rows at the end
+                yield skipped + reader.line_num, dict.fromkeys(columns, "") | row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(f"manifest {path}: cannot be read as CSV in UTF-8 ({error}): write it again") from None
+
+
+def _text(path: Path) -> str:
+    """Returns the text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets write it."""
+    content = path.read_bytes()
+    return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+
+
+def _separator(header: str) -> str:
+    return max(_SEPARATORS, key=header.count)
+
+
+def _column_names(path: Path, given: Sequence[str]) -> list[str]:
+    """Returns the names of columns in small letters, without spaces around.
+
+    Raises:
+        TrainingError: two are the same, or a required one is missing.
+    """
+    names = [name.strip().lower() for name in given]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise TrainingError(f"manifest {path}: there are two columns {twice}: rename or delete one")
+    _check_columns(path, names)
+    return names
 
 
 def _parquet_rows(path: Path) -> Iterator[Mapping[str, str]]:
@@ -65,7 +95,7 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, str]]:
     except (OSError, pyarrow.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"manifest {path}: cannot be read as Parquet ({reason}): write it again") from None
-    _check_columns(path, table.column_names)
+    table = table.rename_columns(_column_names(path, table.column_names))
     for row in table.to_pylist():
         missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in row.values()]
         values = zip(row.items(), missing, strict=True)
@@ -80,7 +110,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if missing:
         raise TrainingError(
             f"manifest {path}: the column {missing[0]} is missing: there must be {', '.join(REQUIRED)} and a label "
-            f"({_LABELS}), and there may be corpus, sex, intensity, fold, statement, start_s and end_s"
+            f"({_LABELS}), and there may be corpus, sex, intensity, fold, statement, start_s and end_s. The first line "
+            "names the columns, separated by comma, semicolon or tab"
         )
 
 
@@ -124,7 +155,10 @@ class _Row:
         return entry
 
     def _path(self, root: Path) -> Path:
-        audio = (root / self.values["path"]).resolve()
+        given = self.values["path"]
+        if "\\" in given and not (root / given).exists():  # written on Windows
+            given = given.replace("\\", "/")
+        audio = (root / given).resolve()
         if not audio.is_relative_to(root):
             raise TrainingError(
                 f"{self.where}: path {self.values['path']} leaves the manifest's folder: move the manifest up"
@@ -161,7 +195,7 @@ class _Row:
     def _number(self, name: str, also: str = "") -> float:
         text = self.values[name]
         try:
-            value = float(text)
+            value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and value >= 0.0):

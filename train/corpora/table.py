@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sser.errors import TrainingError
-from edge_sser.files import atomic_replace
+from edge_sser.files import as_cell, atomic_replace, from_cell
 
 # In order of preference, where a corpus has the same clip in several formats.
 AUDIO_SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3")
@@ -157,7 +157,8 @@ def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer.writeheader()
         for row in rows:
             soft = json.dumps(row["soft"]) if row["soft"] else ""
-            writer.writerow({**row, "soft": soft, "fingerprint": row["fingerprint"].hex()})
+            cells = {**row, "soft": soft, "fingerprint": row["fingerprint"].hex()}
+            writer.writerow({name: as_cell(value) for name, value in cells.items()})
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
@@ -166,7 +167,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
         _check_columns(path, reader.fieldnames or ())
         rows: list[dict[str, Any]] = []
         for row in reader:
-            values: dict[str, Any] = dict(row)
+            values: dict[str, Any] = {name: from_cell(text) for name, text in row.items()}
             for name in _NUMBERS:
                 values[name] = float(row[name]) if row.get(name) else None
             values["fold"] = int(row["fold"])

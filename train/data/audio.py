@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from edge_sser.audio.recording import Recording
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SourceError
 
 _PART = re.compile(r"(?P<path>.+)#t=(?P<start>[0-9.]+),(?P<end>[0-9.]+)")
+_BLOCK_FRAMES = 1 << 20
+_ALL_FRAMES = 1 << 62
 _LFS = b"version https://git-lfs"
 
 
@@ -25,22 +28,20 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
         float32 [n], mono (channels averaged), 16 kHz.
 
     Raises:
-        SourceError: the file is missing, is not audio, ends before the part does, or holds NaN or infinite samples.
+        SourceError: the file is missing, is not audio, is truncated, ends before the part does, or holds NaN or
+            infinite samples.
     """
     file, start, end = split_part(path)
-    try:
-        with soundfile.SoundFile(file) as recording:
-            rate = recording.samplerate
-            count = -1
-            if end is not None:
-                first, last = round(start * rate), round(end * rate)
-                if last > recording.frames:
-                    raise SourceError(f"{path}: the recording ends at {recording.frames / rate:.2f} s: check its end")
-                recording.seek(first)
-                count = last - first
-            samples = recording.read(count, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise SourceError(_read_error_message(file, error)) from None
+    with closing(_open(file)) as recording:
+        rate = recording.rate_hz
+        if end is None:
+            samples = _read(recording, None)
+        else:
+            first, last = round(start * rate), round(end * rate)
+            recording.skip(first)
+            samples = _read(recording, last - first)
+            if recording.position < last:
+                raise SourceError(f"{path}: the recording ends at {recording.position / rate:.2f} s: check its end")
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     if not np.isfinite(mono).all():
         raise SourceError(f"{path}: holds samples that are not numbers: convert it again")
@@ -60,7 +61,7 @@ def as_pcm(samples: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def duration_s(path: Path | str) -> float:
-    """Returns the duration of a recording, or of the part of it, in seconds, from the header alone.
+    """Returns the duration of a recording, or of the part of it, in seconds; from the header where that says it.
 
     Raises:
         SourceError: the file is missing or is not audio.
@@ -68,11 +69,10 @@ def duration_s(path: Path | str) -> float:
     file, start, end = split_part(path)
     if end is not None:
         return end - start
-    try:
-        info = soundfile.info(file)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise SourceError(_read_error_message(file, error)) from None
-    return float(info.frames / info.samplerate)
+    with closing(_open(file)) as recording:
+        if recording.frames is None:
+            recording.skip(_ALL_FRAMES)
+        return (recording.frames or recording.position) / recording.rate_hz
 
 
 def split_part(path: Path | str) -> tuple[str, float, float | None]:
@@ -83,11 +83,21 @@ def split_part(path: Path | str) -> tuple[str, float, float | None]:
     return match["path"], float(match["start"]), float(match["end"])
 
 
-def _read_error_message(file: str, error: Exception) -> str:
+def _open(file: str) -> Recording:
     try:
         with open(file, "rb") as opened:
-            if opened.read(len(_LFS)) == _LFS:
-                return f"{file}: is a pointer of Git LFS, not audio: run git lfs pull in the clone"
-    except OSError:
-        pass
-    return f"{file}: cannot be read as audio ({error}): check the file"
+            is_pointer = opened.read(len(_LFS)) == _LFS
+        if not is_pointer:
+            return Recording(Path(file))
+    except (OSError, SourceError) as error:
+        raise SourceError(f"{file}: cannot be read as audio ({error}): check the file") from None
+    raise SourceError(f"{file}: is a pointer of Git LFS, not audio: run git lfs pull in the clone")
+
+
+def _read(recording: Recording, count: int | None) -> NDArray[np.float32]:
+    blocks = []
+    left = _ALL_FRAMES if count is None else count
+    while left > 0 and (frames := recording.read(min(left, _BLOCK_FRAMES))).shape[0]:
+        blocks.append(frames)
+        left -= frames.shape[0]
+    return np.concatenate(blocks) if blocks else np.empty((0, recording.channels), np.float32)

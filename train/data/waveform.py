@@ -27,6 +27,7 @@ from torch import Tensor
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.train.corpora.corpus import audio_files
 from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import FeatureStore
@@ -39,7 +40,7 @@ def recordings(folder: Path) -> list[Path]:
     Raises:
         TrainingError: the folder has none.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    found = sorted(audio_files(folder))
     if not found:
         raise TrainingError(
             f"{folder}: no recording in it: give a folder with {', '.join(sorted(AUDIO_SUFFIXES))} files"

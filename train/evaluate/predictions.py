@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from edge_sser.errors import TrainingError
-from edge_sser.files import atomic_replace, write_file
+from edge_sser.files import as_cell, atomic_replace, from_cell, write_file
 from edge_sser.model.model import Model
 from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.table import Utterance
@@ -176,7 +176,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
             given, arousal, valence = (_format(value) for value in (item.given, item.arousal, item.valence))
             votes = json.dumps(dict(item.soft)) if item.soft else ""
             probabilities = (f"{value:.6f}" for value in (*item.emotions, item.stress))
-            writer.writerow((*labels, *probabilities, given, votes, arousal, valence))
+            writer.writerow((*map(as_cell, labels), *probabilities, given, votes, arousal, valence))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -217,9 +217,9 @@ def _prediction(row: dict[str, str]) -> Prediction:
     if row["emotion"] not in (*LABELS, ""):
         raise ValueError(f"{row['path']}: unknown emotion {row['emotion']!r}")
     return Prediction(
-        path=row["path"],
-        corpus=row["corpus"],
-        speaker=row["speaker"],
+        path=from_cell(row["path"]),
+        corpus=from_cell(row["corpus"]),
+        speaker=from_cell(row["speaker"]),
         sex=row["sex"],
         fold=int(row["fold"]),
         emotion=row["emotion"],

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SourceError, TrainingError, UsageError
+from edge_sser.train.corpora.corpus import audio_files
 from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Utterance
 from edge_sser.train.data.audio import content_hash, read_audio
 from edge_sser.train.data.labels import Preset
@@ -183,7 +184,7 @@ def parse_sounds(given: Sequence[str]) -> SoundFiles:
             raise UsageError(f"--sound {text}: expected KIND=PATH with KIND {', '.join(Sound)}")
         path = Path(place)
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+            files = sorted(audio_files(path))
             if not files:
                 raise SourceError(
                     f"--sound {text}: the folder holds no recording ({', '.join(sorted(AUDIO_SUFFIXES))})"

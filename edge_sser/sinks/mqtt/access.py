@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def read_password(settings: MqttSettings, environ: Mapping[str, str] = os.enviro
             return None
     try:
         with path.open("rb") as file:
-            line = file.read(MAX_PASSWORD_BYTES + 2).split(b"\n", 1)[0].removesuffix(b"\r")
+            line = file.read(MAX_PASSWORD_BYTES + 2).removeprefix(BOM_UTF8).split(b"\n", 1)[0].removesuffix(b"\r")
         password = line.decode()
     except OSError as error:
         if optional and isinstance(error, FileNotFoundError):
