@@ -38,6 +38,7 @@ class EngineBuilder:
         self._workspace_mib = workspace_mib
         self._logger = make_logger(trt)
         self._stopped = threading.Event()
+        self.messages: list[tuple[int, str]] = []  # severity and text, of the last build
 
     def run(self, reference: Model, capability: str) -> tuple[bytes, str]:
         """Builds an engine.
@@ -51,8 +52,7 @@ class EngineBuilder:
         """
         trt, name = self.trt, self.library.name
         self._logger.last_error = ""
-        messages: list[tuple[int, str]] = []
-        self._logger.messages = messages
+        self.messages = self._logger.messages = []
         builder = trt.Builder(self._logger)
         # All types come from the graph. From version 11 on this is the only mode, and the flag is ignored.
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -81,7 +81,7 @@ class EngineBuilder:
             )
         if cache is not None:
             self._write_timings(cache)
-        return bytes(engine), describe_layers(messages)
+        return bytes(engine), describe_layers(self.messages)
 
     def _build(self, builder: Any, network: Any, config: Any) -> Any:
         """Builds in a thread of its own, so that Ctrl-C can stop the build at its next step."""
@@ -111,7 +111,7 @@ class EngineBuilder:
         for index in range(parser.num_errors):
             error = parser.get_error(index)
             lines = error.desc().splitlines()
-            reason = next((line for line in lines if not line.startswith("Invalid Node")), "")
+            reason = next((line for line in lines if line and not line.startswith("Invalid Node")), error.desc())
             return short(f"node {error.node_name()} ({error.node_operator()}): {_without_codes(reason)}")
         return self._last_error()
 
