@@ -85,10 +85,6 @@ def _open_board(library: Library) -> tuple[Any, Cuda | None]:
     """Returns the package, and the GPU; TensorRT for RTX can do without one."""
     try:
         trt = library.load()
-        numbers = tuple(int(part) for part in trt.__version__.split(".")[:2])
-        if not library.oldest <= numbers <= library.newest:
-            expected = f"{library.oldest[0]}.{library.oldest[1]} to {library.newest[0]}"
-            raise ModelError(f"{library.name} {trt.__version__} is here, expected {expected}: update it, or edge-sser")
     except (ImportError, OSError) as error:
         raise ModelError(f"{library.name} cannot be used here ({short(error)})") from None
     try:

@@ -17,6 +17,8 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 from typing import Any
 
+from edge_sser.errors import short
+
 log = logging.getLogger("edge_sser.tensorrt")
 
 
@@ -48,7 +50,8 @@ class Library:
         """Imports the bindings.
 
         Raises:
-            ImportError: the bindings or their libraries are not installed, or twice, for two versions of CUDA.
+            ImportError: the bindings or their libraries are not installed, or twice, for two versions of CUDA; or
+                this code was written against other versions.
             Exception: of several unrelated classes, when they are broken.
         """
         if self is RTX:
@@ -56,7 +59,21 @@ class Library:
             wheels = sorted(name for name in names if name.startswith("tensorrt-rtx-cu") and name.endswith("-libs"))
             if len(wheels) > 1:  # their files overwrite each other's
                 raise ImportError(f"{' and '.join(wheels)} are both installed: pip uninstall all tensorrt-rtx-cu*")
-        return import_module(self.package)
+        package = import_module(self.package)
+        if not self.oldest <= tuple(int(part) for part in package.__version__.split(".")[:2]) <= self.newest:
+            expected = f"expected {self.oldest[0]}.{self.oldest[1]} to {self.newest[0]}"
+            raise ImportError(f"{self.name} {package.__version__} is here, {expected}: update it, or edge-sser")
+        return package
+
+    def why_unusable(self) -> str:
+        """Returns the reason why the bindings cannot be used; empty when they can."""
+        if not self.is_installed:
+            return "not installed"
+        try:
+            self.load()
+        except Exception as error:  # a broken library can raise anything
+            return short(error)
+        return ""
 
 
 TENSORRT = Library("TensorRT", "tensorrt", "tensorrt", (10, 3), (11, 99), "JetPack 6 and newer bring it")
