@@ -37,6 +37,7 @@ from edge_sser.model.tensorrt_library import RTX, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES, log_mel
 
 ALL, CURRENT = "all", "current"  # besides the names of compute capabilities
+INSPECTED = "sm86"  # capability of engines that are built for their list of layers
 # Largest difference of a logit from ONNX Runtime's, by precision: rounding to 8 bits may differ, TF32 has 10 bits.
 MAX_DIFFERENCE = {"int8": 0.5, "fp32": 0.05}
 
@@ -134,6 +135,29 @@ def build_engines(
         if cuda is not None:
             cuda.close()
     return [replace(each, path=folder / each.path.name) for each in built]
+
+
+def inspect_layers(model: Path, capability: str = INSPECTED) -> str:
+    """Builds an engine with TensorRT for RTX and throws it away.
+
+    Args:
+        model: an .onnx file with a card.
+        capability: to build for.
+
+    Returns:
+        A sentence on the types that convolutions and matrix products compute in, or on the reason why the library
+        cannot build it; empty where the library is not installed.
+    """
+    if not RTX.is_installed:
+        return ""
+    reference = Model.load(model, runtime="cpu")
+    try:
+        with _library_errors(reference, RTX):
+            trt = RTX.load()
+            layers = EngineBuilder(trt, RTX, lambda line: None, Path(TIMINGS), None).run(reference, capability)[1]
+    except ModelError as error:
+        return f"{error}."
+    return f"TensorRT for RTX {trt.__version__} builds it for {capability} with {layers}."
 
 
 def _capabilities(given: Sequence[str], cuda: Cuda | None) -> list[str]:

@@ -22,16 +22,19 @@ from quantised import exported, fp32, int8
 from edge_sser.cli import main
 from edge_sser.errors import ModelError
 from edge_sser.export.build import EngineBuilder
+from edge_sser.export.engine import inspect_layers
 from edge_sser.export.quantize import Target
 from edge_sser.export.tensorrt import check_tensorrt_graph, with_half_precision
 from edge_sser.model.card import Card
 from edge_sser.model.engine_file import engine_path
 from edge_sser.model.model import Model
 from edge_sser.model.rtx import CAPABILITIES
-from edge_sser.model.shipped import INT8_MODEL, default_model_path, models_folder, shipped_for_engines
+from edge_sser.model.shipped import INT8_MODEL, TENSORRT_MODEL, default_model_path, models_folder, shipped_for_engines
 from edge_sser.model.tensorrt_library import RTX
 from edge_sser.train.students.vit import ColumnVit
 
+WORKSPACE_BYTES = 8 << 20  # that the builder reserves for the kernels of convolutions, which it does not know yet
+WINDOW_BYTES = 300_000  # activations of a window: the two largest tensors of the network are alive at once
 INSTALL = 'pip install "edge-sser[tensorrt-rtx]" (x86-64 Linux)'
 # What the builder warns of, and why nothing is wrong.
 EXPLAINED = (
@@ -148,6 +151,21 @@ def test_both_students_are_built_in_their_precisions(families, compile_graph, na
     assert layers == expected
     warnings = [text for severity, text in messages if severity <= 2]
     assert [text for text in warnings if not any(re.search(known, text) for known in EXPLAINED)] == []
+
+
+def test_the_export_report_says_what_computes_in_8_bits() -> None:
+    sentence = inspect_layers(models_folder() / TENSORRT_MODEL)
+    assert sentence == f"TensorRT for RTX {RTX.load().__version__} builds it for sm86 with {LAYERS['int8', False]}."
+    refused = inspect_layers(models_folder() / INT8_MODEL)
+    assert "node student.attention.bias_DequantizeLinear" in refused
+    assert len(refused.splitlines()) == 1
+
+
+def test_scratch_memory_is_a_fixed_workspace_and_eight_windows(compile_graph) -> None:
+    path = models_folder() / TENSORRT_MODEL
+    _, messages = compile_graph(onnx.load(path), Model.load(path, runtime="cpu").card, "sm86")
+    (scratch,) = (int(found[1]) for _, text in messages if (found := re.search(r"Max Scratch Memory: (\d+)", text)))
+    assert WORKSPACE_BYTES < scratch <= WORKSPACE_BYTES + 8 * WINDOW_BYTES
 
 
 def fail_alone(model: Path, engines: Path, *arguments: str, file_size: int = resource.RLIM_INFINITY) -> str:
