@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 
 import pytest
-from components import require
+from components import require_tensorrt_rtx
 from doctor_report import read_report
 from models import changed_card, write_model
 
 from edge_sser.model.onnx_backend import onnx_runtime
-from edge_sser.model.tensorrt_library import RTX
 from edge_sser.pipeline.features import FEATURES
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
@@ -38,7 +37,7 @@ def test_what_could_compute_the_model_is_listed_with_the_reasons(examine, monkey
 
 
 def test_tensorrt_for_rtx_without_a_driver_is_told(examine, monkeypatch):
-    require(RTX.is_installed, 'pip install "edge-sser[tensorrt-rtx]" (x86-64 Linux)')
+    require_tensorrt_rtx()
     monkeypatch.setattr("edge_sser.model.cuda.LIBRARY", "libcuda.so.none")
     assert "TensorRT for RTX: no NVIDIA driver can be loaded" in examine(RECORDING)[1]["runtime"]
 
