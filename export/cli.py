@@ -34,7 +34,11 @@ EvaluationOption = Annotated[
 ]
 Int8Option = Annotated[bool, typer.Option("--int8", help="Also write INT8 files, if they agree with FP32.")]
 TargetOption = Annotated[
-    TargetChoice | None, typer.Option(help="Runtime of INT8: ONNX Runtime on a CPU (the default), or TensorRT.")
+    TargetChoice | None,
+    typer.Option(
+        help="Runtime of INT8: ONNX Runtime on a CPU (the default), or TensorRT. For a model file: TensorRT, which "
+        "builds for this machine, or TensorRT for RTX, which needs no GPU."
+    ),
 ]
 CalibrationOption = Annotated[
     Path | None, typer.Option(help="The run's table of utterances: INT8 is calibrated on its training speakers.")
@@ -63,6 +67,14 @@ EnginesOption = Annotated[
 WorkspaceOption = Annotated[
     int | None, typer.Option(min=1, help="Most memory that a kernel of an engine may use for itself, MiB.")
 ]
+CapabilityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--compute-capability",
+        help="GPUs to build for with TensorRT for RTX: sm75, sm80, sm86, sm89, sm120, sm121, current, or all (the "
+        "default). May be repeated.",
+    ),
+]
 
 
 @app.command()
@@ -81,10 +93,12 @@ def export(
     allow_loss: AllowLossOption = 1.0,
     engines: EnginesOption = None,
     workspace_mib: WorkspaceOption = None,
+    compute_capability: CapabilityOption = None,
 ) -> None:
     """Turns a checkpoint into one ONNX file with its card, and checks that it computes the same.
 
-    `edge-sser export FILE.onnx --target tensorrt` builds the engine of a model file, on the machine that will run it.
+    `edge-sser export FILE.onnx --target tensorrt` builds the engine of a model file, on the machine that will run it;
+    --target tensorrt-rtx builds engines for RTX GPUs on any x86-64 machine.
 
     With --int8, quantised files are made beside it, and refused if on held-out speakers stress AUROC falls by more than
     0.005, the emotions' accuracy by more than 1 point, or more than 3 % of the levels differ.
@@ -105,5 +119,6 @@ def export(
             allow_loss=allow_loss,
             engines=engines,
             workspace_mib=workspace_mib,
+            capabilities=compute_capability or (),
         )
     )

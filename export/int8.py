@@ -16,6 +16,7 @@ from edge_sser.commands.bench import Latency, describe_cpu, latency_table, measu
 from edge_sser.errors import ModelError
 from edge_sser.export.calibration import CalibrationData, SpeakerSplit, draw_windows
 from edge_sser.export.choose import Choice, choose
+from edge_sser.export.engine import inspect_layers
 from edge_sser.export.gate import Limits, RefusedError, Scores, score_models
 from edge_sser.export.onnx import write_model
 from edge_sser.export.qat import Qat
@@ -247,5 +248,6 @@ def _remarks(
             )
         lines.append(line)
         if choice.target is Target.TENSORRT:
-            lines.append("The file for TensorRT was scored on ONNX Runtime, not as an engine.")
+            scored = "The file for TensorRT was scored on ONNX Runtime, not as an engine."
+            lines.append(f"{scored} {inspect_layers(path)}".rstrip())
     return lines

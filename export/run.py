@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edge_sser.errors import ModelError, UsageError, need_package
-from edge_sser.export.engine import build_engine, check_board, describe_engine, need_tensorrt
-from edge_sser.model.tensorrt_backend import has_tensorrt
+from edge_sser.export.engine import ALL, build_engines, check_board, describe_engine, need_library
+from edge_sser.model.tensorrt_library import RTX, TENSORRT
 
 if TYPE_CHECKING:
     from edge_sser.model.card import Card
@@ -31,10 +31,11 @@ _print_progress = partial(typer.echo, err=True)
 
 
 class TargetChoice(str, Enum):
-    """INT8 files to make."""
+    """INT8 files to make, or the library to build engines with."""
 
     CPU = "cpu"
     TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
     ALL = "all"
 
 
@@ -60,6 +61,7 @@ class ExportRequest:
     allow_loss: float = 1.0
     engines: Path | None = None
     workspace_mib: int | None = None
+    capabilities: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.allow_loss):
@@ -67,15 +69,21 @@ class ExportRequest:
         quantising = self.allow_loss != 1.0 or any(
             value is not None for value in (self.calibration, self.test, self.held_out, self.qat)
         )
+        if self.capabilities and self.target is not TargetChoice.TENSORRT_RTX:
+            raise UsageError("--compute-capability belongs to --target tensorrt-rtx: add it")
         if self.is_model_file:
-            if self.target is not TargetChoice.TENSORRT:
-                raise UsageError(f"{self.checkpoint}: a model file can become an engine only: add --target tensorrt")
+            if self.target not in (TargetChoice.TENSORRT, TargetChoice.TENSORRT_RTX):
+                raise UsageError(
+                    f"{self.checkpoint}: a model file can become an engine only: add --target tensorrt or tensorrt-rtx"
+                )
             if self.int8 or quantising or self.predictions or self.out or self.evaluation or self.cache:
                 raise UsageError(
-                    f"{self.checkpoint}: a model file becomes an engine, and only --engines and --workspace-mib go "
-                    "with it"
+                    f"{self.checkpoint}: a model file becomes an engine, and only --engines, --workspace-mib and "
+                    "--compute-capability go with it"
                 )
             return
+        if self.target is TargetChoice.TENSORRT_RTX:
+            raise UsageError("--target tensorrt-rtx builds from a model file (.onnx): export one, with --target all")
         if self.out is None:
             raise UsageError("--out is missing: give the folder to write the model into")
         if not self.int8 and (quantising or self.target is not None):
@@ -205,10 +213,10 @@ def _export_int8(
 def _can_build(target: TargetChoice | None) -> bool:
     """Returns True when an engine can be built: required for --target tensorrt, optional for --target all."""
     if target is TargetChoice.TENSORRT:
-        need_tensorrt()
+        need_library(TENSORRT)
         check_board()
         return True
-    if target is TargetChoice.ALL and has_tensorrt():
+    if target is TargetChoice.ALL and TENSORRT.is_installed:
         try:
             check_board()
         except ModelError as error:
@@ -219,7 +227,15 @@ def _can_build(target: TargetChoice | None) -> bool:
 
 
 def _build(request: ExportRequest, model: Path) -> Path:
-    """Builds an engine, prints its description, and returns its path."""
-    built = build_engine(model, engines=request.engines, workspace_mib=request.workspace_mib, progress=_print_progress)
-    typer.echo(describe_engine(built))
-    return built.path
+    """Builds engines, prints a description of each, and returns the path of the last."""
+    built = build_engines(
+        model,
+        library=RTX if request.target is TargetChoice.TENSORRT_RTX else TENSORRT,
+        capabilities=request.capabilities or (ALL,),
+        engines=request.engines,
+        workspace_mib=request.workspace_mib,
+        progress=_print_progress,
+    )
+    for each in built:
+        typer.echo(describe_engine(each))
+    return built[-1].path

@@ -33,6 +33,12 @@ def require_pyaudio() -> None:
     )
 
 
+def require_tensorrt_rtx() -> None:
+    """Requires NVIDIA's parser and builder."""
+    present = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
+    require(present, 'TensorRT for RTX not found: pip install "edge-sser[tensorrt-rtx]" (x86-64 Linux)')
+
+
 def require_strace() -> None:
     """Requires strace, and the right to trace."""
     require_programs("strace", packages="strace")

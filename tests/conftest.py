@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from components import require_programs, require_pyaudio
+from components import require_programs, require_pyaudio, require_tensorrt_rtx
 from hypothesis import HealthCheck, settings
 from models import write_model
 from tensorrt_board import STAND_INS, VERSIONS, Board
@@ -89,7 +89,8 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def board(version: str, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
-    """A machine with TensorRT, of either version: stand-ins for its package and its driver."""
+    """A machine with TensorRT, of either version: stand-ins for its driver, and for what of its package needs one."""
+    require_tensorrt_rtx()
     cache, log = tmp_path / "cache", tmp_path / "memory.log"
     variables = {"STAND_IN_TENSORRT": version, "STAND_IN_CUDA_LOG": str(log), "XDG_CACHE_HOME": str(cache)}
     for name, value in variables.items():

@@ -1,7 +1,8 @@
 """TensorRT engines on disk: a cache, keyed by everything that an engine depends on.
 
-An engine is machine code for one GPU and one version of TensorRT. Its file begins with a line of JSON, which holds the
-key, the model's card and the sha256 of the rest. `edge-sser export` writes the file; all other commands read it.
+An engine is machine code for one GPU, or one compute capability, and one version of TensorRT. Its file begins with a
+line of JSON, which holds the key, the model's card and the sha256 of the rest. `edge-sser export` writes the file; all
+other commands read it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from edge_sser.errors import ModelError, SettingsError, short
 from edge_sser.files import cache_directory, write_file
 
 FORMAT = 1  # of the file
-MAX_HEADER_BYTES = 1 << 20
 FOLDER_MODE, _FILE_MODE = 0o755, 0o644  # root builds for a service that runs as somebody else
 
 
@@ -41,8 +41,8 @@ class EngineKey:
 
     Attributes:
         model_sha256: of the engine's model file.
-        tensorrt: version of TensorRT.
-        gpu: name of the GPU.
+        tensorrt: version of TensorRT; of TensorRT for RTX as `RTX 1.7.1.116`.
+        gpu: name of the GPU; `any` for an engine of TensorRT for RTX.
         compute_capability: of the GPU.
         precision: of the model, from its card.
         batch: largest number of windows at once.
@@ -93,9 +93,9 @@ def engines_folder(given: Path | None = None, environ: Mapping[str, str] = os.en
         raise EngineMissError("there is no place for engines: set model.engines or HOME", refused=False) from None
 
 
-def engine_path(folder: Path, model_sha256: str) -> Path:
-    """Returns the path of a model's engine. A model has one: a board has one GPU and one TensorRT."""
-    return folder / f"{model_sha256[:16]}.engine"
+def engine_path(folder: Path, model_sha256: str, capability: str = "") -> Path:
+    """Returns the path of a model's engine: one of TensorRT for this GPU, and one of RTX a capability, as `sm86`."""
+    return folder / f"{model_sha256[:16]}{capability and '.'}{capability}.engine"
 
 
 def read_engine(path: Path, model_sha256: str) -> EngineFile:
@@ -105,20 +105,7 @@ def read_engine(path: Path, model_sha256: str) -> EngineFile:
         EngineMissError: the file is missing, unreadable, damaged or of another model, or another user could have
             written it.
     """
-    try:
-        with open(path, "rb", opener=_open_nonblocking) as file:
-            status = os.fstat(file.fileno())
-            # The file is machine code that will be run. Root's files are trusted, as the program itself is.
-            if not stat.S_ISREG(status.st_mode):
-                raise EngineMissError(f"{path}: it is no file: remove it, and build the engine again")
-            if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
-                raise EngineMissError(f"{path}: another user could have written it: chmod go-w, or build it again")
-            header = file.readline(MAX_HEADER_BYTES)
-            data = file.read()
-    except FileNotFoundError:
-        raise EngineMissError(f"there is no {path}", refused=False) from None
-    except OSError as error:
-        raise EngineMissError(f"{path}: {error.strerror or error}") from None
+    header, _, data = read_trusted(path).partition(b"\n")
     try:
         values = json.loads(header)
         if values["edge_sser_engine"] != FORMAT:
@@ -132,6 +119,26 @@ def read_engine(path: Path, model_sha256: str) -> EngineFile:
     if key.model_sha256 != model_sha256:
         raise EngineMissError(f"{path}: it was built from another model file")
     return EngineFile(key=key, card=str(card), data=data)
+
+
+def read_trusted(path: Path) -> bytes:
+    """Reads machine code that will be run.
+
+    Raises:
+        EngineMissError: the file is missing or unreadable, or another user could have written it.
+    """
+    try:
+        with open(path, "rb", opener=_open_nonblocking) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise EngineMissError(f"{path}: it is no file: remove it, and build the engine again")
+            if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):  # root's are trusted as the program is
+                raise EngineMissError(f"{path}: another user could have written it: chmod go-w, or build it again")
+            return file.read()
+    except FileNotFoundError:
+        raise EngineMissError(f"there is no {path}", refused=False) from None
+    except OSError as error:
+        raise EngineMissError(f"{path}: {error.strerror or error}") from None
 
 
 def _open_nonblocking(path: str, flags: int) -> int:

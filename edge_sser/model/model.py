@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from edge_sser.errors import ModelError, short
 from edge_sser.model.backend import Backend
 from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
-from edge_sser.model.engine_file import EngineMissError, engine_path, engines_folder
+from edge_sser.model.engine_file import EngineMissError, engines_folder
 from edge_sser.model.graph_check import MAX_FILE_BYTES
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
 from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
+from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import Runtime
 
@@ -188,12 +190,13 @@ class Model:
         return Score(sigmoid(log_odds), log_odds, emotion_logits)
 
 
-def load_engine(path: Path, engines: Path | None = None) -> Model:
+def load_engine(path: Path, engines: Path | None = None, library: Library = TENSORRT) -> Model:
     """Loads and checks the engine that was built from a model file.
 
     Args:
         path: of the model file.
         engines: folder of engines; None for the default.
+        library: that built the engine.
 
     Raises:
         EngineMissError: no engine of the file can be used.
@@ -202,10 +205,11 @@ def load_engine(path: Path, engines: Path | None = None) -> Model:
     from edge_sser.model.tensorrt_backend import open_engine
 
     sha256 = hashlib.sha256(_read(path)).hexdigest()
-    engine = open_engine(engine_path(engines_folder(engines), sha256), path, sha256)
+    engine = open_engine(engines_folder(engines), path, sha256, library)
     model = Model(engine, engine.card, path=path, sha256=sha256)
     try:
         model.check()
+        engine.save_kernels()
     except Exception as error:
         engine.close()
         raise EngineMissError(f"it does not compute the model ({short(error)}): build it again") from None
@@ -215,9 +219,9 @@ def load_engine(path: Path, engines: Path | None = None) -> Model:
 def _first_engine(paths: Sequence[Path], engines: Path | None) -> Model:
     """Loads the first engine that can be used. Raises the miss that deserves a warning most if there is none."""
     misses = []
-    for path in paths:
+    for path, library in product(paths, LIBRARIES):
         try:
-            return load_engine(path, engines)
+            return load_engine(path, engines, library)
         except EngineMissError as miss:
             misses.append(miss)
     raise next((each for each in misses if each.refused), misses[0])

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import weakref
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +15,13 @@ from edge_sser.errors import ModelError, short
 from edge_sser.model.backend import Logits
 from edge_sser.model.card import Card, read_card
 from edge_sser.model.cuda import Cuda, CudaError
-from edge_sser.model.engine_file import EngineFile, EngineKey, EngineMissError, read_engine
+from edge_sser.model.engine_file import EngineFile, EngineKey, EngineMissError, engine_path, read_engine
+from edge_sser.model.rtx import JitCache, sm_name
+from edge_sser.model.tensorrt_library import RTX, Library, make_logger
 from edge_sser.pipeline.features import FEATURES, FeatureParams
 
 PROVIDER = "TensorRT engine"
 MAX_BATCH = 8  # windows at once; larger batches are split
-
-log = logging.getLogger("edge_sser.tensorrt")
 
 
 class TensorrtBackend:
@@ -32,15 +29,18 @@ class TensorrtBackend:
 
     provider = PROVIDER
 
-    def __init__(self, trt: Any, cuda: Cuda, data: bytes, card: Card, features: FeatureParams) -> None:
+    def __init__(
+        self, trt: Any, cuda: Cuda, data: bytes, card: Card, features: FeatureParams, jit_cache: Path | None = None
+    ) -> None:
         """Deserialises the engine and allocates its buffers.
 
         Args:
-            trt: the package tensorrt.
+            trt: the package of the library.
             cuda: the GPU; the backend closes it from then on.
             data: the engine as TensorRT serialised it.
             card: of the model.
             features: parameters of this program's features.
+            jit_cache: file for compiled kernels, for TensorRT for RTX.
 
         Raises:
             EngineMissError: TensorRT refuses the engine, or its inputs and outputs differ from the card's.
@@ -52,11 +52,16 @@ class TensorrtBackend:
         self._release = weakref.finalize(self, _close, cuda)
         self._release.atexit = False
         self._logger = logger = make_logger(trt)
+        logger.last_error = ""
         self._runtime = trt.Runtime(logger)  # both must outlive the engine
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise EngineMissError(f"TensorRT does not take it ({short(logger.last_error or 'no reason given')})")
-        self._context = self._engine.create_execution_context()
+        self._jit_cache = None if jit_cache is None else JitCache(self._engine, jit_cache)
+        make_context = (
+            self._jit_cache.create_context if self._jit_cache else type(self._engine).create_execution_context
+        )
+        self._context = make_context(self._engine)
         if self._context is None:
             raise EngineMissError(f"TensorRT cannot run it ({short(logger.last_error or 'no reason given')})")
         stress, emotions = card.outputs
@@ -85,9 +90,14 @@ class TensorrtBackend:
             self._run(values[part], stress[part], emotions[part])
         return stress, emotions
 
+    def save_kernels(self) -> None:
+        """Keeps kernels that were compiled for the engine, where the library compiles them at run time."""
+        if self._jit_cache:
+            self._jit_cache.save()
+
     def close(self) -> None:
         """Frees the engine and its memory. The backend must not be run afterwards."""
-        self._context = self._engine = self._runtime = None
+        self._context = self._jit_cache = self._engine = self._runtime = None
         self._release()
 
     def _run(self, values: NDArray[np.float32], stress: NDArray[np.float32], emotions: NDArray[np.float32]) -> None:
@@ -115,46 +125,77 @@ class TensorrtBackend:
                 raise EngineMissError(f"its {name} is not float32")
 
 
-def open_engine(path: Path, model: Path, model_sha256: str) -> TensorrtBackend:
+def open_engine(folder: Path, model: Path, model_sha256: str, library: Library) -> TensorrtBackend:
     """Opens the engine of a model.
 
     Args:
-        path: of the engine.
+        folder: of engines.
         model: model file of the engine, for messages.
         model_sha256: of the model file.
+        library: that built the engine.
 
     Raises:
         EngineMissError: the engine is missing, damaged, stale, or of another machine.
     """
+    path = _rtx_path(folder, model_sha256) if library is RTX else engine_path(folder, model_sha256)
     file = read_engine(path, model_sha256)
     try:
-        trt = import_tensorrt()
+        trt = library.load()
     except Exception as error:  # a missing or broken library can raise anything
-        raise EngineMissError(f"{path}: TensorRT cannot be imported ({short(error)})") from None
+        raise EngineMissError(f"{path}: {library.name} cannot be imported ({short(error)})") from None
     try:
-        return _open(trt, file, model, model_sha256)
+        return _open(trt, file, model, model_sha256, path.with_suffix(".jit") if library is RTX else None)
     except EngineMissError as miss:
         raise EngineMissError(f"{path}: {miss}") from None
     except Exception as error:  # of the card, of CUDA, and of the bindings
         raise EngineMissError(f"{path}: {short(error)}") from None
 
 
-def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str) -> TensorrtBackend:
+def _rtx_path(folder: Path, model_sha256: str) -> Path:
+    """Returns the path of the engine for this GPU's compute capability."""
+    pattern = engine_path(folder, model_sha256, "sm*")
+    present = sorted(path.suffixes[-2][1:] for path in folder.glob(pattern.name))
+    if not present:
+        raise EngineMissError(f"there is no {pattern}", refused=False)
+    try:
+        cuda = Cuda()
+        cuda.close()
+    except CudaError as error:
+        raise EngineMissError(f"{pattern}: {error}") from None
+    if sm_name(cuda.capability) not in present:
+        raise EngineMissError(f"{pattern}: engines for {', '.join(present)}, here is {sm_name(cuda.capability)}")
+    return engine_path(folder, model_sha256, sm_name(cuda.capability))
+
+
+def engine_key(trt: Any, model_sha256: str, precision: str, gpu: str, capability: str) -> EngineKey:
+    """Returns the key of an engine that a package makes or runs.
+
+    Args:
+        trt: the package.
+        model_sha256: of the model file.
+        precision: of the model, from its card.
+        gpu: name of the GPU; not used for TensorRT for RTX, whose engines are for a capability.
+        capability: compute capability, as `8.6`.
+    """
+    rtx = trt.__name__ == RTX.package
+    return EngineKey(
+        model_sha256=model_sha256,
+        tensorrt=f"RTX {trt.__version__}" if rtx else trt.__version__,
+        gpu="any" if rtx else gpu,
+        compute_capability=capability,
+        precision=precision,
+        batch=MAX_BATCH,
+    )
+
+
+def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str, jit_cache: Path | None) -> TensorrtBackend:
     card = read_card(file.card, model, FEATURES)
     cuda = Cuda()
     try:
-        here = EngineKey(
-            model_sha256=model_sha256,
-            tensorrt=trt.__version__,
-            gpu=cuda.name,
-            compute_capability=cuda.capability,
-            precision=card.precision,
-            batch=MAX_BATCH,
-        )
-        difference = file.key.difference(here)
+        difference = file.key.difference(engine_key(trt, model_sha256, card.precision, cuda.name, cuda.capability))
         if difference:
             raise EngineMissError(f"{difference}: build it again with edge-sser export")
-        return TensorrtBackend(trt, cuda, file.data, card, FEATURES)
+        return TensorrtBackend(trt, cuda, file.data, card, FEATURES, jit_cache)
     except BaseException:
         _close(cuda)
         raise
@@ -163,43 +204,3 @@ def _open(trt: Any, file: EngineFile, model: Path, model_sha256: str) -> Tensorr
 def _close(cuda: Cuda) -> None:
     with suppress(CudaError):  # an earlier error matters more
         cuda.close()
-
-
-def has_tensorrt() -> bool:
-    """Returns True when the package tensorrt is installed, without importing it."""
-    return find_spec("tensorrt") is not None
-
-
-def import_tensorrt() -> Any:
-    """Imports the package tensorrt. It has no stubs, and comes with JetPack or with pip.
-
-    Raises:
-        ImportError: the package or its libraries are not installed.
-    """
-    return import_module("tensorrt")
-
-
-def make_logger(trt: Any) -> Any:
-    """Makes an `ILogger` that writes to the program's log and keeps the last error.
-
-    Args:
-        trt: the package.
-
-    Returns:
-        The logger; its attribute `last_error` is a line for a person, empty without an error.
-    """
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last_error = ""
-
-        def log(self, severity: Any, msg: str) -> None:
-            """Logs a message. TensorRT calls it from any thread; it must not raise."""
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.last_error = msg
-                log.info("%s", msg)  # the caller raises with an explanation
-            else:
-                log.debug("%s", msg)
-
-    return Logger()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from components import require_tensorrt_rtx
 from doctor_report import read_report
 from models import changed_card, write_model
 
@@ -21,6 +22,24 @@ def test_a_machine_that_analyses_recordings_is_fine(examine):
         assert found[name].startswith("fine")
     assert "tiny@" in found["model"]
     assert "CPU" in found["runtime"]
+
+
+def test_what_could_compute_the_model_is_listed_with_the_reasons(examine, monkeypatch):
+    monkeypatch.setattr("edge_sser.model.cuda.LIBRARY", "libcuda.so.none")
+    monkeypatch.setattr("edge_sser.model.tensorrt_library.find_spec", lambda name: None)
+    status, found = examine(RECORDING)
+    assert status == 0
+    assert "; TensorRT: not installed; TensorRT for RTX: not installed" in found["runtime"]
+    for provider in ("TensorrtExecutionProvider", "CUDAExecutionProvider"):
+        present = provider in onnx_runtime().get_available_providers()
+        reason = "no NVIDIA driver can be loaded" if present else "not in this build"
+        assert f"ONNX Runtime's {provider.removesuffix('ExecutionProvider')}: {reason}" in found["runtime"]
+
+
+def test_tensorrt_for_rtx_without_a_driver_is_told(examine, monkeypatch):
+    require_tensorrt_rtx()
+    monkeypatch.setattr("edge_sser.model.cuda.LIBRARY", "libcuda.so.none")
+    assert "TensorRT for RTX: no NVIDIA driver can be loaded" in examine(RECORDING)[1]["runtime"]
 
 
 @pytest.mark.parametrize(

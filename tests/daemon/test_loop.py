@@ -24,7 +24,6 @@ from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
 from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.listen import Stop, stop_on_signals
-from edge_sser.daemon.session import Input
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import (
     Episode,

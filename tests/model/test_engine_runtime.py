@@ -302,7 +302,9 @@ def test_listening_takes_the_engine_and_hears_the_same(board: Board, model: Path
 def test_doctor_says_what_computes_the_model(board: Board, model: Path, engine: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("EDGE_SSER_MODEL_PATH", str(model))
     main(["doctor"])
-    assert "computed by TensorRT engine" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "computed by TensorRT engine" in out
+    assert "; TensorRT: can be used on Orin (8.7)" in out
 
 
 @pytest.mark.parametrize("version", ["11.4.0.106"])

@@ -15,7 +15,7 @@ from edge_sser.cli import main
 from edge_sser.model.cuda import Cuda
 from edge_sser.model.model import Model
 from edge_sser.model.shipped import shipped_for_engines
-from edge_sser.model.tensorrt_backend import has_tensorrt
+from edge_sser.model.tensorrt_library import TENSORRT
 from edge_sser.pipeline.features import FEATURES
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board builds an engine for many minutes
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board build
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Engines of the shipped files."""
-    if not has_tensorrt():
+    if not TENSORRT.is_installed:
         pytest.fail("TensorRT is not installed: docs/tensorrt.md, step 2")
     folder = tmp_path_factory.mktemp("engines")
     for model in shipped_for_engines():

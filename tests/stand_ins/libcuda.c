@@ -42,7 +42,7 @@ int cuDeviceGetName(char *name, int length, int device) {
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     if (device || (attribute != 75 && attribute != 76)) return INVALID_VALUE;
-    *value = attribute == 75 ? 8 : 7;
+    *value = attribute == 75 ? 8 : getenv("STAND_IN_CUDA_MINOR") ? atoi(getenv("STAND_IN_CUDA_MINOR")) : 7;
     return SUCCESS;
 }
 

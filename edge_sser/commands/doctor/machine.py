@@ -7,6 +7,7 @@ import sys
 from importlib import resources
 
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
+from edge_sser.settings.schema import Runtime
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
@@ -24,12 +25,31 @@ def check_python(context: CheckContext) -> Finding:
 
 
 def check_runtime(context: CheckContext) -> Finding:
-    """Checks that ONNX Runtime loads, and lists its providers."""
-    from edge_sser.model.onnx_backend import onnx_runtime
+    """Checks that ONNX Runtime loads, and lists what can compute a model here, and why other libraries cannot."""
+    from edge_sser.model.cuda import Cuda, CudaError
+    from edge_sser.model.onnx_backend import PROVIDERS, onnx_runtime
+    from edge_sser.model.rtx import CAPABILITIES, sm_name
+    from edge_sser.model.tensorrt_library import RTX, TENSORRT
 
     onnxruntime = onnx_runtime()
-    present = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
-    return Finding(State.FINE, f"ONNX Runtime {onnxruntime.__version__} with {present}")
+    present = onnxruntime.get_available_providers()
+    try:
+        cuda = Cuda()
+        cuda.close()
+        gpu, no_gpu, no_rtx = f"{cuda.name} ({cuda.capability})", "", ""
+        if sm_name(cuda.capability) not in CAPABILITIES:
+            no_rtx = f"it has no engines for {gpu}"
+    except CudaError as error:
+        gpu, no_gpu, no_rtx = "", str(error), str(error)
+    ways = {
+        f"ONNX Runtime's {name.removesuffix('ExecutionProvider')}": no_gpu if name in present else "not in this build"
+        for runtime, name in PROVIDERS.items()
+        if runtime is not Runtime.CPU
+    }
+    ways |= {TENSORRT.name: TENSORRT.why_unusable() or no_gpu, RTX.name: RTX.why_unusable() or no_rtx}
+    names = ", ".join(name.removesuffix("ExecutionProvider") for name in present)
+    lines = [f"{way}: {why or f'can be used on {gpu}'}" for way, why in ways.items()]
+    return Finding(State.FINE, "; ".join([f"ONNX Runtime {onnxruntime.__version__} with {names}", *lines]))
 
 
 def check_model(context: CheckContext) -> Finding:
