@@ -50,7 +50,7 @@ def _replace_matrix_products(trt: Any, network: Any) -> None:
         if layer.type != trt.LayerType.MATRIX_MULTIPLY or layer.get_input(0).dtype != trt.float32:
             continue
         left, right, product = layer.get_input(0), layer.get_input(1), layer.get_output(0)
-        if len(left.shape) != 2 or len(right.shape) != 2:
+        if len(left.shape) != 2 or len(right.shape) != 2 or product.is_network_output:
             continue
         layer.__class__ = trt.IMatrixMultiplyLayer  # `get_layer` gives the base class
         # [rows, 1, shared] times [1, columns, shared]
@@ -58,8 +58,6 @@ def _replace_matrix_products(trt: Any, network: Any) -> None:
         right = _turned(trt, network, right, layer.op1 == trt.MatrixOperation.NONE, axis=0)
         products = network.add_elementwise(left, right, trt.ElementWiseOperation.PROD).get_output(0)
         total = network.add_reduce(products, trt.ReduceOperation.SUM, 1 << 2, False).get_output(0)
-        if product.is_network_output:
-            continue
         for consumer in map(network.get_layer, range(network.num_layers)):
             for place in range(consumer.num_inputs):
                 given = consumer.get_input(place)

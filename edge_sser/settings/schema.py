@@ -176,7 +176,7 @@ class Runtime(str, Enum):
     AUTO = "auto"
     """A valid engine of the model file, else ONNX Runtime with CUDA, or the processor where that does not work."""
     ENGINE = "engine"
-    """The TensorRT engine that `edge-sser export` built from the model file on this machine."""
+    """The engine that `edge-sser export` built from the model file, with TensorRT or TensorRT for RTX."""
     TENSORRT = "tensorrt"
     """ONNX Runtime's TensorRT provider."""
     CUDA = "cuda"

@@ -164,7 +164,7 @@ def test_without_an_evaluation_the_card_has_no_curve(export: Callable[..., Any])
 def test_an_evaluation_does_not_go_with_a_model_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [tmp_path / "x.onnx", "--target", "tensorrt", "--evaluation", tmp_path / "e.json"]
     assert main(["export", *map(str, arguments)]) == 2
-    assert "only --engines and --workspace-mib go with it" in capsys.readouterr().err
+    assert "only --engines, --workspace-mib and --compute-capability go with it" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

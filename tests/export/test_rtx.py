@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import test_tensorrt as graphs
 import torch
 from components import require_tensorrt_rtx
-from quantised import exported, fp32, int8
+from network_values import evaluate
+from quantised import exported, fp32, int8, spoken
 
 from edge_sser.cli import main
 from edge_sser.errors import ModelError
@@ -28,9 +30,9 @@ from edge_sser.export.tensorrt import check_tensorrt_graph, with_half_precision
 from edge_sser.model.card import Card
 from edge_sser.model.engine_file import engine_path
 from edge_sser.model.model import Model
-from edge_sser.model.rtx import CAPABILITIES
+from edge_sser.model.rtx import CAPABILITIES, prepare_build
 from edge_sser.model.shipped import INT8_MODEL, TENSORRT_MODEL, default_model_path, models_folder, shipped_for_engines
-from edge_sser.model.tensorrt_library import RTX
+from edge_sser.model.tensorrt_library import RTX, make_logger
 from edge_sser.train.students.vit import ColumnVit
 
 WORKSPACE_BYTES = 8 << 20  # that the builder reserves for the kernels of convolutions, which it does not know yet
@@ -151,6 +153,23 @@ def test_both_students_are_built_in_their_precisions(families, compile_graph, na
     assert layers == expected
     warnings = [text for severity, text in messages if severity <= 2]
     assert [text for text in warnings if not any(re.search(known, text) for known in EXPLAINED)] == []
+
+
+@pytest.mark.parametrize("capability", ["sm86", "sm75"])  # the network for Turing is rewritten
+def test_the_parsed_network_computes_what_onnx_runtime_computes(capability: str) -> None:
+    trt, path = RTX.load(), default_model_path()
+    logger = make_logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse(path.read_bytes())
+    config = builder.create_builder_config()
+    prepare_build(trt, network, config, capability)
+    reference = Model.load(path, runtime="cpu")
+    windows = spoken(4)
+    found = evaluate(trt, network, reference.card.outputs, log_mel=windows)
+    for one, other in zip(found, reference.logits(windows), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_the_export_report_says_what_computes_in_8_bits() -> None:

@@ -15,7 +15,7 @@ from edge_sser.cli import main
 from edge_sser.model.cuda import Cuda
 from edge_sser.model.model import Model
 from edge_sser.model.shipped import shipped_for_engines
-from edge_sser.model.tensorrt_library import TENSORRT
+from edge_sser.model.tensorrt_library import LIBRARIES, RTX
 from edge_sser.pipeline.features import FEATURES
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board builds an engine for many minutes
@@ -23,12 +23,14 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board build
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Engines of the shipped files."""
-    if not TENSORRT.is_installed:
-        pytest.fail("TensorRT is not installed: docs/tensorrt.md, step 2")
+    """Engines of the shipped files, of TensorRT, or of TensorRT for RTX where that alone is installed."""
+    library = next((each for each in LIBRARIES if each.is_installed), None)
+    if library is None:
+        pytest.fail("neither TensorRT nor TensorRT for RTX is installed: docs/tensorrt.md")
     folder = tmp_path_factory.mktemp("engines")
+    options = [*(["--compute-capability", "current"] if library is RTX else []), "--engines", str(folder)]
     for model in shipped_for_engines():
-        assert main(["export", str(model), "--target", "tensorrt", "--engines", str(folder)]) == 0
+        assert main(["export", str(model), "--target", library.target, *options]) == 0
     return folder
 
 
@@ -49,7 +51,7 @@ def test_memory_goes_to_the_gpu_and_back(engines: Path) -> None:
 @pytest.mark.parametrize("model", shipped_for_engines(), ids=lambda path: path.name)
 def test_an_engine_computes_what_onnx_runtime_computes(engines: Path, model: Path) -> None:
     engine, reference = Model.load(model, runtime="engine", engines=engines), Model.load(model, runtime="cpu")
-    windows = np.random.default_rng(0).normal(-60.0, 20.0, (20, FEATURES.frames, FEATURES.bands)).astype(np.float32)
+    windows = np.random.default_rng(0).normal(-60.0, 20.0, (200, FEATURES.frames, FEATURES.bands)).astype(np.float32)
     for found, expected in zip(engine.logits(windows), reference.logits(windows), strict=True):
         assert np.abs(found - expected).max() < 0.5
     alone = np.concatenate([engine.logits(window[np.newaxis])[0] for window in windows])
