@@ -32,6 +32,7 @@ from edge_sser.sinks.mqtt.access import tls_context
 from edge_sser.sinks.mqtt.connection import Connection, Message
 from edge_sser.sinks.mqtt.contract import Topics, discovery_message
 from edge_sser.sinks.mqtt.link import CONNACK_SECONDS, Backoff
+from edge_sser.sinks.mqtt.terms import Terms
 from edge_sser.sinks.mqtt.worker import WINDOW
 
 SOURCE = "desk"
@@ -78,7 +79,7 @@ class Node:
             address=address,
             client_id=f"edge-sser-{self._topics.node}",
             version=MQTTProtocolVersion.MQTTv5,
-            keepalive_seconds=settings.keepalive_seconds,
+            terms=Terms(keepalive_seconds=settings.keepalive_seconds),
             password=None,
             tls=tls_context(settings) if address.tls else None,
             will=self._status(StatusState.OFFLINE),
@@ -108,7 +109,7 @@ class Node:
                 connection.abort("no answer to the first packet")
         for topic, tag, refusal in connection.take_answers():
             if refusal is not None:
-                self._log.refusals.append(f"{topic}: {refusal}")
+                self._log.refusals.append(f"{topic}: {refusal.reason}")
             elif isinstance(tag, tuple):
                 del self._in_flight[tag]
                 self._log.waiting -= 1
