@@ -22,6 +22,7 @@ _CONTAINERS = (
     "caf,au,flac,ape,wv,tta,dsf,dts,qcp,voc,rm,iff"
 )
 _HEADER_BYTES = 24  # of AU
+_MAX_BOXES = 10_000  # looked at in an MP4
 _FLOAT = 6  # AU's number for 32 bit floats
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _ERROR = re.compile(r"^\[.*?\[(?:error|fatal)\] (.*)|^\[(?:error|fatal)\] (.*)", re.MULTILINE)
@@ -47,6 +48,7 @@ class FfmpegDecoder:
         Raises:
             ValueError: it cannot decode the file; the text says why.
         """
+        self._is_joined = _is_joined_mp4(path)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         command: list[str | bytes] = ["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "level+info"]
         command += ["-protocol_whitelist", "file,pipe"]
@@ -58,6 +60,7 @@ class FfmpegDecoder:
         header = self._out.read(_HEADER_BYTES)
         if len(header) < _HEADER_BYTES or header[:4] != b".snd":
             self._process.wait()
+            self._is_joined = False
             reason = self.complaint() or "no audio in it"
             self.close()
             raise ValueError(reason)
@@ -79,6 +82,8 @@ class FfmpegDecoder:
 
     def complaint(self) -> str:
         """Returns the program's last error in words; empty without one."""
+        if self._is_joined:
+            return "a second recording follows in the file: split it"
         found = [first or second for first, second in _ERROR.findall(self._text())]
         reasons = [text for text in found if not text.startswith(("Error opening input", "Error opening output"))]
         return short(reasons[-1]) if reasons else short(found[-1]) if found else ""
@@ -93,3 +98,22 @@ class FfmpegDecoder:
 
     def _text(self) -> str:
         return os.pread(self._said.fileno(), 1 << 16, 0).decode("utf-8", errors="replace")
+
+
+def _is_joined_mp4(path: Path) -> bool:
+    """Returns True for several MP4 files behind one another, of which ffmpeg reads the first alone."""
+    with path.open("rb") as file:
+        end, place = file.seek(0, os.SEEK_END), 0
+        for number in range(_MAX_BOXES):
+            file.seek(place)
+            head = file.read(16)
+            if len(head) < 8 or place >= end or (number == 0 and head[4:8] != b"ftyp"):
+                return False
+            if number and head[4:8] == b"ftyp":
+                return True
+            size = int.from_bytes(head[:4], "big")
+            size = int.from_bytes(head[8:], "big") if size == 1 else size
+            if size < 8:  # to the end of the file
+                return False
+            place += size
+    return False

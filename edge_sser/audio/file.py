@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_sser.audio.channels import ChannelWatch
 from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.recording import Recording
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock, EndOfAudio, Source
@@ -20,12 +23,15 @@ from edge_sser.errors import SourceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LOOKED_AT_SECONDS = 30.0  # of a recording's channels, before their mean is taken
 BLOCK_SECONDS = 1.0  # decoded at a time
 MAX_BLOCK_VALUES = 1 << 20  # frames x channels decoded at a time: bounds memory for a file of a thousand channels
 # Modification times, in seconds since the epoch, that leave years for a recording within the years 1 to 9999.
 OLDEST, LATEST = -62e9, 253e9
 PACED_SAMPLES = SAMPLE_RATE // 5  # in a block of a paced recording
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # of which a path has one slash left
+
+logger = logging.getLogger(__name__)
 
 
 class FileSource(Source):
@@ -65,6 +71,8 @@ class FileSource(Source):
         modified = _modification_time(path)
         self._recording = Recording(path)
         rate_hz, channels, self._frames = self._recording.rate_hz, self._recording.channels, self._recording.frames
+        if channel is None and channels > 1:
+            channel = _audible_channel(path)
         try:
             self._converter = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, origin=str(path))
         except SourceError:
@@ -132,6 +140,30 @@ class _Pacer:
             return False
         self._released += samples
         return True
+
+
+def _audible_channel(path: Path) -> int | None:
+    """Returns None where the mean of a recording's channels can be heard; the loudest channel where they cancel."""
+    watch = ChannelWatch()
+    with closing(Recording(path)) as recording:
+        count = min(recording.rate_hz, MAX_BLOCK_VALUES // recording.channels)
+        try:
+            while recording.position < LOOKED_AT_SECONDS * recording.rate_hz:
+                frames = recording.read(count)
+                if not frames.shape[0]:
+                    break
+                watch.push(frames)
+        except SourceError:  # damaged: told when it is read
+            pass
+    channel = watch.instead_of_mean()
+    if channel is not None:
+        logger.warning(
+            "%s: its channels cancel each other out, as those of a balanced microphone do; channel %d alone is used. "
+            "Choose another with --channel",
+            path,
+            channel,
+        )
+    return channel
 
 
 def _modification_time(path: Path) -> float:

@@ -13,21 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.audio.convert import InputConverter
+from edge_sser.audio.sniff import ALIGNMENT, ENOUGH_BYTES, MAGIC_BYTES, container, other_coding
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
 from edge_sser.errors import SourceError, UsageError
 from edge_sser.settings.schema import SampleFormat
 
 MAX_READ_BYTES = 1 << 16  # capacity of a Linux pipe
-_CONTAINERS = {
-    b"RIFF": "WAV",
-    b"RF64": "WAV",
-    b"fLaC": "FLAC",
-    b"OggS": "Ogg",
-    b"FORM": "AIFF",
-    b"ID3\x03": "MP3",
-    b"ID3\x04": "MP3",
-}
-_MAGIC_BYTES = 4
+LEAST_BYTES = 1 << 13  # of sound that says something of its coding
+CHECKS = 30  # of so many seconds each; a stream may begin with hiss, which looks alike in every coding
+CHECK_SECONDS = 2.0  # of sound in which another coding shows; less than a reading needs
 # numpy's type, and the value of full scale
 _CODINGS: dict[SampleFormat, tuple[np.dtype[Any], float]] = {
     SampleFormat.S16LE: (np.dtype("<i2"), 2.0**15),
@@ -94,6 +88,8 @@ class RawSource(Source):
         self._pending = b""  # an incomplete frame
         self._received = 0  # frames
         self._ended = False
+        self._checks = CHECKS  # left
+        self._head: bytes | None = b""  # of the stream, until it was checked
 
     def read(self, timeout_seconds: float) -> AudioBlock | None:
         """Returns the next block, or None when none came within the timeout."""
@@ -120,10 +116,11 @@ class RawSource(Source):
 
     def _take(self, arrived: bytes) -> NDArray[np.float32]:
         self._pending += arrived
-        if self._received == 0:
-            if len(self._pending) < _MAGIC_BYTES:
+        if self._head is not None:
+            self._head += arrived
+            if self._received == 0 and len(self._head) < MAGIC_BYTES:
                 return np.empty(0, dtype=np.float32)
-            self._refuse_container(self._pending)
+            self._check(last=False)
         return self._decode_pending()
 
     def _decode_pending(self) -> NDArray[np.float32]:
@@ -149,6 +146,7 @@ class RawSource(Source):
 
     def _finish(self) -> NDArray[np.float32]:
         self._ended = True
+        self._check(last=True)
         samples = self._decode_pending()
         if self._pending:
             logger.warning(
@@ -158,10 +156,33 @@ class RawSource(Source):
             raise SourceError(f"{self._origin} ended before any audio came: check the program that writes to it")
         return np.concatenate((samples, self._converter.finish().samples))
 
-    def _refuse_container(self, data: bytes) -> None:
-        container = _CONTAINERS.get(data[:_MAGIC_BYTES])
-        if container is not None:
+    def _check(self, *, last: bool) -> None:
+        """Refuses a file, and PCM in another coding than the one that was given."""
+        if self._head is None:
+            return
+        kind = container(self._head) if self._checks == CHECKS else None
+        if kind is not None:
             raise SourceError(
-                f"{self._origin} carries a {container} file, expected raw PCM: give the file by its name, or convert "
-                "it, for example with sox - -t raw -e signed -b 16 -r 16000 -c 1 -"
+                f"{self._origin} carries {'an' if kind[0] in 'AOM' else 'a'} {kind} file, expected raw PCM: give the "
+                "file by its name, or convert it, for example with sox - -t raw -e signed -b 16 -r 16000 -c 1 -"
+            )
+        frame_bytes = _CODINGS[self._format][0].itemsize * self._channels
+        step = ALIGNMENT * self._channels  # whole frames in every coding
+        quiet = len(self._head) - len(self._head.lstrip(b"\0"))
+        if quiet == len(self._head) and quiet > ENOUGH_BYTES:  # digital silence says nothing of its coding
+            self._head = self._head[quiet - quiet % step - step :]
+        sound = self._head[quiet - quiet % step :]
+        enough = min(ENOUGH_BYTES, round(CHECK_SECONDS * self._converter.rate_hz) * frame_bytes)
+        if len(sound) < enough and not last:
+            return
+        self._checks -= 1
+        rest = len(sound) % step
+        self._head = sound[len(sound) - rest :] if self._checks else None
+        coding = other_coding(sound, self._format, self._channels) if len(sound) >= LEAST_BYTES else None
+        if coding is not None:
+            known = coding in list(SampleFormat)
+            remedy = f"give --raw-format {coding}" if known else f"convert it from {coding} to s16le, as sox does"
+            raise SourceError(
+                f"{self._origin} is raw PCM coded as {coding}, not as {self._format.value}, in which it would be "
+                f"noise: {remedy}"
             )

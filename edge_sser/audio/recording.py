@@ -78,6 +78,8 @@ class Recording:
         except OSError as error:
             raise SourceError(f"{path} cannot be read: {error.strerror}") from None
         self._decoder: Decoder = _open(path, self._parts.pop(0))
+        if isinstance(self._decoder, ffmpeg.FfmpegDecoder):  # it decodes the whole file
+            self._parts.clear()
         self.rate_hz, self.channels = self._decoder.rate_hz, self._decoder.channels
         self.frames = None if self._parts else self._decoder.frames
         self.position = 0
@@ -124,6 +126,8 @@ class Recording:
         self._decoder.close()
         self._decoder = _open(self._path, self._parts.pop(0))
         self._at_start = self.position
+        if isinstance(self._decoder, ffmpeg.FfmpegDecoder):
+            raise self._truncated("what follows is in another format")
         if (self._decoder.rate_hz, self._decoder.channels) != (self.rate_hz, self.channels):
             raise SourceError(
                 f"{self._path} holds several recordings in different formats: after {self._seconds:.1f} s of "

@@ -23,6 +23,7 @@ from typing import TextIO
 import typer
 
 from edge_sser.audio.file import FileSource
+from edge_sser.audio.recording import Recording as OpenRecording
 from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio
 from edge_sser.commands.process_pool import has_shared_memory, interrupts_blocked, process_pool
 from edge_sser.commands.results import OutputFormat, csv_header, write_events
@@ -305,7 +306,7 @@ def _progress_bar(recordings: Sequence[Recording]) -> Iterator[Callable[[float],
 def _seconds(path: Path) -> float:
     """Returns the length of a recording by its header; 0 when it cannot be opened, which is reported in its turn."""
     try:
-        with closing(FileSource(path, name="length")) as source:
-            return source.duration_seconds or 0.0
+        with closing(OpenRecording(path)) as recording:
+            return (recording.frames or 0) / recording.rate_hz
     except Exception:
         return 0.0

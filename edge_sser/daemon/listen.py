@@ -23,11 +23,11 @@ from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import INTERRUPTED, OutputClosedError, SourceError, UsageError
 from edge_sser.events import StatusState
 from edge_sser.model.model import Model
-from edge_sser.monitor.baselines import BaselineStore
+from edge_sser.monitor.baselines import BaselineStore, saved_names
 from edge_sser.monitor.operating import expected_rule
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.names import source_name
-from edge_sser.settings.schema import OutputFormat, Settings
+from edge_sser.settings.schema import OutputFormat, Settings, SourceSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.open import ConfiguredSinks
 from edge_sser.sinks.stdout import JsonLines, NonBlockingWriter
@@ -94,7 +94,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
                 name,
                 partial(open_source, source, paced=paced),
                 reopens=is_microphone(source),
-                keeps_baseline=is_microphone(source) or (source.name is not None and not is_recording(source)),
+                keeps_baseline=_keeps_baseline(source),
             )
             for name, source in zip(names, settings.source, strict=True)
         ]
@@ -171,6 +171,17 @@ def stop_on_signals(stop: Stop, *, hangup_ends: bool = True) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _keeps_baseline(source: SourceSettings) -> bool:
+    """Returns True for a source whose baseline is kept across restarts.
+
+    A recording's events depend on nothing but itself. A pipe without a name of its own may bring another room each
+    time, so that it keeps only what `edge-sser baseline learn` has begun.
+    """
+    if is_microphone(source):
+        return True
+    return not is_recording(source) and (source.name is not None or source_name(source) in saved_names())
 
 
 def _log_expected(log: logging.Logger, settings: Settings, model: Model, *, watched: bool) -> None:

@@ -192,3 +192,19 @@ def test_ffmpeg_ends_with_the_recording(tmp_path: Path) -> None:
     process = decoder._process.pid
     decoder.close()
     assert not os.path.exists(f"/proc/{process}")
+
+
+@pytest.mark.parametrize("name", ["a.oga", "a.aac"])
+def test_joined_recordings_that_ffmpeg_reads_are_read_once_each(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(4), RATE)
+    convert(tmp_path / "a.wav", *(["-c:a", "flac"] if name == "a.oga" else []), tmp_path / name)
+    (tmp_path / f"two-{name}").write_bytes((tmp_path / name).read_bytes() * 2)
+    assert frames(tmp_path / f"two-{name}").shape[0] / RATE == pytest.approx(8, abs=0.4)
+
+
+def test_joined_files_of_which_ffmpeg_reads_the_first_are_told(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(4), RATE)
+    convert(tmp_path / "a.wav", tmp_path / "a.m4a")
+    (tmp_path / "two.m4a").write_bytes((tmp_path / "a.m4a").read_bytes() * 2)
+    with pytest.raises(SourceError, match="a second recording follows in the file"):
+        frames(tmp_path / "two.m4a")

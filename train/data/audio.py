@@ -11,6 +11,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from edge_sser.audio.channels import ChannelWatch
 from edge_sser.audio.recording import Recording
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SourceError
@@ -25,7 +26,7 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
     """Reads a recording; `#t=1.500,4.250` behind its path selects that part of it, in seconds.
 
     Returns:
-        float32 [n], mono (channels averaged), 16 kHz.
+        float32 [n], mono (channels averaged, or the loudest where they cancel), 16 kHz.
 
     Raises:
         SourceError: the file is missing, is not audio, is truncated, ends before the part does, or holds NaN or
@@ -42,7 +43,10 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
             samples = _read(recording, last - first)
             if recording.position < last:
                 raise SourceError(f"{path}: the recording ends at {recording.position / rate:.2f} s: check its end")
-    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    watch = ChannelWatch()
+    watch.push(samples)
+    channel = watch.instead_of_mean()
+    mono = samples.mean(axis=1) if channel is None else samples[:, channel]
     if not np.isfinite(mono).all():
         raise SourceError(f"{path}: holds samples that are not numbers: convert it again")
     if rate != SAMPLE_RATE:
