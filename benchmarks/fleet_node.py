@@ -27,7 +27,7 @@ from edge_sser.events import (
     to_json,
 )
 from edge_sser.settings.broker import parse_address
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.access import tls_context
 from edge_sser.sinks.mqtt.connection import Connection, Message
 from edge_sser.sinks.mqtt.contract import Topics, discovery_message

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from edge_sser.errors import SettingsError
 from edge_sser.settings.file import tomllib
-from edge_sser.settings.schema import Section
+from edge_sser.settings.section import Section
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ValidationError
 from edge_sser.errors import SettingsError
 from edge_sser.settings.file import CONFIG_VARIABLE, find_file, read_file, shorten
 from edge_sser.settings.names import source_name
-from edge_sser.settings.schema import Section, Settings
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.section import Section
 
 PREFIX = "EDGE_SSER_"
 # Variables with our prefix that are no settings: the path of the file, and options of the tests.

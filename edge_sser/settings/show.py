@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_sser.settings.load import SOURCE, Loaded, section_in
-from edge_sser.settings.schema import Section, Settings
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.section import Section
 
 _COMMENT_COLUMN = 48
 

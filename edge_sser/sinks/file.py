@@ -20,7 +20,7 @@ from pathlib import Path
 from edge_sser.errors import SinkError
 from edge_sser.events import Event
 from edge_sser.files import make_private_below_state
-from edge_sser.settings.schema import FileSinkSettings
+from edge_sser.settings.sinks import FileSinkSettings
 from edge_sser.sinks.base import Sink
 
 log = logging.getLogger("edge_sser.file")

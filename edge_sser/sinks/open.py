@@ -10,7 +10,8 @@ from edge_sser.errors import EdgeSserError
 from edge_sser.events import Status, to_line
 from edge_sser.files import resolve_path
 from edge_sser.settings.names import node_name
-from edge_sser.settings.schema import FileSinkSettings, MetricsSettings, MqttSettings, Settings
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.swap import SwappableSink
 

@@ -69,8 +69,8 @@ def talk(speech: Path, gain: float = 1.0) -> NDArray[np.float64]:
 def test_another_coding_is_refused_by_name(
     tmp_path: Path, speech: Path, actual: str, declared: str, channels: int, gain: float
 ) -> None:
-    if actual == "u8" and gain < 1.0:
-        pytest.skip("eight bits of quiet speech are noise in any coding")
+    if actual == "u8":
+        gain = 1.0  # eight bits of quiet speech are noise in any coding
     content = encode(np.repeat(talk(speech, gain), channels), actual)
     heard: list[int] = []
     with pytest.raises(SourceError, match=f"is raw PCM coded as {actual}, not as {declared}"):

@@ -17,7 +17,8 @@ from unprivileged import as_ordinary_user, folder_for_all
 
 from edge_sser.commands.doctor.finding import CheckContext, State
 from edge_sser.commands.doctor.outputs import check_file, check_outbox
-from edge_sser.settings.schema import FileSinkSettings, MqttSettings, Settings
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.sinks import FileSinkSettings, MqttSettings
 from edge_sser.sinks.metrics import MetricsSink
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'

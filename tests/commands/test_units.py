@@ -12,7 +12,7 @@ from components import require_programs
 
 from edge_sser.errors import UsageError
 from edge_sser.settings.broker import CREDENTIAL
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.access import read_password
 
 UNITS = ("edge-sser.service", "edge-sser-user.service")

@@ -11,7 +11,7 @@ from components import require
 from mqtt_certificates import Authority
 from mqtt_rig import LIMIT_SECONDS, MOSQUITTO, NODE, STATUS, Broker, Subscriber
 
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.sink import MqttSink
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from mqtt_rig import NODE, STATUS, emit, episode
 
 from edge_sser.events import Phase
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.sink import MqttSink
 
 

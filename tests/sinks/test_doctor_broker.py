@@ -22,7 +22,8 @@ from unprivileged import as_ordinary_user, folder_for_all
 from edge_sser.cli import main
 from edge_sser.commands.doctor.broker import check_broker
 from edge_sser.commands.doctor.finding import CheckContext, State
-from edge_sser.settings.schema import MqttSettings, Settings
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.sink import LinkState, MqttSink
 
 DYNAMIC_SECURITY = Path("/usr/lib")

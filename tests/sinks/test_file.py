@@ -15,7 +15,7 @@ from mqtt_rig import emit, episode, eventually, reading
 
 from edge_sser.errors import SinkError
 from edge_sser.events import to_json
-from edge_sser.settings.schema import FileSinkSettings
+from edge_sser.settings.sinks import FileSinkSettings
 from edge_sser.sinks.file import RotatingFileSink
 
 Open = Callable[..., RotatingFileSink]

@@ -31,7 +31,7 @@ from edge_sser.events import (
     Status,
     StatusState,
 )
-from edge_sser.settings.schema import MetricsSettings, MqttSettings
+from edge_sser.settings.sinks import MetricsSettings, MqttSettings
 from edge_sser.sinks.metrics import MetricsSink
 from edge_sser.sinks.metrics_server import MAX_REQUEST_BYTES, _Limited
 from edge_sser.sinks.mqtt.diagnosis import LinkState, MqttReport

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from edge_sser.errors import SettingsError
 from edge_sser.settings.broker import CREDENTIAL, BrokerAddress, parse_address
-from edge_sser.settings.schema import MqttSettings, Settings
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.access import read_password
 from edge_sser.sinks.mqtt.contract import Topics
 from edge_sser.sinks.mqtt.sink import LinkState, MqttReport, MqttSink

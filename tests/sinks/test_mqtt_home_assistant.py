@@ -16,7 +16,7 @@ from mqtt_rig import NODE, STATUS, Broker, Cable, Subscriber, eventually, health
 
 from edge_sser.events import Event, HealthState, Level, StatusState, as_dict
 from edge_sser.files import state_directory
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.contract import Topics, discovery_message
 from edge_sser.sinks.mqtt.sink import LinkState, MqttNode, MqttSink
 from edge_sser.sinks.mqtt.worker import PauseSwitch

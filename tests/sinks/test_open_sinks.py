@@ -9,7 +9,8 @@ from mqtt_rig import STATUS, emit, reading
 
 from edge_sser.errors import SinkError
 from edge_sser.events import Event
-from edge_sser.settings.schema import FileSinkSettings, MetricsSettings, MqttSettings, Settings
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.open import OPENERS, TABLES, ConfiguredSinks
 

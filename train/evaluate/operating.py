@@ -21,14 +21,7 @@ from edge_sser.files import write_file
 from edge_sser.model.card import Card, least_speech_ratio
 from edge_sser.model.model import Model
 from edge_sser.monitor.operating import BaselineKind
-from edge_sser.settings.schema import (
-    BaselineMode,
-    BaselineSettings,
-    Detector,
-    GateSettings,
-    RollingSettings,
-    Settings,
-)
+from edge_sser.settings.schema import BaselineMode, BaselineSettings, Detector, GateSettings, RollingSettings, Settings
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.budgets import BUDGETS, THRESHOLDS, choose_thresholds, figures, held_out

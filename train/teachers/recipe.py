@@ -8,7 +8,7 @@ from importlib import resources
 
 from pydantic import Field
 
-from edge_sser.settings.schema import Section
+from edge_sser.settings.section import Section
 from edge_sser.train.recipe import Losses, Optimisation, Positive, Sampling, Share, read_toml
 
 

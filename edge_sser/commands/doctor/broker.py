@@ -24,7 +24,8 @@ from edge_sser.commands.doctor.service_link import connected_service
 from edge_sser.events import Status, StatusState
 from edge_sser.settings.broker import CREDENTIAL, BrokerAddress, parse_address
 from edge_sser.settings.names import node_name, source_name
-from edge_sser.settings.schema import MqttSettings, Settings
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag

@@ -12,7 +12,7 @@ from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.errors import SinkError
 from edge_sser.files import resolve_path, state_directory
 from edge_sser.settings.names import node_name
-from edge_sser.settings.schema import MetricsSettings
+from edge_sser.settings.sinks import MetricsSettings
 from edge_sser.sinks.file import check_event_file
 
 PROBE_BYTES = 65_536  # written to see if the disk has room

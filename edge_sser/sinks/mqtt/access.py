@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edge_sser.errors import SettingsError
 from edge_sser.settings.broker import CREDENTIAL
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.settings.sinks import MqttSettings
 
 if TYPE_CHECKING:
     import ssl

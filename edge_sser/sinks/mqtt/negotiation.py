@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from edge_sser.settings.schema import MqttVersion
+from edge_sser.settings.sinks import MqttVersion
 from edge_sser.sinks.mqtt.client import PACKET_TOO_LARGE
 from edge_sser.sinks.mqtt.connection import Connection
 from edge_sser.sinks.mqtt.terms import Terms

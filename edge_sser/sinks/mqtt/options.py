@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_sser.settings.broker import BrokerAddress, parse_address
-from edge_sser.settings.schema import MqttSettings, MqttVersion
+from edge_sser.settings.sinks import MqttSettings, MqttVersion
 from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.contract import Topics, birth_topic
 from edge_sser.sinks.mqtt.negotiation import HANG_UPS

@@ -20,7 +20,7 @@ from edge_sser.errors import SinkError
 from edge_sser.events import Episode, Event, Health, Reading, Status, StatusState, timestamp, to_line
 from edge_sser.files import state_directory
 from edge_sser.settings.broker import parse_address
-from edge_sser.settings.schema import MqttSettings
+from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.client import Refusal
