@@ -60,6 +60,15 @@ class StatusState(str, Enum):
     OFFLINE = "offline"
 
 
+class BaselineCommand(str, Enum):
+    """Order of a person for the baseline of a source."""
+
+    LEARN = "learn"
+    """The next speech is calm: take it for the baseline."""
+    RESET = "reset"
+    """Forget the baseline."""
+
+
 class BaselineState(str, Enum):
     """Baseline of a source: none, learned from less than 30 s of calm speech so far, or ready."""
 

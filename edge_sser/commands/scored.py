@@ -22,13 +22,12 @@ from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio, Source
 from edge_sser.errors import SettingsError, SinkError, SourceError, UsageError
 from edge_sser.model.model import Model, Score
 from edge_sser.monitor.monitor import min_speech_ratio
-from edge_sser.pipeline.baseline import MOST_DECLARED, POPULATION
+from edge_sser.pipeline.baseline import CALM_LIMIT, POPULATION
 from edge_sser.pipeline.windows import Windower
 from edge_sser.settings.load import DEFAULT_ORIGIN, DEVICE, SOURCE, Loaded
 from edge_sser.settings.names import slug, source_name
 from edge_sser.settings.schema import BaselineMode, Settings, SourceSettings
 
-CALM_LIMIT: Final = POPULATION + MOST_DECLARED  # mean log-odds; calm strangers have -2.7 to 0.1, stressed ones about 0
 SILENT_DBFS: Final = -60.0  # loudest window of a recording in which nobody speaks into the microphone
 # Median range of loudness within scored windows. Speech has 30 dB, in noise of 5 dB SNR still 14; music mostly below 9.
 LEAST_RANGE_DB: Final = 11.0

@@ -182,10 +182,14 @@ class ListenLoop:
         return absent
 
     def _apply_commands(self) -> None:
-        """Pauses or resumes listening, and puts faults of the outputs into health."""
+        """Obeys commands, and puts faults of the outputs into health."""
         if self._outputs is None:
             return
         self._switch_listening()
+        for source, command in self._outputs.take_baseline_commands():
+            for session in self._sessions:
+                if session.name == source:
+                    session.command_baseline(command)
         text, now = self._outputs.trouble, self._clocks.monotonic()
         noted, noted_at = self._note
         if text != noted and now - noted_at >= NOTE_SECONDS:

@@ -10,9 +10,10 @@ from typing import Final
 from edge_sser.audio.source import Source
 from edge_sser.daemon.inputs import Clocks, Input
 from edge_sser.errors import SourceError
-from edge_sser.events import Event, HealthState
+from edge_sser.events import BaselineCommand, Event, HealthState
 from edge_sser.model.model import Model
 from edge_sser.monitor.baselines import SAVE_SECONDS, BaselineStore
+from edge_sser.monitor.judge import Lesson
 from edge_sser.monitor.monitor import Monitor
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.settings.names import node_name
@@ -21,6 +22,7 @@ from edge_sser.settings.schema import Settings
 STALLED_SECONDS: Final = 2.0  # without audio from an open source before its health is stalled
 REOPEN_MIN_SECONDS: Final = 1.0  # before the first retry of a missing microphone; doubled after each failure
 REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
+LESSON_SECONDS: Final = 60.0  # of calm speech that the command learn takes
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
 PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until ON comes"
 
@@ -228,6 +230,26 @@ class SourceSession:
     def baseline(self, baseline: Baseline) -> None:
         self._monitor.baseline = baseline
         self._sync_baseline()
+
+    def command_baseline(self, command: BaselineCommand) -> None:
+        """Begins to learn calm speech that is declared, or forgets the baseline; says in the log which."""
+        if self._baselines is None or not self._monitor.uses_baseline:
+            log.warning("%s: the command %s is ignored, because no baseline is kept", self.name, command.value)
+        elif command is BaselineCommand.RESET:
+            self._monitor.learn(None)
+            self._monitor.baseline = Baseline()
+            self._baselines.reset(self.name)
+            log.info("%s: the baseline is removed by a command, and is learned again", self.name)
+        else:
+            self._monitor.learn(Lesson(LESSON_SECONDS, self._learned))
+            log.info("%s: the next %.0f s of speech are taken for calm, by a command", self.name, LESSON_SECONDS)
+
+    def _learned(self, baseline: Baseline | None) -> None:
+        if baseline is None:
+            log.warning("%s: this speech sounds stressed, so no baseline was learned from it", self.name)
+            return
+        self.baseline = baseline
+        log.info("%s: a baseline is learned, shift %+.2f", self.name, baseline.shift)
 
     def pause(self) -> list[Event]:
         """Closes the source until `resume`; returns the last events."""

@@ -171,6 +171,11 @@ class BaselineStore:
             self._writing[source] = self._worker.submit(self._write, source, path, content)
         return None
 
+    def reset(self, source: str) -> None:
+        """Removes the file of a source in the background, after a write that is under way."""
+        self._saved.pop(source, None)
+        self._writing[source] = self._worker.submit(self._remove, source)
+
     def close(self) -> None:
         """Waits for the last writes."""
         self._worker.shutdown()
@@ -179,6 +184,13 @@ class BaselineStore:
         try:
             _write(path, content)
             self._seen[source] = _identity(path)
+        except EdgeSserError as error:
+            self._fail(error)
+
+    def _remove(self, source: str) -> None:
+        try:
+            remove_baseline(source)
+            self._seen[source] = None
         except EdgeSserError as error:
             self._fail(error)
 

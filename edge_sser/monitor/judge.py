@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import BaselineState, Level
 from edge_sser.model.card import Card
 from edge_sser.model.model import Score
 from edge_sser.monitor.operating import BaselineKind, LevelRule, baseline_kind, select_rule
-from edge_sser.pipeline.baseline import POPULATION, READY_SECONDS, Baseline
+from edge_sser.pipeline.baseline import CALM_LIMIT, POPULATION, READY_SECONDS, Baseline
 from edge_sser.pipeline.decision import StressFilter
 from edge_sser.pipeline.rolling import Levels, Rolling
 from edge_sser.settings.schema import BaselineMode, Settings
+
+
+class Lesson:
+    """Speech that a person says is calm, collected until there is enough of it to declare a baseline.
+
+    Args:
+        seconds: of speech to collect.
+        done: is called at the end, with the baseline; with None when the speech sounded stressed.
+    """
+
+    def __init__(self, seconds: float, done: Callable[[Baseline | None], None]) -> None:
+        self._seconds = seconds
+        self._done = done
+        self._log_odds: list[float] = []
+        self._speech: list[float] = []
+
+    def push(self, log_odds: float, speech_seconds: float) -> bool:
+        """Takes in a scored window; returns True when the lesson is over.
+
+        Args:
+            log_odds: calibrated log-odds of the window.
+            speech_seconds: speech in the window's hop.
+        """
+        self._log_odds.append(log_odds)
+        self._speech.append(speech_seconds)
+        total = sum(self._speech)
+        if total < self._seconds:
+            return False
+        mean = sum(one * weight for one, weight in zip(self._log_odds, self._speech, strict=True)) / total
+        if mean > CALM_LIMIT:
+            self._done(None)
+        else:
+            baseline = Baseline()
+            baseline.declare(self._log_odds, self._speech)
+            self._done(baseline)
+        return True
 
 
 class Judge:
@@ -43,6 +81,7 @@ class Judge:
         self._levels = Levels(self.rule.thresholds, dwell_seconds=self.rule.dwell_seconds)
         self._filter = StressFilter()
         self._average = self._make_average()
+        self._lesson: Lesson | None = None
         self._silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
         self._now = self._spoken_at = 0
         self.stress: float | None = None
@@ -63,6 +102,10 @@ class Judge:
         self._baseline = baseline
         self.rule = self._select_rule()
         self._apply_rule()
+
+    def learn(self, lesson: Lesson | None) -> None:
+        """Begins a lesson in place of another; ends one that is under way with None."""
+        self._lesson = lesson
 
     def retune(self, settings: Settings) -> None:
         """Applies other settings from the next window on. Filter, baseline and level keep their state.
@@ -103,6 +146,8 @@ class Judge:
                 self.shift = self._baseline.value - POPULATION
                 if self._baseline.heard_seconds >= READY_SECONDS:
                     self.baseline_state = BaselineState.READY
+        if self._lesson is not None and self._lesson.push(score.log_odds, speech_seconds):
+            self._lesson = None
         self.stress = stress
         if stress < self._calm:
             self.rising_since = None

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
-from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
+from edge_sser.events import BaselineState, Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
 from edge_sser.model.card import WINDOW_SECONDS, least_speech_ratio, trust
 from edge_sser.model.model import Model
-from edge_sser.monitor.judge import Judge
+from edge_sser.monitor.judge import Judge, Lesson
 from edge_sser.monitor.operating import LevelRule
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.episodes import EpisodeReport, Episodes
@@ -137,6 +137,15 @@ class Monitor:
     @baseline.setter
     def baseline(self, baseline: Baseline) -> None:
         self._judge.baseline = baseline
+
+    @property
+    def uses_baseline(self) -> bool:
+        """True while the settings let a baseline count."""
+        return self._judge.baseline_state is not BaselineState.OFF
+
+    def learn(self, lesson: Lesson | None) -> None:
+        """Begins a lesson in place of another; ends one that is under way with None."""
+        self._judge.learn(lesson)
 
     def push(self, block: AudioBlock, overruns: int = 0) -> list[Event]:
         """Returns the events that a block completes, in order.

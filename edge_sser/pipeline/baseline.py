@@ -14,6 +14,7 @@ MOST_UP: Final = 0.5  # largest shift towards stress from the anchor; less than 
 MOST_DOWN: Final = 1.5  # largest shift towards calm, which is safe to learn
 MOST_DECLARED: Final = 1.5  # largest shift of declared speech from the population, either way
 COUNTED_BELOW, COUNTED_ABOVE = 3.0, 1.5  # distance from the anchor within which a window counts in full
+CALM_LIMIT: Final = POPULATION + MOST_DECLARED  # mean log-odds; calm strangers have -2.7 to 0.1, stressed ones about 0
 READY_SECONDS: Final = 30.0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.events import Status, to_line
+from edge_sser.events import BaselineCommand, Status, to_line
 from edge_sser.files import resolve_path
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
@@ -57,6 +57,10 @@ class ConfiguredSinks:
         """True unless a command from the broker has paused listening."""
         mqtt = self._mqtt
         return mqtt is None or mqtt.listening
+
+    def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
+        """Returns the commands of the broker for baselines since the last call, each with the name of its source."""
+        return [] if self._mqtt is None else self._mqtt.take_baseline_commands()
 
     @property
     def trouble(self) -> str:

@@ -7,9 +7,11 @@ import threading
 
 import numpy as np
 import pytest
+import soundfile
 from mqtt_rig import eventually
 
 from edge_sser.daemon.session import STALLED_SECONDS
+from edge_sser.pipeline.baseline import POPULATION
 
 SETTINGS = """
 [[source]]
@@ -122,3 +124,34 @@ def test_a_recording_goes_on_when_listening_is_turned_off_with_one_warning(start
     assert daemon.stop() == 0
     assert subscriber.on("edge-sser/cab12/demo/reading")
     assert daemon.log == ["edge-sser: demo is no microphone and cannot be paused: it goes on"]
+
+
+def test_a_command_learns_a_calm_voice_and_another_forgets_it(start, broker, start_subscriber, tmp_path, speech):
+    subscriber = start_subscriber(broker.port, "edge-sser/#")
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[[source]]\ndevice = "-"\nname = "desk"\n[mqtt]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+        "[gate]\nmin_speech_ratio = 0.1\n"
+    )
+    daemon = start("--config", config, "--log-level", "info", fed=True)
+    samples, _ = soundfile.read(speech, dtype="int16")
+    quarter = samples[: 16 * RATE_HZ].tobytes()
+    daemon.feed(quarter)
+    eventually(lambda: len(daemon.events("reading")) > 20, "readings")
+    saved = tmp_path / "state" / "baselines" / "desk.json"
+    subscriber.publish("edge-sser/cab12/baseline/set", "learn door")
+    eventually(lambda: any("ignored b'learn door'" in line for line in daemon.log), "a source that is not there")
+    subscriber.publish("edge-sser/cab12/baseline/set", "learn desk")
+    eventually(lambda: any("the next 60 s of speech are taken for calm" in line for line in daemon.log), "the command")
+    for _ in range(4):
+        daemon.feed(samples.tobytes())
+    eventually(lambda: any("desk: a baseline is learned" in line for line in daemon.log), f"learned {daemon.log}")
+    eventually(lambda: saved.exists() and json.loads(saved.read_text())["declared"], "it is kept")
+    shift = json.loads(saved.read_text())["value"] - POPULATION
+    daemon.feed(quarter)
+    eventually(lambda: daemon.events("reading")[-1]["baseline_shift"] == pytest.approx(shift, abs=0.3), "it is used")
+    subscriber.publish("edge-sser/cab12/baseline/set", "reset desk")
+    eventually(lambda: not saved.exists(), "it is forgotten")
+    assert daemon.stop() == 0
+    assert not saved.exists() or not json.loads(saved.read_text())["declared"]
+    assert subscriber.on("edge-sser/cab12/desk/reading")

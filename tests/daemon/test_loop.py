@@ -26,6 +26,7 @@ from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.listen import Stop, stop_on_signals
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import (
+    BaselineCommand,
     Episode,
     Event,
     Health,
@@ -322,6 +323,9 @@ class Troubled:
         self.script = script
         self.round = 0
         self.said = ""
+
+    def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
+        return []
 
     @property
     def trouble(self) -> str:

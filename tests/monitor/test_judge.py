@@ -13,7 +13,7 @@ from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SettingsError
 from edge_sser.events import BaselineState, Level
 from edge_sser.model.model import Score
-from edge_sser.monitor.judge import Judge
+from edge_sser.monitor.judge import Judge, Lesson
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.decision import StressFilter
 from edge_sser.settings.schema import Settings
@@ -169,3 +169,35 @@ def test_a_change_between_filter_and_average_begins_anew() -> None:
 def test_a_card_without_points_works() -> None:
     judge = Judge(Settings(), changed_card())
     assert judge.rule.thresholds.elevated == 0.35
+
+
+@pytest.mark.parametrize(("log_odds", "shift"), [(-2.4, -0.7), (-0.6, 0.9)])
+def test_a_lesson_declares_the_calm_speech_that_follows(log_odds: float, shift: float) -> None:
+    stream = Stream()
+    lessons: list[Baseline | None] = []
+    stream.speak(1.0, 10.0)  # before the lesson, and no part of it
+    stream.judge.learn(Lesson(30.0, lessons.append))
+    stream.speak(log_odds, 25.0)
+    assert lessons == []
+    stream.speak(log_odds, 30.0)
+    (baseline,) = lessons
+    assert baseline is not None
+    assert baseline.declared
+    assert baseline.shift == pytest.approx(shift, abs=0.15)
+
+
+def test_a_lesson_of_speech_that_sounds_stressed_gives_none() -> None:
+    stream = Stream()
+    lessons: list[Baseline | None] = []
+    stream.judge.learn(Lesson(30.0, lessons.append))
+    stream.speak(0.5, 60.0)
+    assert lessons == [None]
+
+
+def test_a_lesson_that_is_called_off_gives_nothing() -> None:
+    stream = Stream()
+    lessons: list[Baseline | None] = []
+    stream.judge.learn(Lesson(30.0, lessons.append))
+    stream.judge.learn(None)
+    stream.speak(-2.0, 60.0)
+    assert lessons == []

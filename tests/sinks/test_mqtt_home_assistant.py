@@ -79,6 +79,7 @@ def test_every_source_has_its_entities_and_every_entity_a_name_of_its_own() -> N
     kinds = {name: entity["platform"] for name, entity in components.items()}
     assert kinds == {
         "listening": "switch",
+        **{f"{source}_learn": "button" for source in ("desk", "hall")},
         **{f"{source}_{name}": "sensor" for source in ("desk", "hall") for name in ("stress", "dbfs", "level")},
         **{f"{source}_{name}": "binary_sensor" for source in ("desk", "hall") for name in ("elevated", "problem")},
     }
@@ -111,7 +112,7 @@ def test_no_two_nodes_share_an_id(one: tuple[str, str, str], other: tuple[str, s
 
 def test_state_topics_are_those_that_are_published() -> None:
     components = described("desk")["components"]
-    topics = {name: entity["state_topic"] for name, entity in components.items()}
+    topics = {name: entity["state_topic"] for name, entity in components.items() if "state_topic" in entity}
     readings = f"edge-sser/{NODE}/desk/reading"
     assert topics == {
         "listening": STATE,
@@ -122,6 +123,8 @@ def test_state_topics_are_those_that_are_published() -> None:
         "desk_problem": f"edge-sser/{NODE}/desk/health",
     }
     assert components["listening"]["command_topic"] == SET
+    learn = components["desk_learn"]
+    assert (learn["command_topic"], learn["payload_press"]) == (f"edge-sser/{NODE}/baseline/set", "learn desk")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_sser.errors import SettingsError
-from edge_sser.events import HealthState, Level, Status, StatusState
+from edge_sser.events import BaselineCommand, HealthState, Level, Status, StatusState
 from edge_sser.sinks.mqtt.connection import Message
 
 EXPIRE_SECONDS = 60  # Home Assistant shows a reading older than this as unavailable
@@ -61,6 +61,11 @@ class Topics:
     def listen_state(self) -> str:
         """Topic that says if the node listens: ON or OFF, retained, QoS 1."""
         return f"{self.base}/{self.node}/listen/state"
+
+    @property
+    def baseline_set(self) -> str:
+        """Topic of commands for baselines: `learn SOURCE` or `reset SOURCE`."""
+        return f"{self.base}/{self.node}/baseline/set"
 
     def reading(self, source: str) -> str:
         """Topic of readings: QoS 0, the latest retained."""
@@ -130,6 +135,14 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
     reading = {"state_topic": topics.reading(source), "expire_after": EXPIRE_SECONDS}
     elevated = _AT_OR_ABOVE_ELEVATED
     return {
+        "learn": {
+            "platform": "button",
+            "name": f"{source} learn calm voice",
+            "icon": "mdi:account-voice",
+            "entity_category": "config",
+            "command_topic": topics.baseline_set,
+            "payload_press": f"{BaselineCommand.LEARN.value} {source}",
+        },
         "stress": {
             "platform": "sensor",
             "name": f"{source} stress",

@@ -43,7 +43,7 @@ def link_options(settings: MqttSettings, topics: Topics) -> LinkOptions:
         SettingsError: the URL has another form.
     """
     address = parse_address(settings.url)
-    subscriptions = [(topics.listen_set, 1)]
+    subscriptions = [(topics.listen_set, 1), (topics.baseline_set, 1)]
     if settings.discovery:
         subscriptions.append((birth_topic(settings.discovery_prefix), 0))
     return LinkOptions(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_sser.errors import SinkError
-from edge_sser.events import Episode, Event, Health, Reading, Status, StatusState, timestamp, to_line
+from edge_sser.events import BaselineCommand, Episode, Event, Health, Reading, Status, StatusState, timestamp, to_line
 from edge_sser.files import state_directory
 from edge_sser.settings.broker import parse_address
 from edge_sser.settings.sinks import MqttSettings
@@ -101,6 +101,13 @@ class MqttSink(Sink):
         """True unless the last command paused listening; kept over a restart."""
         return self._node.switch.on
 
+    def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
+        """Returns the commands for baselines since the last call, each with the name of its source."""
+        taken: list[tuple[str, BaselineCommand]] = []
+        while self._node.baseline_commands:
+            taken.append(self._node.baseline_commands.popleft())
+        return taken
+
     @property
     def report(self) -> MqttReport:
         """The state a moment ago."""
@@ -149,6 +156,7 @@ class MqttNode:
         on_listen: called in the worker's thread when a command turns listening on or off.
 
     Attributes:
+        baseline_commands: commands for baselines that nobody has taken yet, the oldest first.
         failure: the error that ended the link's thread, a fault in this program; None without one.
     """
 
@@ -173,6 +181,7 @@ class MqttNode:
         self._worker = worker
         self._on_listen = on_listen
         self._commands: deque[bool] = deque(maxlen=MAX_COMMANDS)  # True to listen; not applied yet
+        self.baseline_commands: deque[tuple[str, BaselineCommand]] = deque(maxlen=MAX_COMMANDS)  # not taken yet
         self._commands_lock = threading.Lock()
         self._reannounce_at = 0.0  # monotonic seconds
         self.failure: Exception | None = None
@@ -221,6 +230,8 @@ class MqttNode:
                     self._commands.append(payload == b"ON")
                 if first:
                     self._worker.submit(self._apply_commands)  # writes a file, which may take time
+        elif topic == self._topics.baseline_set:
+            self._take_baseline_command(payload, retained)
         elif (
             topic == birth_topic(self._settings.discovery_prefix)
             and payload == b"online"
@@ -229,6 +240,17 @@ class MqttNode:
             self._reannounce_at = time.monotonic() + REANNOUNCE_SECONDS
             for message in self.first_messages():
                 self._link.send(message)
+
+    def _take_baseline_command(self, payload: bytes, retained: bool) -> None:
+        topic = self._topics.baseline_set
+        command, _, source = payload[:200].decode(errors="replace").partition(" ")
+        if retained:
+            log.warning("ignored a retained command on %s: send it without retain", topic)
+        elif command not in [each.value for each in BaselineCommand] or source not in self._sources:
+            names = ", ".join(self._sources)
+            log.warning("ignored %r on %s: learn or reset is expected, and one of %s", payload[:40], topic, names)
+        else:
+            self.baseline_commands.append((source, BaselineCommand(command)))
 
     def on_status(self, status: LinkStatus) -> None:
         """Takes the link's status into the report."""
