@@ -17,7 +17,8 @@ from edge_sser.audio.source import EndOfAudio
 from edge_sser.daemon.inputs import CardWatch, Clocks, Input
 from edge_sser.daemon.log import log_health
 from edge_sser.daemon.reload import Reloader
-from edge_sser.daemon.session import SessionState, SourceSession
+from edge_sser.daemon.session import SourceSession
+from edge_sser.daemon.session_state import SessionState
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import EdgeSserError, OutputClosedError, SinkError, SourceError
 from edge_sser.events import Event, Health, Reading, Status, StatusState, timestamp, to_line

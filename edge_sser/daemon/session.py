@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from edge_sser.audio.source import Source
 from edge_sser.daemon.inputs import Clocks, Input
+from edge_sser.daemon.session_state import TRANSITIONS, Absence, SessionState
 from edge_sser.errors import SourceError
 from edge_sser.events import BaselineCommand, Event, HealthState
 from edge_sser.model.model import Model
@@ -27,35 +26,6 @@ GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for
 PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until ON comes"
 
 log = logging.getLogger("edge_sser.daemon")
-
-
-class SessionState(Enum):
-    """State of a source; `SourceSession._enter` is the only place that changes it."""
-
-    WAITING = "waiting"  # closed; opened with the next read
-    OPEN = "open"
-    PAUSED = "paused"  # closed until `resume`
-    MISSING = "missing"  # retried with backoff until audio comes; an open source without audio is still missing
-    ENDED = "ended"
-
-
-_TRANSITIONS: Final = {
-    SessionState.WAITING: (SessionState.OPEN, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
-    SessionState.OPEN: (SessionState.WAITING, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
-    SessionState.PAUSED: (SessionState.WAITING, SessionState.ENDED),
-    SessionState.MISSING: (SessionState.OPEN, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
-    SessionState.ENDED: (SessionState.ENDED,),
-}
-
-
-@dataclass(slots=True)
-class _Absence:
-    """A missing source and its retries, in monotonic seconds."""
-
-    error: SourceError
-    since: float
-    retry_seconds: float
-    retry_at: float
 
 
 class SourceSession:
@@ -100,7 +70,7 @@ class SourceSession:
         self._settings = settings
         self._clocks = clocks
         self._source: Source | None = None
-        self._absence: _Absence | None = None
+        self._absence: Absence | None = None
         self._note = ""
         self._processed_before = 0
         self._baselines = baselines if origin.keeps_baseline else None
@@ -196,11 +166,11 @@ class SourceSession:
         if absence is None:
             log.error("%s; it is looked for until it is back", error)
             events = self.report_missing(error)
-            absence = _Absence(error, since=now, retry_seconds=REOPEN_MIN_SECONDS, retry_at=now + REOPEN_MIN_SECONDS)
+            absence = Absence(error, since=now, retry_seconds=REOPEN_MIN_SECONDS, retry_at=now + REOPEN_MIN_SECONDS)
         else:
             events = []
             seconds = min(2.0 * absence.retry_seconds, REOPEN_MAX_SECONDS)
-            absence = _Absence(error, since=absence.since, retry_seconds=seconds, retry_at=now + seconds)
+            absence = Absence(error, since=absence.since, retry_seconds=seconds, retry_at=now + seconds)
         return [*events, *self._enter(SessionState.MISSING, absence)]
 
     def report_missing(self, error: SourceError) -> list[Event]:
@@ -272,9 +242,9 @@ class SourceSession:
         """Closes the source for good; returns the last events."""
         return self._enter(SessionState.ENDED)
 
-    def _enter(self, state: SessionState, absence: _Absence | None = None) -> list[Event]:
+    def _enter(self, state: SessionState, absence: Absence | None = None) -> list[Event]:
         """Changes the state; every state but OPEN closes the source and returns the last events."""
-        assert state in _TRANSITIONS[self.state], (self.state, state)
+        assert state in TRANSITIONS[self.state], (self.state, state)
         self.state, self._absence = state, absence
         if state is SessionState.OPEN:
             return []

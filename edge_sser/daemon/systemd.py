@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from edge_sser.daemon.session import SessionState, SourceSession
+from edge_sser.daemon.session import SourceSession
+from edge_sser.daemon.session_state import SessionState
 
 SEND_SECONDS: Final = 0.5  # for a service manager that does not read; a status line is not worth more
 PINGS_PER_TIMEOUT: Final = 2  # of the watchdog, as sd_watchdog_enabled(3) advises
