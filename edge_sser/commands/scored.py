@@ -21,7 +21,7 @@ from edge_sser.audio.open import is_recording, open_source
 from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio, Source
 from edge_sser.errors import SettingsError, SinkError, SourceError, UsageError
 from edge_sser.model.model import Model, Score
-from edge_sser.monitor.monitor import min_speech_ratio
+from edge_sser.monitor.judge import min_speech_ratio
 from edge_sser.pipeline.baseline import CALM_LIMIT, POPULATION
 from edge_sser.pipeline.windows import Windower
 from edge_sser.settings.load import DEFAULT_ORIGIN, DEVICE, SOURCE, Loaded

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import BaselineState, Level
-from edge_sser.model.card import Card
-from edge_sser.model.model import Score
+from edge_sser.model.card import Card, least_speech_ratio
+from edge_sser.model.model import Model, Score
 from edge_sser.monitor.operating import BaselineKind, LevelRule, baseline_kind, select_rule
 from edge_sser.pipeline.baseline import CALM_LIMIT, POPULATION, READY_SECONDS, Baseline
 from edge_sser.pipeline.decision import StressFilter
+from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
 from edge_sser.pipeline.rolling import Levels, Rolling
-from edge_sser.settings.schema import BaselineMode, Settings
+from edge_sser.settings.schema import BaselineMode, Detector, GateSettings, Settings
 
 
 class Lesson:
@@ -187,3 +188,11 @@ class Judge:
     def _make_average(self) -> Rolling | None:
         seconds = self._settings.rolling.time_constant_seconds
         return None if seconds is None else Rolling(seconds)
+
+
+def min_speech_ratio(settings: GateSettings, model: Model) -> float:
+    """Returns the least share of speech in a window that is scored."""
+    if settings.min_speech_ratio is not None:
+        return settings.min_speech_ratio
+    # The curve of a card was measured with WebRTC's shares of speech.
+    return NETWORK_LEAST_RATIO if settings.detector is Detector.NETWORK else least_speech_ratio(model.card.speech_trust)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import BaselineState, Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
-from edge_sser.model.card import WINDOW_SECONDS, least_speech_ratio, trust
+from edge_sser.model.card import WINDOW_SECONDS, trust
 from edge_sser.model.model import Model
-from edge_sser.monitor.judge import Judge, Lesson
+from edge_sser.monitor.judge import Judge, Lesson, min_speech_ratio
 from edge_sser.monitor.operating import LevelRule
+from edge_sser.monitor.stream_clock import StreamClock
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.episodes import EpisodeReport, Episodes
-from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
 from edge_sser.pipeline.health import SourceHealth
 from edge_sser.pipeline.windows import Window, Windower
-from edge_sser.settings.schema import Detector, GateSettings, Settings
+from edge_sser.settings.schema import Settings
 
 TIME_DIGITS = 3  # milliseconds
 STRESS_DIGITS = 4
@@ -96,7 +96,10 @@ class Monitor:
         self._min_speech_ratio = min_speech_ratio(settings.gate, model)
         self._windower = Windower(window=settings.window, gate=settings.gate)
         self._judge = Judge(settings, model.card, baseline)
-        self._evidence_at = 0  # of the last episode
+        self._evidence_at = 0  # of the last episode, as is the next
+        self._episode_id = ""
+        self._stream_clock = StreamClock()
+        self._latest = float("-inf")  # time of the last event: times never run backwards
         self._episodes = Episodes(settings.episode)
         self._health = SourceHealth()
         self._note = ""
@@ -158,6 +161,8 @@ class Monitor:
         self.read += block.samples.size + block.dropped
         self._overruns = overruns
         events: list[Event] = []
+        if self._live and block.samples.size:
+            self._stream_clock.push(self._windower.now + block.dropped + block.samples.size, arrived)
         if block.samples.size and self._health.sound():
             now = self._windower.now + block.dropped
             events.append(self._health_event(now, self._windower.dropped + block.dropped))
@@ -174,7 +179,7 @@ class Monitor:
         """
         if not self._health.report(state, detail):
             return []
-        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._wall_clock())]
+        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
 
     def note(self, text: str) -> list[Event]:
         """Adds a text to the detail of health events from now on; returns the event that carries the change.
@@ -187,7 +192,7 @@ class Monitor:
         self._note = text
         if self._health.state is None:
             return []
-        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._wall_clock())]
+        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
 
     def retune(self, settings: Settings) -> None:
         """Applies other settings of rolling, baseline and episode, from the next window on.
@@ -242,7 +247,7 @@ class Monitor:
             id=f"{self._node}/{self._source}/{number:06d}",
             node=self._node,
             source=self._source,
-            ts=timestamp(self.started_at + window.end / SAMPLE_RATE),
+            ts=self._timestamp(window.end),
             start_s=round(window.start / SAMPLE_RATE, TIME_DIGITS),
             end_s=round(window.end / SAMPLE_RATE, TIME_DIGITS),
             speech_ratio=round(window.speech_ratio, RATIO_DIGITS),
@@ -263,14 +268,15 @@ class Monitor:
         if episode.phase is Phase.START:
             rising = self._judge.rising_since
             self._evidence_at = episode.start if rising is None else rising
-        started = timestamp(self.started_at + episode.start / SAMPLE_RATE)
-        compact = started.replace("-", "").replace(":", "")
+            started = timestamp(self.started_at + self._stream_clock.shift + episode.start / SAMPLE_RATE)
+            compact = started.replace("-", "").replace(":", "")
+            self._episode_id = f"{self._node}/{self._source}/{compact}"
         return Episode(
             phase=episode.phase,
-            id=f"{self._node}/{self._source}/{compact}",
+            id=self._episode_id,
             node=self._node,
             source=self._source,
-            ts=timestamp(self.started_at + now / SAMPLE_RATE),
+            ts=self._timestamp(now),
             level=episode.level,
             start_s=_seconds(episode.start),
             end_s=_seconds(episode.end),
@@ -282,12 +288,22 @@ class Monitor:
             model=self._label,
         )
 
+    def _timestamp(self, now: int) -> str:
+        self._latest = max(self._latest, self.started_at + self._stream_clock.shift + now / SAMPLE_RATE)
+        return timestamp(self._latest)
+
+    def _present(self) -> float:
+        """Returns the time of now: by the stream's clock, which no setting of the wall clock moves, once it runs."""
+        seconds = self._stream_clock.seconds(self._clock())
+        self._latest = self._wall_clock() if seconds is None else max(self._latest, self.started_at + seconds)
+        return self._latest
+
     def _health_event(self, now: int, dropped: int, ts: float | None = None) -> Health:
         assert self._health.state is not None
         return Health(
             node=self._node,
             source=self._source,
-            ts=timestamp(self.started_at + now / SAMPLE_RATE if ts is None else ts),
+            ts=self._timestamp(now) if ts is None else timestamp(ts),
             state=self._health.state,
             detail="; ".join(filter(None, (self._health.detail, self._note))),
             read_s=_seconds(now),
@@ -299,11 +315,3 @@ class Monitor:
 
 def _seconds(samples: int) -> float:
     return round(samples / SAMPLE_RATE, TIME_DIGITS)
-
-
-def min_speech_ratio(settings: GateSettings, model: Model) -> float:
-    """Returns the least share of speech in a window that is scored."""
-    if settings.min_speech_ratio is not None:
-        return settings.min_speech_ratio
-    # The curve of a card was measured with WebRTC's shares of speech.
-    return NETWORK_LEAST_RATIO if settings.detector is Detector.NETWORK else least_speech_ratio(model.card.speech_trust)

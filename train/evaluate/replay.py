@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.model.card import Card
 from edge_sser.model.model import Model, Score
-from edge_sser.monitor.judge import Judge
-from edge_sser.monitor.monitor import min_speech_ratio
+from edge_sser.monitor.judge import Judge, min_speech_ratio
 from edge_sser.monitor.operating import manual_rule
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.windows import Windower
