@@ -250,9 +250,8 @@ def config_show(config: ConfigOption = None) -> None:
     from edge_sser.settings.show import as_toml
 
     loaded = load_with_flags(config, {})
-    chosen = loaded.settings.model
     try:
-        model = Model.load(chosen.path, runtime=chosen.runtime, threads=chosen.threads, engines=chosen.engines)
+        model = Model.of_settings(loaded.settings.model)
         rule = expected_rule(loaded.settings, model.card)
         outlook = "\n# ".join(filter(None, (rule.outlook, rule.warning)))
     except EdgeSserError as error:

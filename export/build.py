@@ -72,8 +72,10 @@ class EngineBuilder:
         cache = None if capability else self._read_timings(config)  # TensorRT for RTX times nothing
         monitor = _make_monitor(trt, self.progress, self._stopped)
         config.progress_monitor = monitor
-        engine = self._build(builder, network, config)
-        self._logger.messages = None
+        try:
+            engine = self._build(builder, network, config)
+        finally:
+            self._logger.messages = None
         if engine is None:
             raise ModelError(
                 f"model {reference.path}: {name} could not build an engine{capability and ' for '}{capability} "

@@ -1,4 +1,4 @@
-"""What a test needs beyond Python packages: without it the test is skipped with the remedy, or failed where told."""
+"""Components of tests beyond Python packages: without one the test is skipped with the remedy, or failed where told."""
 
 from __future__ import annotations
 

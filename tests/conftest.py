@@ -1,4 +1,4 @@
-"""What tests share: the recording that ships, a microphone, and a board with TensorRT."""
+"""Fixtures that tests share: the recording that ships, a microphone, and a board with TensorRT."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("soak"):
                 item.add_marker(pytest.mark.timeout(0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plot_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps matplotlib's list of fonts out of the homes that tests make and look into."""
+    os.environ["MPLCONFIGDIR"] = str(tmp_path_factory.mktemp("matplotlib"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -126,5 +132,5 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(model_file: Path) -> Model:
-    """That model, loaded."""
+    """The toy model, loaded."""
     return Model.load(model_file)

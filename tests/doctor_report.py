@@ -1,4 +1,4 @@
-"""What `edge-sser doctor` printed, by check."""
+"""Output of `edge-sser doctor`, by check."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ LAW = settings(max_examples=25, deadline=None)  # no deadline: machines are shar
 
 
 def cuts(length: int) -> st.SearchStrategy[list[int]]:
-    """Where to cut a stream of that length; a place may come twice, which makes an empty chunk."""
+    """Places to cut a stream of that length; one may come twice, which makes an empty chunk."""
     return st.lists(st.integers(0, length), max_size=20).map(sorted)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,18 +25,22 @@ def modules(*folders: str) -> Iterator[Path]:
 
 
 def documented(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and docstring of a module and of all that it defines."""
+    """Name and docstring of a module, of all that it defines, and of attributes."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(node)
             if text:
                 yield getattr(node, "name", path.name), text
+        for before, after in itertools.pairwise(getattr(node, "body", ()) if isinstance(node, ast.ClassDef) else ()):
+            match before, after:
+                case (ast.Assign() | ast.AnnAssign(), ast.Expr(value=ast.Constant(value=str(text)))):
+                    yield ast.unparse(before), text
 
 
 def test_no_docstring_opens_with_a_question_or_a_pronoun():
     wrong = [
         f"{path.relative_to(ROOT)}: {name}: {text.splitlines()[0]}"
-        for path in modules(*PRODUCT, "benchmarks", "scripts")
+        for path in modules(*PRODUCT, "benchmarks", "scripts", "tests")
         for name, text in documented(path)
         if re.split(r"\W", text, maxsplit=1)[0] in OPENERS
     ]

@@ -91,7 +91,7 @@ class VirtualMicrophone:
         self._wait_until(lambda: "RUNNING" in self._pactl("list", "short", "sources"), "somebody to record")
 
     def is_recorded(self) -> bool:
-        """Whether some process records from a microphone."""
+        """True while some process records from a microphone."""
         return bool(self._pactl("list", "short", "source-outputs"))
 
     def plug_in(self, name: str = NAME) -> None:

@@ -11,7 +11,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,7 @@ TAG_MARGIN_BYTES = 4096  # by which an MP3 may be longer than its length tag say
 ENDLESS_BYTES = 1 << 50  # size reported for a stream whose length shall not be guessed from its size
 _TAIL_BYTES = 1 << 17  # at the end of an endless stream, where decoders look for tags
 _SCAN_BYTES = 1 << 20
+MAX_PARTS = 10_000
 _MAX_CHUNKS = 1000  # looked at in one recording
 _MAX_FIRST_FRAME_BYTES = 256  # holds the length tag of an MP3
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
@@ -118,25 +119,32 @@ def parts(path: Path) -> list[Part]:
     """Returns the recordings in a file; the whole file as one where its format is unknown or in order.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or holds more than `MAX_PARTS` recordings.
     """
     with path.open("rb") as file:
         end = file.seek(0, io.SEEK_END)
         start = _after_id3(file, 0)
         head = _at(file, start, 12)
         if head[:4] == b"fLaC":
-            return list(_flac(file, start, end))
+            return _bounded(_flac(file, start, end))
         if head[:4] == b"OggS":
-            return list(_ogg(file, start, end))
+            return _bounded(_ogg(file, start, end))
         if len(head) >= 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
             return [_mp3(file, start, end)]
         if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:] == b"WAVE":
-            return list(_chunked(file, start, end))
+            return _bounded(_chunked(file, start, end))
         if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-            return list(_chunked(file, start, end))
+            return _bounded(_chunked(file, start, end))
         if head[:4] in (b".snd", b"caff", b"riff"):
             return [_one_size(file, end)]
         return [Part(0, end)]
+
+
+def _bounded(found: Iterator[Part]) -> list[Part]:
+    several = list(islice(found, MAX_PARTS + 1))
+    if len(several) > MAX_PARTS:
+        raise OSError(None, f"more than {MAX_PARTS} recordings in one file: split it")
+    return several
 
 
 def _at(file: BinaryIO, place: int, size: int) -> bytes:
@@ -155,7 +163,7 @@ def _mp3(file: BinaryIO, start: int, end: int) -> Part:
     """A stream of MPEG frames; its length tag counts only where it fits the file."""
     head = _at(file, start, _MAX_FIRST_FRAME_BYTES)
     places = [place for name in (b"Xing", b"Info", b"VBRI") if 0 < (place := head.find(name)) < 64]
-    if not places:
+    if not places or len(head) < places[0] + 18:  # no tag, or one that is cut
         return Part(0, end, endless=True, sequential=True)
     place = places[0]
     frames = claimed = 0
@@ -182,7 +190,7 @@ def _tail_tags(file: BinaryIO, end: int) -> int:
 
 def _flac(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
     """Streams behind one another. Of several, the numbers of samples are hidden: joining may have spoilt them."""
-    places = [start, *_find(file, start + 8, _FLAC_STARTS), end]
+    places = [start, *islice(_find(file, start + 8, _FLAC_STARTS), MAX_PARTS), end]
     if len(places) == 2:
         yield Part(start, end, sequential=True)
         return

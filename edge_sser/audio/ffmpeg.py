@@ -50,7 +50,7 @@ class FfmpegDecoder:
         """
         self._is_joined = _is_joined_mp4(path)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        command: list[str | bytes] = ["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "level+info"]
+        command: list[str | bytes] = ["ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
         command += ["-protocol_whitelist", "file,pipe"]
         command += ["-format_whitelist", _CONTAINERS, "-i", b"file:" + os.fsencode(path), "-map", "0:a:0", "-vn"]
         command += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]

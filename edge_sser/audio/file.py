@@ -71,9 +71,9 @@ class FileSource(Source):
         modified = _modification_time(path)
         self._recording = Recording(path)
         rate_hz, channels, self._frames = self._recording.rate_hz, self._recording.channels, self._recording.frames
-        if channel is None and channels > 1:
-            channel = _audible_channel(path)
         try:
+            if channel is None and channels > 1:
+                channel = _audible_channel(path)
             self._converter = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, origin=str(path))
         except SourceError:
             self._recording.close()

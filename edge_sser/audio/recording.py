@@ -105,7 +105,11 @@ class Recording:
             self._open_next()
 
     def skip(self, count: int) -> None:
-        """Reads frames and throws them away; errors as for `read`."""
+        """Passes over frames; errors as for `read`."""
+        if isinstance(self._decoder, _SndfileDecoder):
+            passed = self._decoder.skip(self.position - self._at_start, count)
+            self.position += passed
+            count -= passed
         while count > 0 and (frames := self.read(min(count, SKIP_FRAMES))).shape[0]:
             count -= frames.shape[0]
 
@@ -175,6 +179,19 @@ class _SndfileDecoder:
         except soundfile.LibsndfileError as error:
             raise DecodeError(str(error)) from None
         return frames
+
+    def skip(self, position: int, count: int) -> int:
+        """Passes over frames without decoding them; returns the number, 0 for a part that must be read in order.
+
+        Args:
+            position: frames read so far.
+            count: to pass over.
+        """
+        if self._reader is not None or self.frames is None:
+            return 0
+        passed = max(0, min(count, self.frames - position))
+        self._file.seek(position + passed)
+        return passed
 
     def complaint(self) -> str:
         if self._reader is not None and self._reader.failure:

@@ -94,7 +94,8 @@ def run_analyze(
 
         check_plot(plot)
     options = AnalysisOptions(settings, OutputFormat(form), channel)
-    model = _load_model(settings)  # also with several jobs: a bad model file is one error, not one a recording
+    # Also with several jobs: a bad model file is one error, not one a recording.
+    model = Model.of_settings(settings.model)
     recordings = _recordings(files, plot)
     status = 0
     try:
@@ -255,7 +256,7 @@ def _analyze_into(lines: Path, recording: Recording, options: AnalysisOptions) -
     """Analyses a recording in a process of the pool, and writes its results into a file."""
     try:
         with lines.open("w", encoding="utf-8") as out:
-            return _analyze_one(recording, options, _pool_model(options.settings), out, lambda seconds: None)
+            return _analyze_one(recording, options, _pool_model(options.settings.model), out, lambda seconds: None)
     except OSError as error:
         raise _no_room(str(lines.parent), error) from None
 
@@ -274,12 +275,7 @@ def _no_room(place: str, error: OSError) -> SinkError:
     )
 
 
-def _load_model(settings: Settings) -> Model:
-    model = settings.model
-    return Model.load(model.path, runtime=model.runtime, threads=model.threads, engines=model.engines)
-
-
-_pool_model = lru_cache(maxsize=1)(_load_model)  # a process of the pool loads the model once
+_pool_model = lru_cache(maxsize=1)(Model.of_settings)  # a process of the pool loads the model once
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from edge_sser.commands.scored import (
     check_writable,
     evidence,
     find_source,
-    load_model,
     score_live,
     score_recordings,
 )
 from edge_sser.errors import EdgeSserError, UsageError
+from edge_sser.model.model import Model
 from edge_sser.monitor.baselines import baseline_path, load_baseline, remove_baseline, save_baseline, saved_names
 from edge_sser.pipeline.baseline import READY_SECONDS, Baseline
 from edge_sser.settings.load import Loaded
@@ -45,7 +45,7 @@ def learn(loaded: Loaded, name: str | None, recordings: Sequence[Path], seconds:
     check_baseline_used(settings)
     source = find_source(loaded, name, recordings)
     check_writable(baseline_path(source_name(source)))
-    model = load_model(settings)
+    model = Model.of_settings(settings.model)
     if recordings:
         materials = score_recordings(recordings, model, settings, source.channel)
     else:
@@ -112,6 +112,8 @@ def _named(name: str | None) -> list[str]:
     names = saved_names()
     if name is None and len(names) == 1:
         return names
+    if name is None and not names:
+        raise UsageError("there is no baseline to remove: none is saved")
     if name not in names:
         known = f": there are those of {', '.join(names)}" if names else ": none is saved"
         raise UsageError((f"there is no baseline of {name}" if name is not None else "name one source") + known)

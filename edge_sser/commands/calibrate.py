@@ -18,7 +18,6 @@ from edge_sser.commands.scored import (
     check_writable,
     evidence,
     find_source,
-    load_model,
     mean_log_odds,
     score_live,
     score_recordings,
@@ -76,7 +75,7 @@ def run_calibrate(request: CalibrateRequest, loaded: Loaded) -> None:
     source = find_source(loaded, request.source, request.recordings)
     check_writable(request.out)
     check_writable(baseline_path(source_name(source)))
-    model = load_model(settings)
+    model = Model.of_settings(settings.model)
     stressed = score_recordings(request.stressed, model, settings, source.channel)
     for material in stressed:
         if not material.speech_seconds:

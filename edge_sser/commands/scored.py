@@ -78,16 +78,6 @@ class Material:
         return sum(window.speech_seconds for window in self.windows if window.score is not None)
 
 
-def load_model(settings: Settings) -> Model:
-    """Loads the model of the settings.
-
-    Raises:
-        ModelError: the file cannot be used.
-    """
-    model = settings.model
-    return Model.load(model.path, runtime=model.runtime, threads=model.threads, engines=model.engines)
-
-
 def find_source(loaded: Loaded, name: str | None, recordings: Sequence[Path]) -> SourceSettings:
     """Returns the source that a baseline belongs to.
 
@@ -256,8 +246,7 @@ def _score(
                 continue
             samples = block.samples if limit is None else block.samples[: max(0, limit - windower.now)]
             for window in windower.push(samples, block.dropped):
-                speech = window.speech_ratio > 0.0 and window.speech_ratio >= least
-                score = model.score(window.log_mel) if speech else None
+                score = model.score(window.log_mel) if window.speech_ratio >= least else None
                 speech_seconds, loudness_range = hop_seconds * window.speech_ratio, _range_db(window.log_mel)
                 windows.append(ScoredWindow(window.end, window.dbfs, speech_seconds, score, loudness_range))
             bar.update(samples.size)

@@ -125,11 +125,11 @@ def choose(materials: Sequence[Material], settings: Settings, card: Card, baseli
         SourceError: no threshold keeps to the budget.
     """
     rolling = settings.rolling
-    budget = rolling.sensitivity.budget if rolling.false_alarms_per_hour is None else rolling.false_alarms_per_hour
+    budget, hysteresis = rolling.budget, rolling.hysteresis or 0.0
     hours = sum(material.seconds for material in materials) / 3600.0
     own = select_rule(rolling, card, BaselineKind.DECLARED)
     trials = []
-    for elevated in sorted({*GRID, own.thresholds.elevated}):
+    for elevated in sorted({*(value for value in GRID if value > hysteresis), own.thresholds.elevated}):
         changed = with_threshold(settings, elevated)
         trials.append(Trial(elevated, [replay(each, changed, card, baseline) for each in materials]))
     kept: list[Trial] = []

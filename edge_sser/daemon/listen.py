@@ -23,7 +23,7 @@ from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import INTERRUPTED, OutputClosedError, SourceError, UsageError
 from edge_sser.events import StatusState
 from edge_sser.model.model import Model
-from edge_sser.monitor.baselines import BaselineStore, saved_names
+from edge_sser.monitor.baselines import BaselineStore
 from edge_sser.monitor.operating import expected_rule
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.names import source_name
@@ -74,8 +74,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
         output = _standard_output(settings, stop)
         stack.callback(output.close)
         log = stack.enter_context(log_to_stderr(log_level, output))
-        chosen = settings.model
-        model = Model.load(chosen.path, runtime=chosen.runtime, threads=chosen.threads, engines=chosen.engines)
+        model = Model.of_settings(settings.model)
         online = partial(status_event, StatusState.ONLINE, settings=settings, model=model)
         outputs = ConfiguredSinks(settings, status=lambda: online(time.time()), sources=names)
         stack.callback(outputs.close)
@@ -89,19 +88,19 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
             reporter=reporter,
         )
         stack.callback(reloader.close)
+        baselines = BaselineStore(model.label)
+        stack.callback(baselines.close)
         inputs = [
             Input(
                 name,
                 partial(open_source, source, paced=paced),
                 reopens=is_microphone(source),
-                keeps_baseline=_keeps_baseline(source),
+                keeps_baseline=_keeps_baseline(source, baselines),
             )
             for name, source in zip(names, settings.source, strict=True)
         ]
         log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(names))
         _log_expected(log, settings, model, watched=not isinstance(output, JsonLines) and os.isatty(2))
-        baselines = BaselineStore(model.label)
-        stack.callback(baselines.close)
         loop = ListenLoop(
             settings,
             inputs,
@@ -173,7 +172,7 @@ def stop_on_signals(stop: Stop, *, hangup_ends: bool = True) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _keeps_baseline(source: SourceSettings) -> bool:
+def _keeps_baseline(source: SourceSettings, baselines: BaselineStore) -> bool:
     """Returns True for a source whose baseline is kept across restarts.
 
     A recording's events depend on nothing but itself. A pipe without a name of its own may bring another room each
@@ -181,7 +180,7 @@ def _keeps_baseline(source: SourceSettings) -> bool:
     """
     if is_microphone(source):
         return True
-    return not is_recording(source) and (source.name is not None or source_name(source) in saved_names())
+    return not is_recording(source) and (source.name is not None or baselines.has(source_name(source)))
 
 
 def _log_expected(log: logging.Logger, settings: Settings, model: Model, *, watched: bool) -> None:

@@ -218,10 +218,8 @@ class ListenLoop:
         if settings is not None:
             for session in self._sessions:
                 session.retune(settings)
-            before = self._status(StatusState.ONLINE, 0.0)
             self._status = partial(status_event, settings=settings, model=self._model)
-            if self._status(StatusState.ONLINE, 0.0) != before:
-                self._emit([self._status(StatusState.ONLINE, self._clocks.wall())])
+            self._emit([self._status(StatusState.ONLINE, self._clocks.wall())])  # also to outputs that were opened anew
 
     def _reopen_sources(self) -> None:
         """Closes every microphone when a sound card was plugged in while one is missing; the next reads open them.

@@ -10,7 +10,7 @@ from typing import Final
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import EdgeSserError
 from edge_sser.model.model import Model
-from edge_sser.monitor.operating import BaselineKind, expected_rule, select_rule
+from edge_sser.monitor.operating import expected_rule
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.open import TABLES, ConfiguredSinks
 
@@ -76,11 +76,10 @@ class Reloader:
         try:
             loaded = self._load()
             new = before.model_copy(update={table: getattr(loaded, table) for table in LIVE})
-            for kind in BaselineKind:  # a source's baseline may be declared, which selects other thresholds
-                rule = select_rule(new.rolling, self._model.card, kind)
+            rule = expected_rule(new, self._model.card)
             if rule.warning:
                 log.warning("%s", rule.warning)
-            log.info("%s", expected_rule(new, self._model.card).outlook)
+            log.info("%s", rule.outlook)
             self._outputs.apply(new)
         except EdgeSserError as error:
             log.error("settings refused, those before stay in effect: %s", error)

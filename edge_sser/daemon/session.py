@@ -191,16 +191,6 @@ class SourceSession:
         self._settings = settings
         self._monitor.retune(settings)
 
-    @property
-    def baseline(self) -> Baseline:
-        """Baseline of the source; see `Monitor.baseline`."""
-        return self._monitor.baseline
-
-    @baseline.setter
-    def baseline(self, baseline: Baseline) -> None:
-        self._monitor.baseline = baseline
-        self._sync_baseline()
-
     def command_baseline(self, command: BaselineCommand) -> None:
         """Begins to learn calm speech that is declared, or forgets the baseline; says in the log which."""
         if self._baselines is None or not self._monitor.uses_baseline:
@@ -218,7 +208,8 @@ class SourceSession:
         if baseline is None:
             log.warning("%s: this speech sounds stressed, so no baseline was learned from it", self.name)
             return
-        self.baseline = baseline
+        self._monitor.baseline = baseline
+        self._sync_baseline()
         log.info("%s: a baseline is learned, shift %+.2f", self.name, baseline.shift)
 
     def pause(self) -> list[Event]:

@@ -12,6 +12,7 @@ from functools import reduce
 from operator import mul
 
 MAX_FILE_BYTES = 512 << 20
+MAX_TAG = 0xFFFF_FFFF
 MAX_NODES = 5_000
 MAX_TENSOR_VALUES = 1 << 26  # of one tensor of constants
 
@@ -120,6 +121,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     place = 0
     while place < len(message):
         key, place = _varint(message, place)
+        if key > MAX_TAG:  # protobuf cuts it to 32 bits, and would find another field
+            raise ValueError("it is no ONNX file")
         field, wire = key >> 3, key & 7
         if wire == _VARINT:
             value, place = _varint(message, place)

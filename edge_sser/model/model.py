@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_provi
 from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
 from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.settings.schema import Runtime
+from edge_sser.settings.schema import ModelSettings, Runtime
 
 CHECK_SECONDS = 60.0  # timeout for one window when a model is loaded
 CHECK_MEMORY_BYTES = 1 << 30  # address space for loading and for one window, besides
@@ -127,6 +126,11 @@ class Model:
         """Name of the backend: an ONNX Runtime provider, or `TensorRT engine`."""
         return self.backend.provider
 
+    @classmethod
+    def of_settings(cls, chosen: ModelSettings) -> Model:
+        """Loads the model of the settings; errors as for `load`."""
+        return cls.load(chosen.path, runtime=chosen.runtime, threads=chosen.threads, engines=chosen.engines)
+
     @property
     def label(self) -> str:
         """Name and first 8 hexadecimal digits of the file's sha256, as events carry them."""
@@ -190,13 +194,16 @@ class Model:
         return Score(sigmoid(log_odds), log_odds, emotion_logits)
 
 
-def load_engine(path: Path, engines: Path | None = None, library: Library = TENSORRT) -> Model:
+def load_engine(
+    path: Path, engines: Path | None = None, library: Library = TENSORRT, *, sha256: str | None = None
+) -> Model:
     """Loads and checks the engine that was built from a model file.
 
     Args:
         path: of the model file.
         engines: folder of engines; None for the default.
         library: that built the engine.
+        sha256: of the model file, hexadecimal; None to compute it.
 
     Raises:
         EngineMissError: no engine of the file can be used.
@@ -204,7 +211,7 @@ def load_engine(path: Path, engines: Path | None = None, library: Library = TENS
     """
     from edge_sser.model.tensorrt_backend import open_engine
 
-    sha256 = hashlib.sha256(_read(path)).hexdigest()
+    sha256 = sha256 or _sha256(path)
     engine = open_engine(engines_folder(engines), path, sha256, library)
     model = Model(engine, engine.card, path=path, sha256=sha256)
     try:
@@ -219,11 +226,13 @@ def load_engine(path: Path, engines: Path | None = None, library: Library = TENS
 def _first_engine(paths: Sequence[Path], engines: Path | None) -> Model:
     """Loads the first engine that can be used. Raises the miss that deserves a warning most if there is none."""
     misses = []
-    for path, library in product(paths, LIBRARIES):
-        try:
-            return load_engine(path, engines, library)
-        except EngineMissError as miss:
-            misses.append(miss)
+    for path in paths:
+        sha256 = _sha256(path)
+        for library in LIBRARIES:
+            try:
+                return load_engine(path, engines, library, sha256=sha256)
+            except EngineMissError as miss:
+                misses.append(miss)
     raise next((each for each in misses if each.refused), misses[0])
 
 
@@ -279,6 +288,10 @@ def _memory_budget(size: int, runtime: Runtime) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(_read(path)).hexdigest()
 
 
 def _read(path: Path) -> bytes:

@@ -131,6 +131,13 @@ class BaselineStore:
         self._writing: dict[str, Future[None]] = {}
         self._failed = False
 
+    def has(self, source: str) -> bool:
+        """Returns True when there is a file of a source."""
+        try:
+            return baseline_path(source).exists()
+        except EdgeSserError:
+            return False
+
     def load(self, source: str) -> Baseline | None:
         """Returns the saved baseline of a source; None when there is none that can be used, with a line in the log."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from edge_sser.audio.source import SAMPLE_RATE
@@ -100,8 +101,12 @@ class Judge:
 
     @baseline.setter
     def baseline(self, baseline: Baseline) -> None:
-        self._baseline = baseline
-        self.rule = self._select_rule()
+        before, self._baseline = self._baseline, baseline
+        try:
+            self.rule = self._select_rule()
+        except Exception:
+            self._baseline = before
+            raise
         self._apply_rule()
 
     def learn(self, lesson: Lesson | None) -> None:
@@ -164,8 +169,11 @@ class Judge:
             return
         self._filter.pass_time(elapsed / SAMPLE_RATE)
         self.stress = self._filter.value
-        self._levels.fade(self.stress, now, long=now - self._spoken_at >= self._silence_samples)
+        long = now - self._spoken_at >= self._silence_samples
+        self._levels.fade(self.stress, now, long=long)
         self.level = self._levels.level
+        if self.stress < self._calm or (long and self.level is Level.LOW):
+            self.rising_since = None
 
     def _apply_rule(self) -> None:
         self._levels.retune(self.rule.thresholds, dwell_seconds=self.rule.dwell_seconds)
@@ -175,7 +183,8 @@ class Judge:
         if mode is BaselineMode.OFF:
             self.shift, self.baseline_state = None, BaselineState.OFF
         else:
-            self.shift = self._baseline.shift
+            # What was half learned counts only while it is learned on.
+            self.shift = self._baseline.shift if self._learns or self._baseline.ready else 0.0
             self.baseline_state = BaselineState.READY if self._baseline.ready else BaselineState.LEARNING
 
     def _select_rule(self) -> LevelRule:
@@ -191,8 +200,8 @@ class Judge:
 
 
 def min_speech_ratio(settings: GateSettings, model: Model) -> float:
-    """Returns the least share of speech in a window that is scored."""
+    """Returns the least share of speech in a window that is scored; more than 0."""
     if settings.min_speech_ratio is not None:
-        return settings.min_speech_ratio
+        return max(settings.min_speech_ratio, math.ulp(0.0))
     # The curve of a card was measured with WebRTC's shares of speech.
     return NETWORK_LEAST_RATIO if settings.detector is Detector.NETWORK else least_speech_ratio(model.card.speech_trust)

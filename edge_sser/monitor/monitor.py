@@ -218,7 +218,7 @@ class Monitor:
         events: list[Event] = []
         if self._health.window(window, self._overruns):
             events.append(self._health_event(window.end, window.dropped))
-        if window.speech_ratio == 0.0 or window.speech_ratio < self._min_speech_ratio:  # no speech, no inference
+        if window.speech_ratio < self._min_speech_ratio:  # no speech, no inference
             stress = None
             self._judge.silence(window.end)
             episode = self._episodes.silence(window.end)

@@ -80,8 +80,20 @@ def baseline_kind(mode: BaselineMode, *, learned: bool = False, declared: bool =
 
 
 def expected_rule(settings: Settings, card: Card) -> LevelRule:
-    """Returns the rule of sources without a declared baseline; arguments and errors as for `select_rule`."""
-    return select_rule(settings.rolling, card, baseline_kind(settings.baseline.mode))
+    """Returns the rule of sources without a declared baseline.
+
+    The rules of all baselines that a source may come to have are checked, so that none is refused while listening.
+
+    Args:
+        settings: rolling and baseline are used.
+        card: of the model.
+
+    Raises:
+        SettingsError: as for `select_rule`.
+    """
+    kinds = (BaselineKind.OFF,) if settings.baseline.mode is BaselineMode.OFF else tuple(BaselineKind)
+    rules = {kind: select_rule(settings.rolling, card, kind) for kind in kinds}
+    return rules[baseline_kind(settings.baseline.mode)]
 
 
 def select_rule(rolling: RollingSettings, card: Card, kind: BaselineKind) -> LevelRule:
@@ -167,16 +179,14 @@ def _curve(card: Card, kind: BaselineKind) -> list[OperatingPoint]:
 
 def _within_budget(curve: list[OperatingPoint], rolling: RollingSettings) -> tuple[OperatingPoint | None, str]:
     """Returns the operating point of a budget, and a warning when the card has none within it."""
-    budget = rolling.false_alarms_per_hour
+    budget = rolling.budget
     if not curve:
-        if budget is None:
+        if rolling.false_alarms_per_hour is None:
             return None, ""
         return None, (
             f"the model's card has no operating points: rolling.false_alarms_per_hour is not used, elevated begins at "
             f"{DEFAULT_ELEVATED:g}"
         )
-    if budget is None:
-        budget = rolling.sensitivity.budget
     least, most = curve[0], curve[-1]
     if not least.false_alarms_per_hour <= budget <= most.false_alarms_per_hour:
         point = least if budget < least.false_alarms_per_hour else most

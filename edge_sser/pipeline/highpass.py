@@ -85,8 +85,8 @@ def high_pass(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @functools.cache
-def _matrices(cutoff_hz: float = CUTOFF_HZ) -> _Matrices:
-    k = math.tan(math.pi * cutoff_hz / SAMPLE_RATE)
+def _matrices() -> _Matrices:
+    k = math.tan(math.pi * CUTOFF_HZ / SAMPLE_RATE)
     gain = 1.0 / (1.0 + math.sqrt(2.0) * k + k * k)
     a1, a2 = 2.0 * (k * k - 1.0) * gain, (1.0 - math.sqrt(2.0) * k + k * k) * gain
     # b0, b1, b2 = gain, -2 gain, gain. States are rows: s' = s @ step + x drive.

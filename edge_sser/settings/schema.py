@@ -102,7 +102,7 @@ class RollingSettings(Section):
     false_alarms_per_hour: float | None = Field(default=None, gt=0.0, le=60.0)
     """The same budget as a number, in place of `sensitivity`."""
     time_constant_seconds: float | None = Field(default=None, ge=0.1, le=600.0)
-    """When given, the rolling stress is an exponential average: seconds of SPEECH after which the past counts 1/e. The
+    """Makes the rolling stress an exponential average: seconds of SPEECH after which the past counts 1/e. The
     two-state filter when not given."""
     elevated: Ratio | None = None
     """Rolling stress at which the level becomes elevated, in place of the one that keeps to the budget (with
@@ -111,11 +111,16 @@ class RollingSettings(Section):
     """Rolling stress at which the level becomes high; 0.8, or half-way from a higher elevated to 1 (with
     `time_constant_seconds`, the model card's)."""
     hysteresis: Ratio | None = None
-    """How far below a threshold the rolling stress must fall to leave the level; log-odds of 2, about 0.25, when not
+    """Distance below a threshold at which the rolling stress leaves the level; log-odds of 2, about 0.25, when not
     given (with `time_constant_seconds`, 0.08)."""
     dwell_seconds: float | None = Field(default=None, ge=0.0, le=600.0)
     """A level changes only when the new one has held for this long; 0 when not given (with `time_constant_seconds`,
     2)."""
+
+    @property
+    def budget(self) -> float:
+        """False episodes an hour of calm speech that are accepted."""
+        return self.sensitivity.budget if self.false_alarms_per_hour is None else self.false_alarms_per_hour
 
     @model_validator(mode="after")
     def _rising(self) -> RollingSettings:
@@ -208,7 +213,7 @@ class Settings(Section):
     """All settings of `edge-sser listen` and `analyze`."""
 
     node: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")
-    """This device's name in events and topics; the host's name when empty."""
+    """Name of this device in events and topics; the host's name when empty."""
     source: tuple[SourceSettings, ...] = Field(default=(SourceSettings(),), min_length=1, max_length=64)
     """Sources of audio."""
     gate: GateSettings = GateSettings()

@@ -32,7 +32,7 @@ class MqttSettings(Section):
     ca_file: Path | None = None
     """Certificates of the authority that signed the broker's (PEM); the system's authorities when not given."""
     cert_file: Path | None = None
-    """This device's certificate (PEM), for brokers that ask for one. Needs `key_file`."""
+    """Certificate of this device (PEM), for brokers that ask for one. Needs `key_file`."""
     key_file: Path | None = None
     """The private key of `cert_file` (PEM, without a passphrase)."""
     client_id: str | None = Field(default=None, min_length=1, max_length=128)

@@ -15,6 +15,7 @@ from components import require_programs
 from numpy.typing import NDArray
 
 from edge_sser.audio import ffmpeg
+from edge_sser.audio.container import MAX_PARTS
 from edge_sser.audio.recording import Recording
 from edge_sser.errors import SourceError
 from edge_sser.train.data.audio import duration_s, read_audio
@@ -124,6 +125,30 @@ def test_a_recording_in_another_format_behind_the_first_is_told(tmp_path: Path) 
     path.write_bytes((tmp_path / "a.wav").read_bytes() + (tmp_path / "b.wav").read_bytes())
     with pytest.raises(SourceError, match=r"several recordings in different formats: after 2\.0 s .* 8000 Hz"):
         frames(path)
+
+
+@pytest.mark.parametrize("tag", [b"Info", b"Xing", b"VBRI"])
+def test_an_mp3_that_is_cut_in_its_length_tag_is_refused(tmp_path: Path, tag: bytes) -> None:
+    path = tmp_path / "cut.mp3"
+    path.write_bytes(b"\xff\xfb\x90\x00" + tag + b"\x00" * 4)
+    with pytest.raises(SourceError, match=r"cut\.mp3"):
+        read_audio(path)
+
+
+def test_a_file_of_thousands_of_recordings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "many.flac"
+    path.write_bytes(b"fLaC\x00\x00\x00\x22" * (MAX_PARTS + 2))
+    with pytest.raises(SourceError, match=f"more than {MAX_PARTS} recordings"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("name", ["whole.wav", "whole.flac", "whole.ogg", "whole.aiff"])
+def test_a_part_is_the_same_as_in_the_whole(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    soundfile.write(path, noise(8), RATE)
+    whole = read_audio(path)
+    part = read_audio(f"{path}#t=5.500,6.250")
+    np.testing.assert_array_equal(part, whole[round(5.5 * RATE) : round(6.25 * RATE)])
 
 
 def test_training_does_not_take_half_of_a_truncated_recording(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What bad input gets: one clear line, the documented status, and nothing on standard output that is no event."""
+"""Answers to bad input: one clear line, the documented status, and nothing on standard output that is no event."""
 
 from __future__ import annotations
 

@@ -102,6 +102,14 @@ def test_a_replay_is_what_the_monitor_does(talk, material, lively, baseline, ele
     assert len(starts) == (0 if elevated > 0.8 else TWICE)
 
 
+def test_a_hysteresis_of_the_settings_leaves_out_the_thresholds_below_it(call, talk, lively, out, tmp_path):
+    config = tmp_path / "before.toml"
+    config.write_text("[rolling]\nhysteresis = 0.08\n")
+    result = call("calibrate", talk, "--out", out, "--model", lively.path, "--config", config)
+    assert (result.status, result.err) == (0, "")
+    assert load_settings(out, environ={}).settings.rolling.hysteresis == 0.08
+
+
 def test_the_settings_are_valid_and_keep_to_the_budget(call, talk, lively, out):
     result = call("calibrate", talk, "--out", out, "--model", lively.path)
     assert (result.status, result.err) == (0, "")

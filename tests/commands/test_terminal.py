@@ -1,4 +1,4 @@
-"""What a person sees: the live view on a terminal, and plain lines."""
+"""Output for a person: the live view on a terminal, and plain lines."""
 
 from __future__ import annotations
 

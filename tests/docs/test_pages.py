@@ -65,7 +65,7 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 
 def test_device_modules_that_the_architecture_names_exist() -> None:
-    """That page leaves `edge_sser/` out, to keep its tables narrow."""
+    """The architecture page leaves `edge_sser/` out, to keep its tables narrow."""
     packages = "|".join(path.name for path in (ROOT / "edge_sser").iterdir() if path.is_dir())
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     named = set(re.findall(rf"`((?:{packages})/[\w/]+\.py)`", text)) - set(re.findall(r"`(train/[\w/]+\.py)`", text))

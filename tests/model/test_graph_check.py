@@ -163,3 +163,11 @@ def test_the_limit_of_memory_ends_with_the_check(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_AS)
     Model.load(write_model(tmp_path / "m.onnx"), runtime="cpu")
     assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_a_field_number_that_protobuf_would_cut_to_another_is_refused() -> None:
+    """Protobuf keeps 32 bits of a tag: one with higher bits would be unknown here and weights outside there."""
+    graph = 7 << 3 | 2 | 1 << 32
+    tag = bytes((graph >> shift & 0x7F) | (0x80 if shift < 28 else 0) for shift in range(0, 35, 7))
+    with pytest.raises(ValueError, match="no ONNX file"):
+        check_graph(MODELS[0].read_bytes() + tag + b"\x00")

@@ -1,4 +1,4 @@
-"""Which of the files that ship is taken when no model is named."""
+"""Choice among the files that ship when no model is named."""
 
 from __future__ import annotations
 

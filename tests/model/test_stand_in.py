@@ -1,4 +1,4 @@
-"""What the stand-in and edge-sser call is in the bindings of TensorRT 10.3 and 11.4 and of TensorRT for RTX."""
+"""Calls of the stand-in and of edge-sser, in the bindings of TensorRT 10.3 and 11.4 and of TensorRT for RTX."""
 
 from __future__ import annotations
 

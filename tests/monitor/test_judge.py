@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from models import changed_card
-from operating_points import CARD
+from operating_points import CARD, point
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SettingsError
@@ -201,3 +201,32 @@ def test_a_lesson_that_is_called_off_gives_nothing() -> None:
     stream.judge.learn(None)
     stream.speak(-2.0, 60.0)
     assert lessons == []
+
+
+@pytest.mark.parametrize("baseline", [None, declared(-1.6)], ids=["adaptive", "declared"])
+def test_evidence_ends_with_the_level_in_a_long_silence(baseline: Baseline | None) -> None:
+    stream = Stream(baseline=baseline)
+    stream.speak(1.0, 30.0)
+    assert stream.judge.rising_since is not None
+    stream.wait(180.0)
+    assert stream.judge.level is Level.LOW
+    assert stream.judge.rising_since is None
+
+
+def test_a_fixed_baseline_that_is_half_learned_does_not_count() -> None:
+    half = Baseline()
+    for _ in range(10):
+        half.push(-3.0, 1.0, 0.0)
+    assert half.shift < -0.5
+    assert not half.ready
+    assert Stream({"baseline": {"mode": "fixed"}}, half).judge.shift == 0.0
+
+
+def test_a_baseline_whose_thresholds_do_not_fit_leaves_the_one_before() -> None:
+    points = [point("adaptive", 1.0, 0.6), point("declared", 1.0, 0.1)]
+    settings = Settings.model_validate({"rolling": {"hysteresis": 0.2}})
+    judge = Judge(settings, changed_card(operating_points=points))
+    before = judge.baseline
+    with pytest.raises(SettingsError):
+        judge.baseline = declared(-2.0)
+    assert judge.baseline is before

@@ -165,3 +165,14 @@ def test_points_that_make_no_sense_are_refused(points: tuple[OperatingPoint, ...
     values = json.loads(text) | {"operating_points": [asdict(each) for each in points]}
     with pytest.raises(ValueError, match="operating_points"):
         Card.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("mode", [BaselineMode.ADAPTIVE, BaselineMode.FIXED])
+def test_a_hysteresis_that_a_declared_baseline_would_refuse_is_refused_at_the_start(mode: BaselineMode) -> None:
+    points = [point("off", 1.0, 0.9), point("adaptive", 1.0, 0.6), point("declared", 1.0, 0.1)]
+    card = changed_card(operating_points=points)
+    settings = Settings(rolling=rolling(hysteresis=0.2), baseline=BaselineSettings(mode=mode))
+    assert select_rule(settings.rolling, card, ADAPTIVE)
+    with pytest.raises(SettingsError, match="hysteresis"):
+        expected_rule(settings, card)
+    assert expected_rule(settings.model_copy(update={"baseline": BaselineSettings(mode=BaselineMode.OFF)}), card)

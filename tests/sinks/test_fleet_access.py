@@ -62,7 +62,7 @@ def fleet_broker(start_broker: StartBroker, tmp_path: Path) -> Broker:
 
 
 def allowed(client: Subscriber, topics: set[str]) -> set[str]:
-    """Which topics the broker lets a client write to: under MQTT 5 it says so."""
+    """Topics that the broker lets a client write to: under MQTT 5 it says so."""
     answers: dict[int, bool] = {}
 
     def on_publish(_client: object, _data: object, mid: int, reason: object, _properties: object) -> None:
@@ -120,7 +120,7 @@ def test_a_device_has_every_right_it_needs(
 def test_a_name_that_the_client_chooses_for_itself_protects_nobody(
     start_broker: StartBroker, start_subscriber: Subscribe, tmp_path: Path
 ) -> None:
-    """Why the rules go by the user and not by the client id (%c), which nothing checks."""
+    """Reason for which the rules go by the user and not by the client id (%c), which nothing checks."""
     require_programs("mosquitto_passwd", packages="mosquitto")
     rules = tmp_path / "rules"
     rules.write_text("pattern write edge-sser/%c/#\n")

@@ -131,7 +131,7 @@ def test_a_device_that_dies_with_its_broker_stays_online_in_its_status_unless_th
 
 
 def results() -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was measured with recommended settings, and with others."""
+    """Measurements with recommended settings, and with others."""
     folder = DOCS / "results"
     return json.loads((folder / "fleet-1000.json").read_text()), json.loads(
         (folder / "fleet-variants.json").read_text()

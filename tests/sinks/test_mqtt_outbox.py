@@ -390,6 +390,18 @@ def test_an_event_whose_put_meets_damage_is_kept_behind_what_could_be_saved(tmp_
     assert numbers(opened(path).pending(9)) == [1, 2, 3]
 
 
+def test_what_was_acknowledged_when_the_file_was_damaged_is_not_counted_as_lost(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = opened(path)
+    outbox.put([record(number) for number in range(1, 6)])
+    outbox._removed.update({entry.key: entry for entry in outbox.pending(2)})  # acknowledged, still in the file
+    outbox._damage = sqlite3.DatabaseError("damaged")
+    outbox._recover()
+    assert outbox.lost == 0
+    outbox.close()
+    assert numbers(opened(path).pending(9)) == [3, 4, 5]
+
+
 @pytest.mark.soak
 @settings(max_examples=500 if os.environ.get("EDGE_SSER_SOAK") == "1" else 40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), spots=st.integers(1, 40), cut=st.booleans())

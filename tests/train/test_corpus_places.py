@@ -1,4 +1,4 @@
-"""Where a corpus may lie: below hidden folders, behind links, in loops."""
+"""Places where a corpus may lie: below hidden folders, behind links, in loops."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ def read_audio(path: Path | str) -> NDArray[np.float32]:
             if recording.position < last:
                 raise SourceError(f"{path}: the recording ends at {recording.position / rate:.2f} s: check its end")
     watch = ChannelWatch()
-    watch.push(samples)
+    if samples.shape[1] > 1:
+        watch.push(samples)
     channel = watch.instead_of_mean()
     mono = samples.mean(axis=1) if channel is None else samples[:, channel]
     if not np.isfinite(mono).all():

@@ -5,7 +5,6 @@ The pieces are the monitor's own: `Windower`, `Judge` with filter and baseline, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.model.card import Card
+from edge_sser.model.card import Card, sigmoid
 from edge_sser.model.model import Model, Score
 from edge_sser.monitor.judge import Judge, min_speech_ratio
 from edge_sser.monitor.operating import manual_rule
@@ -74,8 +73,8 @@ def hear(stream: StrangerStream, model: Model, settings: Sequence[Settings]) -> 
     if not gates[0]:
         return []
     scored = [
-        [window.speech_ratio > 0.0 and window.speech_ratio >= min_speech_ratio(each.gate, model) for window in windows]
-        for each, windows in zip(settings, gates, strict=True)
+        [window.speech_ratio >= least for window in windows]
+        for least, windows in zip([min_speech_ratio(each.gate, model) for each in settings], gates, strict=True)
     ]
     places = np.flatnonzero(np.any(scored, axis=0))
     log_odds = np.zeros(len(gates[0]))
@@ -143,11 +142,6 @@ def declared_baseline(heard: HeardStream) -> Baseline | None:
     baseline = Baseline()
     baseline.declare(log_odds, seconds)
     return baseline
-
-
-def sigmoid(log_odds: float) -> float:
-    """Returns the probability of log-odds."""
-    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds >= 0 else math.exp(log_odds) / (1.0 + math.exp(log_odds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

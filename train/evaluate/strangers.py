@@ -13,7 +13,8 @@ import numpy as np
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import SourceError
 from edge_sser.pipeline.level import dbfs
-from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Utterance
+from edge_sser.train.corpora.corpus import audio_files
+from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.labels import Emotion, Preset
 from edge_sser.train.evaluate.distortions import Samples, speech_power, trimmed
@@ -141,7 +142,7 @@ def calm_recordings(path: Path) -> Iterator[StrangerStream]:
     if path.is_file():
         yield _calm(path.stem, read_audio(path))
         return
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+    files = sorted(audio_files(path)) if path.is_dir() else []
     if not files:
         raise SourceError(f"--calm {path}: no such file, or a folder without a recording")
     random = np.random.default_rng(zlib.crc32(path.name.encode()))

@@ -20,11 +20,11 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.waveform import recordings
 from edge_sser.train.evaluate.distortions import band, reverberate, room, speech_power, trimmed
+from edge_sser.train.evaluate.streams import SPEECH_DBFS
 from edge_sser.train.gate.sounds import KINDS, synthesise
 from edge_sser.train.gate.synthesis import Random, Sound, at_level, room_noise, silence
 
 WINDOW = FEATURES.window_samples
-SPEECH_DBFS = -26.0
 HELD_OUT_FOLDS = (5, 6)
 WORD_WEIGHT = 2.5  # of the speech in a window with a single word: there is little of it
 SHARDS = 4  # parts of the windows, each with a generator and synthesised sounds of its own

@@ -16,7 +16,8 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import windows
 from edge_sser.train.evaluate.distortions import Samples, add_noise, pink_noise, speech_power, trimmed
-from edge_sser.train.gate.data import SPEECH_DBFS, GateCorpus
+from edge_sser.train.evaluate.streams import SPEECH_DBFS
+from edge_sser.train.gate.data import GateCorpus
 from edge_sser.train.gate.sounds import KINDS, synthesise
 from edge_sser.train.gate.synthesis import at_level
 

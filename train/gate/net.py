@@ -19,7 +19,6 @@ from edge_sser.pipeline.features import BLOCK_FRAMES, FEATURES
 from edge_sser.pipeline.gate import BLOCKS, RANGE_DB, SCALE_DB, SHAPES, TAPS, UNITS
 from edge_sser.train.gate.data import Windows
 
-EPOCHS = 12
 BATCH = 64
 RATE = 2e-3  # highest of the one-cycle schedule
 WEIGHT_DECAY = 0.02
@@ -56,7 +55,7 @@ def normalise(log_mel: Tensor) -> Tensor:
     return (raised - raised.mean((1, 2), keepdim=True)) / float(SCALE_DB)
 
 
-def train(windows: Windows, *, seed: int, epochs: int = EPOCHS, report: Callable[[str], object]) -> GateNet:
+def train(windows: Windows, *, seed: int, epochs: int, report: Callable[[str], object]) -> GateNet:
     """Returns a trained network: the exponential average of its weights.
 
     Args:
@@ -125,7 +124,7 @@ def write_weights(path: Path, weights: Mapping[str, np.ndarray[Any, Any]], card:
 
     Args:
         path: of the file.
-        weights: from `arrays` or `read_file`.
+        weights: from `arrays`.
         card: anything that JSON holds.
 
     Raises:

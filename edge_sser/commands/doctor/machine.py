@@ -60,8 +60,7 @@ def check_model(context: CheckContext) -> Finding:
     from edge_sser.monitor.operating import expected_rule
     from edge_sser.pipeline.features import FEATURES
 
-    settings = context.settings.model
-    model = Model.load(settings.path, runtime=settings.runtime, threads=settings.threads, engines=settings.engines)
+    model = Model.of_settings(context.settings.model)
     stress = model.score(np.zeros((FEATURES.frames, FEATURES.bands), dtype=np.float32)).stress
     if not 0.0 <= stress <= 1.0:
         return Finding(State.PROBLEM, f"{model.path} gives {stress} for silence", "copy or export the model again")

@@ -46,13 +46,14 @@ def rescue(path: Path, *, known: Collection[Key], lost: int, max_bytes: int) -> 
         max_bytes: likewise.
 
     Returns:
-        The number of rows saved.
+        The number of rows that could be read, those left out included.
 
     Raises:
         OSError: the new file cannot be written.
         sqlite3.Error: likewise.
     """
-    saved = [entry for entry in salvage(path) if entry.key not in known]
+    readable = salvage(path)
+    saved = [entry for entry in readable if entry.key not in known]
     part = path.with_name(path.name + ".part")
     _unlink(part, *_SUFFIXES)  # of a killed process
     file = OutboxFile(part)
@@ -62,7 +63,7 @@ def rescue(path: Path, *, known: Collection[Key], lost: int, max_bytes: int) -> 
         file.close()  # which moves the log into the file
     move_into_place(part, path.with_name(path.name + ".rescued"))
     finish_rescue(path)
-    return len(saved)
+    return len(readable)
 
 
 def finish_rescue(path: Path) -> None:
