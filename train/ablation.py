@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ from edge_sser.errors import TrainingError, need_package
 from edge_sser.files import write_file
 from edge_sser.train.corpora.cli import TableArgument
 from edge_sser.train.evaluate.metrics import worst_known
-from edge_sser.train.teachers.cli import ChangeOption
+from edge_sser.train.teachers.cli import ChangeOption, ThreadsOption
 
 if TYPE_CHECKING:
     from edge_sser.train.corpora.table import Utterance
@@ -55,11 +56,10 @@ def ablation(
     rooms: Annotated[Path | None, typer.Option(help="Folder of impulse responses, as for `train fit`.")] = None,
     change: ChangeOption = None,
     cache: CacheOption = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: ThreadsOption = None,
 ) -> None:
     """Trains a recipe with and without its parts: labels, + logits, + features, + noise. Resumes."""
     need_package("torch", "train", "Training")
-    import torch
     from tqdm import tqdm
 
     from edge_sser.train.corpora.folds import chosen_folds, split
@@ -68,7 +68,9 @@ def ablation(
     from edge_sser.train.data.mixing import open_training_data
     from edge_sser.train.evaluate.predictions import predict, scorable
     from edge_sser.train.evaluate.scores import evaluate
-    from edge_sser.train.fit.run import check_teacher, load_lessons
+    from edge_sser.train.fit.run import check_teacher
+    from edge_sser.train.fit.teaching import load_lessons
+    from edge_sser.train.fit.threads import choose_threads
     from edge_sser.train.recipe import read_recipe
     from edge_sser.train.teachers.lesson import check_teacher_input
 
@@ -82,7 +84,7 @@ def ablation(
     folds = [number for number in chosen_folds(utterances, fold, False) if number is not None]
     for number in folds:  # so do errors of a teacher
         load_lessons(teacher, plan, split(utterances, number)[0], number)
-    torch.set_num_threads(threads)
+    choose_threads(threads, partial(typer.echo, err=True))
     store, sources = open_training_data(plan, utterances, cache or out / "cache", noise=noise, rooms=rooms)
     scores: dict[str, list[Sequence[Scores]]] = {}
     with tqdm(total=len(ROWS) * seeds * len(folds), unit=" runs") as bar:
@@ -177,7 +179,8 @@ def _train_fold(
     """Trains the student that leaves a fold out; returns the run folder and the fold."""
     from edge_sser.train.corpora.folds import split
     from edge_sser.train.fit.checkpoint import load_student, run_folder
-    from edge_sser.train.fit.run import fit, load_lessons
+    from edge_sser.train.fit.run import fit
+    from edge_sser.train.fit.teaching import load_lessons
 
     training, test = split(utterances, fold)
     lesson = load_lessons(teacher, recipe, training, fold)

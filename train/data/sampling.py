@@ -10,6 +10,19 @@ from numpy.typing import NDArray
 from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.table import Utterance
 
+PASSES = 2  # of an epoch over the clips of a small corpus, at most
+LEAST_CLIPS = 640  # in an epoch: ten steps of the recipe's batches
+
+
+def epoch_size(clips_per_epoch: int, clips: int) -> int:
+    """Returns the clips to draw for an epoch: as the recipe says, or fewer for a small corpus.
+
+    Args:
+        clips_per_epoch: of the recipe.
+        clips: of the training side.
+    """
+    return min(clips_per_epoch, max(PASSES * clips, LEAST_CLIPS))
+
 
 class Sampler:
     """Draws epochs in which each corpus has its share, independent of its size.
@@ -43,6 +56,7 @@ class Sampler:
             raise TrainingError("recipe: sampling.shares leave no corpus to draw from")
         self._indices = {name: np.array(indices) for name, indices in by_corpus.items()}
         self._counts = {name: round(clips_per_epoch * weight / total) for name, weight in weights.items()}
+        self._weights = {name: weight / total for name, weight in weights.items()}
 
     def epoch(self, random: np.random.Generator) -> NDArray[np.int64]:
         """Returns indices of utterances in the order of training: int64 [about clips_per_epoch]."""
@@ -52,3 +66,11 @@ class Sampler:
             rounds = -(-count // indices.size)
             drawn.append(np.concatenate([random.permutation(indices) for _ in range(rounds)])[:count])
         return random.permutation(np.concatenate(drawn))
+
+    def weights(self) -> NDArray[np.float64]:
+        """Returns a weight for each utterance, 1 on average, so that each corpus has its share: float64 [n]."""
+        total = sum(indices.size for indices in self._indices.values())
+        found = np.zeros(total)
+        for name, indices in self._indices.items():
+            found[indices] = self._weights[name] * total / indices.size
+        return found

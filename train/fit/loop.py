@@ -23,6 +23,7 @@ from edge_sser.train.fit.checkpoint import (
     upgrade_header,
 )
 from edge_sser.train.fit.parallel import World
+from edge_sser.train.fit.schedule import average_decay, learning_rate
 from edge_sser.train.fit.task import Task
 from edge_sser.train.recipe import Optimisation, Validation
 
@@ -64,6 +65,7 @@ def train(
     validation: Validation | None = None,
     world: World | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[float], None] = lambda epochs: None,
 ) -> Path:
     """Trains to the end and returns the file of the averaged weights: of the best epoch with validation, or the last.
 
@@ -78,11 +80,12 @@ def train(
         validation: how often to validate, and when to stop.
         world: the processes that train together.
         on_epoch: called after each epoch.
+        on_step: called after each step with the epochs done so far, of which the last is a fraction.
 
     Raises:
         TrainingError: the folder holds another run, the loss is not finite, or a checkpoint cannot be written.
     """
-    trainer = _Trainer(task, settings, header, world or World())
+    trainer = _Trainer(task, settings, header, world or World(), on_step)
     last_path, best_path, path = folder / LAST_FILE, folder / BEST_FILE, folder / MODEL_FILE
     if last_path.exists():
         trainer.load(last_path)
@@ -103,13 +106,22 @@ def train(
 class _Trainer:
     """State of a run: weights, their running average, optimiser, history."""
 
-    def __init__(self, task: Task, settings: Optimisation, header: Mapping[str, Any], world: World) -> None:
+    def __init__(
+        self,
+        task: Task,
+        settings: Optimisation,
+        header: Mapping[str, Any],
+        world: World,
+        on_step: Callable[[float], None],
+    ) -> None:
         self.task = task
         self.settings = settings
         self.header = header
         self.world = world
+        self.on_step = on_step
         self.history: list[Epoch] = []
         self.best_epoch = 0
+        self.steps = 0
         named = [(name, value) for name, value in task.named_parameters() if value.requires_grad]
         self.parameters = [value for _, value in named]
         groups: dict[float, list[nn.Parameter]] = {}
@@ -148,11 +160,12 @@ class _Trainer:
         self.task.train()
         totals: dict[str, float] = {}
         for index, batch in enumerate(batches):
-            rate = _learning_rate(settings, (number - 1 + index / len(batches)) / settings.epochs)
+            rate = learning_rate(settings, (number - 1 + index / len(batches)) / settings.epochs)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["share"]
             for name, value in self._step(torch.from_numpy(batch), generator, f"epoch {number}, batch {index + 1}"):
                 totals[name] = totals.get(name, 0.0) + value / len(batches)
+            self.on_step(number - 1 + (index + 1) / len(batches))
         scores: dict[str, float] = {}
         if validation and (number % validation.every == 0 or number == settings.epochs):
             scores = self._validate()
@@ -177,9 +190,11 @@ class _Trainer:
         if not math.isfinite(norm):
             raise _diverged("norm of the gradient", norm, where)
         self.optimiser.step()
+        decay = average_decay(self.settings.average, self.steps)
+        self.steps += 1
         for name, tensor in self._state().items():
             if tensor.is_floating_point():
-                self.averaged[name].lerp_(tensor, 1.0 - self.settings.average)
+                self.averaged[name].lerp_(tensor, 1.0 - decay)
             else:
                 self.averaged[name].copy_(tensor)
         return values
@@ -216,7 +231,8 @@ class _Trainer:
         tensors |= {f"averaged/{name}": value for name, value in self.averaged.items()}
         for place, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{place}/{name}": value for name, value in state.items()}
-        progress = {"history": [asdict(epoch) for epoch in self.history], "best": self.best_epoch}
+        history = [asdict(epoch) for epoch in self.history]
+        progress = {"history": history, "best": self.best_epoch, "steps": self.steps}
         save_checkpoint(path, Checkpoint(tensors, {**self.header, "progress": progress}))
 
     def load(self, path: Path) -> None:
@@ -238,6 +254,7 @@ class _Trainer:
             progress = checkpoint.header["progress"]
             self.history = [Epoch(**epoch) for epoch in progress["history"]]
             self.best_epoch = int(progress["best"])
+            self.steps = int(progress["steps"])
         except (KeyError, ValueError, RuntimeError, TypeError):
             raise TrainingError(
                 f"{path} was written by another version: remove the folder to start again, or go on with that version"
@@ -268,14 +285,6 @@ def _diverged(quantity: str, value: float, where: str) -> TrainingError:
     return TrainingError(
         f"the {quantity} is {value} in {where}: lower optimisation.learning_rate; the last good epoch is kept"
     )
-
-
-def _learning_rate(settings: Optimisation, progress: float) -> float:
-    """Returns the learning rate at a progress of 0..1: a cosine with linear warm-up."""
-    if progress < settings.warmup:
-        return settings.learning_rate * (progress + 1e-3) / (settings.warmup + 1e-3)
-    rest = (progress - settings.warmup) / (1.0 - settings.warmup)
-    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * rest))
 
 
 class TensorBoardWriter:

@@ -16,7 +16,7 @@ from edge_sser.train.data.augment import Augmenter, babble_bank
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.mixing import AugmentationSources
-from edge_sser.train.data.sampling import Sampler
+from edge_sser.train.data.sampling import Sampler, epoch_size
 from edge_sser.train.fit.checkpoint import make_student
 from edge_sser.train.fit.losses import Distiller, Targets, blend, label_losses, make_targets
 from edge_sser.train.fit.parallel import World, share_batch_norm
@@ -121,7 +121,8 @@ class StudentTask(Task):
             self._lesson = lesson.select(torch.tensor(kept), device)
             self.distiller = Distiller(recipe.distillation, self.net.head.in_features, self._lesson.outputs)
         self._training = [training[place] for place in kept]
-        self._sampler = Sampler(self._training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
+        clips = epoch_size(recipe.optimisation.clips_per_epoch, len(self._training))
+        self._sampler = Sampler(self._training, recipe.sampling.shares, clips)
         stores = [store, *(sources.twins if recipe.twins else ())]
         self._clips = [[torch.from_numpy(store[clip].copy()) for store in stores] for clip in self._training]
         babble = babble_bank([clip[0] for clip in self._clips], seed=0) if recipe.augmentation.babble else None

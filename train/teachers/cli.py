@@ -22,6 +22,13 @@ ChangeOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A value instead of the recipe's; may be repeated."),
 ]
 
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="CPU threads, part of what makes a run repeatable; chosen by a measurement when left out."
+    ),
+]
+
 
 def teacher(
     table: TableArgument,
@@ -42,17 +49,17 @@ def teacher(
     predictions: Annotated[
         Path | None, typer.Option(help="CSV to write: each fold's teacher on the speakers that it never heard.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: ThreadsOption = None,
 ) -> None:
     """Makes a teacher for each fold that never heard its speakers, and stores its outputs for the others."""
     need_package("torch", "train", "Training")
-    import torch
     from tqdm import tqdm
 
     from edge_sser.train.corpora.folds import chosen_folds
     from edge_sser.train.corpora.table import read_table
     from edge_sser.train.data.labels import read_preset
     from edge_sser.train.evaluate.predictions import prediction_from_logits
+    from edge_sser.train.fit.threads import choose_threads
     from edge_sser.train.report.report import check_place
     from edge_sser.train.teachers.make import ignore_teacher, make_encoder_teachers, make_ensembles, members_preset
     from edge_sser.train.teachers.recipe import read_teacher_recipe
@@ -63,7 +70,7 @@ def teacher(
         check_place(predictions)  # before hours of computation
     plan = read_teacher_recipe(recipe, change or ()) if recipe else None
     utterances = read_table(table)
-    torch.set_num_threads(threads)
+    choose_threads(threads, partial(typer.echo, err=True))
     folds = chosen_folds(utterances, fold, final)
     found: list[Prediction] = []
 

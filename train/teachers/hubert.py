@@ -16,7 +16,7 @@ from edge_sser.pipeline.features import FEATURES
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.data.sampling import Sampler
+from edge_sser.train.data.sampling import Sampler, epoch_size
 from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
     check_header,
@@ -174,7 +174,8 @@ class _EncoderTask(Task):
         self._training = training
         self._store = store
         self._sound = [] if store else [read_audio(utterance.path) for utterance in training]
-        self._sampler = Sampler(training, recipe.sampling.shares, recipe.optimisation.clips_per_epoch)
+        clips = epoch_size(recipe.optimisation.clips_per_epoch, len(training))
+        self._sampler = Sampler(training, recipe.sampling.shares, clips)
         self._targets = make_targets(training, recipe.preset)
         self.to(device)
 
