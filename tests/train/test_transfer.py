@@ -1,0 +1,74 @@
+"""`train transfer`: training on all corpora but one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge_sser.errors import TrainingError
+from edge_sser.train.corpora.table import Utterance, read_table, write_table
+from edge_sser.train.data.labels import read_preset
+from edge_sser.train.evaluate.metrics import Interval
+from edge_sser.train.evaluate.transfer import TransferScore, by_corpus, transfer, transfer_table
+from edge_sser.train.fit.checkpoint import load_checkpoint
+from edge_sser.train.fit.run import FitRequest
+
+PRESET = read_preset("quadrant")
+
+
+@pytest.fixture
+def rows(toy_table: Path) -> Sequence[Utterance]:
+    """The toy corpus as two corpora of different speakers, and calm speech of a third."""
+    rows = read_table(toy_table)
+    speakers = sorted({row.speaker for row in rows})
+    corpus = {name: "north" if place % 2 else "south" for place, name in enumerate(speakers)}
+    named = [replace(row, corpus=corpus[row.speaker]) for row in rows]
+    return [
+        replace(row, corpus="readers") if row.emotion == "calm" and row.speaker == speakers[0] else row for row in named
+    ]
+
+
+def test_each_corpus_with_both_classes_is_a_fold_and_the_others_are_always_trained_on(
+    rows: Sequence[Utterance],
+) -> None:
+    table, tested = by_corpus(rows, PRESET)
+    assert tested == ["north", "south"]
+    assert {(row.corpus, row.fold) for row in table} == {("north", 1), ("south", 2), ("readers", 0)}
+
+
+def test_a_single_corpus_is_refused(toy_table: Path) -> None:
+    with pytest.raises(TrainingError, match="needs two corpora"):
+        by_corpus(read_table(toy_table), PRESET)
+
+
+def test_no_clip_of_the_tested_corpus_was_trained_on(
+    rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    rows = [replace(row, corpus="south" if row.corpus == "readers" else row.corpus) for row in rows]
+    request = FitRequest(
+        table=tmp_path / "table.csv", out=tmp_path / "out", recipe=str(toy_recipe), threads=1,
+        changes=["optimisation.epochs=3", "sampling.shares={}"],
+    )  # fmt: skip
+    write_table(request.table, rows)
+    found = transfer(request, rows, [1, 2], lambda line: None)
+    assert [(score.corpus, score.seed) for score in found] == [("north", 1), ("south", 1), ("north", 2), ("south", 2)]
+    assert all(0.0 <= score.values[0] <= 1.0 for score in found)
+    header = load_checkpoint(tmp_path / "out" / "seed-2" / "fold-1" / "model.safetensors").header
+    assert [corpus["name"] for corpus in header["corpora"]] == ["south"]
+    assert header["recipe"]["optimisation"]["seed"] == 2
+
+
+def test_the_table_has_means_over_seeds_and_their_spread() -> None:
+    def score(corpus: str, seed: int, value: float) -> TransferScore:
+        return TransferScore(corpus, seed, (value, value, math.nan, 0.5, 0.5, 0.5), Interval(value, 0.4, 0.8))
+
+    text = transfer_table([score("a", 1, 0.6), score("b", 1, 0.8), score("a", 2, 0.7), score("b", 2, 0.9)])
+    assert "| a | 0.650 | 0.650 | - | 0.500 | 0.500 | 0.500 | 0.400 to 0.800 |" in text
+    assert "| **mean** | 0.750 |" in text
+    assert "seeds 0.700 to 0.800" in text
