@@ -38,6 +38,8 @@ LICENCES: Mapping[str, str] = {
     "librispeech": "CC BY 4.0",
 }
 
+TRUNK_LICENCE = "MIT (Whisper's encoder, OpenAI)"
+
 CHANCE_AUROC = 0.5
 TRUST_DIGITS = 3
 
@@ -61,11 +63,15 @@ def make_card(
     """
     own = evaluations.get(recipe.name)
     licences = {LICENCES.get(corpus["name"], "") for corpus in header["corpora"]} - {""}
+    architecture = f"{recipe.student.kind.value}, width {recipe.student.width}, {parameters} parameters"
+    if recipe.trunk is not None:
+        licences.add(TRUNK_LICENCE)
+        architecture += f", {recipe.student.layers} frozen layers of {Path(recipe.trunk.weights).name}"
     return Card(
         name=recipe.name,
         version=recipe.version,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        architecture=f"{recipe.student.kind.value}, width {recipe.student.width}, {parameters} parameters",
+        architecture=architecture,
         features=FEATURES.as_dict(),
         input=INPUT,
         outputs=OUTPUTS,

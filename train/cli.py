@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from edge_sser.errors import UsageError, need_package
+from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.train.ablation import CacheOption, ablation
 from edge_sser.train.corpora.cli import TableArgument, explore, index, select
 from edge_sser.train.evaluate.cli import evaluate, operating, stamp
 from edge_sser.train.gate.cli import gate
-from edge_sser.train.teachers.cli import ChangeOption, teacher
+from edge_sser.train.teachers.cli import ChangeOption, ThreadsOption, teacher
 
 app = typer.Typer(
     help="Make a table of recordings, train a student on it, score it on strangers' voices.",
@@ -47,6 +47,9 @@ def fit(
             "the student learns from labels alone."
         ),
     ] = None,
+    companion: Annotated[
+        Path | None, typer.Option(help="Run of the compact CNN that stands beside a frozen trunk, as in sser-plus.")
+    ] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, for a recipe that mixes it in.")] = None,
     rooms: Annotated[
         Path | None, typer.Option(help="Folder of impulse responses, for a recipe with twins in rooms.")
@@ -56,7 +59,7 @@ def fit(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard beside the checkpoints.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads; part of what makes a run repeatable.")] = 2,
+    threads: ThreadsOption = None,
 ) -> None:
     """Trains one student for each fold, and one on all speakers. Resumes an interrupted run."""
     need_package("torch", "train", "Training")
@@ -69,6 +72,7 @@ def fit(
         changes=change or (),
         folds=fold or (),
         final=final,
+        companion=companion,
         teachers=teacher or (),
         noise=noise,
         rooms=rooms,
@@ -77,6 +81,47 @@ def fit(
         threads=threads,
     )
     run(request, partial(typer.echo, err=True))
+
+
+@app.command()
+def transfer(
+    table: TableArgument,
+    out: Annotated[Path, typer.Option(help="Folder of the runs and of the table, transfer.md.")],
+    recipe: Annotated[str, typer.Option(help="Recipe: a .toml file, or the name of one that ships.")] = "sser-cnn",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 1, 2 and so on.")] = 3,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="Recipe of a teacher that ships: made anew without the held-out corpus; may be repeated."),
+    ] = None,
+    cache: CacheOption = None,
+    change: ChangeOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Trains on all corpora but one, tests on that one, in turn: how a recipe does on a site it never heard."""
+    need_package("torch", "train", "Training")
+    from edge_sser.files import write_file
+    from edge_sser.train.corpora.table import read_table
+    from edge_sser.train.evaluate.transfer import transfer as run_transfer
+    from edge_sser.train.evaluate.transfer import transfer_table
+    from edge_sser.train.fit.run import FitRequest
+    from edge_sser.train.teachers.recipe import shipped_recipes
+
+    unknown = [name for name in teacher or () if name not in shipped_recipes()]
+    if unknown:
+        raise UsageError(f"--teacher {unknown[0]}: expected the name of a recipe: {', '.join(shipped_recipes())}")
+    request = FitRequest(
+        table=table,
+        out=out,
+        recipe=recipe,
+        changes=change or (),
+        teachers=teacher or (),
+        cache=cache,
+        threads=threads,
+    )
+    found = run_transfer(request, read_table(table), range(1, seeds + 1), partial(typer.echo, err=True))
+    text = transfer_table(found)
+    write_file(out / "transfer.md", text.encode(), TrainingError, "choose another --out")
+    typer.echo(text)
 
 
 app.command()(evaluate)

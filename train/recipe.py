@@ -22,49 +22,77 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 
+WIDEST = 256  # of a network that is trained from random weights
+
+
 class StudentKind(str, Enum):
     """Architecture of a student."""
 
     COMPACT_CNN = "compact-cnn"
     COLUMN_VIT = "column-vit"
+    WHISPER_TRUNK = "whisper-trunk"
 
 
 class Student(Section):
     """Settings of the network."""
 
     kind: StudentKind
-    width: int = Field(ge=2, le=256)
+    width: int = Field(ge=2, le=512)
     """Size of the network. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit:
-    values in a token, a multiple of 8 from 32 (49 k) to 104 (453 k). Wider networks are for teachers."""
+    values in a token, a multiple of 8 from 32 (49 k) to 104 (453 k). whisper-trunk: width of the encoder, 384 for
+    Whisper tiny. Wider networks are for teachers."""
     token_frames: Literal[1, 2] = 2
     """column-vit alone: frames in a token."""
+    layers: int = Field(default=2, ge=1, le=6)
+    """whisper-trunk alone: layers of the encoder that are kept, from the first."""
+    companion: int = Field(default=0, ge=0, le=256)
+    """whisper-trunk alone: width of the compact CNN beside it, from `fit --companion`; 0: none."""
     dropout: Share
 
     @model_validator(mode="after")
     def _check_width(self) -> Student:
         if self.kind is StudentKind.COLUMN_VIT and self.width % 8:
             raise ValueError("width: a column-vit's must be a multiple of 8")
+        if self.kind is not StudentKind.WHISPER_TRUNK and self.width > WIDEST:
+            raise ValueError(f"width: expected at most {WIDEST}")
         return self
+
+
+class Trunk(Section):
+    """Settings of a frozen encoder under a linear head, of a whisper-trunk alone. A run has no epochs."""
+
+    weights: str
+    """Folder with config.json and model.safetensors, or a name on huggingface.co."""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """SHA-256 of the file of weights; empty: not checked."""
+    variants: int = Field(ge=1, le=50)
+    """Augmented windows of a clip, beside the clip itself."""
+    components: int = Field(ge=1)
+    """Principal components of the embeddings that the head may use."""
+    penalty: float = Field(ge=0.0)
+    """Weight of the squared norm of the head's weights, for the sum of the losses of all windows."""
+    share: Share = 0.5
+    """Share of the trunk in the mean of its logits and the companion's."""
 
 
 class Optimisation(Section):
     """Settings of the training loop."""
 
     seed: int
-    epochs: int = Field(ge=1)
-    clips_per_epoch: int = Field(ge=1)
-    """Clips drawn with `Sampling` for an epoch, independent of the size of the corpora."""
-    batch: int = Field(ge=2)
-    learning_rate: Positive
+    epochs: int = Field(default=100, ge=1)
+    clips_per_epoch: int = Field(default=2400, ge=1)
+    """Clips drawn with `Sampling` for an epoch, at most; a corpus of fewer clips has shorter epochs."""
+    batch: int = Field(default=64, ge=2)
+    learning_rate: Positive = 3e-3
     """Peak of a cosine that rises over the first `warmup` of the run."""
-    warmup: Share
-    weight_decay: float = Field(ge=0.0)
-    label_smoothing: Share
-    average: Share
+    warmup: Share = 0.05
+    weight_decay: float = Field(default=0.02, ge=0.0)
+    label_smoothing: Share = 0.1
+    average: Share = 0.995
     """Decay of the running average of the weights in a step; the checkpoint keeps the average."""
-    clip_gradient: Positive
+    clip_gradient: Positive = 5.0
     """Largest norm of a step's gradient."""
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the processor multiplies it in hardware (AMX, AVX-512 BF16, CUDA), else float32."""
 
 
@@ -210,12 +238,24 @@ class Recipe(Section):
     """Mapping of labels to stress: quadrant, sssr, arousal_valence, or a .toml file; see data/labels.py."""
     student: Student
     optimisation: Optimisation
+    """A whisper-trunk uses the seed alone."""
+    trunk: Trunk | None = None
+    """Of a whisper-trunk alone."""
     sampling: Sampling
     losses: Losses
     augmentation: Augmentation
     twins: Twins | None = None
     distillation: Distillation | None = None
     validation: Validation | None = None
+
+    @model_validator(mode="after")
+    def _check_trunk(self) -> Recipe:
+        frozen = self.student.kind is StudentKind.WHISPER_TRUNK
+        if frozen is not (self.trunk is not None):
+            raise ValueError("[trunk] and student.kind = whisper-trunk belong together: give both or neither")
+        if frozen and (self.distillation or self.twins or self.validation):
+            raise ValueError("a whisper-trunk has no [distillation], [twins] or [validation]: leave them out")
+        return self
 
 
 def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:

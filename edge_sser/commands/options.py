@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
 ModelOption = Annotated[
-    Path | None, typer.Option("--model", metavar="FILE", help="Model file (.onnx) instead of the one that ships.")
+    Path | None,
+    typer.Option("--model", metavar="FILE", help="Model: an .onnx file, or sser-plus. Default: sser-cnn."),
 ]
 RuntimeOption = Annotated[
     str | None,

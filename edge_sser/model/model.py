@@ -21,7 +21,7 @@ from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
 from edge_sser.model.engine_file import EngineMissError, engines_folder
 from edge_sser.model.graph_check import MAX_FILE_BYTES
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
-from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, shipped_for, shipped_for_engines
+from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, named_model, shipped_for, shipped_for_engines
 from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import ModelSettings, Runtime
@@ -93,7 +93,8 @@ class Model:
         """Loads and checks a model file, and logs the backend that computes it, with the reason.
 
         Args:
-            path: an .onnx file with a card; None for the shipped file that suits the backend.
+            path: an .onnx file with a card, or the name of a model that ships; None for the default's file that suits
+                the backend.
             runtime: auto takes an engine that was built from the file if it is valid here, else the best provider of
                 ONNX Runtime. No engine is ever built.
             threads: of one inference.
@@ -103,6 +104,7 @@ class Model:
             ModelError: the file is missing, damaged, without a card, or made for other features; the provider is not
                 in this ONNX Runtime; or the runtime is `engine`, and no engine can be used.
         """
+        path = named_model(path)
         runtime = Runtime(runtime)
         why, level = f"runtime = {runtime.value}", logging.INFO
         if runtime in (Runtime.AUTO, Runtime.ENGINE):

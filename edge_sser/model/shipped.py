@@ -1,4 +1,4 @@
-"""The model files that ship: one network in up to three forms."""
+"""The model files that ship: the default network in three forms, and the larger one for processors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from edge_sser.settings.schema import Runtime
 DEFAULT_MODEL = "sser-cnn.onnx"  # FP32, which every runtime takes
 INT8_MODEL = "sser-cnn.int8.onnx"  # for ONNX Runtime on a CPU
 TENSORRT_MODEL = "sser-cnn.int8-tensorrt.onnx"  # to build engines from
+PLUS_MODEL = "sser-plus.int8.onnx"
+NAMES = {"sser-cnn": None, "sser-plus": PLUS_MODEL}
+"""File of each model that can be given by name; None: the form of the default that suits the backend."""
 
 
 def models_folder() -> Path:
     """Returns the folder of the shipped model files."""
     return Path(str(resources.files("edge_sser") / "data" / "models"))
+
+
+def named_model(path: Path | None) -> Path | None:
+    """Returns the file of a model that ships for its name; any other path as it is. None: the default."""
+    if path is None or str(path) not in NAMES:
+        return path
+    name = NAMES[str(path)]
+    return models_folder() / name if name else None
 
 
 def default_model_path() -> Path:

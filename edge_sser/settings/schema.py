@@ -185,7 +185,8 @@ class ModelSettings(Section):
     """The model and its backend."""
 
     path: Path | None = None
-    """An .onnx file with a card; the one that ships when not given."""
+    """An .onnx file with a card, or a model that ships: sser-cnn, the default, or sser-plus, better and ten times as
+    costly."""
     runtime: Runtime = Runtime.AUTO
     """Backend: an engine, a provider of ONNX Runtime (tensorrt, cuda, cpu), or auto. The log says which."""
     engines: Path | None = None

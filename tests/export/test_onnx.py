@@ -22,6 +22,7 @@ from edge_sser.train.recipe import StudentKind, read_recipe
 from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import Student
 from edge_sser.train.students.vit import ColumnVit
+from edge_sser.train.students.whisper_trunk import WhisperTrunk
 
 HEADER = {"emotions": list(EMOTIONS), "corpora": [{"name": "ravdess", "utterances": 1, "speakers": 1}]}
 
@@ -31,6 +32,8 @@ def student(kind: StudentKind = StudentKind.COMPACT_CNN) -> Student:
     net: Student = CompactCnn(width=4, emotions=8, dropout=0.3)
     if kind is StudentKind.COLUMN_VIT:
         net = ColumnVit(width=40, token_frames=2, emotions=8, dropout=0.3)
+    if kind is StudentKind.WHISPER_TRUNK:
+        net = WhisperTrunk(width=64, layers=2, companion=4, emotions=8, dropout=0.0)
     net(torch.randn(8, 300, 64) * 10 - 50)  # batch norm sees something
     return net.eval()
 
@@ -55,8 +58,9 @@ def test_the_file_computes_what_the_student_does_for_any_batch(tmp_path: Path, k
 
 # What TensorRT 10.3, that of JetPack 6, has an importer for.
 PLAIN = {
-    "Add", "Conv", "Div", "Gather", "Gemm", "LayerNormalization", "MatMul", "Max", "Mul", "ReduceMax", "ReduceMean",
-    "ReduceSum", "Relu", "Reshape", "Slice", "Softmax", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Add", "Clip", "Concat", "Conv", "Div", "Erf", "Exp", "Expand", "Gather", "Gelu", "Gemm", "LayerNormalization",
+    "Log", "MatMul", "Max", "Mul", "Pow", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Slice",
+    "Softmax", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
 

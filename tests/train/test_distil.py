@@ -23,8 +23,9 @@ from edge_sser.train.evaluate.predictions import predict
 from edge_sser.train.fit.checkpoint import custom_preset, data_key, load_student
 from edge_sser.train.fit.losses import Distiller, blend, concordance, similarity_difference
 from edge_sser.train.fit.parallel import World
-from edge_sser.train.fit.run import check_preset, fit
+from edge_sser.train.fit.run import fit
 from edge_sser.train.fit.task import StudentTask
+from edge_sser.train.fit.teaching import check_preset
 from edge_sser.train.recipe import Distillation, Recipe, TeacherInput, read_recipe
 from edge_sser.train.students.net import Logits
 from edge_sser.train.teachers.ensemble import Ensemble

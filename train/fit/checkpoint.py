@@ -21,6 +21,7 @@ from edge_sser.train.recipe import Recipe, StudentKind
 from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import Student
 from edge_sser.train.students.vit import ColumnVit
+from edge_sser.train.students.whisper_trunk import WhisperTrunk
 
 MODEL_FILE = "model.safetensors"  # of a finished student or teacher, in its folder
 _HEADER = "edge_sser.checkpoint"
@@ -139,6 +140,14 @@ def custom_preset(name: str) -> dict[str, Any]:
 def make_student(recipe: Recipe, emotions: int) -> Student:
     """Builds the recipe's network with fresh weights, for a number of emotion classes."""
     settings = recipe.student
+    if settings.kind is StudentKind.WHISPER_TRUNK:
+        return WhisperTrunk(
+            width=settings.width,
+            layers=settings.layers,
+            companion=settings.companion,
+            emotions=emotions,
+            dropout=settings.dropout,
+        )
     if settings.kind is StudentKind.COLUMN_VIT:
         return ColumnVit(
             width=settings.width, token_frames=settings.token_frames, emotions=emotions, dropout=settings.dropout

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from edge_sser.errors import TrainingError, UsageError, need_package
@@ -20,21 +19,28 @@ from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES, AugmentationSources, open_training_data
 from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
+    Checkpoint,
     check_header,
     custom_preset,
     data_key,
     describe_corpora,
     load_checkpoint,
     run_folder,
+    save_checkpoint,
     upgrade_header,
 )
 from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, seed_everything, train
 from edge_sser.train.fit.parallel import World, join_world
 from edge_sser.train.fit.task import StudentTask
+from edge_sser.train.fit.teaching import load_lessons
+from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.recipe import Recipe, read_recipe
-from edge_sser.train.teachers.lesson import Lesson, check_teacher_input, open_lessons
+from edge_sser.train.teachers.lesson import Lesson, check_teacher_input
 from edge_sser.train.teachers.make import make_encoder_teachers
 from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped_recipes
+
+# A bar that moves inside an epoch, so that it shows the time left from the first seconds.
+_BAR = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +54,13 @@ class FitRequest:
         changes: KEY=VALUE instead of the recipe's.
         folds: to hold out; empty for all.
         final: True to train on all speakers, too.
+        companion: run of a compact CNN that stands beside a frozen trunk; None without one.
         teachers: folders, or names of shipped recipes of teachers to make first.
         noise: folder of recorded noise.
         rooms: folder of impulse responses.
         cache: folder of features; below `out` when None.
         tensorboard: True to write curves.
-        threads: of the CPU.
+        threads: of the CPU; None: as many as are fastest at the start.
         plan: the recipe as read; without distillation where there is no teacher.
         labels_only: True where that was taken out.
 
@@ -69,12 +76,13 @@ class FitRequest:
     changes: Sequence[str] = ()
     folds: Sequence[int] = ()
     final: bool = True
+    companion: Path | None = None
     teachers: Sequence[str] = ()
     noise: Path | None = None
     rooms: Path | None = None
     cache: Path | None = None
     tensorboard: bool = False
-    threads: int = 2
+    threads: int | None = None
     plan: Recipe = field(init=False)
     labels_only: bool = field(init=False)
 
@@ -108,15 +116,28 @@ def run(request: FitRequest, warn: Callable[[str], None]) -> None:
     Raises:
         EdgeSserError: an input cannot be used, or as for `fit`.
     """
-    plan = request.plan
     utterances = read_table(request.table)
-    folds = chosen_folds(utterances, request.folds, request.final)
+    fit_all(request, utterances, chosen_folds(utterances, request.folds, request.final), warn)
+
+
+def fit_all(
+    request: FitRequest, utterances: Sequence[Utterance], folds: Sequence[int | None], warn: Callable[[str], None]
+) -> None:
+    """Trains the student of each fold; arguments and errors as for `run`.
+
+    Args:
+        request: the options; its table and folds are not used.
+        utterances: the table.
+        folds: to hold out; None: all speakers.
+        warn: prints a line to standard error.
+    """
+    plan = request.plan
     sides = [(fold, split(utterances, fold)[0]) for fold in folds]
     existing = [Path(name) for name in request.teachers if name not in shipped_recipes()]
     for fold, training in sides if existing else ():  # a wrong teacher must not be found after hours of work
         load_lessons(existing, plan, training, fold)
-    torch.set_num_threads(request.threads)
     world = join_world()
+    choose_threads(request.threads, warn if world.first else lambda line: None)
     if request.labels_only and world.first:
         warn(f"no --teacher: {request.recipe} learns from labels alone")
     with world.main_process_first():
@@ -133,26 +154,74 @@ def run(request: FitRequest, warn: Callable[[str], None]) -> None:
             if name in shipped_recipes() and world.first:
                 teacher_recipe = read_teacher_recipe(name, [f"preset={json.dumps(plan.preset)}"])
                 make_encoder_teachers(utterances, folds, teacher_recipe, folder, partial(tqdm, leave=False))
+    if plan.trunk is not None:
+        _run_trunk(request, utterances, sides, store)
+        return
     epochs = plan.optimisation.epochs
-    with tqdm(total=len(folds) * epochs, unit=" epochs", disable=world.rank > 0) as bar:
+    with tqdm(total=len(folds) * epochs, bar_format=_BAR, disable=world.rank > 0) as bar:
         for done, (fold, training) in enumerate(sides):
             bar.set_description("all speakers" if fold is None else f"fold {fold}")
             folder = run_folder(request.out, fold)
             curves = TensorBoardWriter(folder) if request.tensorboard and world.first else None
             lesson = load_lessons(request.teacher_folders, plan, training, fold)
             on_epoch = partial(_show, bar, done * epochs, curves)
-            path = fit(training, plan, store, folder, on_epoch, lesson=lesson, sources=sources, world=world)
+            path = fit(
+                training, plan, store, folder, on_epoch, partial(_advance, bar, done * epochs),
+                lesson=lesson, sources=sources, world=world,
+            )  # fmt: skip
             bar.update((done + 1) * epochs - bar.n)
             if world.first:
                 tqdm.write(str(path))
     world.close()
 
 
+def _run_trunk(
+    request: FitRequest,
+    utterances: Sequence[Utterance],
+    sides: Sequence[tuple[int | None, Sequence[Utterance]]],
+    store: FeatureStore,
+) -> None:
+    """Fits the head of a frozen trunk for each fold; prints the files."""
+    from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_companion, load_trunk
+
+    plan = request.plan
+    trunk = load_trunk(plan)
+    cache = request.cache or request.out / "cache"
+    with tqdm(total=len(utterances), unit=" recordings", desc="embeddings") as bar:
+        embeddings = EmbeddingStore(trunk, plan, utterances, store, cache, lambda utterance: bar.update() and None)
+        bar.update(len(utterances) - bar.n)
+    for fold, training in sides:
+        path = run_folder(request.out, fold) / MODEL_FILE
+        check_labels(training, plan, has_teacher=False)
+        header = {**_header(training, plan), "history": []}
+        if path.exists():
+            check_header(path, upgrade_header(load_checkpoint(path).header), header)
+        else:
+            fit_head(trunk, training, plan, embeddings, load_companion(request.companion, fold, plan, header["data"]))
+            save_checkpoint(path, Checkpoint(dict(trunk.state_dict()), header))
+        tqdm.write(str(path))
+
+
+def _header(training: Sequence[Utterance], recipe: Recipe) -> dict[str, Any]:
+    """Returns the header of the checkpoint of a training side."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "emotions": list(EMOTIONS),
+        "corpora": describe_corpora(training),
+        "data": data_key(training),
+        **custom_preset(recipe.preset),
+    }
+
+
 def _show(bar: Any, done: int, curves: TensorBoardWriter | None, epoch: Epoch) -> None:
     if curves is not None:
         curves.add(epoch)
-    bar.update(done + epoch.number - bar.n)
+    _advance(bar, done, epoch.number)
     bar.set_postfix(epoch.postfix())
+
+
+def _advance(bar: Any, done: int, epochs: float) -> None:
+    bar.update(done + epochs - bar.n)
 
 
 def fit(
@@ -161,6 +230,7 @@ def fit(
     store: FeatureStore,
     folder: Path,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[float], None] = lambda epochs: None,
     *,
     lesson: Lesson | None = None,
     sources: AugmentationSources = NO_AUGMENTATION_SOURCES,
@@ -177,6 +247,7 @@ def fit(
         store: features of at least these utterances.
         folder: of this run; made where it does not exist.
         on_epoch: called after each epoch.
+        on_step: called after each step with the epochs done so far, of which the last is a fraction.
         lesson: the teacher's outputs for these utterances, for a recipe that distils.
         sources: twins and noise that the recipe mixes in.
         world: the processes that train together.
@@ -187,16 +258,11 @@ def fit(
             not finite, or a checkpoint cannot be written.
         SourceError: the recording of a new twin cannot be read.
     """
+    if recipe.trunk is not None:
+        raise UsageError(f"recipe {recipe.name} has a frozen trunk: train it with edge-sser train fit")
     check_teacher(recipe, lesson is not None)
     check_labels(training, recipe, has_teacher=lesson is not None)
-    header: dict[str, Any] = {
-        "recipe": recipe.model_dump(mode="json"),
-        "emotions": list(EMOTIONS),
-        "corpora": describe_corpora(training),
-        "data": data_key(training),
-        **custom_preset(recipe.preset),
-        **sources.describe(recipe),
-    }
+    header = {**_header(training, recipe), **sources.describe(recipe)}
     if lesson is not None:
         header["teacher"] = lesson.description
     model_path = folder / MODEL_FILE
@@ -206,8 +272,9 @@ def fit(
     device = seed_everything(recipe.optimisation)
     task = StudentTask(training, recipe, store, sources, lesson, world or World(), device)
     return train(
-        task, recipe.optimisation, folder, header, validation=recipe.validation, world=world, on_epoch=on_epoch
-    )
+        task, recipe.optimisation, folder, header, validation=recipe.validation, world=world, on_epoch=on_epoch,
+        on_step=on_step,
+    )  # fmt: skip
 
 
 def check_teacher(recipe: Recipe, given: bool) -> None:
@@ -220,62 +287,6 @@ def check_teacher(recipe: Recipe, given: bool) -> None:
         raise UsageError(f"recipe {recipe.name} distils: give --teacher FOLDER, made with edge-sser train teacher")
     if given and not recipe.distillation:
         raise UsageError(f"recipe {recipe.name} has no [distillation], so a teacher is of no use: leave --teacher out")
-
-
-def load_lessons(
-    teachers: Sequence[Path], recipe: Recipe, training: Sequence[Utterance], fold: int | None
-) -> Lesson | None:
-    """Loads the teachers' outputs for a training side; None for a recipe that learns from labels alone.
-
-    Args:
-        teachers: their folders.
-        recipe: of the student.
-        training: the training side.
-        fold: the fold that is held out; None for all speakers.
-
-    Raises:
-        UsageError: the teachers learnt another stress preset, or cannot take the input that the recipe gives them.
-        TrainingError: a file is missing or damaged, or of other recordings.
-    """
-    if recipe.distillation is None:
-        return None
-    folders = [run_folder(teacher, fold) for teacher in teachers]
-    lesson = open_lessons(folders, training, data_key(training), recipe.distillation.teacher_hears)
-    check_preset(recipe, lesson.description)
-    return lesson
-
-
-def check_preset(recipe: Recipe, teacher: Mapping[str, Any]) -> None:
-    """Refuses to distil stress from a teacher of another stress preset.
-
-    Args:
-        recipe: of the student.
-        teacher: Lesson.description.
-
-    Raises:
-        UsageError: the message says what to do.
-    """
-    if recipe.distillation is None or not (recipe.distillation.stress or recipe.distillation.concordance):
-        return
-    own = custom_preset(recipe.preset).get("preset", recipe.preset)
-    for preset in _presets(teacher):
-        if preset != own:
-            name = preset if isinstance(preset, str) else "of another .toml file"
-            raise UsageError(
-                f"the teacher was trained on stress under the preset {name}, and the student's is {recipe.preset}: "
-                f"make one with train teacher --set preset={recipe.preset}, or do not distil stress "
-                "(--set distillation.stress=0 --set distillation.concordance=0)"
-            )
-
-
-def _presets(teacher: Mapping[str, Any]) -> Iterator[str | Mapping[str, int | None]]:
-    """Yields the stress presets of a teacher and its members: a name, or a user's table of emotions."""
-    for member in teacher.get("members", ()):
-        yield from _presets(member)
-    if "preset" in teacher:
-        yield teacher["preset"]
-    elif "recipe" in teacher:
-        yield teacher["recipe"]["preset"]
 
 
 def check_labels(training: Sequence[Utterance], recipe: Recipe, *, has_teacher: bool) -> None:

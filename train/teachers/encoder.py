@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,13 +84,7 @@ def load_encoder(weights: str, sha256: str = "") -> Encoder:
         TrainingError: the files are missing and cannot be downloaded, are damaged, are not of such an encoder, or have
             another checksum.
     """
-    need_package("transformers", "teacher", "A speech encoder as a teacher")
-    path = _find_weights(weights)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if sha256 and sha256 != found:
-        raise TrainingError(
-            f"encoder {path}: its sha256 is {found}, the recipe's encoder.sha256 is {sha256}: fetch it again"
-        )
+    path = find_weights(weights, sha256)
     with _quiet_transformers():
         from transformers import AutoModel
 
@@ -107,7 +102,36 @@ def load_encoder(weights: str, sha256: str = "") -> Encoder:
     missing = [name for name in loading["missing_keys"] if not name.startswith(_OPTIONAL + _UNUSED)]
     if missing:
         raise TrainingError(f"encoder {path}: {sorted(missing)[0]} is missing: these are not the weights of a {kind}")
-    return Encoder(model.float().eval(), found)  # some files hold half precision
+    return Encoder(
+        model.float().eval(), hashlib.sha256(path.read_bytes()).hexdigest()
+    )  # some files hold half precision
+
+
+def find_weights(weights: str, sha256: str = "") -> Path:
+    """Returns the file of an encoder's weights; arguments and errors as for `load_encoder`."""
+    need_package("transformers", "teacher", "A speech encoder")
+    path = _find_weights(weights)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 and sha256 != found:
+        raise TrainingError(
+            f"encoder {path}: its sha256 is {found}, the recipe's encoder.sha256 is {sha256}: fetch it again"
+        )
+    return path
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Reads the tensors of a file of weights by name.
+
+    Raises:
+        TrainingError: the file is damaged, or holds more than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise TrainingError(f"encoder {path}: cannot be read ({str(error).splitlines()[0]}): fetch it again") from None
 
 
 def sound_windows(samples: NDArray[np.float32]) -> Tensor:

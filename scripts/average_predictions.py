@@ -1,0 +1,53 @@
+"""Averages the logits of several systems' predictions of the same clips: the predictions of an ensemble.
+
+    python scripts/average_predictions.py SYSTEM.csv ONE.csv OTHER.csv
+
+sser-plus is such an ensemble: each of its folds is the trunk and the compact CNN that never heard the fold's speakers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sser.train.evaluate.predictions import (
+    Prediction,
+    read_origin,
+    read_predictions,
+    write_origin,
+    write_predictions,
+)
+
+LEAST = 1e-7  # of a probability, so that its logit is finite
+
+
+def average(members: Sequence[Prediction]) -> Prediction:
+    """Returns the prediction whose logits are the mean of those of the members, all of one clip."""
+    stress = np.clip([member.stress for member in members], LEAST, 1.0 - LEAST)
+    logit = float(np.log(stress / (1.0 - stress)).mean())
+    emotions: NDArray[np.float64] = np.exp(np.log(np.clip([one.emotions for one in members], LEAST, 1.0)).mean(axis=0))
+    return replace(
+        members[0], stress=float(1.0 / (1.0 + np.exp(-logit))), emotions=tuple(map(float, emotions / emotions.sum()))
+    )
+
+
+def main(out: Path, paths: Sequence[Path]) -> None:
+    """Writes the average of some files of predictions.
+
+    Raises:
+        ValueError: the files are not of the same clips.
+    """
+    tables = [{(each.corpus, each.path): each for each in read_predictions(path)} for path in paths]
+    if any(table.keys() != tables[0].keys() for table in tables):
+        raise ValueError("the files predict different clips")
+    write_predictions(out, [average([table[clip] for table in tables]) for clip in tables[0]])
+    write_origin(out, replace(read_origin(paths[0]), system=out.stem))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])

@@ -1,0 +1,223 @@
+"""A frozen trunk of Whisper under a linear head. A tiny encoder with random weights stands in for the published one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from components import require
+from voices import voice
+
+from edge_sser.errors import SettingsError, TrainingError, UsageError
+from edge_sser.pipeline.features import log_mel
+from edge_sser.train.corpora.folds import split
+from edge_sser.train.corpora.table import Utterance, read_table
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.evaluate.predictions import predict
+from edge_sser.train.fit.checkpoint import Checkpoint, data_key, load_student, save_checkpoint
+from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_companion, load_trunk
+from edge_sser.train.fit.run import FitRequest, fit, run
+from edge_sser.train.recipe import Recipe, read_recipe
+from edge_sser.train.students.cnn import CompactCnn
+from edge_sser.train.students.whisper_trunk import WhisperTrunk
+from edge_sser.train.teachers.encoder import load_encoder
+
+try:
+    import transformers
+except ImportError:
+    transformers = None
+
+WIDTH = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library() -> None:
+    require(transformers is not None, 'transformers not found: pip install "edge-sser[teacher]"')
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    configuration = transformers.WhisperConfig(
+        d_model=WIDTH, encoder_layers=3, encoder_attention_heads=1, encoder_ffn_dim=4 * WIDTH, decoder_layers=1,
+        decoder_attention_heads=1, decoder_ffn_dim=16, vocab_size=60, max_target_positions=8, pad_token_id=1,
+        bos_token_id=1, eos_token_id=1, decoder_start_token_id=1,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("encoder")
+    transformers.WhisperModel(configuration).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def changes(weights: Path) -> list[str]:
+    return [
+        f"trunk.weights={weights}", f"student.width={WIDTH}", "trunk.variants=2", "trunk.components=60",
+        "trunk.penalty=3", "student.companion=0",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe(changes: list[str]) -> Recipe:
+    return read_recipe("sser-plus", changes)
+
+
+@pytest.fixture(scope="module")
+def rows(toy_table: Path) -> Sequence[Utterance]:
+    return read_table(toy_table)
+
+
+@pytest.fixture(scope="module")
+def embeddings(
+    recipe: Recipe, rows: Sequence[Utterance], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[WhisperTrunk, EmbeddingStore]:
+    folder = tmp_path_factory.mktemp("embeddings")
+    trunk = load_trunk(recipe)
+    return trunk, EmbeddingStore(trunk, recipe, rows, FeatureStore(rows, folder), folder)
+
+
+@pytest.fixture(scope="module")
+def student(embeddings: tuple[WhisperTrunk, EmbeddingStore], recipe: Recipe, rows: Sequence[Utterance]) -> WhisperTrunk:
+    _, store = embeddings
+    found = load_trunk(recipe)
+    fit_head(found, split(rows, 1)[0], recipe, store)
+    return found
+
+
+def sound(pitch_hz: float = 130.0) -> Any:
+    return torch.from_numpy(log_mel(voice(pitch_hz=pitch_hz, syllables_hz=3, seconds=3.0, seed=5)))[None]
+
+
+def test_the_trunk_computes_what_the_encoder_does_from_the_same_input(weights: Path, recipe: Recipe) -> None:
+    trunk, encoder = load_trunk(recipe), load_encoder(str(weights)).model.encoder
+    mel = trunk.whisper_mel(sound())
+    with torch.inference_mode():
+        states = encoder(mel, output_hidden_states=True).hidden_states[1:3]
+        parts = [
+            part for state in states for part in (state.mean(dim=1), (state.var(dim=1, correction=0) + 1e-4).sqrt())
+        ]
+        assert torch.allclose(trunk.encode(mel), torch.cat(parts, dim=1), atol=1e-4)
+
+
+def test_whispers_input_is_made_of_the_devices_bands(weights: Path, recipe: Recipe) -> None:
+    samples = voice(pitch_hz=130, syllables_hz=3, seconds=3.0, seed=5)
+    level = samples / np.sqrt(np.mean(np.square(samples)))
+    theirs = load_encoder(str(weights)).model.features(torch.from_numpy(level.astype(np.float32))[None] * 0.1)
+    own = load_trunk(recipe).whisper_mel(sound())
+    assert (own - theirs).abs().mean() < 0.1  # of a range of 2
+    assert np.corrcoef(own.flatten().numpy(), theirs.flatten().numpy())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("gain_db", [-30.0, 12.0])
+def test_the_level_does_not_matter(student: WhisperTrunk, gain_db: float) -> None:
+    with torch.inference_mode():
+        assert torch.allclose(student(sound()).stress, student(sound() + gain_db).stress, atol=1e-4)
+
+
+def test_the_head_tells_agitated_from_calm_strangers(student: WhisperTrunk, rows: Sequence[Utterance]) -> None:
+    found = predict(student, split(rows, 1)[1])
+    angry = [item.stress for item in found if item.emotion == "angry"]
+    calm = [item.stress for item in found if item.emotion == "calm"]
+    assert np.mean(angry) > np.mean(calm)
+    assert np.mean([one > other for one in angry for other in calm]) > 0.9
+
+
+def test_a_larger_penalty_gives_smaller_weights(
+    embeddings: tuple[WhisperTrunk, EmbeddingStore], changes: list[str], rows: Sequence[Utterance]
+) -> None:
+    _, store = embeddings
+    norms = []
+    for penalty in (3, 300):
+        plan = read_recipe("sser-plus", [*changes, f"trunk.penalty={penalty}"])
+        trunk = load_trunk(plan)
+        fit_head(trunk, rows, plan, store)
+        norms.append(float(trunk.head.weight.detach().norm()))
+    assert norms[1] < 0.5 * norms[0]
+
+
+def test_the_same_run_gives_the_same_bits_and_another_recipe_is_refused(
+    changes: list[str], toy_table: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        request = FitRequest(
+            table=toy_table, out=tmp_path / name, recipe="sser-plus", changes=changes, folds=[1], threads=1
+        )
+        run(request, lambda line: None)
+    one, two = (load_student(tmp_path / name / "fold-1" / "model.safetensors")[0] for name in ("one", "two"))
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+    other = FitRequest(
+        table=toy_table, out=tmp_path / "one", recipe="sser-plus", changes=[*changes, "trunk.penalty=9"], folds=[1],
+        threads=1,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="another recipe or other data"):
+        run(other, lambda line: None)
+
+
+def test_an_encoder_of_another_size_is_refused(changes: list[str], tmp_path: Path) -> None:
+    plan = read_recipe("sser-plus", [*changes, "student.width=128"])
+    with pytest.raises(TrainingError, match=r"does not fit student\.width = 128"):
+        load_trunk(plan)
+
+
+def test_a_recipe_with_a_trunk_and_another_network_is_refused() -> None:
+    with pytest.raises(SettingsError, match="belong together"):
+        read_recipe("sser-plus", ["student.kind=compact-cnn", "student.width=12"])
+
+
+def test_the_training_loop_refuses_a_frozen_trunk(recipe: Recipe, rows: Sequence[Utterance], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="frozen trunk"):
+        fit(rows, recipe, FeatureStore(rows, tmp_path), tmp_path)
+
+
+def test_beside_a_cnn_the_logits_are_the_mean_of_both(
+    embeddings: tuple[WhisperTrunk, EmbeddingStore],
+    student: WhisperTrunk,
+    changes: list[str],
+    rows: Sequence[Utterance],
+) -> None:
+    _, store = embeddings
+    cnn = CompactCnn(width=4, emotions=8, dropout=0.0).eval()
+    plan = read_recipe("sser-plus", [*changes, "student.companion=4", "trunk.share=0.25"])
+    both = load_trunk(plan)
+    fit_head(both, split(rows, 1)[0], plan, store, cnn)
+    with torch.inference_mode():
+        found, trunk, beside = both(sound()), student(sound()), cnn(sound())
+        assert torch.allclose(found.stress, 0.25 * trunk.stress + 0.75 * beside.stress, atol=1e-4)
+        assert torch.allclose(found.emotions, 0.25 * trunk.emotions + 0.75 * beside.emotions, atol=1e-4)
+
+
+def test_a_companion_must_be_given_and_fit(
+    recipe: Recipe, changes: list[str], rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path
+) -> None:
+    plan = read_recipe("sser-plus", [*changes, "student.companion=12"])
+    training = split(rows, 1)[0]
+    with pytest.raises(UsageError, match="give --companion RUN"):
+        load_companion(None, 1, plan, data_key(training))
+    with pytest.raises(UsageError, match="leave --companion out"):
+        load_companion(tmp_path, 1, recipe, data_key(training))
+    with pytest.raises(TrainingError, match="no such file"):
+        load_companion(tmp_path, 1, plan, data_key(training))
+    toy = read_recipe(str(toy_recipe), ["optimisation.epochs=1", "optimisation.clips_per_epoch=16"])
+    fit(training, toy, FeatureStore(rows, tmp_path), tmp_path / "fold-1")
+    own = read_recipe("sser-plus", [*changes, f"student.companion={toy.student.width}"])
+    assert load_companion(tmp_path, 1, own, data_key(training)) is not None
+    with pytest.raises(TrainingError, match="other recordings"):
+        load_companion(tmp_path, 1, own, data_key(rows))
+    wider = read_recipe("sser-plus", [*changes, f"student.companion={toy.student.width + 1}"])
+    with pytest.raises(TrainingError, match="expected a compact CNN of width"):
+        load_companion(tmp_path, 1, wider, data_key(training))
+
+
+def test_a_checkpoint_loads_without_the_encoders_weights(student: WhisperTrunk, recipe: Recipe, tmp_path: Path) -> None:
+    header = {
+        "recipe": recipe.model_dump(mode="json"), "emotions": ["calm"] * 8, "data": "x",
+        "corpora": [{"name": "toy", "utterances": 1, "speakers": 1}],
+    }  # fmt: skip
+    save_checkpoint(tmp_path / "model.safetensors", Checkpoint(dict(student.state_dict()), header))
+    again, _, _ = load_student(tmp_path / "model.safetensors")
+    with torch.inference_mode():
+        assert torch.equal(again(sound()).stress, student(sound()).stress)

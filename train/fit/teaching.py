@@ -1,0 +1,69 @@
+"""Opens the lessons of a student's teachers, and refuses teachers of another stress preset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_sser.errors import UsageError
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.fit.checkpoint import custom_preset, data_key, run_folder
+from edge_sser.train.recipe import Recipe
+from edge_sser.train.teachers.lesson import Lesson, open_lessons
+
+
+def load_lessons(
+    teachers: Sequence[Path], recipe: Recipe, training: Sequence[Utterance], fold: int | None
+) -> Lesson | None:
+    """Loads the teachers' outputs for a training side; None for a recipe that learns from labels alone.
+
+    Args:
+        teachers: their folders.
+        recipe: of the student.
+        training: the training side.
+        fold: the fold that is held out; None for all speakers.
+
+    Raises:
+        UsageError: the teachers learnt another stress preset, or cannot take the input that the recipe gives them.
+        TrainingError: a file is missing or damaged, or of other recordings.
+    """
+    if recipe.distillation is None:
+        return None
+    folders = [run_folder(teacher, fold) for teacher in teachers]
+    lesson = open_lessons(folders, training, data_key(training), recipe.distillation.teacher_hears)
+    check_preset(recipe, lesson.description)
+    return lesson
+
+
+def check_preset(recipe: Recipe, teacher: Mapping[str, Any]) -> None:
+    """Refuses to distil stress from a teacher of another stress preset.
+
+    Args:
+        recipe: of the student.
+        teacher: Lesson.description.
+
+    Raises:
+        UsageError: the message says what to do.
+    """
+    if recipe.distillation is None or not (recipe.distillation.stress or recipe.distillation.concordance):
+        return
+    own = custom_preset(recipe.preset).get("preset", recipe.preset)
+    for preset in _presets(teacher):
+        if preset != own:
+            name = preset if isinstance(preset, str) else "of another .toml file"
+            raise UsageError(
+                f"the teacher was trained on stress under the preset {name}, and the student's is {recipe.preset}: "
+                f"make one with train teacher --set preset={recipe.preset}, or do not distil stress "
+                "(--set distillation.stress=0 --set distillation.concordance=0)"
+            )
+
+
+def _presets(teacher: Mapping[str, Any]) -> Iterator[str | Mapping[str, int | None]]:
+    """Yields the stress presets of a teacher and its members: a name, or a user's table of emotions."""
+    for member in teacher.get("members", ()):
+        yield from _presets(member)
+    if "preset" in teacher:
+        yield teacher["preset"]
+    elif "recipe" in teacher:
+        yield teacher["recipe"]["preset"]
