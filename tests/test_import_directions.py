@@ -21,6 +21,7 @@ DIRECTION = (
     "baselines",
     "model",
     "monitor",
+    "history",
     "sinks",
     "daemon",
     "commands",
