@@ -25,6 +25,7 @@ DIRECTION = (
     "sinks",
     "daemon",
     "commands",
+    "web",
     "cli",
 )
 FOREIGN = ("torch", "torchaudio", "transformers", "edge_sser.train", "edge_sser.export")
