@@ -15,6 +15,7 @@ import typer
 
 from edge_sser import __version__
 from edge_sser.commands.calibration_cli import baseline_app, calibrate
+from edge_sser.commands.history.cli import app as history_app
 from edge_sser.commands.options import (
     ChannelOption,
     ConfigOption,
@@ -47,6 +48,7 @@ config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Chec
 app.add_typer(config_app, name="config")
 app.add_typer(service_app, name="service")
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(history_app, name="history")
 
 
 def _show_version(requested: bool) -> None:

@@ -132,7 +132,7 @@ class HistoryReader:
         return (min(first for first, _ in known), max(last for _, last in known)) if known else None
 
     def minutes(self, since: float, until: float, source: str | None = None) -> list[Minute]:
-        """Returns minutes that begin in a range, by source and time; a minute appears when it is over.
+        """Returns minutes that begin in a range, by source and time. The newest may not be over.
 
         Args:
             since: unix seconds.

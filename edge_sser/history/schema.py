@@ -76,13 +76,18 @@ def check_file(path: Path) -> bool:
     if application == 0 and version == 0 and Path(f"{path}-wal").exists():
         return True  # killed while it was made: all that it holds may still stand in the log
     if application != APPLICATION_ID:
-        raise HistoryError(f"{path}: this is another program's database, and is left as it is: name another path")
+        raise foreign(path)
     if version > VERSION:
         raise HistoryError(
             f"{path}: written by a newer edge-sser (version {version} of the file, this one knows {VERSION}), and "
             "left as it is: update edge-sser, or name another path"
         )
     return True
+
+
+def foreign(path: Path) -> HistoryError:
+    """Returns the error for a database of another program."""
+    return HistoryError(f"{path}: this is another program's database, and is left as it is: name another path")
 
 
 def create(db: sqlite3.Connection) -> None:

@@ -21,7 +21,7 @@ from edge_sser.errors import HistoryError
 from edge_sser.events import Episode, Event, Health, Phase, Reading
 from edge_sser.files import make_private_below_state
 from edge_sser.history.minutes import OpenMinute, start_of_minute
-from edge_sser.history.schema import SUFFIXES, DamagedHistoryError, check_file, create, is_damage
+from edge_sser.history.schema import SUFFIXES, DamagedHistoryError, check_file, create, foreign, is_damage
 
 DAY_SECONDS: Final = 86_400
 MAX_PENDING_ROWS: Final = 20_000  # for a disk that does not take them, before the oldest go
@@ -30,7 +30,11 @@ _BUSY_SECONDS: Final = 2.0
 _LOG_BYTES: Final = 4 * 2**20  # of the write-ahead log, kept after a checkpoint
 _MODE: Final = 0o600
 
-_MINUTE: Final = "INSERT OR REPLACE INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?)"
+_MINUTE: Final = (  # of a minute that a restart has cut in two, the larger part is kept
+    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET readings = excluded.readings, "
+    "speech = excluded.speech, mean = excluded.mean, max = excluded.max, level = excluded.level "
+    "WHERE excluded.readings >= readings"
+)
 _HEALTH: Final = "INSERT OR REPLACE INTO health (source_id, ts, state, detail) VALUES (?, ?, ?, ?)"
 _READING: Final = "INSERT OR REPLACE INTO readings (source_id, ts, json) VALUES (?, ?, ?)"
 _EPISODE: Final = (
@@ -69,9 +73,11 @@ class HistoryWriter:
         self._open_minutes: dict[_Source, OpenMinute] = {}
         self._pending: deque[_Row] = deque(maxlen=MAX_PENDING_ROWS)
         self._numbers: dict[_Source, int] = {}
+        self._changed = False  # since the last commit
 
     def add(self, event: Event, line: bytes) -> bool:
         """Takes an event with its JSON. Returns True when it should be committed at once."""
+        self._changed = True
         if isinstance(event, Reading):
             self._add_reading(event, line)
         elif isinstance(event, Episode):
@@ -94,11 +100,10 @@ class HistoryWriter:
             self._keep(_HEALTH, (event.node, event.source), change)
         return False
 
-    def commit(self, *, open_minutes: bool = False) -> None:
+    def commit(self) -> None:
         """Writes all rows in one transaction, and waits until they are on the disk.
 
-        Args:
-            open_minutes: also those that are not over, which later readings then complete.
+        Minutes that are not over are among them; a later commit completes them.
 
         Raises:
             DamagedHistoryError: the file is damaged: call `set_aside`.
@@ -106,15 +111,14 @@ class HistoryWriter:
             OSError: it cannot be made or read.
             sqlite3.Error: it cannot be written. The rows are kept.
         """
-        for source, minute in self._open_minutes.items() if open_minutes else ():
-            self._keep(_MINUTE, source, minute.row())
-        if not self._pending and self._db is not None:
+        if not self._changed and self._db is not None:
             return
+        unfinished = [(_MINUTE, source, minute.row()) for source, minute in self._open_minutes.items()]
         try:
             db = self._connect()
             db.execute("BEGIN IMMEDIATE")
             try:
-                for sql, source, values in self._pending:
+                for sql, source, values in (*self._pending, *unfinished):
                     db.execute(sql, (self._number(db, source), *values))
                 db.execute("COMMIT")
             except BaseException:
@@ -128,6 +132,7 @@ class HistoryWriter:
                 raise DamagedHistoryError(f"{self.path}: the history file is damaged ({error})") from None
             raise
         self._pending.clear()
+        self._changed = False
 
     def prune(self, *, keep_days: int, max_bytes: int) -> None:
         """Deletes rows older than `keep_days`, and the oldest days while the file is larger than `max_bytes`.
@@ -204,6 +209,8 @@ class HistoryWriter:
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             if not exists or not db.execute("PRAGMA user_version").fetchone()[0]:
+                if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise foreign(self.path)
                 create(db)
             db.execute("PRAGMA journal_mode = WAL").fetchone()
             db.execute("PRAGMA synchronous = FULL")

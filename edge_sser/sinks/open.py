@@ -11,7 +11,7 @@ from edge_sser.events import BaselineCommand, Status, to_line
 from edge_sser.files import resolve_path, state_directory
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
-from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
+from edge_sser.settings.sinks import FileSinkSettings, HistorySettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
 from edge_sser.sinks.swap import SwappableSink
@@ -116,7 +116,7 @@ class ConfiguredSinks:
 
     def _open(self, table: str, settings: Settings) -> Sink | None:
         section = getattr(settings, table)
-        if section is not None:
+        if section is not None and getattr(section, "enabled", True):
             self._open_sinks[table] = OPENERS[table](self, section)
         return self._open_sinks.get(table)
 
@@ -129,6 +129,11 @@ class ConfiguredSinks:
         from edge_sser.sinks.file import RotatingFileSink
 
         return RotatingFileSink(section.model_copy(update={"path": resolve_path(section.path)}))
+
+    def _open_history(self, section: HistorySettings) -> Sink:
+        from edge_sser.sinks.history import HistorySink
+
+        return HistorySink(section.model_copy(update={"path": resolve_path(section.path)}))
 
     def _open_metrics(self, section: MetricsSettings) -> Sink:
         from edge_sser.sinks.metrics import MetricsSink
@@ -174,6 +179,7 @@ def _pause_switch() -> PauseSwitch | None:
 # program that cannot open another sink never shows at the broker.
 OPENERS: Final[dict[str, Callable[[ConfiguredSinks, Any], Sink]]] = {
     "file": ConfiguredSinks._open_file,
+    "history": ConfiguredSinks._open_history,
     "metrics": ConfiguredSinks._open_metrics,
     "mqtt": ConfiguredSinks._open_mqtt,
 }

@@ -21,8 +21,8 @@ from edge_sser import __version__
 from edge_sser.errors import EdgeSserError, HistoryError, UsageError
 from edge_sser.events import Level
 from edge_sser.files import state_directory
+from edge_sser.history.place import history_file
 from edge_sser.history.reader import HistoryReader
-from edge_sser.history.schema import FILE_NAME
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.names import node_name
 from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
@@ -39,18 +39,15 @@ class Page:
 
     Args:
         loaded: settings in force.
-        state: folder of the history and the pause file; the state directory when None.
 
     Attributes:
         feed: messages to open pages.
     """
 
-    def __init__(self, loaded: Loaded, state: Path | None = None) -> None:
-        folder = state_directory() if state is None else state
+    def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
-        self._history = folder / FILE_NAME
         self._reader: HistoryReader | None = None
-        self._switch = PauseSwitch(folder / PAUSE_FILE)
+        self._switch = PauseSwitch(state_directory() / PAUSE_FILE)
         self._doctor = Doctor(loaded.path)
         self._live_path: Path | None = None
         self._looked = 0.0  # monotonic seconds: for the live file's path, the last time
@@ -94,7 +91,7 @@ class Page:
             HistoryError: there is no history yet, or it cannot be read.
         """
         if self._reader is None:
-            self._reader = HistoryReader(self._history)
+            self._reader = HistoryReader(history_file(self._loaded.settings))
         return self._reader
 
     def _find_live(self) -> Path | None:
