@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field, field_validator, model_validator
 
 from edge_sser.settings.section import Section
+
+CREDENTIAL: Final = "web-password"  # the name in `LoadCredential=` of the unit
 
 
 class WebSettings(Section):

@@ -31,6 +31,8 @@ from edge_sser.web.live import LiveFeed
 from edge_sser.web.queries import MAX_EPISODES, Span, curves, episodes, episodes_csv
 
 STATIC: Final = Path(__file__).parent / "static"
+PATH_SECONDS: Final = 30.0  # between two looks for the live file's path, which seldom changes
+NO_PATH_SECONDS: Final = 2.0  # the same while there is none
 HEALTH_SECONDS: Final = 7 * 86_400  # of changes that the page lists
 
 
@@ -95,9 +97,9 @@ class Page:
         return self._reader
 
     def _find_live(self) -> Path | None:
-        """Returns the path of the live file, which the history knows; looks at most every 2 s."""
+        """Returns the path of the live file, which the history knows."""
         now = time.monotonic()
-        if now - self._looked >= 2.0:
+        if now - self._looked >= (PATH_SECONDS if self._live_path else NO_PATH_SECONDS):
             self._looked = now
             try:
                 rows = self._history_reader().query("SELECT value FROM facts WHERE name = 'live'")

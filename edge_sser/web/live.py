@@ -1,4 +1,4 @@
-"""What is heard now: follows the live file, and tells every open page."""
+"""Live values: follows the live file, and tells every open page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 from edge_sser.history.live import STALE_SECONDS, Live, LiveSource, read_live
 
 FOLLOW_SECONDS: Final = 0.2  # between two looks at the live file while a page is open
-IDLE_SECONDS: Final = 2.0  # the same while none is: enough for the curve of the last minutes
+IDLE_SECONDS: Final = 4.0  # the same while none is: enough for the curve of the last minutes
 BEAT_SECONDS: Final = 2.0  # a page hears something at least this often, or believes the connection lost
 CURVE_SECONDS: Final = 600.0  # of each source are kept
 MAX_PAGES: Final = 32  # open at one time

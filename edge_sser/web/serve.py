@@ -15,11 +15,10 @@ import uvicorn
 
 from edge_sser.errors import EdgeSserError, SettingsError
 from edge_sser.settings.load import Loaded
-from edge_sser.settings.web import WebSettings
+from edge_sser.settings.web import CREDENTIAL, WebSettings
 from edge_sser.web.app import Page
 from edge_sser.web.guard import Guard, is_loopback, own_names
 
-CREDENTIAL: Final = "web-password"  # the name in `LoadCredential=` of the unit
 MIN_PASSWORD: Final = 8  # characters
 MAX_PASSWORD_BYTES: Final = 1024
 TICK_SECONDS: Final = 1.0  # of the server's own housekeeping; uvicorn's 0.1 s costs 0.9 % of a core

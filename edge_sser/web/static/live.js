@@ -4,8 +4,8 @@ import { duration, get, h, hourMinute, midnight, now, percent, pill, sourceName 
 import { drawCurve } from "./charts.js";
 
 const RANK = { high: 3, elevated: 2, low: 1 };
-const FAULTS = { missing: "Microphone missing", silent: "No sound", overrun: "Too slow", stalled: "Stalled", paused: "Paused" };
-const GAP_SECONDS = 5;
+const FAULTS = { missing: "Missing", silent: "No sound", overrun: "Too slow", stalled: "Stalled", paused: "Paused" };
+const GAP_SECONDS = 10; // the server looks every 4 s while no page is open
 
 export class LiveView {
   constructor(main, { about, follower, options }) {
@@ -67,7 +67,7 @@ export class LiveView {
     const length = episode.ended === null ? "now" : duration(episode.duration_s);
     return h("li", {}, h("a", { href: `#/history?source=${encodeURIComponent(episode.key)}&day=${Math.floor(episode.started)}` },
       h("span", { class: "when" }, hourMinute(episode.started)),
-      h("span", { class: "who" }, sourceName(episode.key, this.about.sources), h("small", {}, `${length}, peak ${percent(episode.peak)}`)),
+      h("span", { class: "who" }, sourceName(episode.key, this.about.sources), h("small", {}, length)),
       pill(episode.level)));
   }
 
