@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -57,9 +59,9 @@ def run_web(loaded: Loaded) -> None:
     scheme = "http" if settings.cert_file is None else "https"
     place = f"[{settings.address}]" if ":" in settings.address else settings.address
     print(f"{scheme}://{place}:{settings.port}/", flush=True)
-    server = PageServer(config, page)
+    signal.signal(signal.SIGTERM, _end)  # the server raises the signal again when it has ended
     try:
-        asyncio.run(server.serve([listener]))
+        asyncio.run(PageServer(config, page).serve([listener]))
     finally:
         listener.close()
 
@@ -127,6 +129,10 @@ def check_access(settings: WebSettings, password: str | None) -> None:
         )
     if settings.cert_file is None:
         log.warning("password and levels cross the network unencrypted: set web.cert_file and web.key_file")
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _load_certificate(config: uvicorn.Config, settings: WebSettings) -> None:
