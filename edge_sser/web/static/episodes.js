@@ -48,6 +48,11 @@ export class EpisodesView {
     const query = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== ""));
     this.csv.setAttribute("href", `episodes.csv?${query}`);
     const load = (this.loading = Symbol("load"));
+    if (from > to) {
+      this.count.textContent = "The first day lies after the last.";
+      this.list.replaceChildren();
+      return;
+    }
     try {
       const { total, episodes } = await get("api/episodes", wanted);
       if (load !== this.loading) return;

@@ -13,7 +13,7 @@ export class LiveView {
     options.sort ??= "name";
     options.span ??= 300;
     this.tiles = Object.fromEntries(["stressed", "speech", "episodes", "faults"].map((name) => [name, h("dd", { id: `tile-${name}` }, "–")]));
-    this.grid = h("div", { class: "cards", role: "list", "aria-label": "Sources" });
+    this.grid = h("ul", { class: "cards", "aria-label": "Sources" });
     this.empty = h("div", { class: "note", hidden: true });
     this.latest = h("ol", { class: "latest" });
     const tile = (name, label) => h("div", { class: "tile" }, h("dt", {}, label), this.tiles[name]);
@@ -126,7 +126,7 @@ class Card {
     this.canvas = h("canvas", { class: "spark", role: "img", "aria-label": `Stress of ${name} over the last minutes` });
     this.speech = meter("Speech");
     this.sound = meter("Sound");
-    this.element = h("article", { class: "card", role: "listitem", "data-source": key },
+    this.element = h("li", { class: "card", "data-source": key },
       h("header", {}, h("h3", {}, h("a", { href: `#/history?source=${encodeURIComponent(key)}` }, name)), this.level),
       h("div", { class: "figure" }, this.value, this.note), this.canvas,
       h("div", { class: "meters" }, this.speech.element, this.sound.element));
