@@ -32,7 +32,7 @@ from edge_sser.web.queries import MAX_EPISODES, Span, curves, episodes, episodes
 
 STATIC: Final = Path(__file__).parent / "static"
 PATH_SECONDS: Final = 30.0  # between two looks for the live file's path, which seldom changes
-NO_PATH_SECONDS: Final = 2.0  # the same while there is none
+IDLE_PATH_SECONDS: Final = 2.0  # the same while nobody listens
 HEALTH_SECONDS: Final = 7 * 86_400  # of changes that the page lists
 
 
@@ -99,7 +99,7 @@ class Page:
     def _find_live(self) -> Path | None:
         """Returns the path of the live file, which the history knows."""
         now = time.monotonic()
-        if now - self._looked >= (PATH_SECONDS if self._live_path else NO_PATH_SECONDS):
+        if now - self._looked >= (PATH_SECONDS if self.feed.running else IDLE_PATH_SECONDS):
             self._looked = now
             try:
                 rows = self._history_reader().query("SELECT value FROM facts WHERE name = 'live'")
@@ -197,10 +197,15 @@ class Page:
         return JSONResponse({"findings": await self._doctor.examine()})
 
     async def _turn(self, request: Request) -> Response:
-        body = (await request.body())[:100]
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > len(b"OFF"):
+                break
         if body not in (b"ON", b"OFF"):
             raise UsageError("ON or OFF is expected")
         await asyncio.to_thread(self._switch.turn, body == b"ON")
+        self.feed.announce()
         return JSONResponse({"listening": self._switch.on})
 
 

@@ -40,6 +40,12 @@ class LiveFeed:
         self._curves: dict[str, deque[Point]] = {}
         self._pages: set[asyncio.Queue[str | None]] = set()
         self._woken = asyncio.Event()
+        self._news = False  # not told yet
+
+    @property
+    def running(self) -> bool:
+        """True while somebody listens."""
+        return self._live is not None
 
     @property
     def full(self) -> bool:
@@ -50,10 +56,10 @@ class LiveFeed:
         """Follows the live file, for ever."""
         beat = 0.0
         while True:
-            changed = self._look()
+            self._look()
             beat += FOLLOW_SECONDS
-            if self._pages and (changed or beat >= BEAT_SECONDS):
-                beat = 0.0
+            if self._pages and (self._news or beat >= BEAT_SECONDS):
+                beat, self._news = 0.0, False
                 self._tell(_message("now", self._now()))
             self._woken.clear()
             if self._pages:
@@ -63,6 +69,10 @@ class LiveFeed:
                     await asyncio.wait_for(self._woken.wait(), IDLE_SECONDS)
                 except asyncio.TimeoutError:
                     continue
+
+    def announce(self) -> None:
+        """Lets the pages know soon that listening was paused or resumed."""
+        self._news = True
 
     async def messages(self) -> AsyncIterator[str]:
         """Yields the messages to one page, in the form of server-sent events: first all there is, then what is new."""
@@ -87,35 +97,37 @@ class LiveFeed:
             try:
                 waiting.put_nowait(message)
             except asyncio.QueueFull:
-                while not waiting.empty():
-                    waiting.get_nowait()
-                waiting.put_nowait(None)
-                self._pages.discard(waiting)
+                self._dismiss(waiting)
 
     def close(self) -> None:
         """Ends the messages to all pages."""
         for waiting in tuple(self._pages):
-            self._pages.discard(waiting)
-            while not waiting.empty():
-                waiting.get_nowait()
-            waiting.put_nowait(None)
+            self._dismiss(waiting)
 
-    def _look(self) -> bool:
-        """Reads the live file if it has changed; returns True when there is something new to tell."""
+    def _dismiss(self, waiting: asyncio.Queue[str | None]) -> None:
+        self._pages.discard(waiting)
+        while not waiting.empty():
+            waiting.get_nowait()
+        waiting.put_nowait(None)
+
+    def _look(self) -> None:
+        """Reads the live file if it has changed."""
         path, live = self._path(), self._live
         try:
             seen = 0 if path is None else path.stat().st_mtime_ns
         except OSError:
             seen = 0
-        if path is None or not seen or (live is not None and abs(time.time() - live.ts) > STALE_SECONDS):
+        if path is None or not seen:
             self._live = None
         elif seen != self._seen:
             self._live = read_live(path)
             for source in () if self._live is None else self._live.sources:
                 if source.reading is not None:
                     self._add(key_of(source), source.reading)
-        changed, self._seen = seen != self._seen, seen
-        return changed or self._live is not live
+        elif live is not None and abs(time.time() - live.ts) > STALE_SECONDS:
+            self._live = None
+        self._news = self._news or seen != self._seen or self._live is not live
+        self._seen = seen
 
     def _add(self, key: str, reading: Mapping[str, Any]) -> None:
         point = _point(reading)

@@ -16,7 +16,7 @@ from edge_sser.history.minutes import MINUTE_SECONDS
 from edge_sser.history.reader import EpisodeRow, HistoryReader
 
 MAX_BINS: Final = 3000  # of one source in an answer
-MAX_SPAN_SECONDS: Final = 400 * 86_400
+MAX_SPAN_SECONDS: Final = 36_500 * 86_400
 MAX_EPISODES: Final = 500  # in an answer to the page; a CSV file has all
 EPISODE_COLUMNS: Final = (
     "started",
@@ -48,7 +48,7 @@ class Span:
 
     def __post_init__(self) -> None:
         if not 0 < self.until - self.since <= MAX_SPAN_SECONDS:
-            raise UsageError("until must lie after since, and at most 400 days after it")
+            raise UsageError("until must lie after since, and at most 36,500 days after it")
 
 
 def curves(reader: HistoryReader, span: Span, bin_seconds: int) -> dict[str, list[list[Any]]]:

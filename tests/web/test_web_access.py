@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from mqtt_certificates import Authority
+from mqtt_rig import eventually
 from web_rig import Device, Page
 
 PASSWORD = "wrong-horse-battery"
@@ -156,7 +157,7 @@ def test_no_file_beside_the_page_is_served(page: Page) -> None:
         ("/api/curves?since=0&until=86400&bin=7", "multiple of 60"),
         ("/api/curves?since=0&until=8640000&bin=60", "more than 3000 bins"),
         ("/api/episodes?since=9&until=8", "until must lie after since"),
-        ("/api/episodes?since=0&until=99999999999", "400 days"),
+        ("/api/episodes?since=0&until=99999999999", "36,500 days"),
         ("/api/episodes?since=0&until=86400&level=angry", "level must be one of low, elevated, high"),
         ("/api/episodes?since=nan&until=1", "since must be a whole number"),
     ],
@@ -210,6 +211,15 @@ def test_open_pages_do_not_keep_it_from_ending_nor_fill_it(page: Page, device: D
         stream.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         streams.append((stream, stream.recv(4096)))
     assert [first.split()[1] for _, first in streams] == [b"200"] * 32 + [b"503"] * 2
+    for stream, _ in streams[:2]:
+        stream.close()
+    eventually(lambda: follows(page), "places of pages that were closed are free again")
     assert page.stop() == 0
     for stream, _ in streams:
         stream.close()
+
+
+def follows(page: Page) -> bool:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=30) as stream:
+        stream.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return stream.recv(4096).split()[1] == b"200"

@@ -6,9 +6,11 @@ import csv
 import io
 import re
 import time
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from daemon_process import Daemon
 from mqtt_rig import eventually
 from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as Tab
@@ -56,6 +58,22 @@ def test_levels_and_curves_follow_what_is_heard(tab: Tab, page: Page, device: De
     expect(card.locator("header .pill")).to_have_text("Missing")
     expect(card.locator(".state")).to_have_text("plug it in again")
     expect(tab.locator("#tile-faults")).to_have_text("1")
+
+
+def test_what_listen_hears_is_on_the_page(tab: Tab, page: Page, tmp_path: Path, speech: Path) -> None:
+    config = tmp_path / "listen.toml"
+    config.write_text("[history]\n")
+    environment = {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    daemon = Daemon("--config", str(config), "--source", str(speech), environment=environment)
+    try:
+        tab.goto(page.url)
+        card = tab.locator("[data-source='cab12/demo']")
+        expect(card.locator(".value")).to_have_text(re.compile(r"^\d+\u202f%$"), timeout=60_000)
+        expect(tab.locator("#connection")).to_have_text("live")
+        assert daemon.stop() == 0
+        expect(tab.locator("#connection")).to_have_text("not listening", timeout=30_000)
+    finally:
+        daemon.kill()
 
 
 def test_sources_in_the_order_of_their_level(tab: Tab, page: Page, device: Device) -> None:

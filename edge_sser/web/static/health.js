@@ -5,7 +5,7 @@ import { dayTime, fault, get, h, pill, sourceName } from "./base.js";
 const WORDS = { ok: "ok", silent: "no sound", missing: "microphone missing", overrun: "too slow", stalled: "stalled", paused: "paused" };
 const LEVELS = { ok: "low", paused: "none", fine: "low", warning: "elevated", problem: "high" };
 
-export const healthPill = (state) => pill(LEVELS[state] ?? "elevated", WORDS[state] ?? state ?? "not known");
+export const healthPill = (state) => pill(LEVELS[state] ?? (state ? "elevated" : "none"), WORDS[state] ?? state ?? "not known");
 
 export class HealthView {
   constructor(main, { about, follower }) {
