@@ -26,7 +26,8 @@ from edge_sser.commands.options import (
     load_with_flags,
 )
 from edge_sser.commands.service.cli import app as service_app
-from edge_sser.errors import EdgeSserError, UsageError, missing_extra, need_package, run_command, run_program
+from edge_sser.errors import EdgeSserError, UsageError, missing_extra, run_command, run_program
+from edge_sser.web.cli import web
 
 NOTICE = (
     "The model was trained on acted emotion. It says how stressed speech sounds, not how a person is: this is not a "
@@ -233,27 +234,7 @@ def doctor(
     raise typer.Exit(print_checks(config, as_json=as_json, passive=passive))
 
 
-@app.command()
-def web(
-    config: ConfigOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address", metavar="IP", help="Address to serve at; any but this machine's own needs a password."
-        ),
-    ] = None,
-    port: Annotated[int | None, typer.Option("--port", metavar="N", help="Port; 8321 when not given.")] = None,
-) -> None:
-    """Serves a page with live levels, history, episodes and health (extra: web), until Ctrl-C.
-
-    It reads the history that `listen` writes, see [history] and [web] in the settings.
-    """
-    for package in ("starlette", "uvicorn"):
-        need_package(package, "web", "The web page")
-    from edge_sser.web.serve import run_web
-
-    flags = given_flags(("web.address", "--address", address), ("web.port", "--port", port))
-    run_web(load_with_flags(config, flags))
+app.command()(web)
 
 
 @app.command()
