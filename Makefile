@@ -13,10 +13,10 @@ TORCH = torch==2.13.0
 TORCH_INDEX ?=
 PYTEST ?=
 
-# What the tests drive: a sound server, a broker, certificates, the checkers of systemd, a witness of system calls, and a
-# compiler for PyAudio.
+# What the tests drive: a sound server, a broker, certificates, the checkers of systemd, a witness of system calls, a
+# browser with a font, and a compiler for PyAudio.
 TEST_PACKAGES = gcc python3-dev portaudio19-dev pulseaudio pulseaudio-utils libasound2-plugins mosquitto openssl strace \
-	systemd
+	systemd chromium fonts-dejavu-core
 # Tests that need recordings of people run only when asked for. EDGE_SSER_SOAK=1 lets those marked soak run for hours.
 SELECT = $(if $(EDGE_SSER_DATA),,-m "not shared_data")
 # Most tests wait: for audio to be spoken, a broker to come back, a watchdog to bark. Two cores hold four at once. Each
@@ -50,7 +50,7 @@ docs: .venv-docs/installed
 .venv-test/installed: pyproject.toml
 	@scripts/system_packages "make test" $(TEST_PACKAGES) || echo "some tests will be skipped" >&2
 	@scripts/make_venv .venv-test $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH) \
-		--editable ".[dev,plot,train,export,teacher,augment,tensorboard,tensorrt-rtx]"
+		--editable ".[dev,plot,web,train,export,teacher,augment,tensorboard,tensorrt-rtx]"
 	@.venv-test/bin/pip install --quiet --editable ".[mic]" >&2 || \
 		echo "PyAudio could not be built, so tests with a microphone will be skipped: see above" >&2
 	@touch $@

@@ -15,6 +15,7 @@ import typer
 
 from edge_sser import __version__
 from edge_sser.commands.calibration_cli import baseline_app, calibrate
+from edge_sser.commands.history.cli import app as history_app
 from edge_sser.commands.options import (
     ChannelOption,
     ConfigOption,
@@ -26,6 +27,7 @@ from edge_sser.commands.options import (
 )
 from edge_sser.commands.service.cli import app as service_app
 from edge_sser.errors import EdgeSserError, UsageError, missing_extra, run_command, run_program
+from edge_sser.web.cli import web
 
 NOTICE = (
     "The model was trained on acted emotion. It says how stressed speech sounds, not how a person is: this is not a "
@@ -47,6 +49,7 @@ config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Chec
 app.add_typer(config_app, name="config")
 app.add_typer(service_app, name="service")
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(history_app, name="history")
 
 
 def _show_version(requested: bool) -> None:
@@ -218,11 +221,20 @@ def bench(
 
 
 @app.command()
-def doctor(config: ConfigOption = None) -> None:
+def doctor(
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    passive: Annotated[
+        bool, typer.Option("--passive", help="Leave out checks that open a microphone or a connection.")
+    ] = False,
+) -> None:
     """Checks this machine, and names a remedy for each fault."""
     from edge_sser.commands.doctor.checkup import print_checks
 
-    raise typer.Exit(print_checks(config))
+    raise typer.Exit(print_checks(config, as_json=as_json, passive=passive))
+
+
+app.command()(web)
 
 
 @app.command()

@@ -11,6 +11,7 @@ Exit status: 0 done, 1 a failure at run time, 2 wrong usage or configuration, 13
     * OutputClosedError
   * TrainingError
   * MissingComponentError
+  * HistoryError
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class OutputClosedError(SinkError):
 
 class TrainingError(EdgeSserError):
     """A corpus, recipe or checkpoint that training cannot use."""
+
+
+class HistoryError(EdgeSserError):
+    """A history file that cannot be read or written."""
 
 
 class MissingComponentError(EdgeSserError):

@@ -21,9 +21,11 @@ DIRECTION = (
     "baselines",
     "model",
     "monitor",
+    "history",
     "sinks",
     "daemon",
     "commands",
+    "web",
     "cli",
 )
 FOREIGN = ("torch", "torchaudio", "transformers", "edge_sser.train", "edge_sser.export")

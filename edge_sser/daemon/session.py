@@ -23,7 +23,7 @@ REOPEN_MIN_SECONDS: Final = 1.0  # before the first retry of a missing microphon
 REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
 LESSON_SECONDS: Final = 60.0  # of calm speech that the command learn takes
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
-PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until ON comes"
+PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until one turns it on"
 
 log = logging.getLogger("edge_sser.daemon")
 

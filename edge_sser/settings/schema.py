@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from edge_sser.events import Level
 from edge_sser.settings.section import Ratio, Section
-from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
+from edge_sser.settings.sinks import FileSinkSettings, HistorySettings, MetricsSettings, MqttSettings
+from edge_sser.settings.web import WebSettings
 
 
 class SampleFormat(str, Enum):
@@ -227,3 +228,5 @@ class Settings(Section):
     mqtt: MqttSettings | None = None
     file: FileSinkSettings | None = None
     metrics: MetricsSettings | None = None
+    history: HistorySettings | None = None
+    web: WebSettings = WebSettings()

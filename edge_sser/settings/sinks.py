@@ -109,3 +109,26 @@ class MetricsSettings(Section):
         if value not in ("127.0.0.1", "::1"):
             raise ValueError("must be 127.0.0.1 or ::1: metrics do not leave this machine")
         return value
+
+
+class HistorySettings(Section):
+    """Levels by the minute, episodes and health, kept on this device for `edge-sser history` and the web page."""
+
+    enabled: bool = True
+    """Keep a history."""
+    path: Path = Path("history.sqlite")
+    """The SQLite file. A relative path is below the state directory: /var/lib/edge-sser for the system service, else
+    ~/.local/state/edge-sser."""
+    keep_days: int = Field(default=90, ge=1, le=36_500)
+    """Days after which rows are deleted."""
+    max_mb: int = Field(default=256, ge=1, le=1_000_000)
+    """Size in megabytes (of 1,000,000 bytes) beyond which the oldest days are deleted."""
+    readings: bool = False
+    """Keep each reading as well: about 70 MB a day for each source."""
+
+    @field_validator("path")
+    @classmethod
+    def _names_file(cls, value: Path) -> Path:
+        if not value.name:
+            raise ValueError("must name a file, not a folder")
+        return value

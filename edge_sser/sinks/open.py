@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_sser.errors import EdgeSserError
+from edge_sser.errors import EdgeSserError, SettingsError
 from edge_sser.events import BaselineCommand, Status, to_line
-from edge_sser.files import resolve_path
+from edge_sser.files import resolve_path, state_directory
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
-from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
+from edge_sser.settings.sinks import FileSinkSettings, HistorySettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.base import Sink
+from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
 from edge_sser.sinks.swap import SwappableSink
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class ConfiguredSinks:
         self._sources = tuple(sources)
         self._open_sinks: dict[str, Sink] = {}
         self._metrics: MetricsSink | None = None  # the last one opened, also when it is closed
-        self._mqtt: MqttSink | None = None  # likewise: its pause holds until the next one opens
+        self._mqtt: MqttSink | None = None  # likewise
+        self._switch = _pause_switch()
+        self._told = True  # the state of the switch that metrics and MQTT know
         self._slots = {table: SwappableSink() for table in TABLES}
         self.sinks: Sequence[Sink] = tuple(self._slots.values())
         try:
@@ -54,9 +57,14 @@ class ConfiguredSinks:
 
     @property
     def listening(self) -> bool:
-        """True unless a command from the broker has paused listening."""
-        mqtt = self._mqtt
-        return mqtt is None or mqtt.listening
+        """True unless listening is paused: by a command from the broker, or by another program, as the web page."""
+        on = self._switch is None or self._switch.on
+        if on is not self._told:
+            self._told = on
+            self._set_metrics_listening(on)
+            if self._mqtt is not None and "mqtt" in self._open_sinks:
+                self._mqtt.announce_listening()
+        return on
 
     def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
         """Returns the commands of the broker for baselines since the last call, each with the name of its source."""
@@ -87,7 +95,6 @@ class ConfiguredSinks:
         self._settings = settings
         if "mqtt" not in self._open_sinks:
             self._mqtt = None
-            self._set_metrics_listening(True)
 
     def close(self) -> None:
         """Delivers queued events where that is possible now, and closes all sinks. Safe to call twice."""
@@ -109,7 +116,7 @@ class ConfiguredSinks:
 
     def _open(self, table: str, settings: Settings) -> Sink | None:
         section = getattr(settings, table)
-        if section is not None:
+        if section is not None and getattr(section, "enabled", True):
             self._open_sinks[table] = OPENERS[table](self, section)
         return self._open_sinks.get(table)
 
@@ -122,6 +129,11 @@ class ConfiguredSinks:
         from edge_sser.sinks.file import RotatingFileSink
 
         return RotatingFileSink(section.model_copy(update={"path": resolve_path(section.path)}))
+
+    def _open_history(self, section: HistorySettings) -> Sink:
+        from edge_sser.sinks.history import HistorySink
+
+        return HistorySink(section.model_copy(update={"path": resolve_path(section.path)}))
 
     def _open_metrics(self, section: MetricsSettings) -> Sink:
         from edge_sser.sinks.metrics import MetricsSink
@@ -141,9 +153,9 @@ class ConfiguredSinks:
             node=node_name(self._settings),
             status=self._status(),
             sources=self._sources,
+            switch=self._switch,
             on_listen=self._set_metrics_listening,
         )
-        self._set_metrics_listening(self._mqtt.listening)
         return self._mqtt
 
     def _set_metrics_listening(self, on: bool) -> None:
@@ -156,10 +168,18 @@ class ConfiguredSinks:
         return mqtt.report if mqtt is not None and "mqtt" in self._open_sinks else None
 
 
+def _pause_switch() -> PauseSwitch | None:
+    try:
+        return PauseSwitch(state_directory() / PAUSE_FILE)
+    except SettingsError:  # no state, so nobody can pause
+        return None
+
+
 # One line for each table of the settings. Sinks open in this order and close in reverse. MQTT opens last, so that a
 # program that cannot open another sink never shows at the broker.
 OPENERS: Final[dict[str, Callable[[ConfiguredSinks, Any], Sink]]] = {
     "file": ConfiguredSinks._open_file,
+    "history": ConfiguredSinks._open_history,
     "metrics": ConfiguredSinks._open_metrics,
     "mqtt": ConfiguredSinks._open_mqtt,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from components import require_tensorrt_rtx
 from doctor_report import read_report
 from models import changed_card, write_model
 
+from edge_sser.commands.doctor.checkup import ACTIVE, CHECKS, print_checks
 from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.pipeline.features import FEATURES
 
@@ -131,3 +133,14 @@ def test_a_runtime_that_cannot_be_imported_is_a_problem(examine, monkeypatch):
     assert status == 1
     assert found["speech gate"].startswith("problem")
     assert "pip install" in found["speech gate"]
+
+
+def test_findings_as_json_without_a_microphone_or_connection(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    config = tmp_path / "config.toml"
+    config.write_text('[[source]]\ndevice = "mic:nobody"\n[mqtt]\nurl = "mqtts://cab12@broker.invalid"\n')
+    assert print_checks(config, as_json=True, passive=True) == 0
+    found = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert found["model"]["state"] == "fine"
+    assert set(found) & ACTIVE == set()
+    assert set(found) == {"settings", *CHECKS} - ACTIVE

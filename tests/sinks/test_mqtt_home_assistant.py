@@ -19,7 +19,7 @@ from edge_sser.files import state_directory
 from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.mqtt.contract import Topics, discovery_message
 from edge_sser.sinks.mqtt.sink import LinkState, MqttNode, MqttSink
-from edge_sser.sinks.mqtt.worker import PauseSwitch
+from edge_sser.sinks.pause import PauseSwitch
 
 Start = Callable[..., MqttSink]
 Subscribe = Callable[..., Subscriber]

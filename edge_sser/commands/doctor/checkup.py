@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import typer
 
@@ -44,18 +47,35 @@ CHECKS: Mapping[str, Callable[[CheckContext], Finding]] = {
 }
 
 
-def print_checks(config: Path | None) -> int:
-    """Prints the findings of all checks. Returns the exit status: 1 when there is a problem."""
+# Checks that open a microphone or a connection, or need what only `listen` may read.
+ACTIVE: Final = frozenset(("pyaudio", "permission", "microphones", "capture", "secrets", "broker"))
+
+
+def print_checks(config: Path | None, *, as_json: bool = False, passive: bool = False) -> int:
+    """Prints the findings of all checks. Returns the exit status: 1 when there is a problem.
+
+    Args:
+        config: file of the settings; None for the one that is found.
+        as_json: print one JSON array, at the end.
+        passive: leave out checks that open a microphone or a connection.
+    """
     context, finding = _check_settings(config)
-    problems = 0
-    _print("settings", finding)
-    problems += finding.state is State.PROBLEM
+    findings = [("settings", finding)]
+    if not as_json:
+        _print("settings", finding)
     with _quiet_log():
         for name, check in CHECKS.items():
+            if passive and name in ACTIVE:
+                continue
             finding = _run(check, context)
-            _print(name, finding)
-            problems += finding.state is State.PROBLEM
-    if problems:
+            findings.append((name, finding))
+            if not as_json:
+                _print(name, finding)
+    problems = sum(finding.state is State.PROBLEM for _, finding in findings)
+    if as_json:
+        rows = [{"name": name, **asdict(finding), "state": finding.state.value} for name, finding in findings]
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+    elif problems:
         typer.echo(f"\n{problems} {'problem' if problems == 1 else 'problems'}")
     return 1 if problems else 0
 

@@ -30,6 +30,10 @@ def install(
     mqtt_password: Annotated[
         Path | None, typer.Option("--mqtt-password", metavar="FILE", help="A file with the broker's password to copy.")
     ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Also the web page, a service of its own (extra: web).")] = False,
+    web_password: Annotated[
+        Path | None, typer.Option("--web-password", metavar="FILE", help="A file with the page's password to copy.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Replace settings and password without asking.")] = False,
     root: RootOption = None,
 ) -> None:
@@ -46,7 +50,16 @@ def install(
         return False
 
     target, systemctl = _layout_and_systemctl(user, root)
-    for line in run(target, running_installation(), systemctl, config=config, password_file=mqtt_password, ask=ask):
+    for line in run(
+        target,
+        running_installation(),
+        systemctl,
+        config=config,
+        password_file=mqtt_password,
+        web=web or web_password is not None,
+        web_password_file=web_password,
+        ask=ask,
+    ):
         typer.echo(line)
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import resources
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from edge_sser.commands.service.layout import Installation, Layout, out_of_reach, remove
-from edge_sser.commands.service.systemctl import UNIT, ServiceError, Systemctl, UnitState
-from edge_sser.errors import EdgeSserError
+from edge_sser.commands.service.systemctl import UNIT, WEB_UNIT, ServiceError, Systemctl, UnitState
+from edge_sser.errors import EdgeSserError, need_package
 from edge_sser.files import write_file
 from edge_sser.model.shipped import named_model
 from edge_sser.settings.broker import parse_address
@@ -41,6 +42,8 @@ def install(
     *,
     config: Path | None = None,
     password_file: Path | None = None,
+    web: bool = False,
+    web_password_file: Path | None = None,
     ask: Callable[[str], bool],
 ) -> Iterator[str]:
     """Installs the service and starts it. Yields a line of text after each step.
@@ -51,6 +54,8 @@ def install(
         systemctl: service manager; not used for another machine.
         config: settings to install; None to keep existing ones, or to write a first file.
         password_file: file whose first line is the broker's password.
+        web: also install the web page, a service of its own.
+        web_password_file: file whose first line is the page's password.
         ask: callback that returns True when a file may be overwritten.
 
     Raises:
@@ -61,21 +66,31 @@ def install(
     _check_installation(target, installation)
     text = _new_config(target, config, ask)
     settings = load_settings(target.config if text is None else config or _shipped_config(), environ={}).settings
-    password = None if password_file is None else _first_line(password_file)
-    unit = _unit(target, installation)
+    passwords = {
+        target.password: None if password_file is None else _first_line(password_file),
+        target.web_password: None if web_password_file is None else _first_line(web_password_file),
+    }
+    units = {target.unit: _unit(target, installation, UNIT)}
+    if web:
+        need_package("uvicorn", "web", "The web page")
+        units[target.web_unit] = _unit(target, installation, WEB_UNIT)
 
     write = partial(write_file, error=ServiceError, remedy="check the owner of the folder, and make room")
-    write(target.unit, unit, mode=0o644, folder_mode=0o755)
-    yield f"unit      {target.named(target.unit)}"
+    for path, unit in units.items():
+        write(path, unit, mode=0o644, folder_mode=0o755)
+        yield f"unit      {target.named(path)}"
     if text is not None:
         modes = (_PRIVATE_MODE, 0o700) if target.user else (0o644, 0o755)
         write(target.config, text, mode=modes[0], folder_mode=modes[1])
     yield f"settings  {target.named(target.config)}{'' if text is not None else ' (kept)'}"
-    if password is not None and _may_replace(target, target.password, password, ask):
-        write(target.password, password, mode=_PRIVATE_MODE, folder_mode=0o755)
-        yield f"password  {target.named(target.password)}"
+    for path, password in passwords.items():
+        if password is not None and _may_replace(target, path, password, ask):
+            write(path, password, mode=_PRIVATE_MODE, folder_mode=0o755)
+            yield f"password  {target.named(path)}"
     yield from _notes(target, settings)
-    yield from _start(target, systemctl)
+    if web:
+        yield from _web_notes(target, settings)
+    yield from _start(target, systemctl, [path.name for path in units])
 
 
 def status(target: Layout, systemctl: Systemctl) -> tuple[bool, list[str]]:
@@ -98,6 +113,9 @@ def status(target: Layout, systemctl: Systemctl) -> tuple[bool, list[str]]:
         return False, [*lines, "service   systemd does not run here, so its state is unknown"]
     state = systemctl.state()
     runs = state.active == "active"
+    if target.web_unit.exists():
+        page = systemctl.state(WEB_UNIT)
+        lines.append(f"web page  {page.active} ({page.sub}){f': {page.trouble}' if page.trouble else ''}")
     lines.append(f"service   {state.active} ({state.sub}){f': {state.status}' if state.status else ''}")
     lines += [f"          {line}" for line in _explanation(state)]
     return runs, [*lines, f"log       {target.log_line} -n 20"]
@@ -122,16 +140,17 @@ def uninstall(target: Layout, systemctl: Systemctl, *, purge: bool = False) -> I
     """
     _check_user(target)
     has_manager = not target.staged and systemctl.running
-    if target.unit.exists():
-        if has_manager:
-            systemctl.run("disable", "--now", UNIT)
-        remove(target.unit)
-        if has_manager:
-            systemctl.run("daemon-reload")
-        yield f"removed   {target.named(target.unit)}"
-    else:
-        yield f"unit      {target.named(target.unit)} is not there"
-    for path in (target.config, target.password, *target.state):
+    for unit in (target.web_unit, target.unit):
+        if unit.exists():
+            if has_manager:
+                systemctl.run("disable", "--now", unit.name)
+            remove(unit)
+            if has_manager:
+                systemctl.run("daemon-reload")
+            yield f"removed   {target.named(unit)}"
+        elif unit == target.unit:
+            yield f"unit      {target.named(unit)} is not there"
+    for path in (target.config, target.password, target.web_password, *target.state):
         if not (path.exists() or path.is_symlink()):
             continue
         if purge:
@@ -142,8 +161,9 @@ def uninstall(target: Layout, systemctl: Systemctl, *, purge: bool = False) -> I
             target.directory.rmdir()
 
 
-def _unit(target: Layout, installation: Installation) -> str:
-    name = "edge-sser-user.service" if target.user else UNIT
+def _unit(target: Layout, installation: Installation, name: str) -> str:
+    if target.user:
+        name = name.replace(".service", "-user.service")
     template = (resources.files("edge_sser.units") / name).read_text(encoding="utf-8")
     return template.replace(PROGRAM_IN_UNIT, _quoted(target.named(installation.program)))
 
@@ -229,9 +249,20 @@ def _notes(target: Layout, settings: Settings) -> Iterator[str]:
             yield f"note      the service will not be able to read {key}: {reason}"
 
 
-def _start(target: Layout, systemctl: Systemctl) -> Iterator[str]:
+def _web_notes(target: Layout, settings: Settings) -> Iterator[str]:
+    """Yields what the web page lacks, and its address."""
+    if settings.history is None:
+        yield f"note      the page shows a history: add [history] to {target.named(target.config)}"
+    page, password = settings.web, target.named(target.web_password)
+    if not ip_address(page.address).is_loopback and page.password_file is None and not target.web_password.exists():
+        yield f"note      the page needs a password at {page.address}: --web-password FILE copies it to {password}"
+    place = f"[{page.address}]" if ":" in page.address else page.address
+    yield f"web page  {'http' if page.cert_file is None else 'https'}://{place}:{page.port}/"
+
+
+def _start(target: Layout, systemctl: Systemctl, units: Sequence[str]) -> Iterator[str]:
     # Without waiting: with a missing microphone, the start would take until its timeout.
-    commands = (("daemon-reload",), ("enable", UNIT), ("restart", "--no-block", UNIT))
+    commands = (("daemon-reload",), ("enable", *units), ("restart", "--no-block", *units))
     if target.staged or not systemctl.running:
         yield "systemd does not run here. Where it does: " + " && ".join(
             systemctl.line(*command) for command in commands

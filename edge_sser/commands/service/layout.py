@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_sser.commands.service.systemctl import UNIT, ServiceError
+from edge_sser.commands.service.systemctl import UNIT, WEB_UNIT, ServiceError
 from edge_sser.settings.broker import CREDENTIAL
+from edge_sser.settings.web import CREDENTIAL as WEB_CREDENTIAL
 
 # Hidden from the service by ProtectHome= and PrivateTmp= of the unit.
 HIDDEN_FROM_SERVICE: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
@@ -64,8 +65,13 @@ class Layout:
         return self._below((self.home / ".config/systemd/user" if self.user else Path("/etc/systemd/system")) / UNIT)
 
     @property
+    def web_unit(self) -> Path:
+        """File of the unit of the web page."""
+        return self.unit.with_name(WEB_UNIT)
+
+    @property
     def directory(self) -> Path:
-        """Directory of the settings and the password."""
+        """Directory of the settings and the passwords."""
         return self._below(self.home / ".config/edge-sser" if self.user else Path("/etc/edge-sser"))
 
     @property
@@ -77,6 +83,11 @@ class Layout:
     def password(self) -> Path:
         """File of the broker's password."""
         return self.directory / CREDENTIAL
+
+    @property
+    def web_password(self) -> Path:
+        """File of the web page's password."""
+        return self.directory / WEB_CREDENTIAL
 
     @property
     def state(self) -> tuple[Path, ...]:

@@ -12,6 +12,7 @@ from typing import Final
 from edge_sser.errors import EdgeSserError
 
 UNIT: Final = "edge-sser.service"
+WEB_UNIT: Final = "edge-sser-web.service"
 BOOTED: Final = Path("/run/systemd/system")  # exists when systemd runs this machine: sd_booted(3)
 _PROPERTIES: Final = ("LoadState", "ActiveState", "SubState", "StatusText", "Result", "ExecMainStatus", "NRestarts")
 
@@ -108,13 +109,13 @@ class Systemctl:
             raise ServiceError(f"`{' '.join(command)}` failed: {reason}")
         return done.stdout
 
-    def state(self) -> UnitState:
-        """Returns the state of the service.
+    def state(self, unit: str = UNIT) -> UnitState:
+        """Returns the state of a unit.
 
         Raises:
             ServiceError: systemctl failed.
         """
-        text = self.run("show", UNIT, *(f"--property={name}" for name in _PROPERTIES))
+        text = self.run("show", unit, *(f"--property={name}" for name in _PROPERTIES))
         values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         return UnitState(
             active=values.get("ActiveState", "unknown"),

@@ -30,7 +30,8 @@ from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, MqttReport
 from edge_sser.sinks.mqtt.link import BrokerLink
 from edge_sser.sinks.mqtt.options import link_options
 from edge_sser.sinks.mqtt.outbox import Outbox, Record
-from edge_sser.sinks.mqtt.worker import Delivery, OutboxWorker, PauseSwitch
+from edge_sser.sinks.mqtt.worker import Delivery, OutboxWorker
+from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
 
 log = logging.getLogger("edge_sser.mqtt")
 
@@ -65,6 +66,7 @@ class MqttSink(Sink):
         status: Status,
         sources: Sequence[str],
         directory: Path | None = None,
+        switch: PauseSwitch | None = None,
         on_listen: Callable[[bool], None] = lambda _on: None,
         on_change: Callable[[MqttReport], None] = lambda _report: None,
     ) -> None:
@@ -88,7 +90,7 @@ class MqttSink(Sink):
             topics=topics,
             sources=sources,
             status=status,
-            switch=PauseSwitch(folder / "paused"),
+            switch=PauseSwitch(folder / PAUSE_FILE) if switch is None else switch,
             link=self._link,
             worker=self._worker,
             on_listen=on_listen,
@@ -100,6 +102,10 @@ class MqttSink(Sink):
     def listening(self) -> bool:
         """True unless the last command paused listening; kept over a restart."""
         return self._node.switch.on
+
+    def announce_listening(self) -> None:
+        """Publishes the state of the pause switch when another program has changed it."""
+        self._node.announce_listening()
 
     def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
         """Returns the commands for baselines since the last call, each with the name of its source."""
@@ -183,6 +189,7 @@ class MqttNode:
         self._commands: deque[bool] = deque(maxlen=MAX_COMMANDS)  # True to listen; not applied yet
         self.baseline_commands: deque[tuple[str, BaselineCommand]] = deque(maxlen=MAX_COMMANDS)  # not taken yet
         self._commands_lock = threading.Lock()
+        self._announced = switch.on  # the state that was published last, or will be when the link connects
         self._reannounce_at = 0.0  # monotonic seconds
         self.failure: Exception | None = None
 
@@ -190,6 +197,10 @@ class MqttNode:
         """Returns the status in a state, with the time of now."""
         status = replace(self.status, state=state, ts=timestamp(time.time()))
         return Message(topic=self._topics.status, payload=to_line(status), qos=1, retain=True)
+
+    def announce_listening(self) -> None:
+        """Lets the worker publish the state of the switch, unless it did so already."""
+        self._worker.submit(self._announce_change)
 
     # ---- LinkListener, in the link's thread
 
@@ -273,6 +284,11 @@ class MqttNode:
             self._on_listen(on)
             self._link.send(self._listen_message())
 
+    def _announce_change(self) -> None:
+        if self._announced is not self.switch.on:
+            self._link.send(self._listen_message())
+
     def _listen_message(self) -> Message:
-        payload = b"ON" if self.switch.on else b"OFF"
+        self._announced = on = self.switch.on
+        payload = b"ON" if on else b"OFF"
         return Message(topic=self._topics.listen_state, payload=payload, qos=1, retain=True)

@@ -15,10 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 
-from edge_sser.files import make_folder, sync
 from edge_sser.sinks.mqtt.client import NOT_AUTHORIZED, Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.diagnosis import LinkStatus, MqttReport
@@ -241,36 +239,6 @@ class OutboxWorker:
             return 0.02
         times = (self.delivery.retry_in, outbox.retry_in)
         return min((seconds for seconds in times if seconds is not None), default=None)
-
-
-class PauseSwitch:
-    """Turns listening on and off, and remembers it over a restart. Paused is an empty file, never half written.
-
-    Attributes:
-        on: True to listen.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self.on = not path.exists()
-        except OSError:  # a directory that may not be read
-            self.on = True
-
-    def turn(self, on: bool) -> None:
-        """Sets and stores the state. A state that cannot be stored holds until the program ends."""
-        self.on = on
-        try:
-            if self._path.exists() is not on:  # stored already: spare the medium
-                return
-            make_folder(self._path.parent, 0o700)
-            if on:
-                self._path.unlink(missing_ok=True)
-            else:
-                self._path.touch()
-            sync(self._path.parent)
-        except OSError as error:
-            log.warning("%s: %s; a pause or its end will not survive a restart", self._path, error.strerror)
 
 
 def _message(entry: Entry) -> Message:

@@ -1,0 +1,167 @@
+"""Runs the server of the page."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from edge_sser.errors import EdgeSserError, SettingsError
+from edge_sser.settings.load import Loaded
+from edge_sser.settings.web import CREDENTIAL, WebSettings
+from edge_sser.web.app import Page
+from edge_sser.web.guard import Guard, is_loopback, own_names
+
+MIN_PASSWORD: Final = 8  # characters
+MAX_PASSWORD_BYTES: Final = 1024
+TICK_SECONDS: Final = 1.0  # of the server's own housekeeping; uvicorn's 0.1 s costs 0.9 % of a core
+CLOSE_SECONDS: Final = 2  # for requests that run when the server ends
+
+log = logging.getLogger("edge_sser.web")
+
+
+def run_web(loaded: Loaded) -> None:
+    """Serves the page until SIGTERM or Ctrl-C.
+
+    Raises:
+        SettingsError: a password is needed and missing, or a file of the settings cannot be used.
+        EdgeSserError: the port cannot be opened.
+    """
+    settings = loaded.settings.web
+    password = read_password(settings)
+    check_access(settings, password)
+    page = Page(loaded)
+    guard = Guard(page.application(), names=own_names(settings.hosts), password=password)
+    config = uvicorn.Config(
+        guard,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        limit_concurrency=128,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        ssl_certfile=settings.cert_file,
+        ssl_keyfile=settings.key_file,
+    )
+    _load_certificate(config, settings)
+    listener = _listen(settings)
+    scheme = "http" if settings.cert_file is None else "https"
+    place = f"[{settings.address}]" if ":" in settings.address else settings.address
+    print(f"{scheme}://{place}:{settings.port}/", flush=True)
+    signal.signal(signal.SIGTERM, _end)  # the server raises the signal again when it has ended
+    try:
+        asyncio.run(PageServer(config, page).serve([listener]))
+    finally:
+        listener.close()
+
+
+class PageServer(uvicorn.Server):
+    """The server, with less to do while nobody asks, and an end that does not wait for open pages."""
+
+    def __init__(self, config: uvicorn.Config, page: Page) -> None:
+        super().__init__(config)
+        self._page = page
+
+    async def main_loop(self) -> None:
+        """Waits for the end."""
+        while not await self.on_tick(0):
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the messages to open pages, and stops."""
+        self._page.feed.close()
+        await super().shutdown(sockets)
+
+
+def read_password(settings: WebSettings, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Returns the password: the first line of `password_file`, else of the systemd credential, else None.
+
+    Raises:
+        SettingsError: the file cannot be read, or holds no password or a short one.
+    """
+    path = settings.password_file
+    if path is None:
+        directory = environ.get("CREDENTIALS_DIRECTORY")
+        path = Path(directory) / CREDENTIAL if directory else None
+        if path is None or not path.exists():
+            return None
+    try:
+        with path.open("rb") as file:
+            password = file.read(MAX_PASSWORD_BYTES).decode("utf-8-sig").split("\n", 1)[0].removesuffix("\r")
+    except OSError as error:
+        raise SettingsError(f"the password file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"the password file {path} is not UTF-8 text") from None
+    if not password and settings.password_file is None:
+        return None  # so that a unit can make the credential optional
+    if len(password) < MIN_PASSWORD:
+        raise SettingsError(
+            f"the password file {path} must hold at least {MIN_PASSWORD} characters on its first line: "
+            f"openssl rand -hex 16 > {path}"
+        )
+    return password
+
+
+def check_access(settings: WebSettings, password: str | None) -> None:
+    """Refuses to serve other machines without a password, and warns of a password in the clear.
+
+    Raises:
+        SettingsError: the address is not loopback, and there is no password.
+    """
+    if is_loopback(settings.address):
+        return
+    if password is None:
+        raise SettingsError(
+            f"web.address {settings.address} is reached by other machines, and needs a password: write one into a file "
+            "(openssl rand -hex 16 > web-password; chmod 600 web-password) and name it as web.password_file, or keep "
+            "127.0.0.1"
+        )
+    if settings.cert_file is None:
+        log.warning("password and levels cross the network unencrypted: set web.cert_file and web.key_file")
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _load_certificate(config: uvicorn.Config, settings: WebSettings) -> None:
+    try:  # a key with a passphrase is refused: OpenSSL would ask for it on the terminal
+        if settings.cert_file is not None and settings.key_file is not None:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                settings.cert_file, settings.key_file, password=lambda: ""
+            )
+        config.load()
+    except (OSError, ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise SettingsError(
+            f"web.cert_file {settings.cert_file} and web.key_file {settings.key_file} must be a PEM certificate and "
+            f"its key without a passphrase, readable by this user: {reason}"
+        ) from None
+
+
+def _listen(settings: WebSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.address, settings.port))
+    except OSError as error:
+        listener.close()
+        raise EdgeSserError(
+            f"{settings.address}:{settings.port} cannot be opened: {error.strerror}: choose another with --port, or "
+            "end the program that has it"
+        ) from None
+    listener.listen(128)
+    listener.set_inheritable(True)
+    return listener

@@ -1,0 +1,57 @@
+"""Listening is paused by a file that several programs share: MQTT, the web page, and a person with a shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mqtt_rig import NODE, STATUS, Broker, eventually, free_port
+
+from edge_sser.settings.schema import Settings
+from edge_sser.settings.sinks import MetricsSettings, MqttSettings
+from edge_sser.sinks.open import ConfiguredSinks
+from edge_sser.sinks.pause import PauseSwitch
+
+STATE_TOPIC = f"edge-sser/{NODE}/listen/state"
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state directory of this process."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def test_without_a_broker_the_file_pauses(state: Path) -> None:
+    outputs = ConfiguredSinks(Settings(node=NODE), status=lambda: STATUS, sources=["desk"])
+    assert outputs.listening
+    PauseSwitch(state / "paused").turn(False)  # as the web page does, in another process
+    assert not outputs.listening
+    PauseSwitch(state / "paused").turn(True)
+    assert outputs.listening
+    outputs.close()
+
+
+def test_a_pause_by_another_program_is_published_once(state: Path, broker: Broker, start_subscriber) -> None:
+    subscriber = start_subscriber(broker.port)
+    settings = Settings(
+        node=NODE,
+        mqtt=MqttSettings(url=f"mqtt://127.0.0.1:{broker.port}"),
+        metrics=MetricsSettings(port=free_port()),
+    )
+    outputs = ConfiguredSinks(settings, status=lambda: STATUS, sources=["desk"])
+    try:
+        eventually(lambda: subscriber.on(STATE_TOPIC), "the first state")
+        for on in (False, True, False):
+            PauseSwitch(state / "paused").turn(on)
+            before = len(subscriber.on(STATE_TOPIC))
+            for _ in range(3):  # the loop asks again and again
+                assert outputs.listening is on
+            eventually(lambda count=before: len(subscriber.on(STATE_TOPIC)) > count, "the new state")
+        subscriber.publish(f"edge-sser/{NODE}/listen/set", "ON")  # the same switch from the other side
+        eventually(lambda: not (state / "paused").exists(), "the file is gone")
+        eventually(lambda: outputs.listening, "listening goes on")
+        eventually(lambda: len(subscriber.on(STATE_TOPIC)) >= 5, "the last state")
+    finally:
+        outputs.close()
+    assert [message.payload for message in subscriber.on(STATE_TOPIC)] == [b"ON", b"OFF", b"ON", b"OFF", b"ON"]
