@@ -1,7 +1,7 @@
 """Sources of a sound server (PulseAudio, or PipeWire in its place), one by one.
 
-ALSA and so PortAudio know a sound server as one device, which records from the server's default source. The server's own
-program `pactl` lists all of its sources, and the environment chooses one for a stream that is opened.
+ALSA and so PortAudio know a sound server as one device, which records from the server's default source. The server's
+own program `pactl` lists all of its sources, and the environment chooses one for a stream that is opened.
 """
 
 from __future__ import annotations
