@@ -114,8 +114,18 @@ class Layout:
 
 
 def layout(*, user: bool, root: Path | None) -> Layout:
-    """Returns the layout on this machine, or below `root`."""
-    return Layout(user=user, root=SLASH if root is None else root.resolve(), home=Path.home())
+    """Returns the layout on this machine, or below `root`.
+
+    Raises:
+        ServiceError: a user's service was asked for, and this user has no home folder.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        if user:
+            raise ServiceError("a user's service is kept in a home folder, and this user has none: set HOME") from None
+        home = SLASH  # a system service has nothing there
+    return Layout(user=user, root=SLASH if root is None else root.resolve(), home=home)
 
 
 def path_in(root: Path, path: Path) -> Path:
