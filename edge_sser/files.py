@@ -201,7 +201,7 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
     Raises:
         SettingsError: neither is known.
     """
-    return _own_directory(environ, "STATE", ".local/state", "the outbox")
+    return _own_directory(environ, "STATE", ".local/state", "outbox and baselines")
 
 
 def cache_directory(environ: Mapping[str, str] = os.environ) -> Path:

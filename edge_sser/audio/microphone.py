@@ -17,6 +17,7 @@ from edge_sser.audio.background import BackgroundCall
 from edge_sser.audio.buffer import AudioBuffer
 from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.portaudio import Microphone, PortAudio, RateRefusedError
+from edge_sser.audio.pulse import StreamWatch
 from edge_sser.audio.source import AudioBlock, Source
 from edge_sser.errors import SourceError
 
@@ -24,6 +25,7 @@ BLOCK_SECONDS = 0.1  # of one callback: windows end at whole tenths, so that non
 OPEN_SECONDS = 3.0  # timeout of the constructor; less than a buffer holds, so that other sources lose nothing
 ANSWER_SECONDS = 10.0  # before a device that neither opens nor refuses counts as dead
 STALL_SECONDS = 5.0  # without a block the device counts as dead: PortAudio itself waits for ever
+REMEDY = "plug it in again, or restart the sound server behind it"
 CLOSE_SECONDS = 1.0  # timeout of PortAudio's close, which takes milliseconds or for ever
 _LIVENESS_SECONDS = 0.25  # between two checks, by a waiting reader, that the stream still runs
 _SUSPENDED_SECONDS = 1.0  # between two checks: the reader itself was stopped or busy, so its clock proves nothing
@@ -42,6 +44,7 @@ class _Recording:
         rate_hz: sample rate, Hz.
         buffer: between the callback and the reader.
         converter: used by the reader.
+        watch: of a stream from a sound server's source; None for any other.
         stream: PortAudio's.
     """
 
@@ -50,6 +53,7 @@ class _Recording:
     rate_hz: int
     buffer: AudioBuffer
     converter: InputConverter
+    watch: StreamWatch | None
     stream: Any = None
 
     def close(self) -> bool:
@@ -132,6 +136,8 @@ class MicrophoneSource(Source):
             recording = self._opening.result(wait)
             popped = None if recording is None else recording.buffer.pop(wait)
             suspended = self._was_suspended()
+            if recording is not None and recording.watch is not None and recording.watch.moved():
+                raise SourceError(f"{self._device} is gone: {REMEDY}")
             if recording is not None and popped is not None:
                 dropped, frames = popped
                 block = recording.converter.push(frames, dropped)
@@ -194,7 +200,9 @@ class MicrophoneSource(Source):
         rate_hz: int,
     ) -> _Recording:
         converter = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, origin=self._device)
-        recording = _Recording(audio, channels, rate_hz, AudioBuffer(round(rate_hz * buffer_seconds)), converter)
+        server_source = microphone.server_source
+        watch = None if server_source is None else StreamWatch(server_source, self._clock)
+        recording = _Recording(audio, channels, rate_hz, AudioBuffer(round(rate_hz * buffer_seconds)), converter, watch)
         recording.stream = audio.open(
             microphone,
             rate_hz=rate_hz,
@@ -230,7 +238,6 @@ class MicrophoneSource(Source):
         return suspended
 
     def _raise_if_dead(self) -> None:
-        remedy = "plug it in again, or restart the sound server behind it"
         recording = self._opening.result(0.0)
         age_seconds = self._clock() - max(self._last_block_at, self._waiting_since)
         if recording is None:
@@ -238,9 +245,9 @@ class MicrophoneSource(Source):
                 raise SourceError(f"{self._device} does not answer: restart the sound server behind it")
             return
         if not recording.stream.is_active():
-            raise SourceError(f"{self._device} is gone: {remedy}")
+            raise SourceError(f"{self._device} is gone: {REMEDY}")
         if age_seconds > self._stall_seconds:
-            raise SourceError(f"{self._device} has delivered nothing for {age_seconds:.1f} s: {remedy}")
+            raise SourceError(f"{self._device} has delivered nothing for {age_seconds:.1f} s: {REMEDY}")
 
 
 def list_microphones() -> list[Microphone]:

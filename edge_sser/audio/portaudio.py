@@ -6,20 +6,19 @@ import contextlib
 import io
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from edge_sser.audio.alsa import SHARING, hardware_id, holders, silence_c_output
+from edge_sser.audio.pulse import SOUND_SERVERS, chosen, server_sources
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import MissingComponentError, SourceError, missing_extra
 from edge_sser.settings.names import slug
 
 ALSA_CARDS = Path("/proc/asound/cards")
-# ALSA's names for sound servers. They resample and mix well to any format, so the rate and the channel count that they
-# report mean nothing.
-SOUND_SERVERS = frozenset({"pulse", "pipewire"})
 _HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
 
 # Callback of PortAudio: (bytes, frames, time info, status flags) -> (None, continue flag).
@@ -37,11 +36,12 @@ class Microphone:
     Attributes:
         id: names the device from one start to the next, as PortAudio's index does not: the id of the ALSA card for
             hardware (as in `hw:CARD=...`; two alike are told apart by the kernel's numbering), else a slug of its name.
-        name: PortAudio's name.
-        host_api: ALSA, JACK, OSS, ...
+        name: PortAudio's name, or the sound server's description.
+        host_api: ALSA, JACK, OSS, ...; of a sound server's source, the server's name in ALSA.
         channels: largest number of channels.
         default_rate_hz: the device's own sample rate, Hz.
         is_default: True for the device that `mic` means.
+        server_source: the sound server's name for one of its sources; None for any other device.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Microphone:
     channels: int
     default_rate_hz: int
     is_default: bool
+    server_source: str | None = None
 
     def __str__(self) -> str:
         return f"microphone {self.id}" + (f" ({self.name})" if self.name != self.id else "")
@@ -71,9 +72,13 @@ class PortAudio:
         silence_c_output()
         self._audio: Any = self._pyaudio.PyAudio()
         self._indices = self._list()
+        self._server_listed = False
 
     def microphones(self) -> list[Microphone]:
-        """Returns every input device, in PortAudio's order."""
+        """Returns every input device: PortAudio's in its order, then the sources of a sound server."""
+        if not self._server_listed:
+            self._server_listed = True
+            self._indices |= self._list_server()
         return list(self._indices)
 
     def find(self, microphone_id: str | None) -> Microphone:
@@ -82,10 +87,10 @@ class PortAudio:
         Raises:
             SourceError: there is no such microphone, or another program holds it.
         """
-        known = self.microphones()
-        for microphone in known:
-            if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
-                return microphone
+        for known in (list(self._indices), self.microphones()):  # a sound server is asked only when need be
+            for microphone in known:
+                if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
+                    return microphone
         for holder in holders():
             if microphone_id in (None, holder.microphone_id):
                 raise SourceError(f"microphone {holder.microphone_id} is held by {holder}: {SHARING}")
@@ -112,6 +117,8 @@ class PortAudio:
         `channel` needs. ALSA's `default` counts as a sound server when one runs, as distributions configure it.
         """
         names = {other.name for other in self._indices} if microphone.name == "default" else {microphone.name}
+        if microphone.server_source is not None:
+            return SAMPLE_RATE, microphone.channels
         rate_hz = SAMPLE_RATE if names & SOUND_SERVERS else microphone.default_rate_hz
         if _HARDWARE.search(microphone.name):
             return rate_hz, microphone.channels
@@ -133,16 +140,18 @@ class PortAudio:
             RateRefusedError: the device does not record at that rate.
             SourceError: the device refuses for another reason.
         """
+        source = microphone.server_source
         try:
-            return self._audio.open(
-                rate=rate_hz,
-                channels=channels,
-                format=self._pyaudio.paFloat32,
-                input=True,
-                input_device_index=self._indices[microphone],
-                frames_per_buffer=round(rate_hz * block_seconds),
-                stream_callback=callback,
-            )
+            with nullcontext() if source is None else chosen(source):
+                return self._audio.open(
+                    rate=rate_hz,
+                    channels=channels,
+                    format=self._pyaudio.paFloat32,
+                    input=True,
+                    input_device_index=self._indices[microphone],
+                    frames_per_buffer=round(rate_hz * block_seconds),
+                    stream_callback=callback,
+                )
         except OSError as error:
             raise self._refusal(microphone, error, rate_hz) from None
 
@@ -186,6 +195,26 @@ class PortAudio:
             taken.add(microphone.id)
             indices[microphone] = index
         return indices
+
+    def _list_server(self) -> dict[Microphone, int]:
+        """Returns the sources of the sound server, each with the index of the server."""
+        server = next((device for device in self._indices if device.name in SOUND_SERVERS), None)
+        if server is None:
+            return {}
+        taken = {microphone.id for microphone in self._indices}
+        return {
+            Microphone(
+                id=source.id,
+                name=source.description,
+                host_api=server.name,
+                channels=source.channels,
+                default_rate_hz=source.rate_hz,
+                is_default=False,
+                server_source=source.name,
+            ): self._indices[server]
+            for source in server_sources()
+            if source.id not in taken  # ALSA's settings name it, too
+        }
 
     def _refusal(self, microphone: Microphone, error: OSError, rate_hz: int) -> SourceError:
         choose = "choose another (edge-sser devices)"

@@ -37,9 +37,8 @@ class Source(ABC):
     Attributes:
         name: the source's name in events and topics: lower-case letters, digits, '-' and '_'.
         live: True when audio comes at its own pace (microphone, pipe), False for a recording.
-        started_at: seconds since the epoch (UTC) of the first sample. Wall-clock time enters here and nowhere else. For
-            a recording, its modification time less its duration; for a live source, the time of opening until the first
-            block has come.
+        started_at: seconds since the epoch (UTC) of the first sample. For a recording, its modification time less its
+            duration; for a live source, the time of opening until the first block has come.
         overruns: losses so far that the device reported, without their length.
     """
 

@@ -61,7 +61,7 @@ def measure_level(microphone_id: str | None, *, seconds: float = 1.0) -> float:
         SourceError: the microphone cannot be opened or delivers nothing.
     """
     energy, samples = 0.0, 0
-    with MicrophoneSource(microphone_id, name="level", stall_seconds=max(1.0, seconds)) as source:
+    with MicrophoneSource(microphone_id, name="level") as source:  # a sound server's first block can take 2 s
         while samples < seconds * SAMPLE_RATE:
             block = source.read(timeout_seconds=seconds)
             if block is not None:

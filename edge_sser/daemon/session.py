@@ -14,6 +14,7 @@ from edge_sser.model.model import Model
 from edge_sser.monitor.baselines import SAVE_SECONDS, BaselineStore
 from edge_sser.monitor.judge import Lesson
 from edge_sser.monitor.monitor import Monitor
+from edge_sser.monitor.stream_clock import StreamClock
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
@@ -73,6 +74,7 @@ class SourceSession:
         self._absence: Absence | None = None
         self._note = ""
         self._processed_before = 0
+        self._times = StreamClock(clocks.monotonic, clocks.wall)
         self._baselines = baselines if origin.keeps_baseline else None
         baseline = None if self._baselines is None else self._baselines.load(self.name)
         self._monitor = self._new_monitor(started_at=clocks.wall(), live=True, first_reading=0, baseline=baseline)
@@ -265,7 +267,7 @@ class SourceSession:
             first_reading=first_reading,
             baseline=baseline,
             clock=self._clocks.monotonic,
-            wall_clock=self._clocks.wall,
+            times=self._times,
         )
 
     def _read_block(self, source: Source, timeout_seconds: float) -> list[Event]:
@@ -283,7 +285,7 @@ class SourceSession:
             self._enter(SessionState.OPEN)
             log.warning("%s is back", self.name)
         if self._monitor.read == 0:
-            self._monitor.started_at = source.started_at  # known to a live source since its first block
+            self._times.started_at = source.started_at  # known to a live source since its first block
         if now >= self._sync_at:
             self._sync_baseline()
         return self._monitor.push(block, source.overruns)

@@ -47,8 +47,8 @@ class Monitor:
     """Events of one source. The cut of its audio into blocks changes nothing in them but the latency.
 
     Attributes:
-        started_at: seconds since the epoch (UTC) of the source's first sample. A live source knows the time with its
-            first block only: set the attribute before that block is pushed.
+        times: of the source's events. A live source knows `times.started_at` with its first block only: set it before
+            that block is pushed.
         read: samples delivered or lost by the source so far.
         readings: number of the next reading.
     """
@@ -65,41 +65,39 @@ class Monitor:
         first_reading: int = 0,
         baseline: Baseline | None = None,
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        times: StreamClock | None = None,
     ) -> None:
         """Prepares for the first block.
 
         Args:
             node: this device's name in events.
             source_name: the source's.
-            started_at: see the attribute.
+            started_at: seconds since the epoch (UTC) of the source's first sample.
             live: True for audio that comes at its own pace; the latency of a recording means nothing.
             model: scores windows. May be shared with other monitors of the same thread.
             settings: gate, window, rolling, baseline and episode are used.
             first_reading: number of the first reading: a source that is opened again continues the count.
             baseline: of the source, learned before; None to start as a stranger. The monitor goes on learning in it.
             clock: seconds on a clock that never goes back, for latencies.
-            wall_clock: seconds since the epoch, for health that changes while no audio comes.
+            times: of the source's events, in order with those of an earlier opening; None for a new start.
 
         Raises:
             SettingsError: the levels of settings and model card do not fit together.
         """
-        self.started_at = started_at
+        self.times = times or StreamClock(clock)
+        self.times.start(started_at, live=live)
         self._node = node
         self._source = source_name
         self._live = live
         self._model = model
         self._label = model.label
         self._clock = clock
-        self._wall_clock = wall_clock
         self._hop_seconds = settings.window.hop_seconds
         self._min_speech_ratio = min_speech_ratio(settings.gate, model)
         self._windower = Windower(window=settings.window, gate=settings.gate)
         self._judge = Judge(settings, model.card, baseline)
         self._evidence_at = 0  # of the last episode, as is the next
         self._episode_id = ""
-        self._stream_clock = StreamClock()
-        self._latest = float("-inf")  # time of the last event: times never run backwards
         self._episodes = Episodes(settings.episode)
         self._health = SourceHealth()
         self._note = ""
@@ -162,7 +160,7 @@ class Monitor:
         self._overruns = overruns
         events: list[Event] = []
         if self._live and block.samples.size:
-            self._stream_clock.push(self._windower.now + block.dropped + block.samples.size, arrived)
+            self.times.push(self._windower.now + block.dropped + block.samples.size)
         if block.samples.size and self._health.sound():
             now = self._windower.now + block.dropped
             events.append(self._health_event(now, self._windower.dropped + block.dropped))
@@ -179,7 +177,7 @@ class Monitor:
         """
         if not self._health.report(state, detail):
             return []
-        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
+        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
 
     def note(self, text: str) -> list[Event]:
         """Adds a text to the detail of health events from now on; returns the event that carries the change.
@@ -192,7 +190,7 @@ class Monitor:
         self._note = text
         if self._health.state is None:
             return []
-        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
+        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
 
     def retune(self, settings: Settings) -> None:
         """Applies other settings of rolling, baseline and episode, from the next window on.
@@ -247,7 +245,7 @@ class Monitor:
             id=f"{self._node}/{self._source}/{number:06d}",
             node=self._node,
             source=self._source,
-            ts=self._timestamp(window.end),
+            ts=timestamp(self.times.at(window.end)),
             start_s=round(window.start / SAMPLE_RATE, TIME_DIGITS),
             end_s=round(window.end / SAMPLE_RATE, TIME_DIGITS),
             speech_ratio=round(window.speech_ratio, RATIO_DIGITS),
@@ -268,7 +266,7 @@ class Monitor:
         if episode.phase is Phase.START:
             rising = self._judge.rising_since
             self._evidence_at = episode.start if rising is None else rising
-            started = timestamp(self.started_at + self._stream_clock.shift + episode.start / SAMPLE_RATE)
+            started = timestamp(self.times.of_sample(episode.start))
             compact = started.replace("-", "").replace(":", "")
             self._episode_id = f"{self._node}/{self._source}/{compact}"
         return Episode(
@@ -276,7 +274,7 @@ class Monitor:
             id=self._episode_id,
             node=self._node,
             source=self._source,
-            ts=self._timestamp(now),
+            ts=timestamp(self.times.at(now)),
             level=episode.level,
             start_s=_seconds(episode.start),
             end_s=_seconds(episode.end),
@@ -288,22 +286,12 @@ class Monitor:
             model=self._label,
         )
 
-    def _timestamp(self, now: int) -> str:
-        self._latest = max(self._latest, self.started_at + self._stream_clock.shift + now / SAMPLE_RATE)
-        return timestamp(self._latest)
-
-    def _present(self) -> float:
-        """Returns the time of now: by the stream's clock, which no setting of the wall clock moves, once it runs."""
-        seconds = self._stream_clock.seconds(self._clock())
-        self._latest = self._wall_clock() if seconds is None else max(self._latest, self.started_at + seconds)
-        return self._latest
-
-    def _health_event(self, now: int, dropped: int, ts: float | None = None) -> Health:
+    def _health_event(self, now: int, dropped: int, at: float | None = None) -> Health:
         assert self._health.state is not None
         return Health(
             node=self._node,
             source=self._source,
-            ts=self._timestamp(now) if ts is None else timestamp(ts),
+            ts=timestamp(self.times.at(now) if at is None else at),
             state=self._health.state,
             detail="; ".join(filter(None, (self._health.detail, self._note))),
             read_s=_seconds(now),

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import os
+import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import numpy as np
+import pytest
 from listening import listen
 from mqtt_rig import Cable, eventually, gaps
 from preloaded_faults import Faults
 from stressed_speech import EPISODE_TOPIC as TOPIC
 from stressed_speech import WINDOW_SECONDS, episodes, feed_episodes, write_settings
 
-from edge_sser.audio.raw import RawSource
-from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
+from edge_sser.audio.source import SAMPLE_RATE, AudioBlock, Source
 from edge_sser.daemon.inputs import Input
 from edge_sser.errors import SourceError
 from edge_sser.events import Event, as_dict
@@ -27,8 +30,11 @@ from edge_sser.settings.load import load_settings
 from edge_sser.sinks.base import Sink
 
 DAY_SECONDS = 86_400
-OPENINGS = 4
 HOP_SECONDS = 0.5
+IN_AN_EPISODE = 4.5  # seconds of audio: in the middle of the first of `episodes`
+BACK_SECONDS = 4.0
+RIGHT_SECONDS = 0.15  # a window ends at most a block after its audio came
+SOON_SECONDS = 1.5  # a hop, and what a busy machine takes
 
 
 def seconds(event: dict[str, Any]) -> float:
@@ -36,96 +42,198 @@ def seconds(event: dict[str, Any]) -> float:
 
 
 def assert_steady(readings: list[dict[str, Any]]) -> None:
-    """Checks for a reading every hop, by their own times."""
-    steps = [seconds(after) - seconds(before) for before, after in itertools.pairwise(readings)]
+    """Checks for a reading every hop of audio."""
+    steps = [after["end_s"] - before["end_s"] for before, after in itertools.pairwise(readings) if after["start_s"]]
     assert len(steps) > 10
-    assert all(abs(step - HOP_SECONDS) < 0.002 for step in steps)
+    assert all(step == HOP_SECONDS for step in steps)
 
 
-def assert_sane(reported: Iterable[dict[str, Any]]) -> None:
+def assert_sane(reported: Iterable[dict[str, Any]], moment: Callable[[dict[str, Any]], float] = seconds) -> None:
     """Checks that each episode starts, goes on and ends under one id, and lasts about as long as the stressed voice."""
     for _, phases in itertools.groupby(reported, key=lambda event: event["id"]):
         events = list(phases)
         assert [event["phase"] for event in events] == ["start", "update", "end"]
         assert 0.0 < events[-1]["duration_s"] < 2 * WINDOW_SECONDS
-        assert [seconds(event) for event in events] == sorted(seconds(event) for event in events)
+        assert [moment(event) for event in events] == sorted(moment(event) for event in events)
 
 
 def assert_numbered(readings: list[dict[str, Any]]) -> None:
     assert [event["id"] for event in readings] == [f"cab12/desk/{number:06d}" for number in range(len(readings))]
 
 
-class Kept(Sink):
+class FakeClocks:
+    """Clocks that only the test moves.
+
+    Attributes:
+        now: of the monotonic clock, seconds.
+        ahead: of the wall clock against it, seconds.
+    """
+
     def __init__(self) -> None:
+        self.now = 1_000.0
+        self.ahead = 1_700_000_000.0
+
+    def wall(self) -> float:
+        return self.now + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def set_by(self, seconds: float) -> None:
+        """Sets the wall clock. A machine that has slept looks the same."""
+        self.ahead += seconds
+
+
+class Desk(Source):
+    """A microphone that two episodes are spoken into, while the clocks are set, and which is pulled out then.
+
+    Args:
+        clocks: to move on.
+        changes: of the clocks, by the seconds of audio before which each happens.
+    """
+
+    live = True
+    name = "desk"
+
+    def __init__(self, clocks: FakeClocks, changes: dict[float, Callable[[], None]]) -> None:
+        self._clocks = clocks
+        self._samples = np.frombuffer(episodes(2), dtype="<i2").astype(np.float32) / 2**15
+        self._changes = changes
+        self._heard = 0
+        self.started_at = clocks.wall()
+
+    def read(self, timeout_seconds: float) -> AudioBlock | None:
+        self._changes.get(self._heard / SAMPLE_RATE, lambda: None)()
+        block = self._samples[self._heard : self._heard + SAMPLE_RATE // 10]
+        if block.size == 0:
+            raise SourceError("desk is gone: plug it in again")
+        self._clocks.now += block.size / SAMPLE_RATE
+        if self._heard == 0:
+            self.started_at = self._clocks.wall() - block.size / SAMPLE_RATE
+        self._heard += block.size
+        return AudioBlock(block)
+
+
+class Kept(Sink):
+    """Keeps all events, and how late each was."""
+
+    def __init__(self, clocks: FakeClocks) -> None:
         self.events: list[dict[str, Any]] = []
+        self.late: list[float] = []
+        self._clocks = clocks
 
     def emit(self, event: Event, line: bytes) -> None:
         self.events.append(as_dict(event))
+        self.late.append(self._clocks.wall() - seconds(self.events[-1]))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["type"] == kind]
 
 
-class Unplugged(RawSource):
-    """A pipe whose end is an error, like a microphone that is pulled out."""
+def listen_while_clocks_are_set(
+    model: str, folder: Path, changes: Callable[[FakeClocks], list[dict[float, Callable[[], None]]]]
+) -> Kept:
+    """Listens to a microphone that comes and goes.
 
-    def read(self, timeout_seconds: float) -> AudioBlock | None:
-        try:
-            return super().read(timeout_seconds)
-        except EndOfAudio:
-            raise SourceError("desk is gone: plug it in again") from None
-
-
-def test_setting_the_clock_changes_neither_cadence_nor_ids_nor_durations(sharp_model, tmp_path):
-    """Each call of the wall clock finds it set by a day, forward or back; the microphone comes and goes."""
-    jumps = itertools.cycle([0, -DAY_SECONDS, DAY_SECONDS])
+    Args:
+        model: file of the model.
+        folder: for settings.
+        changes: returns the changes of the clocks during each opening.
+    """
+    clocks = FakeClocks()
+    openings = iter(changes(clocks))
     stop = threading.Event()
-    openings = itertools.count(1)
-    pipes: list[BinaryIO] = []
-
-    def wall_clock() -> float:
-        return time.time() + next(jumps)
 
     def open_source() -> Source:
-        if next(openings) > OPENINGS:
+        try:
+            return Desk(clocks, next(openings))
+        except StopIteration:
             stop.set()
-            raise SourceError("there is no desk: plug it in")
-        reader, writer = os.pipe()
-        pipes.append(os.fdopen(reader, "rb"))
-        threading.Thread(target=speak, args=(writer,), daemon=True).start()
-        return Unplugged(pipes[-1], name="desk", wall_clock=wall_clock)
+            raise SourceError("there is no desk: plug it in") from None
 
-    def speak(writer: int) -> None:
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(episodes(2))
-
-    kept = Kept()
-    now = [0.0]
-    loaded = load_settings(write_settings(tmp_path / "config.toml", url="mqtt://unused"))
-    settings = loaded.settings.model_copy(update={"node": "cab12"})
+    kept = Kept(clocks)
+    settings = load_settings(write_settings(folder / "config.toml", url="mqtt://unused")).settings
     listen(
-        settings, [Input("desk", open_source, reopens=True)], [kept], Model.load(Path(sharp_model)), stop,
-        wall_clock=wall_clock, clock=lambda: now[0], sleep=lambda pause: now.__setitem__(0, now[0] + pause),
+        settings.model_copy(update={"node": "cab12"}), [Input("desk", open_source, reopens=True)], [kept],
+        Model.load(Path(model)), stop, wall_clock=clocks.wall, clock=lambda: clocks.now, sleep=clocks.sleep,
     )  # fmt: skip
-    for pipe in pipes:
-        pipe.close()
-    readings, reported = kept.of("reading"), kept.of("episode")
-    assert_numbered(readings)
-    openings_heard = [list(part) for part in cut_by_opening(readings)]
-    assert len(openings_heard) == OPENINGS
-    for part in openings_heard:
-        assert_steady(part)
-    assert_sane(reported)
-    assert len({event["id"] for event in reported}) == 2 * OPENINGS
+    assert_numbered(kept.of("reading"))
+    assert_steady(kept.of("reading"))
+    return kept
 
 
-def cut_by_opening(readings: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    parts: list[list[dict[str, Any]]] = []
-    for reading in readings:
-        if reading["start_s"] == 0.0:
-            parts.append([])
-        parts[-1].append(reading)
-    return parts
+def test_ts_follows_a_clock_that_is_set_and_never_runs_backwards(sharp_model, tmp_path):
+    """Forward, a little back and asleep; while the microphone is there, and while it is not."""
+
+    def changes(clocks: FakeClocks) -> list[dict[float, Callable[[], None]]]:
+        back = partial(clocks.set_by, -BACK_SECONDS)
+        return [
+            {IN_AN_EPISODE: partial(clocks.set_by, DAY_SECONDS)},
+            {0.0: partial(clocks.set_by, 3_600.0), IN_AN_EPISODE: back},
+            {IN_AN_EPISODE: partial(clocks.sleep, 15.0)},  # a stall
+            {0.0: back, 12.0: partial(clocks.set_by, 8 * 3_600.0)},
+        ]
+
+    kept = listen_while_clocks_are_set(sharp_model, tmp_path, changes)
+    assert_sane(kept.of("episode"))
+    times = [seconds(event) for event in kept.events]
+    assert times == sorted(times)
+    waiting = [late for late in kept.late if abs(late) > RIGHT_SECONDS]
+    assert all(-BACK_SECONDS <= late < 0.0 for late in waiting)
+    assert 2 <= len(waiting) <= 4 * (BACK_SECONDS / HOP_SECONDS + 1)  # right again after as many seconds
+    readings = [seconds(event) for event in kept.of("reading")]
+    assert len(set(readings)) == len(readings)
+    assert len({event["id"] for event in kept.of("episode")}) == 8
+
+
+def test_a_clock_that_is_set_back_by_a_day_makes_the_only_step_backwards(sharp_model, tmp_path):
+    kept = listen_while_clocks_are_set(
+        sharp_model, tmp_path, lambda clocks: [{IN_AN_EPISODE: partial(clocks.set_by, -DAY_SECONDS)}, {}]
+    )
+    assert_sane(kept.of("episode"), moment=itemgetter("end_s"))
+    steps = [seconds(after) - seconds(before) for before, after in itertools.pairwise(kept.events)]
+    (back,) = [step for step in steps if step < 0.0]
+    assert back == pytest.approx(-DAY_SECONDS, abs=1.0)
+    assert max(map(abs, kept.late)) < RIGHT_SECONDS
+    assert len({event["id"] for event in kept.of("episode")}) == 4
+
+
+def test_a_running_daemon_is_right_within_seconds_after_its_clock_was_set(start, sharp_model, tmp_path):
+    """Set forward by an hour, back by 3 s, and frozen for 3 s; audio comes at the pace of a microphone."""
+    faults = Faults(tmp_path / "faults")
+    config = write_settings(tmp_path / "config.toml", url="mqtt://127.0.0.1:9")
+    daemon = start("--config", config, "--model", sharp_model, fed=True, **faults.environment)
+    pcm = episodes(3)
+    begin = time.monotonic()
+    fed = 0
+
+    def speak_for(for_seconds: float, ahead: int) -> float:
+        """Returns the lateness of the last reading."""
+        nonlocal fed
+        before = len(daemon.events("reading"))
+        until = time.monotonic() + for_seconds
+        while (now := time.monotonic()) < until:
+            due = 2 * min(len(pcm) // 2, round(SAMPLE_RATE * (now - begin)))
+            daemon.feed(pcm[fed:due])
+            fed = due
+            time.sleep(0.1)
+        assert len(daemon.events("reading")) > before
+        return time.time() + ahead - seconds(daemon.events("reading")[-1])
+
+    eventually(lambda: daemon.log, "it listens")
+    begin = time.monotonic()
+    assert abs(speak_for(6.0, 0)) < SOON_SECONDS
+    for ahead in (3_600, 3_597):
+        faults.set_clock(ahead)
+        assert abs(speak_for(5.0, ahead)) < SOON_SECONDS
+    daemon.send(signal.SIGSTOP)
+    time.sleep(3.0)
+    daemon.send(signal.SIGCONT)
+    assert abs(speak_for(4.0, ahead)) < SOON_SECONDS
+    assert daemon.stop() == 0
+    times = [seconds(event) for event in daemon.all_events if event["type"] != "status"]
+    assert times == sorted(times)
+    assert {event["phase"] for event in daemon.events("episode")} == {"start", "update", "end"}
 
 
 def test_no_timer_of_a_daemon_depends_on_the_wall_clock(start, start_broker, start_subscriber, sharp_model, tmp_path):
@@ -174,9 +282,13 @@ def test_no_timer_of_a_daemon_depends_on_the_wall_clock(start, start_broker, sta
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "all arrives, in order")
     assert daemon.stop() == 0
     assert gaps(subscriber.received) == []
-    assert_numbered(daemon.events("reading"))
-    assert_steady(daemon.events("reading"))
+    readings = daemon.events("reading")
+    assert_numbered(readings)
+    assert_steady(readings)
     assert_sane(daemon.events("episode"))
+    steps = [seconds(after) - seconds(before) - HOP_SECONDS for before, after in itertools.pairwise(readings)]
+    set_by = [-DAY_SECONDS, 2 * DAY_SECONDS, -DAY_SECONDS]
+    assert [step for step in steps if abs(step) > 1.0] == pytest.approx(set_by, abs=1.0)
     cable.close()
 
 

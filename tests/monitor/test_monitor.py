@@ -29,6 +29,7 @@ from edge_sser.events import (
 )
 from edge_sser.model.backend import Backend, Logits
 from edge_sser.model.model import Calibration, Model
+from edge_sser.monitor.stream_clock import StreamClock
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.features import log_mel
 from edge_sser.pipeline.highpass import high_pass
@@ -240,7 +241,7 @@ def test_lost_audio_advances_the_time_and_is_reported_in_the_next_reading(model:
 
 def test_latency_is_from_the_arrival_of_the_last_sample_and_none_in_a_recording(model: Model) -> None:
     clock = itertools.count(100.0, 0.0042).__next__  # every look takes 4.2 ms
-    live = make_monitor(model, live=True, clock=clock)
+    live = make_monitor(model, live=True, clock=clock, times=StreamClock())
     got = readings(live.push(AudioBlock(noise(3.0, dbfs=-40.0))))
     assert [reading.latency_ms for reading in got] == [4.2]
     recording = make_monitor(model, live=False, clock=clock)

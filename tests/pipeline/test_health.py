@@ -10,6 +10,7 @@ from streams import LAW, RATE, blocks, cuts, losses, make_monitor, noise, play, 
 from edge_sser.audio.source import AudioBlock
 from edge_sser.events import Event, Health, HealthState, to_json
 from edge_sser.model.model import Model
+from edge_sser.monitor.stream_clock import StreamClock
 
 
 def health(events: list[Event]) -> list[tuple[HealthState, float]]:
@@ -53,7 +54,8 @@ def test_lost_audio_is_told_and_forgiven_after_ten_seconds_without_loss(model: M
 
 
 def test_trouble_elsewhere_is_said_beside_the_state_for_as_long_as_it_lasts(model: Model) -> None:
-    monitor = make_monitor(model, wall_clock=lambda: 1.5)
+    times = StreamClock(clock=lambda: 0.0, wall_clock=lambda: 100.5)
+    monitor = make_monitor(model, live=True, started_at=0.0, times=times)
     assert monitor.note("the disk is full") == []  # there is no state yet to say it beside
     (first,) = [event for event in monitor.push(AudioBlock(noise(4.0, dbfs=-40.0))) if isinstance(event, Health)]
     assert (first.state, first.detail) == (HealthState.OK, "the disk is full")
@@ -63,7 +65,7 @@ def test_trouble_elsewhere_is_said_beside_the_state_for_as_long_as_it_lasts(mode
     assert silent.detail.endswith("; the disk is full")
     (well,) = monitor.note("")
     assert isinstance(well, Health)
-    assert (well.state, well.ts) == (HealthState.SILENT, "1970-01-01T00:00:01.500Z")
+    assert (well.state, well.ts) == (HealthState.SILENT, "1970-01-01T00:01:40.500Z")
     assert "disk" not in well.detail
 
 
@@ -84,7 +86,8 @@ def test_what_only_the_device_noticed_is_told_too(model: Model) -> None:
 
 
 def test_what_cannot_be_heard_is_told_once_and_ended_by_any_sound(model: Model) -> None:
-    monitor = make_monitor(model, wall_clock=lambda: 1_767_400_000.5)
+    times = StreamClock(clock=lambda: 0.0, wall_clock=lambda: 1_767_400_000.5)
+    monitor = make_monitor(model, live=True, times=times)
     monitor.push(AudioBlock(noise(3.2, dbfs=-40.0)))
     (stalled,) = monitor.report(HealthState.STALLED, "no audio for 2 s")
     assert isinstance(stalled, Health)

@@ -28,8 +28,9 @@ from edge_sser.settings.schema import Settings
 
 PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # in the units that ship
 SYSTEM_INSTALL: Final = (
-    'install it for every user, from its sources: sudo install -d -o "$USER" /opt/edge-sser && python3 -m venv '
-    '/opt/edge-sser && /opt/edge-sser/bin/pip install ".[mic]" && '
+    'install it for every user, from its sources: sudo install -d -o "$USER" /opt/edge-sser && '
+    "/usr/bin/python3 -m venv /opt/edge-sser --clear && "
+    '/opt/edge-sser/bin/pip install ".[mic]" && '
     "sudo /opt/edge-sser/bin/edge-sser service install"
 )
 _PRIVATE_MODE: Final = 0o600
@@ -190,6 +191,13 @@ def _check_installation(target: Layout, installation: Installation) -> None:
         raise ServiceError(f"{installation.program} does not exist: install edge-sser with pip, which writes it")
     if target.user:
         return
+    interpreter = installation.interpreter
+    reason = None if interpreter is None else out_of_reach(interpreter, target.root)
+    if reason is not None and out_of_reach(installation.program, target.root) is None:
+        raise ServiceError(
+            f"the service could not run this installation, whose Python is of pyenv, uv, conda or the like: {reason}; "
+            f"use the system's Python, or one in /opt (for uv, UV_PYTHON_INSTALL_DIR=/opt/python). To {SYSTEM_INSTALL}"
+        )
     for path in (installation.program, *installation.code):
         reason = out_of_reach(path, target.root)
         if reason is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import stat
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,7 @@ from edge_sser.settings.web import CREDENTIAL as WEB_CREDENTIAL
 # Hidden from the service by ProtectHome= and PrivateTmp= of the unit.
 HIDDEN_FROM_SERVICE: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
 SLASH: Final = Path("/")
+MAX_LINKS: Final = 40  # of Linux, path_resolution(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +28,28 @@ class Installation:
 
     Attributes:
         program: file of the command.
-        code: other files and directories that it needs: the interpreter, its library, this package.
+        code: other files and directories that it needs: the library of Python, this package and those it imports.
+        interpreter: Python; None for one that is not examined.
     """
 
     program: Path
     code: tuple[Path, ...]
+    interpreter: Path | None = None
 
 
 def running_installation() -> Installation:
     """Returns the installation that this process runs from."""
+    scripts = (sysconfig.get_path("scripts"), sysconfig.get_path("scripts", f"{os.name}_user"))  # pip's, pip --user's
+    programs = [Path(folder) / "edge-sser" for folder in scripts]
+    imported = (importlib.util.find_spec(name) for name in ("numpy", "onnxruntime"))
     return Installation(
-        program=Path(sys.prefix) / "bin" / "edge-sser",
-        code=(Path(sys.executable).resolve(), Path(os.__file__).resolve().parent, Path(__file__).resolve().parent),
+        program=next((program for program in programs if program.exists()), programs[0]),
+        code=(
+            Path(os.__file__).resolve().parent,
+            Path(__file__).resolve().parent,
+            *(Path(spec.origin).parent for spec in imported if spec is not None and spec.origin is not None),
+        ),
+        interpreter=Path(sys.executable),
     )
 
 
@@ -112,8 +125,18 @@ class Layout:
 
 
 def layout(*, user: bool, root: Path | None) -> Layout:
-    """Returns the layout on this machine, or below `root`."""
-    return Layout(user=user, root=SLASH if root is None else root.resolve(), home=Path.home())
+    """Returns the layout on this machine, or below `root`.
+
+    Raises:
+        ServiceError: a user's service was asked for, and this user has no home folder.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        if user:
+            raise ServiceError("a user's service is kept in a home folder, and this user has none: set HOME") from None
+        home = SLASH  # a system service has nothing there
+    return Layout(user=user, root=SLASH if root is None else root.resolve(), home=home)
 
 
 def path_in(root: Path, path: Path) -> Path:
@@ -133,7 +156,7 @@ def out_of_reach(path: Path, root: Path = SLASH) -> str | None:
         path: absolute path.
         root: root directory of the device's image.
     """
-    for name in dict.fromkeys((path, path.resolve())):
+    for name in _links(path):
         inside = path_in(root, name)
         hidden = next((place for place in HIDDEN_FROM_SERVICE if inside.is_relative_to(place)), None)
         if hidden is not None:
@@ -148,6 +171,14 @@ def out_of_reach(path: Path, root: Path = SLASH) -> str | None:
         if place.stat().st_mode & needed != needed:
             return f"{path_in(root, place)} is not open to other users"
     return None
+
+
+def _links(path: Path) -> list[Path]:
+    """Returns a path, each path that it leads to as a link, and what is at the end."""
+    names = [path]
+    while names[-1].is_symlink() and len(names) < MAX_LINKS:
+        names.append(Path(os.path.normpath(names[-1].parent / names[-1].readlink())))
+    return [*names, path.resolve()]
 
 
 def remove(path: Path) -> None:
