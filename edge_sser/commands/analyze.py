@@ -11,11 +11,10 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -25,7 +24,7 @@ import typer
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.recording import Recording as OpenRecording
 from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio
-from edge_sser.commands.process_pool import has_shared_memory, interrupts_blocked, process_pool
+from edge_sser.commands.process_pool import Call, has_shared_memory, process_pool
 from edge_sser.commands.results import OutputFormat, csv_header, write_events
 from edge_sser.errors import (
     EdgeSserError,
@@ -227,24 +226,26 @@ def _analyze_in_pool(
 ) -> Iterator[str | None]:
     """Analyses recordings in other processes, a few ahead of the one that is printed."""
     ended = "ended by SIGTERM before all recordings were analysed: what was printed is whole"
-    with _lines_folder() as folder, process_pool(jobs, ended) as executor:
-        ahead: deque[tuple[Recording, Path, Future[str | None]]] = deque()
+    with _lines_folder() as folder, process_pool(jobs, ended) as pool:
+        ahead: deque[tuple[Recording, Path, Call[str | None]]] = deque()
         waiting = iter(enumerate(recordings))
         while True:
-            for number, recording in islice(waiting, jobs * AHEAD_PER_JOB - len(ahead)):
+            room = 0 if pool.alone and ahead else jobs * AHEAD_PER_JOB - len(ahead)
+            for number, recording in islice(waiting, room):
                 lines = Path(folder) / str(number)
-                with interrupts_blocked():
-                    ahead.append((recording, lines, executor.submit(_analyze_into, lines, recording, options)))
+                ahead.append((recording, lines, pool.submit(partial(_analyze_into, lines, recording, options))))
             if not ahead:
                 return
-            recording, lines, future = ahead.popleft()
+            recording, lines, call = ahead.popleft()
             try:
-                failure = future.result()
-            except BrokenProcessPool:
-                raise EdgeSserError(
-                    f"a process that analysed recordings was killed, at {recording.path} or one after it: is there "
-                    "too little memory? Use --jobs 1"
-                ) from None
+                failure = pool.result(call)
+            except BrokenProcessPool:  # lines of the recording may be cut in two
+                lines.unlink(missing_ok=True)
+                yield printable(
+                    f"{recording.path} cannot be analysed: the process that did was killed, or crashed: is there too "
+                    "little memory? The lines of this recording are left out"
+                )
+                continue
             with lines.open(encoding="utf-8") as file:
                 shutil.copyfileobj(file, sys.stdout)
             lines.unlink()
