@@ -142,7 +142,10 @@ def listen(
 
 @app.command(epilog=NOTICE)
 def analyze(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings, in any format and rate.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Recordings, in any format; with --out also folders."),
+    ],
     config: ConfigOption = None,
     model: ModelOption = None,
     runtime: RuntimeOption = None,
@@ -154,6 +157,23 @@ def analyze(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Recordings analysed at a time.")] = 1,
     channel: ChannelOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Write Parquet there; a second call goes on (extra: archive)."),
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="With --out: also the folders in folders.")] = False,
+    times: Annotated[
+        str | None,
+        typer.Option(
+            "--times",
+            metavar="RULE",
+            help="With --out, when recordings began: modified (the default), metadata, or a pattern of names, as "
+            "%Y%m%d_%H%M%S.",
+        ),
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option("--dask", metavar="ADDRESS", help="With --out: analyse on a Dask cluster.")
+    ] = None,
 ) -> None:
     """Analyses recordings, faster than real time.
 
@@ -167,6 +187,11 @@ def analyze(
         ("node", "--node", node),
     )
     settings = load_with_flags(config, flags).settings
+    if out is not None or recursive or times or dask:
+        from edge_sser.commands.archive.run import archive_request, run_archive
+
+        request = archive_request(files, recursive, out, jobs, dask, channel, times, form=output, plot=plot)
+        raise typer.Exit(run_archive(request, settings))
     raise typer.Exit(run_analyze(files, settings=settings, form=output, plot=plot, jobs=jobs, channel=channel))
 
 
