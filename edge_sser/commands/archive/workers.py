@@ -5,6 +5,7 @@ Each yields the results of batches as they come; a batch that ended its worker c
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -66,8 +67,11 @@ def in_cluster(options: ArchiveOptions, address: str) -> Worker:
 
     Raises:
         MissingComponentError: dask.distributed is not installed.
+        UsageError: the address is not one.
     """
     need_package("distributed", "archive", "--dask")
+    if not re.fullmatch(r"(\w+://)?[^/\s]+:\d+", address):
+        raise UsageError(f"--dask {address}: expected the address of a scheduler, as tcp://HOST:8786")
 
     def work(batches: Sequence[Batch]) -> Results:
         import distributed
@@ -95,7 +99,7 @@ def in_cluster(options: ArchiveOptions, address: str) -> Worker:
                     futures.append(future)
                 return futures
 
-            done = dask.as_completed(give(room))
+            done = dask.as_completed(give(room), loop=client.loop)
             for future in done:
                 batch = given.pop(future.key)
                 try:
