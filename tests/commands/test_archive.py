@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from components import require_package
 from conftest import COMMAND
 from test_process_crash import killed_when_opened
 
@@ -46,7 +47,7 @@ def archive(tmp_path: Path) -> Path:
 
 def tables(out: Path) -> dict[str, list[dict[str, Any]]]:
     """The rows of each table; each part belongs to a batch that is whole."""
-    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install ".[archive]"')
+    parquet = require_package("pyarrow.parquet", "archive")
     parts = {
         table: sorted(path.name for path in (out / table).iterdir()) for table in ("readings", "episodes", "files")
     }
@@ -144,7 +145,7 @@ def test_a_recording_that_ends_its_process_is_one_row(run: Callable[..., Any], m
 def test_workers_of_a_cluster_that_are_killed_lose_nothing(
     call: Callable[..., Any], archive: Path, model: str, tmp_path: Path
 ) -> None:
-    distributed = pytest.importorskip("distributed", reason='pip install ".[archive]"')
+    distributed = require_package("distributed", "archive")
     out = tmp_path / "out"
     killed: list[int] = []
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
