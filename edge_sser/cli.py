@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_sser import __version__
+from edge_sser.commands.archive.options import DaskOption, OutOption, RecursiveOption, TimesOption
 from edge_sser.commands.calibration_cli import baseline_app, calibrate
 from edge_sser.commands.history.cli import app as history_app
 from edge_sser.commands.options import (
@@ -157,23 +158,10 @@ def analyze(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Recordings analysed at a time.")] = 1,
     channel: ChannelOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Write Parquet there; a second call goes on (extra: archive)."),
-    ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", help="With --out: also the folders in folders.")] = False,
-    times: Annotated[
-        str | None,
-        typer.Option(
-            "--times",
-            metavar="RULE",
-            help="With --out, when recordings began: modified (the default), metadata, or a pattern of names, as "
-            "%Y%m%d_%H%M%S.",
-        ),
-    ] = None,
-    dask: Annotated[
-        str | None, typer.Option("--dask", metavar="ADDRESS", help="With --out: analyse on a Dask cluster.")
-    ] = None,
+    out: OutOption = None,
+    recursive: RecursiveOption = False,
+    times: TimesOption = None,
+    dask: DaskOption = None,
 ) -> None:
     """Analyses recordings, faster than real time.
 
