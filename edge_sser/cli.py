@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_sser import __version__
+from edge_sser.commands.archive.options import DaskOption, OutOption, RecursiveOption, TimesOption
 from edge_sser.commands.calibration_cli import baseline_app, calibrate
 from edge_sser.commands.history.cli import app as history_app
 from edge_sser.commands.options import (
@@ -143,7 +144,10 @@ def listen(
 
 @app.command(epilog=NOTICE)
 def analyze(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings, in any format and rate.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Recordings, in any format; with --out also folders."),
+    ],
     config: ConfigOption = None,
     model: ModelOption = None,
     runtime: RuntimeOption = None,
@@ -155,6 +159,10 @@ def analyze(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Recordings analysed at a time.")] = 1,
     channel: ChannelOption = None,
+    out: OutOption = None,
+    recursive: RecursiveOption = False,
+    times: TimesOption = None,
+    dask: DaskOption = None,
 ) -> None:
     """Analyses recordings, faster than real time.
 
@@ -168,6 +176,11 @@ def analyze(
         ("node", "--node", node),
     )
     settings = load_with_flags(config, flags).settings
+    if out is not None or recursive or times or dask:
+        from edge_sser.commands.archive.run import archive_request, run_archive
+
+        request = archive_request(files, recursive, out, jobs, dask, channel, times, form=output, plot=plot)
+        raise typer.Exit(run_archive(request, settings))
     raise typer.Exit(run_analyze(files, settings=settings, form=output, plot=plot, jobs=jobs, channel=channel))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,12 @@ def require_programs(*programs: str, packages: str) -> None:
     """Requires programs on the path; `packages` are the Debian packages that bring them."""
     missing = [program for program in programs if shutil.which(program) is None]
     require(not missing, f"{', '.join(missing)} not found: apt install {packages}")
+
+
+def require_package(package: str, extra: str) -> Any:
+    """Imports a Python package; skips or fails as `require` without it."""
+    require(importlib.util.find_spec(package.partition(".")[0]) is not None, f'pip install "edge-sser[{extra}]"')
+    return importlib.import_module(package)
 
 
 def require_pyaudio() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from components import require_package
 from history_days import DAY, write_days
 
 from edge_sser.commands.history.moments import parse_moment
@@ -90,7 +91,7 @@ def test_rows_for_programs_are_in_utc(call: Callable[..., Any], yesterday: int, 
     assert table[0]["mean"] == ""
     out = tmp_path / "x.parquet"
     assert call("history", "--day", "yesterday", "--format", "parquet", "--rows", "episodes", "--out", out).status == 0
-    parquet = pytest.importorskip("pyarrow.parquet", reason='pip install ".[parquet]"')
+    parquet = require_package("pyarrow.parquet", "parquet")
     rows = parquet.read_table(out).to_pylist()
     assert [row["started"].timestamp() for row in rows] == [yesterday + 12.5 * 3600] * 2
     high = call("history", "--day", "yesterday", "--format", "csv", "--level", "high").out.splitlines()
@@ -111,7 +112,7 @@ def test_the_summary_by_hour_and_by_day(call: Callable[..., Any], yesterday: int
 
 @pytest.mark.usefixtures("yesterday")
 def test_a_plot_of_yesterday(call: Callable[..., Any], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason='pip install ".[plot]"')
+    require_package("matplotlib", "plot")
     result = call("history", "--day", "yesterday", "--plot", tmp_path / "day.png")
     assert (result.status, result.err) == (0, "")
     assert (tmp_path / "day.png").read_bytes().startswith(b"\x89PNG")

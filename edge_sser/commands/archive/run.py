@@ -1,0 +1,158 @@
+"""The work of `edge-sser analyze --out`: find recordings, leave out what is done, analyse the rest, sum up."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge_sser.commands.archive.batch import FAILED, ArchiveOptions, killed_batch
+from edge_sser.commands.archive.find import Item, batches, find_recordings
+from edge_sser.commands.archive.progress import Progress
+from edge_sser.commands.archive.results import ArchiveResults
+from edge_sser.commands.archive.times import MODIFIED, TimeRule
+from edge_sser.commands.archive.workers import Batch, Worker, in_cluster, in_pool, in_process
+from edge_sser.commands.process_pool import has_shared_memory
+from edge_sser.errors import EdgeSserError, UsageError, need_package, printable
+from edge_sser.model.model import Model
+from edge_sser.settings.schema import Settings
+
+SHOWN_FAILURES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRequest:
+    """Options of `edge-sser analyze --out`.
+
+    Attributes:
+        places: files and folders.
+        recursive: also folders in folders.
+        out: folder of the results.
+        jobs: processes.
+        dask: address of a scheduler; None for this machine.
+        channel: channel to take, from 0; None for the average of all.
+        times: text of a `TimeRule`.
+    """
+
+    places: Sequence[Path]
+    recursive: bool
+    out: Path
+    jobs: int
+    dask: str | None
+    channel: int | None
+    times: str
+
+
+def archive_request(
+    places: Sequence[Path],
+    recursive: bool,
+    out: Path | None,
+    jobs: int,
+    dask: str | None,
+    channel: int | None,
+    times: str | None,
+    *,
+    form: str,
+    plot: Path | None,
+) -> ArchiveRequest:
+    """Returns the options of an archive.
+
+    Raises:
+        UsageError: --out is missing, or an option does not go with it.
+    """
+    if out is None:
+        raise UsageError("--recursive, --times and --dask are for archives: name a folder for the results with --out")
+    if form not in ("jsonl", "parquet"):
+        raise UsageError(f"--format {form}: --out writes Parquet: leave one of the two out")
+    if plot is not None:
+        raise UsageError("--plot does not go with --out: leave one of the two out")
+    return ArchiveRequest(places, recursive, out, jobs, dask, channel, times or MODIFIED)
+
+
+def run_archive(request: ArchiveRequest, settings: Settings) -> int:
+    """Analyses an archive, and prints a summary. Returns the exit status: 1 when a recording failed.
+
+    Args:
+        request: options.
+        settings: of gate, window, rolling, episodes and model.
+
+    Raises:
+        EdgeSserError: nothing can be analysed or written.
+    """
+    need_package("pyarrow", "archive", "--out")
+    options = ArchiveOptions(settings, request.channel, TimeRule(request.times))
+    items = find_recordings(request.places, recursive=request.recursive)
+    model = Model.of_settings(settings.model)
+    with closing(ArchiveResults(request.out, options, model.label)) as results:
+        left = [item for item in items if item.name not in results.done]
+        if len(left) < len(items):
+            _tell(f"{len(items) - len(left)} of {len(items)} recordings are done already")
+        began = time.monotonic()
+        with Progress(sum(item.size for item in left)) as progress:
+            worker = _worker(request, options, len(left), progress)
+            _analyze(left, worker, results, model.label, progress)
+        return _sum_up(results, items, time.monotonic() - began if left else 0.0, len(left))
+
+
+def _analyze(items: Sequence[Item], worker: Worker, results: ArchiveResults, model: str, progress: Progress) -> None:
+    """Hands out batches; the recordings of one that ended its worker are tried again one by one."""
+    alone: list[Batch] = []
+    for batch, result in worker(list(batches(items))):
+        if result is not None:
+            results.add(result)
+            progress.finish(batch)
+        elif len(batch) == 1:
+            results.add(killed_batch(batch[0], model))
+            progress.finish(batch)
+        else:
+            alone += [(item,) for item in batch]
+    for batch, result in worker(alone) if alone else ():
+        results.add(killed_batch(batch[0], model) if result is None else result)
+        progress.finish(batch)
+
+
+def _worker(request: ArchiveRequest, options: ArchiveOptions, items: int, progress: Progress) -> Worker:
+    if request.dask is not None:
+        return in_cluster(options, request.dask)
+    if request.jobs > 1 and items > 1:
+        if has_shared_memory():
+            return in_pool(options, min(request.jobs, items))
+        _tell("warning: --jobs needs shared memory, and /dev/shm cannot be written here: jobs run one by one")
+    return in_process(options, progress.inside)
+
+
+def _sum_up(results: ArchiveResults, items: Sequence[Item], seconds: float, analysed: int) -> int:
+    """Prints the summary of all recordings of this command. Returns the exit status."""
+    names = {item.name for item in items}
+    rows = [row for row in results.files().to_pylist() if row["path"] in names]
+    failed = [row for row in rows if row["status"] == FAILED]
+    audio = sum(row["seconds"] for row in rows)
+    levels = {name: sum(row[f"{name}_s"] for row in rows) for name in ("low", "elevated", "high")}
+    scored = sum(levels.values()) or 1.0
+    untimed = sum(row["started"] is None and row["status"] != FAILED for row in rows)
+    lines = [
+        f"recordings: {len(rows)}, {len(failed)} of them failed",
+        f"audio: {audio / 3600:.1f} h, speech {sum(row['speech_s'] for row in rows) / 3600:.1f} h",
+        "of the scored time: " + ", ".join(f"{name} {100 * part / scored:.1f} %" for name, part in levels.items()),
+        f"episodes: {sum(row['episodes'] for row in rows)}",
+        f"results: {results.out}/readings, episodes and files (Parquet)",
+    ]
+    if analysed:
+        lines.insert(1, f"analysed now: {analysed}, in {seconds:.0f} s")
+    if untimed:
+        lines.append(f"without a time of day: {untimed}: --times found none")
+    print("\n".join(lines))
+    for row in failed[:SHOWN_FAILURES]:
+        named = row["path"] in row["reason"]
+        _tell(f"error: {printable(row['reason'] if named else row['path'] + ': ' + row['reason'])}")
+    if len(failed) > SHOWN_FAILURES:
+        _tell(f"error: and {len(failed) - SHOWN_FAILURES} more, each with its reason in {results.out}/files")
+    return EdgeSserError.exit_status if failed else 0
+
+
+def _tell(text: str) -> None:
+    print(f"edge-sser: {text}", file=sys.stderr)
