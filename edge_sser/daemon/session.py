@@ -15,6 +15,7 @@ from edge_sser.monitor.baselines import SAVE_SECONDS, BaselineStore
 from edge_sser.monitor.judge import Lesson
 from edge_sser.monitor.monitor import Monitor
 from edge_sser.pipeline.baseline import Baseline
+from edge_sser.pipeline.rolling import Thresholds
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 
@@ -24,6 +25,7 @@ REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
 LESSON_SECONDS: Final = 60.0  # of calm speech that the command learn takes
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
 PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until ON comes"
+PAUSED_HERE_DETAIL: Final = "the key p has turned listening off; the microphone stays closed until p is pressed again"
 
 log = logging.getLogger("edge_sser.daemon")
 
@@ -106,6 +108,11 @@ class SourceSession:
     def processed(self) -> int:
         """Samples processed so far, over all openings."""
         return self._processed_before + self._monitor.counters.processed
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Thresholds in force."""
+        return self._monitor.rule.thresholds
 
     @property
     def status_line(self) -> str:
@@ -212,10 +219,14 @@ class SourceSession:
         self._sync_baseline()
         log.info("%s: a baseline is learned, shift %+.2f", self.name, baseline.shift)
 
-    def pause(self) -> list[Event]:
-        """Closes the source until `resume`; returns the last events."""
+    def pause(self, *, here: bool = False) -> list[Event]:
+        """Closes the source until `resume`; returns the last events.
+
+        Args:
+            here: True when a person at the terminal has paused, False for a command.
+        """
         events = self._enter(SessionState.PAUSED)
-        return [*events, *self._monitor.report(HealthState.PAUSED, PAUSED_DETAIL)]
+        return [*events, *self._monitor.report(HealthState.PAUSED, PAUSED_HERE_DETAIL if here else PAUSED_DETAIL)]
 
     def resume(self) -> None:
         """Lets the next read open the source."""

@@ -31,6 +31,7 @@ class ConfiguredSinks:
 
     Attributes:
         sinks: one for each table, to get every event.
+        paused_here: True while a person at the terminal has paused listening.
 
     Raises:
         EdgeSserError: a sink cannot be opened.
@@ -40,6 +41,7 @@ class ConfiguredSinks:
         self._settings = settings
         self._status = status
         self._sources = tuple(sources)
+        self.paused_here = False
         self._open_sinks: dict[str, Sink] = {}
         self._metrics: MetricsSink | None = None  # the last one opened, also when it is closed
         self._mqtt: MqttSink | None = None  # likewise: its pause holds until the next one opens
@@ -54,9 +56,14 @@ class ConfiguredSinks:
 
     @property
     def listening(self) -> bool:
-        """True unless a command from the broker has paused listening."""
+        """True unless a command from the broker, or a person at the terminal, has paused listening."""
         mqtt = self._mqtt
-        return mqtt is None or mqtt.listening
+        return not self.paused_here and (mqtt is None or mqtt.listening)
+
+    def pause_here(self, paused: bool) -> None:
+        """Pauses listening for this run, beside what the broker commands, or ends that."""
+        self.paused_here = paused
+        self._set_metrics_listening(self.listening)
 
     def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
         """Returns the commands of the broker for baselines since the last call, each with the name of its source."""
@@ -149,7 +156,7 @@ class ConfiguredSinks:
     def _set_metrics_listening(self, on: bool) -> None:
         metrics = self._metrics
         if metrics is not None:
-            metrics.set_listening(on)
+            metrics.set_listening(on and not self.paused_here)
 
     def _mqtt_report(self) -> MqttReport | None:
         mqtt = self._mqtt
