@@ -21,6 +21,8 @@ class OutputFormat(str, Enum):
 
     JSONL = "jsonl"
     CSV = "csv"
+    TEXT = "text"
+    """A summary for a person."""
 
 
 def csv_header() -> str:
