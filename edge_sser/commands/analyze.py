@@ -217,7 +217,7 @@ def _analyze_source(
         out.write(summary.text(monitor.counters.read / SAMPLE_RATE))
     if plot is not None and recording.plot is not None and readings:
         plot.add(events)
-        plot.draw(recording.plot, recording.path.name)
+        plot.draw(recording.plot, recording.path.name, monitor.rule.thresholds)
     if failure is not None:
         raise failure
     if not readings:

@@ -22,6 +22,8 @@ from edge_sser.settings.schema import Settings
 STALLED_SECONDS: Final = 2.0  # without audio from an open source before its health is stalled
 REOPEN_MIN_SECONDS: Final = 1.0  # before the first retry of a missing microphone; doubled after each failure
 REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
+# Numbers of live readings start at the time in this unit: no hop is shorter, so that no run repeats those of another.
+READINGS_A_SECOND: Final = 10
 LESSON_SECONDS: Final = 60.0  # of calm speech that the command learn takes
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
 PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until ON comes"
@@ -131,8 +133,11 @@ class SourceSession:
         source = self._open_source()
         before = self._monitor
         self._processed_before += before.counters.processed
+        first = before.readings
+        if not first and source.live:
+            first = int(READINGS_A_SECOND * self._clocks.wall())
         self._monitor = self._new_monitor(
-            started_at=source.started_at, live=source.live, first_reading=before.readings, baseline=before.baseline
+            started_at=source.started_at, live=source.live, first_reading=first, baseline=before.baseline
         )
         self._monitor.note(self._note)
         self._audio_at = self._clocks.monotonic()

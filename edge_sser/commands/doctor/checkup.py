@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,19 +46,21 @@ CHECKS: Mapping[str, Callable[[CheckContext], Finding]] = {
 
 
 def print_checks(config: Path | None) -> int:
-    """Prints the findings of all checks. Returns the exit status: 1 when there is a problem."""
+    """Prints the findings of all checks, and their number. Returns the exit status: 1 when there is a problem."""
     context, finding = _check_settings(config)
-    problems = 0
     _print("settings", finding)
-    problems += finding.state is State.PROBLEM
+    counts = Counter([finding.state])
     with _quiet_log():
         for name, check in CHECKS.items():
             finding = _run(check, context)
             _print(name, finding)
-            problems += finding.state is State.PROBLEM
-    if problems:
-        typer.echo(f"\n{problems} {'problem' if problems == 1 else 'problems'}")
-    return 1 if problems else 0
+            counts[finding.state] += 1
+    typer.echo(f"\n{_counted(counts[State.PROBLEM], 'problem')}, {_counted(counts[State.WARNING], 'warning')}")
+    return 1 if counts[State.PROBLEM] else 0
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def _print(name: str, finding: Finding) -> None:
