@@ -50,7 +50,11 @@ class Controls:
 
 
 class LiveView(Sink):
-    """A full screen for all sources. It opens with the first event, and leaves a summary behind when it closes."""
+    """A full screen for all sources. It opens with the first event, and leaves a summary behind when it closes.
+
+    Attributes:
+        failure: error of the terminal, which the next event raises; None without one.
+    """
 
     def __init__(self, writer: NonBlockingWriter, sources: Sequence[str] = (), *, output_fd: int | None = None) -> None:
         """Prepares the view.
@@ -71,7 +75,7 @@ class LiveView(Sink):
         self._held = False  # the program is about to be stopped by Ctrl-Z
         self._closing = False
         self._closed = False
-        self._failure: SinkError | None = None
+        self.failure: SinkError | None = None
         self._left = threading.Event()  # the terminal is as it was
         self._wake_read, self._wake_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="edge-sser-view", daemon=True)
@@ -86,8 +90,8 @@ class LiveView(Sink):
         Raises:
             SinkError: the terminal has gone.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         with self._lock:
             self._state.take(event, time.monotonic())
         self._changed = True
@@ -129,7 +133,7 @@ class LiveView(Sink):
         os.close(self._wake_write)
         os.close(self._wake_read)
         with suppress(SinkError):
-            if self._failure is None:
+            if self.failure is None:
                 self._writer.write_text("".join(f"{line}\n" for line in self.farewell()))
             self._writer.close()
 
@@ -172,7 +176,7 @@ class LiveView(Sink):
                 self._show()
                 self._press(self._screen.wait(self._wake_read, REFRESH_SECONDS))
         except SinkError as error:
-            self._failure = error
+            self.failure = error
         finally:
             with suppress(SinkError):
                 self._screen.leave()
