@@ -177,6 +177,8 @@ class LiveView(Sink):
                 self._press(self._screen.wait(self._wake_read, REFRESH_SECONDS))
         except SinkError as error:
             self.failure = error
+        except Exception as error:  # a fault of this program: the other outputs go on
+            self.failure = SinkError(f"the live view has failed: {error!r}")
         finally:
             with suppress(SinkError):
                 self._screen.leave()
