@@ -95,11 +95,8 @@ def print_bench(models: Sequence[Path], *, as_json: bool, runtime: str = "auto")
     samples = demo_samples()
     files: Sequence[Path | None] = models or [None]
     loaded = [Model.load(path, runtime=chosen) for path in files]
-    with progress("bench: single steps", len(loaded)) as work:
-        figures = []
-        for model in loaded:
-            figures += _model_figures(model, samples)
-            work.advance()
+    with progress("bench: single windows", len(loaded) * (WARM_UP_INFERENCES + INFERENCES)) as work:
+        figures = [figure for model in loaded for figure in _model_figures(model, samples, work)]
     by_path = measure_latencies([model.path for model in loaded], runtime=chosen)
     figures.append(Figure("memory of this process, peak", _peak_mb(), "MB"))
     providers = {model.label: model.provider for model in loaded}
@@ -137,7 +134,7 @@ def demo_samples() -> NDArray[np.float32]:
     return np.asarray(samples, dtype=np.float32)
 
 
-def _model_figures(model: Model, samples: NDArray[np.float32]) -> list[Figure]:
+def _model_figures(model: Model, samples: NDArray[np.float32], work: Work) -> list[Figure]:
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (8, FEATURES.frames, FEATURES.bands)).astype(np.float32)
     wall, cpu = [], []
     for index in range(WARM_UP_INFERENCES + INFERENCES):
@@ -145,6 +142,7 @@ def _model_figures(model: Model, samples: NDArray[np.float32]) -> list[Figure]:
         model.score(windows[index % len(windows)])
         cpu.append(time.process_time() - cpu_start)
         wall.append(time.perf_counter() - wall_start)
+        work.advance()
     wall, cpu = wall[WARM_UP_INFERENCES:], cpu[WARM_UP_INFERENCES:]
     settings = Settings()
     hop_ms = measure_hop_ms(model, settings, samples)
