@@ -88,5 +88,5 @@ def progress(label: str, total: float | None = None) -> Iterator[Work]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     # Standard output stays as it is: rich would send it to standard error.
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=True) as bar:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, refresh_per_second=2) as bar:
         yield _Bar(label, total, bar)

@@ -22,8 +22,9 @@ from edge_sser.settings.schema import Settings
 STALLED_SECONDS: Final = 2.0  # without audio from an open source before its health is stalled
 REOPEN_MIN_SECONDS: Final = 1.0  # before the first retry of a missing microphone; doubled after each failure
 REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
-# Numbers of live readings start at the time in this unit: no hop is shorter, so that no run repeats those of another.
-READINGS_A_SECOND: Final = 10
+# Numbers of live readings start at the time in this unit, so that no run repeats those of another: a hop has at least
+# 0.1 s, and a pipe that is fed from a file gives some 700 readings a second.
+READINGS_A_SECOND: Final = 1000
 LESSON_SECONDS: Final = 60.0  # of calm speech that the command learn takes
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
 PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until ON comes"

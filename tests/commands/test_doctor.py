@@ -131,3 +131,18 @@ def test_a_runtime_that_cannot_be_imported_is_a_problem(examine, monkeypatch):
     assert status == 1
     assert found["speech gate"].startswith("problem")
     assert "pip install" in found["speech gate"]
+
+
+def test_the_last_line_counts_problems_and_warnings_and_warnings_alone_are_no_failure(call, tmp_path, model):
+    config = tmp_path / "config.toml"
+    config.write_text(f'{RECORDING}\n[model]\npath = "{model}"\n')
+    result = call("doctor", "--config", config)
+    lines = result.out.splitlines()
+    warnings = sum(line.startswith("warning") for line in lines)
+    assert result.status == 0
+    assert lines[-1].startswith(f"no problems, {warnings or 'no'} warning")
+    assert "Azure" not in result.out
+    config.write_text("nothing = 1\n")
+    result = call("doctor", "--config", config)
+    assert result.status == 1
+    assert " problem" in result.out.splitlines()[-1]

@@ -161,9 +161,8 @@ def test_audio_resets_the_backoff(model):
     assert tries[5] - tries[4] == pytest.approx(REOPEN_MIN_SECONDS, abs=0.3)
     states = [event.state for event in events if isinstance(event, Health)]
     assert states == [HealthState.OK, HealthState.MISSING] * 3
-    numbers = [int(event.id[-6:]) for event in events if type(event).__name__ == "Reading"]
-    assert numbers == list(range(len(numbers)))
-    assert numbers
+    numbers = [int(event.id.rpartition("/")[2]) for event in events if type(event).__name__ == "Reading"]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 @pytest.mark.parametrize("number", [pytest.param(1, id="number-as-before"), pytest.param(2, id="another-number")])
