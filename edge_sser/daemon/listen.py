@@ -79,7 +79,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
         view = _live_view(settings, names)
         output = view or _standard_output(settings, stop)
         stack.callback(output.close)
-        log = stack.enter_context(log_to_stderr(log_level, None if view is None else view.add_message))
+        log = stack.enter_context(log_to_stderr(log_level, view.add_message if view else None))
         model = Model.of_settings(settings.model)
         online = partial(status_event, StatusState.ONLINE, settings=settings, model=model)
         outputs = ConfiguredSinks(settings, status=lambda: online(time.time()), sources=names)
@@ -118,9 +118,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
             reporter=reporter,
             baselines=baselines,
         )
-        if view is not None:
-            _connect(view, stop, outputs, loop)
-            stack.enter_context(view.restored_on_stop())
+        stack.enter_context(_connected(view, stop, outputs, loop))
         result = loop.run()
         if result.error is not None:
             raise result.error
@@ -210,14 +208,20 @@ def _live_view(settings: Settings, sources: list[str]) -> LiveView | None:
     return LiveView(NonBlockingWriter(sys.stdout), sources) if is_capable() else None
 
 
-def _connect(view: LiveView, stop: Stop, outputs: ConfiguredSinks, loop: ListenLoop) -> None:
-    """Lets the keys of the view act on the program."""
+@contextmanager
+def _connected(view: LiveView | None, stop: Stop, outputs: ConfiguredSinks, loop: ListenLoop) -> Iterator[None]:
+    """Lets the keys of the view, where there is one, act on the program, and Ctrl-Z give the terminal back."""
+    if view is None:
+        yield
+        return
     from edge_sser.sinks.live.view import Controls
 
     def thresholds(source: str) -> Thresholds:
         return loop.sessions[source].thresholds
 
     view.connect(Controls(quit=stop.set, stopping=stop.is_set, pause=outputs.pause_here, thresholds=thresholds))
+    with view.restored_on_stop():
+        yield
 
 
 def _standard_output(settings: Settings, stop: threading.Event) -> Sink:
