@@ -149,3 +149,19 @@ def test_a_terminal_without_unicode_gets_ascii(speech, model):
     assert session.ended() == 0
     assert bytes(session.output).isascii()
     session.close()
+
+
+@pytest.mark.mic
+def test_p_lets_go_of_the_microphone_and_takes_it_again(virtual_microphone, model):
+    session = Session("listen", "--model", model)
+    virtual_microphone.wait_until_recorded()
+    eventually(lambda: session.shows("q quit"), "the view")
+    session.press("p")
+    eventually(lambda: session.shows("paused") and not virtual_microphone.is_recorded(), "the microphone is free")
+    assert not session.shows(" dB ")
+    assert session.shows("the key p has turned listening off")
+    session.press("p")
+    eventually(virtual_microphone.is_recorded, "the microphone is held again")
+    session.press("q")
+    assert session.ended() == 0
+    session.close()
