@@ -201,9 +201,9 @@ class ListenLoop:
 
     def _switch_listening(self) -> None:
         outputs = self._outputs
-        if outputs is None or outputs.listening is self._listening:
+        if outputs is None or (listening := outputs.listening) is self._listening:
             return
-        self._listening = listening = outputs.listening
+        self._listening = listening
         for session in self._sessions:
             if not session.reopens:
                 if not listening:
