@@ -152,7 +152,14 @@ def analyze(
     model: ModelOption = None,
     runtime: RuntimeOption = None,
     node: NodeOption = None,
-    output: Annotated[str, typer.Option("--format", help="jsonl (readings and episodes) or csv (readings).")] = "jsonl",
+    output: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="jsonl (readings and episodes), csv (readings), text (a summary), or auto: text on a terminal, jsonl "
+            "elsewhere.",
+        ),
+    ] = "auto",
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="PNG", help="Also draw sound, speech, stress and levels; needs the extra plot."),

@@ -82,7 +82,8 @@ class Reading:
     """Speech, stress and level of one window of a source; emitted every hop.
 
     Attributes:
-        id: node/source/counter, unique within a run.
+        id: node/source/counter, unique across restarts: a live source counts on from the time of its opening, a
+            recording from 000000.
         ts: time of the window's last sample.
         start_s: start of the window, seconds of audio since the source was opened.
         end_s: end of the window, likewise.

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edge_sser.commands.progress import progress
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.pipeline.features import log_mel
@@ -143,9 +144,12 @@ def draw_windows(training: Sequence[Utterance], *, seed: int = SEED) -> Calibrat
     order = random.permutation(len(training))
     count = min(CALIBRATION_WINDOWS, len(training) // 2)
     drawn = []
-    for index in order[: count + TUNING_WINDOWS]:
-        clip = windows(log_mel(read_audio(training[index].path)))
-        drawn.append(clip[random.integers(len(clip))])
+    chosen = order[: count + TUNING_WINDOWS]
+    with progress("windows", len(chosen)) as work:
+        for index in chosen:
+            clip = windows(log_mel(read_audio(training[index].path)))
+            drawn.append(clip[random.integers(len(clip))])
+            work.advance()
     calibration = np.stack(drawn[:count])
     return CalibrationData(
         calibration, np.stack(drawn[count:]), seed, hashlib.sha256(calibration.tobytes()).hexdigest()

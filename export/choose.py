@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edge_sser.commands.progress import Work, progress
 from edge_sser.export.calibration import CalibrationData, Method, find_range, observe
 from edge_sser.export.quantize import Target, activations, quantise, slow_nodes, weighted_nodes
 from edge_sser.model.model import Card
@@ -48,6 +49,13 @@ def choose(model: onnx.ModelProto, card: Card, target: Target, data: Calibration
     their likeliest emotion; a node that does not help stays quantised.
     """
     nodes = weighted_nodes(model)
+    with progress(f"quantising for {target.value}", len(Method) + len(nodes)) as work:
+        return _choose(model, card, target, data, nodes, work)
+
+
+def _choose(
+    model: onnx.ModelProto, card: Card, target: Target, data: CalibrationData, nodes: Sequence[str], work: Work
+) -> tuple[onnx.ModelProto, Choice]:
     histograms = observe(model, activations(model), data.calibration)
     symmetric = target is Target.TENSORRT
     ranges = {
@@ -59,6 +67,7 @@ def choose(model: onnx.ModelProto, card: Card, target: Target, data: Calibration
     def attempt(method: Method, keep_float: Sequence[str]) -> tuple[onnx.ModelProto, float, float]:
         quantised = quantise(model, target, ranges[method], keep_float)
         found = _logits(quantised, card, data.tuning)
+        work.advance()
         return quantised, _rms_error(expected, found), _agreement(card, expected, found)
 
     float_nodes = slow_nodes(model, target)

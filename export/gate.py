@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sser.commands.progress import progress
 from edge_sser.errors import ModelError, TrainingError
 from edge_sser.export.choose import levels
 from edge_sser.model.model import Model
@@ -91,13 +92,15 @@ def score_models(models: Mapping[str, Model], utterances: Sequence[Utterance]) -
     per_window: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
     stress: dict[str, list[float]] = {name: [] for name in models}
     emotions: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
-    for utterance in utterances:
-        batch = windows(log_mel(read_audio(utterance.path)))
-        for name, model in models.items():
-            clip_stress, clip_emotions = model.logits(batch)
-            per_window[name].append(clip_stress)
-            stress[name].append(float(clip_stress.mean()))
-            emotions[name].append(clip_emotions.mean(axis=0))
+    with progress("scoring", len(utterances)) as work:
+        for utterance in utterances:
+            batch = windows(log_mel(read_audio(utterance.path)))
+            for name, model in models.items():
+                clip_stress, clip_emotions = model.logits(batch)
+                per_window[name].append(clip_stress)
+                stress[name].append(float(clip_stress.mean()))
+                emotions[name].append(clip_emotions.mean(axis=0))
+            work.advance()
     first = next(iter(models))
     expected = levels(models[first].card, np.concatenate(per_window[first]))
     scores = {}

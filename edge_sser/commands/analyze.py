@@ -6,6 +6,7 @@ file (lines, never audio) for their turn, so that memory does not grow with the 
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 import tempfile
@@ -19,13 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-import typer
-
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.recording import Recording as OpenRecording
 from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio
 from edge_sser.commands.process_pool import Call, has_shared_memory, process_pool
+from edge_sser.commands.progress import Work, progress
 from edge_sser.commands.results import OutputFormat, csv_header, write_events
+from edge_sser.commands.summary import Summary
 from edge_sser.errors import (
     EdgeSserError,
     OutputClosedError,
@@ -42,6 +43,7 @@ from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.names import is_latin, node_name, slug
 from edge_sser.settings.schema import Settings
 
+AUTO = "auto"  # format: by what standard output is
 AHEAD_PER_JOB = 2  # recordings analysed ahead of the one that is printed
 _READ_SECONDS = 60.0  # timeout that a recording without pacing never reaches
 
@@ -77,7 +79,8 @@ def run_analyze(
     Args:
         files: recordings.
         settings: settings of gate, window, rolling, episodes and model; their sources are not used.
-        form: `jsonl` (readings and episodes) or `csv` (readings).
+        form: `jsonl` (readings and episodes), `csv` (readings), `text` (a summary), or `auto`: a summary on a terminal,
+            jsonl elsewhere.
         plot: file of a plot; with several recordings each gets one, with its name added.
         jobs: recordings analysed at a time, each in a process of its own.
         channel: channel to take, from 0; None for the average of all.
@@ -86,8 +89,12 @@ def run_analyze(
         EdgeSserError: no recording can be analysed. The error of a single recording is printed instead.
         OutputClosedError: the reader of standard output has closed it.
     """
+    if form == AUTO:
+        form = OutputFormat.TEXT if sys.stdout.isatty() else OutputFormat.JSONL
     if form not in list(OutputFormat):
-        raise UsageError(f"--format {form}: expected one of {', '.join(known.value for known in OutputFormat)}")
+        raise UsageError(
+            f"--format {form}: expected one of {', '.join((AUTO, *(known.value for known in OutputFormat)))}"
+        )
     if plot is not None:
         from edge_sser.commands.plot import check_plot
 
@@ -100,18 +107,18 @@ def run_analyze(
     try:
         if options.format is OutputFormat.CSV:
             sys.stdout.write(csv_header())
-        else:
+        elif options.format is OutputFormat.JSONL:
             for recording in recordings:
                 if not is_latin(recording.path.stem):
                     _tell(f"source {recording.name} is {printable(recording.path)}")
-        with _progress_bar(recordings) as advance:
+        with _progress_bar(recordings, options.format) as work:
             if jobs > 1 and len(recordings) > 1 and not has_shared_memory():
                 jobs = 1
                 _tell("warning: --jobs needs shared memory, and /dev/shm cannot be written here: jobs run one by one")
             if jobs == 1 or len(recordings) == 1:
-                failures = _analyze_in_process(recordings, options, model, advance)
+                failures = _analyze_in_process(recordings, options, model, work)
             else:
-                failures = _analyze_in_pool(recordings, options, min(jobs, len(recordings)), advance)
+                failures = _analyze_in_pool(recordings, options, min(jobs, len(recordings)), work)
             for failure in failures:
                 if failure is not None:
                     status = EdgeSserError.exit_status
@@ -183,6 +190,7 @@ def _analyze_source(
         from edge_sser.commands.plot import Plot
 
         plot = Plot()
+    summary = Summary(recording.path, options.settings.window.hop_seconds)
     failure: SourceError | None = None
     readings = 0
     while True:
@@ -197,14 +205,18 @@ def _analyze_source(
             continue
         events = monitor.push(block)
         readings += write_events(events, recording.path, options.format, out)
+        summary.add(events)
         advance(block.samples.size / SAMPLE_RATE)
         if plot is not None:
             plot.push(block, events)
     events = monitor.finish()
     write_events(events, recording.path, options.format, out)
+    summary.add(events)
+    if options.format is OutputFormat.TEXT and readings:
+        out.write(summary.text(monitor.counters.read / SAMPLE_RATE))
     if plot is not None and recording.plot is not None and readings:
         plot.add(events)
-        plot.draw(recording.plot, recording.path.name)
+        plot.draw(recording.plot, recording.path.name, monitor.rule.thresholds)
     if failure is not None:
         raise failure
     if not readings:
@@ -215,14 +227,22 @@ def _analyze_source(
 
 
 def _analyze_in_process(
-    recordings: Sequence[Recording], options: AnalysisOptions, model: Model, advance: Callable[[float], None]
+    recordings: Sequence[Recording], options: AnalysisOptions, model: Model, work: Work
 ) -> Iterator[str | None]:
     for recording in recordings:
-        yield _analyze_one(recording, options, model, sys.stdout, advance)
+        if options.format is not OutputFormat.TEXT:
+            yield _analyze_one(recording, options, model, sys.stdout, work.advance)
+            continue
+        out = io.StringIO()  # a few lines: the bar must be out of their way
+        failure = _analyze_one(recording, options, model, out, work.advance)
+        with work.hidden():
+            sys.stdout.write(out.getvalue())
+            sys.stdout.flush()
+        yield failure
 
 
 def _analyze_in_pool(
-    recordings: Sequence[Recording], options: AnalysisOptions, jobs: int, advance: Callable[[float], None]
+    recordings: Sequence[Recording], options: AnalysisOptions, jobs: int, work: Work
 ) -> Iterator[str | None]:
     """Analyses recordings in other processes, a few ahead of the one that is printed."""
     ended = "ended by SIGTERM before all recordings were analysed: what was printed is whole"
@@ -246,10 +266,10 @@ def _analyze_in_pool(
                     "little memory? The lines of this recording are left out"
                 )
                 continue
-            with lines.open(encoding="utf-8") as file:
+            with lines.open(encoding="utf-8") as file, work.hidden():
                 shutil.copyfileobj(file, sys.stdout)
             lines.unlink()
-            advance(_seconds(recording.path))
+            work.advance(_seconds(recording.path))
             yield failure
 
 
@@ -280,24 +300,13 @@ _pool_model = lru_cache(maxsize=1)(Model.of_settings)  # a process of the pool l
 
 
 @contextmanager
-def _progress_bar(recordings: Sequence[Recording]) -> Iterator[Callable[[float], None]]:
-    """Yields a function that adds seconds of analysed audio to a progress bar.
-
-    The bar is on standard error, when standard error is a terminal and standard output is not.
-    """
-    if not sys.stderr.isatty() or sys.stdout.isatty():
-        yield lambda seconds: None
+def _progress_bar(recordings: Sequence[Recording], form: OutputFormat) -> Iterator[Work]:
+    """Yields work to advance by seconds of audio; without a bar where lines of results would tear it."""
+    if sys.stdout.isatty() and form is not OutputFormat.TEXT:
+        yield Work("analyze", None)
         return
-    total = sum(_seconds(recording.path) for recording in recordings)
-    done = 0.0
-    with typer.progressbar(length=max(1, round(total)), label="analyze", file=sys.stderr) as bar:
-
-        def advance(seconds: float) -> None:
-            nonlocal done
-            before, done = round(done), done + seconds
-            bar.update(round(done) - before)
-
-        yield advance
+    with progress("analyze", sum(_seconds(recording.path) for recording in recordings)) as work:
+        yield work
 
 
 def _seconds(path: Path) -> float:

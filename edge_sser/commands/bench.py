@@ -25,6 +25,7 @@ import typer
 from numpy.typing import NDArray
 
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
+from edge_sser.commands.progress import Work, progress
 from edge_sser.errors import UsageError
 from edge_sser.events import Reading, to_json
 from edge_sser.model.model import Model
@@ -94,7 +95,8 @@ def print_bench(models: Sequence[Path], *, as_json: bool, runtime: str = "auto")
     samples = demo_samples()
     files: Sequence[Path | None] = models or [None]
     loaded = [Model.load(path, runtime=chosen) for path in files]
-    figures = [figure for model in loaded for figure in _model_figures(model, samples)]
+    with progress("bench: single windows", len(loaded) * (WARM_UP_INFERENCES + INFERENCES)) as work:
+        figures = [figure for model in loaded for figure in _model_figures(model, samples, work)]
     by_path = measure_latencies([model.path for model in loaded], runtime=chosen)
     figures.append(Figure("memory of this process, peak", _peak_mb(), "MB"))
     providers = {model.label: model.provider for model in loaded}
@@ -132,7 +134,7 @@ def demo_samples() -> NDArray[np.float32]:
     return np.asarray(samples, dtype=np.float32)
 
 
-def _model_figures(model: Model, samples: NDArray[np.float32]) -> list[Figure]:
+def _model_figures(model: Model, samples: NDArray[np.float32], work: Work) -> list[Figure]:
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (8, FEATURES.frames, FEATURES.bands)).astype(np.float32)
     wall, cpu = [], []
     for index in range(WARM_UP_INFERENCES + INFERENCES):
@@ -140,6 +142,7 @@ def _model_figures(model: Model, samples: NDArray[np.float32]) -> list[Figure]:
         model.score(windows[index % len(windows)])
         cpu.append(time.process_time() - cpu_start)
         wall.append(time.perf_counter() - wall_start)
+        work.advance()
     wall, cpu = wall[WARM_UP_INFERENCES:], cpu[WARM_UP_INFERENCES:]
     settings = Settings()
     hop_ms = measure_hop_ms(model, settings, samples)
@@ -216,24 +219,34 @@ def measure_latencies(
     """
     counts = BATCH_INFERENCES if inferences is None else inferences
     out: dict[Path, list[Latency]] = {path: [] for path in paths}
+    total = len(threads) * sum(batch * (WARM_UP_BATCHES + repetitions) for batch, repetitions in counts.items())
+    with progress("bench: whole batches", total) as work:
+        _time_batches(out, threads, counts, runtime, work)
+    return out
+
+
+def _time_batches(
+    out: dict[Path, list[Latency]], threads: Sequence[int], counts: Mapping[int, int], runtime: Runtime, work: Work
+) -> None:
+    """Adds the latencies of all files in `out`; one step of the work is a window of each."""
     random = np.random.default_rng(0)
     for count in threads:
-        models = {path: Model.load(path, runtime=runtime, threads=count) for path in paths}
+        models = {path: Model.load(path, runtime=runtime, threads=count) for path in out}
         for batch, repetitions in counts.items():
             windows = random.normal(-60.0, 20.0, (batch, FEATURES.frames, FEATURES.bands)).astype(np.float32)
-            durations_ms: dict[Path, list[float]] = {path: [] for path in paths}
+            durations_ms: dict[Path, list[float]] = {path: [] for path in out}
             for _ in range(WARM_UP_BATCHES + repetitions):
                 for path, model in models.items():
                     start = time.perf_counter()
                     model.logits(windows)
                     durations_ms[path].append(1000.0 * (time.perf_counter() - start))
+                work.advance(batch)
             for path, times in durations_ms.items():
                 kept = times[WARM_UP_BATCHES:]
                 median_ms, p95_ms = statistics.median(kept), statistics.quantiles(kept, n=20)[-1]
                 out[path].append(
                     Latency(threads=count, batch=batch, median_ms=round(median_ms, 4), p95_ms=round(p95_ms, 4))
                 )
-    return out
 
 
 def latency_table(latencies: Mapping[str, Sequence[Latency]]) -> str:

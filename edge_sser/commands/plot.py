@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.errors import SinkError, UsageError, need_package
 from edge_sser.events import Episode, Event, Level, Phase, Reading
-from edge_sser.pipeline.features import BLOCK_FRAMES, FEATURES, LogMel
+from edge_sser.pipeline.features import BLOCK_FRAMES, FEATURES, LogMel, hertz_to_mel
+from edge_sser.pipeline.rolling import Thresholds
 
 COLUMN_SECONDS = BLOCK_FRAMES * FEATURES.hop_samples / SAMPLE_RATE  # of the spectrogram: 0.1 s
 COLOURS = {Level.LOW: "#4c9f70", Level.ELEVATED: "#e0a030", Level.HIGH: "#c8402f"}
+TICKS_HZ = (100, 300, 1000, 2000, 4000, 7000)  # of the spectrogram
 SHOWN_DB = 70.0  # range of the spectrogram below its loudest band
 
 
@@ -61,8 +63,13 @@ class Plot:
             elif isinstance(event, Episode):
                 self._episodes[event.id] = event
 
-    def draw(self, path: Path, title: str) -> None:
+    def draw(self, path: Path, title: str, thresholds: Thresholds) -> None:
         """Draws the plot into a file.
+
+        Args:
+            path: of the file.
+            title: above the plot.
+            thresholds: of the levels.
 
         Raises:
             SinkError: the file cannot be written.
@@ -81,7 +88,7 @@ class Plot:
         ratios = [reading.speech_ratio for reading in self._readings]
         speech.fill_between(ends, ratios, step="pre", color="#6b8fb5")
         speech.set(ylabel="speech", ylim=(0, 1))
-        self._draw_stress(stress)
+        self._draw_stress(stress, thresholds)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Glyph")  # a title in a script that the font lacks
@@ -101,15 +108,32 @@ class Plot:
             vmax=top,
             cmap="magma",
         )
-        axes.set(ylabel="mel band")
+        edges = hertz_to_mel(np.array([FEATURES.low_hz, FEATURES.high_hz, *TICKS_HZ]))
+        places = (edges[2:] - edges[0]) / (edges[1] - edges[0]) * (
+            FEATURES.bands + 1
+        ) - 0.5  # as `mel_filters` places bands
+        axes.set_yticks(places, [f"{hertz:g}" for hertz in TICKS_HZ])
+        axes.set(ylabel="Hz", ylim=(0, FEATURES.bands))
 
-    def _draw_stress(self, axes) -> None:  # type: ignore[no-untyped-def]
+    def _draw_stress(self, axes, thresholds: Thresholds) -> None:  # type: ignore[no-untyped-def]
         nan = float("nan")
         ends = [reading.end_s for reading in self._readings]
         single = [nan if reading.stress is None else reading.stress for reading in self._readings]
         rolling = [nan if reading.stress_rolling is None else reading.stress_rolling for reading in self._readings]
-        axes.plot(ends, single, ".", color="#999999", markersize=4, label="one window")
+        axes.plot(ends, single, ".", color="#777777", markersize=4, label="one window")
         axes.plot(ends, rolling, color="black", label="rolling")
+        for level, value in ((Level.ELEVATED, thresholds.elevated), (Level.HIGH, thresholds.high)):
+            axes.axhline(value, color=COLOURS[level], lw=1, ls="--")
+            axes.annotate(
+                f"{level.value} from {value:.2f}",
+                (1.0, value),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize="small",
+                xytext=(-4, 1),
+                textcoords="offset points",
+            )
         labelled: set[Level] = set()
         for before, reading in zip([None, *self._readings], self._readings, strict=False):
             if reading.level is not None:
@@ -121,4 +145,4 @@ class Plot:
             end = episode.end_s if episode.phase is Phase.END else max(ends, default=episode.end_s)
             axes.hlines(1.02, episode.start_s, end, color=COLOURS[episode.level], lw=4)
         axes.set(xlabel="seconds", ylabel="stress", ylim=(0, 1.05))
-        axes.legend(loc="upper left", ncols=5, fontsize="small")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=5, fontsize="small", frameon=False)

@@ -21,6 +21,8 @@ class OutputFormat(str, Enum):
 
     JSONL = "jsonl"
     CSV = "csv"
+    TEXT = "text"
+    """A summary for a person."""
 
 
 def csv_header() -> str:
@@ -29,14 +31,17 @@ def csv_header() -> str:
 
 
 def write_events(events: Iterable[Event], path: Path, form: OutputFormat, out: TextIO) -> int:
-    """Writes readings and, as JSON Lines, episodes of the recording at `path`. Returns the number of readings."""
+    """Writes readings and, as JSON Lines, episodes of the recording at `path`. Returns the number of readings.
+
+    Nothing is written in the format text, which is a summary of all.
+    """
     readings = 0
     for event in events:
         if isinstance(event, Reading):
             readings += 1
             if form is OutputFormat.CSV:
                 out.write(_csv_line((*as_dict(event).values(), str(path))))
-            else:
+            elif form is OutputFormat.JSONL:
                 out.write(to_json(event) + "\n")
         elif isinstance(event, Episode) and form is OutputFormat.JSONL:
             out.write(to_json(event) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -10,15 +9,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.open import is_recording, open_source
 from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio, Source
+from edge_sser.commands.progress import progress
 from edge_sser.errors import SettingsError, SinkError, SourceError, UsageError
 from edge_sser.model.model import Model, Score
 from edge_sser.monitor.judge import min_speech_ratio
@@ -236,7 +235,7 @@ def _score(
     least = min_speech_ratio(settings.gate, model)
     hop_seconds = settings.window.hop_seconds
     windows: list[ScoredWindow] = []
-    with _progress(name, seconds) as bar:
+    with progress(name, seconds) as work:
         while limit is None or windower.now < limit:
             try:
                 block = source.read(_READ_SECONDS)
@@ -249,7 +248,7 @@ def _score(
                 score = model.score(window.log_mel) if window.speech_ratio >= least else None
                 speech_seconds, loudness_range = hop_seconds * window.speech_ratio, _range_db(window.log_mel)
                 windows.append(ScoredWindow(window.end, window.dbfs, speech_seconds, score, loudness_range))
-            bar.update(samples.size)
+            work.advance(samples.size / SAMPLE_RATE)
     return Material(name, windower.now, windows)
 
 
@@ -261,9 +260,3 @@ def _range_db(log_mel: NDArray[np.float32]) -> float:
 
 def _length(seconds: float) -> str:
     return f"{seconds / 60.0:.1f} minutes" if seconds >= 60.0 else f"{seconds:.1f} s"
-
-
-def _progress(name: str, seconds: float | None) -> Any:
-    """Returns a progress bar in samples, on standard error when that is a terminal."""
-    length = max(1, round((seconds or 0.0) * SAMPLE_RATE))
-    return typer.progressbar(length=length, label=name, file=sys.stderr if sys.stderr.isatty() else io.StringIO())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from edge_sser.audio.open import is_microphone, is_recording, open_source
 from edge_sser.daemon.inputs import Input
@@ -31,7 +32,11 @@ from edge_sser.settings.schema import OutputFormat, Settings, SourceSettings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.open import ConfiguredSinks
 from edge_sser.sinks.stdout import JsonLines, NonBlockingWriter
-from edge_sser.sinks.terminal import LiveView, TextLines
+from edge_sser.sinks.terminal import TextLines
+
+if TYPE_CHECKING:
+    from edge_sser.pipeline.rolling import Thresholds
+    from edge_sser.sinks.live.view import LiveView
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -71,9 +76,10 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
     names = [source_name(source) for source in settings.source]
     with ExitStack() as stack:
         stack.enter_context(stop_on_signals(stop, hangup_ends=not reloads))
-        output = _standard_output(settings, stop)
+        view = _live_view(settings, names)
+        output = view or _standard_output(settings, stop)
         stack.callback(output.close)
-        log = stack.enter_context(log_to_stderr(log_level, output))
+        log = stack.enter_context(log_to_stderr(log_level, view.add_message if view else None))
         model = Model.of_settings(settings.model)
         online = partial(status_event, StatusState.ONLINE, settings=settings, model=model)
         outputs = ConfiguredSinks(settings, status=lambda: online(time.time()), sources=names)
@@ -112,6 +118,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
             reporter=reporter,
             baselines=baselines,
         )
+        stack.enter_context(_connected(view, stop, outputs, loop))
         result = loop.run()
         if result.error is not None:
             raise result.error
@@ -191,14 +198,41 @@ def _log_expected(log: logging.Logger, settings: Settings, model: Model, *, watc
     log.log(logging.WARNING if watched else logging.INFO, "%s", rule.outlook)
 
 
+def _live_view(settings: Settings, sources: list[str]) -> LiveView | None:
+    """Returns the live view when the settings ask for it and standard output is a terminal that can show it."""
+    if settings.output.format is not OutputFormat.AUTO or not sys.stdout.isatty():
+        return None
+    from edge_sser.sinks.live.screen import is_capable
+    from edge_sser.sinks.live.view import LiveView
+
+    return LiveView(NonBlockingWriter(sys.stdout), sources) if is_capable() else None
+
+
+@contextmanager
+def _connected(view: LiveView | None, stop: Stop, outputs: ConfiguredSinks, loop: ListenLoop) -> Iterator[None]:
+    """Lets the keys of the view, where there is one, act on the program, and Ctrl-Z give the terminal back."""
+    if view is None:
+        yield
+        return
+    from edge_sser.sinks.live.view import Controls
+
+    def thresholds(source: str) -> Thresholds:
+        return loop.sessions[source].thresholds
+
+    view.connect(Controls(quit=stop.set, stopping=stop.is_set, pause=outputs.pause_here, thresholds=thresholds))
+    with view.restored_on_stop():
+        yield
+
+
 def _standard_output(settings: Settings, stop: threading.Event) -> Sink:
-    output_format, terminal = settings.output.format, sys.stdout.isatty()
+    """Returns the sink of standard output where there is no live view."""
+    form = settings.output.format
     # A recording can wait for the reader. A microphone cannot, nor can a pipe that one may be behind.
     can_wait = all(map(is_recording, settings.source))
     writer = NonBlockingWriter(sys.stdout, wait_until=stop if can_wait else None)
-    if output_format is OutputFormat.JSONL or (output_format is OutputFormat.AUTO and not terminal):
+    if form is OutputFormat.JSONL or (form is OutputFormat.AUTO and not sys.stdout.isatty()):
         return JsonLines(writer)
-    return LiveView(writer) if terminal else TextLines(writer)
+    return TextLines(writer)
 
 
 def _check_readings(result: ListenResult, names: list[str]) -> None:

@@ -11,9 +11,7 @@ from typing import Final
 
 from edge_sser.errors import SinkError, goes_to_journal
 from edge_sser.events import Health, HealthState
-from edge_sser.sinks.base import Sink
 from edge_sser.sinks.stdout import NonBlockingWriter
-from edge_sser.sinks.terminal import LiveLog, LiveView
 
 # Levels of logging -> priorities of syslog(3), which systemd reads as <N> at the start of a line.
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -76,18 +74,34 @@ class StandardErrorHandler(logging.Handler):
         super().close()
 
 
+class LineHandler(logging.Handler):
+    """Log handler that hands each record to a function as text.
+
+    Args:
+        show: takes the text; called in the thread that logs.
+    """
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands over the record."""
+        self._show(self.format(record))
+
+
 @contextmanager
-def log_to_stderr(level: str, output: Sink) -> Iterator[logging.Logger]:
-    """Sends the program's log to standard error; above the live view where both share a terminal.
+def log_to_stderr(level: str, view: Callable[[str], None] | None = None) -> Iterator[logging.Logger]:
+    """Sends the program's log to standard error, or to the live view where both share a terminal.
 
     Args:
         level: lowest level to be logged, in lower case.
-        output: sink of standard output.
+        view: shows a line in the live view; None without one.
     """
     # Standard error may have been closed by whoever started this.
     handler: logging.Handler = logging.NullHandler() if sys.stderr is None else StandardErrorHandler()
-    if isinstance(output, LiveView) and sys.stderr is not None and sys.stderr.isatty():
-        handler = LiveLog(output)
+    if view is not None and sys.stderr is not None and sys.stderr.isatty():
+        handler = LineHandler(view)
     formatter = JournalFormatter if goes_to_journal(sys.stderr) else logging.Formatter
     handler.setFormatter(formatter("edge-sser: %(message)s"))
     handler.addFilter(RateLimitFilter())

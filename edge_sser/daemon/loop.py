@@ -114,6 +114,7 @@ class ListenLoop:
             SourceSession(each, model=model, settings=settings, clocks=self._clocks, baselines=baselines)
             for each in inputs
         ]
+        self.sessions = {session.name: session for session in self._sessions}  # also those that have ended
         self._sinks = tuple(sinks)
         self._listening = True
         self._note = ("", -NOTE_SECONDS)  # of health events, and when it changed
@@ -199,8 +200,8 @@ class ListenLoop:
                 self._emit(session.note(text))
 
     def _switch_listening(self) -> None:
-        listening = self._outputs is None or self._outputs.listening
-        if listening is self._listening:
+        outputs = self._outputs
+        if outputs is None or (listening := outputs.listening) is self._listening:
             return
         self._listening = listening
         for session in self._sessions:
@@ -210,7 +211,7 @@ class ListenLoop:
             elif listening:
                 session.resume()
             else:
-                self._emit(session.pause())
+                self._emit(session.pause(here=outputs.paused_here))
 
     def _apply_settings(self) -> None:
         """Hands settings that were read again to the sources."""

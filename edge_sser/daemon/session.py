@@ -16,15 +16,20 @@ from edge_sser.monitor.judge import Lesson
 from edge_sser.monitor.monitor import Monitor
 from edge_sser.monitor.stream_clock import StreamClock
 from edge_sser.pipeline.baseline import Baseline
+from edge_sser.pipeline.rolling import Thresholds
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 
 STALLED_SECONDS: Final = 2.0  # without audio from an open source before its health is stalled
 REOPEN_MIN_SECONDS: Final = 1.0  # before the first retry of a missing microphone; doubled after each failure
 REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
+# Numbers of live readings start at the time in this unit, so that no run repeats those of another: a hop has at least
+# 0.1 s, and a pipe that is fed from a file gives some 700 readings a second.
+READINGS_A_SECOND: Final = 1000
 LESSON_SECONDS: Final = 60.0  # of calm speech that the command learn takes
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
 PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until one turns it on"
+PAUSED_HERE_DETAIL: Final = "the key p has turned listening off; the microphone stays closed until p is pressed again"
 
 log = logging.getLogger("edge_sser.daemon")
 
@@ -110,6 +115,11 @@ class SourceSession:
         return self._processed_before + self._monitor.counters.processed
 
     @property
+    def thresholds(self) -> Thresholds:
+        """Thresholds in force."""
+        return self._monitor.rule.thresholds
+
+    @property
     def status_line(self) -> str:
         """Name and state or stress level, for a person."""
         if self.state in (SessionState.PAUSED, SessionState.MISSING):
@@ -126,8 +136,11 @@ class SourceSession:
         source = self._open_source()
         before = self._monitor
         self._processed_before += before.counters.processed
+        first = before.readings
+        if not first and source.live:
+            first = int(READINGS_A_SECOND * self._clocks.wall())
         self._monitor = self._new_monitor(
-            started_at=source.started_at, live=source.live, first_reading=before.readings, baseline=before.baseline
+            started_at=source.started_at, live=source.live, first_reading=first, baseline=before.baseline
         )
         self._monitor.note(self._note)
         self._audio_at = self._clocks.monotonic()
@@ -214,10 +227,14 @@ class SourceSession:
         self._sync_baseline()
         log.info("%s: a baseline is learned, shift %+.2f", self.name, baseline.shift)
 
-    def pause(self) -> list[Event]:
-        """Closes the source until `resume`; returns the last events."""
+    def pause(self, *, here: bool = False) -> list[Event]:
+        """Closes the source until `resume`; returns the last events.
+
+        Args:
+            here: True when a person at the terminal has paused, False for a command.
+        """
         events = self._enter(SessionState.PAUSED)
-        return [*events, *self._monitor.report(HealthState.PAUSED, PAUSED_DETAIL)]
+        return [*events, *self._monitor.report(HealthState.PAUSED, PAUSED_HERE_DETAIL if here else PAUSED_DETAIL)]
 
     def resume(self) -> None:
         """Lets the next read open the source."""

@@ -32,6 +32,7 @@ class ConfiguredSinks:
 
     Attributes:
         sinks: one for each table, to get every event.
+        paused_here: True while a person at the terminal has paused listening.
 
     Raises:
         EdgeSserError: a sink cannot be opened.
@@ -41,6 +42,7 @@ class ConfiguredSinks:
         self._settings = settings
         self._status = status
         self._sources = tuple(sources)
+        self.paused_here = False
         self._open_sinks: dict[str, Sink] = {}
         self._metrics: MetricsSink | None = None  # the last one opened, also when it is closed
         self._mqtt: MqttSink | None = None  # likewise
@@ -57,14 +59,19 @@ class ConfiguredSinks:
 
     @property
     def listening(self) -> bool:
-        """True unless listening is paused: by a command from the broker, or by another program, as the web page."""
-        on = self._switch is None or self._switch.on
+        """True unless listening is paused: by the broker, another program as the web page, or a key at the terminal."""
+        on = not self.paused_here and (self._switch is None or self._switch.on)
         if on is not self._told:
             self._told = on
             self._set_metrics_listening(on)
             if self._mqtt is not None and "mqtt" in self._open_sinks:
                 self._mqtt.announce_listening()
         return on
+
+    def pause_here(self, paused: bool) -> None:
+        """Pauses listening for this run, beside what other programs command, or ends that."""
+        self.paused_here = paused
+        self._set_metrics_listening(self.listening)
 
     def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
         """Returns the commands of the broker for baselines since the last call, each with the name of its source."""
@@ -161,7 +168,7 @@ class ConfiguredSinks:
     def _set_metrics_listening(self, on: bool) -> None:
         metrics = self._metrics
         if metrics is not None:
-            metrics.set_listening(on)
+            metrics.set_listening(on and not self.paused_here)
 
     def _mqtt_report(self) -> MqttReport | None:
         mqtt = self._mqtt

@@ -144,3 +144,18 @@ def test_findings_as_json_without_a_microphone_or_connection(tmp_path, capsys, m
     assert found["model"]["state"] == "fine"
     assert set(found) & ACTIVE == set()
     assert set(found) == {"settings", *CHECKS} - ACTIVE
+
+
+def test_the_last_line_counts_problems_and_warnings_and_warnings_alone_are_no_failure(call, tmp_path, model):
+    config = tmp_path / "config.toml"
+    config.write_text(f'{RECORDING}\n[model]\npath = "{model}"\n')
+    result = call("doctor", "--config", config)
+    lines = result.out.splitlines()
+    warnings = sum(line.startswith("warning") for line in lines)
+    assert result.status == 0
+    assert lines[-1].startswith(f"no problems, {warnings or 'no'} warning")
+    assert "Azure" not in result.out
+    config.write_text("nothing = 1\n")
+    result = call("doctor", "--config", config)
+    assert result.status == 1
+    assert " problem" in result.out.splitlines()[-1]

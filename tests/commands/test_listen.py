@@ -47,6 +47,17 @@ def test_raw_pcm_on_standard_input_gives_the_readings_of_the_file(run, call, spe
     ]
 
 
+def test_ids_of_live_readings_are_unique_across_restarts_and_those_of_a_recording_are_the_same(
+    run, call, speech, speech_pcm, model
+):
+    live = [run("listen", "--source", "-", "--model", model, stdin=speech_pcm) for _ in range(2)]
+    ids = [{reading["id"] for reading in result.of_type("reading")} for result in live]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    filed = [call("listen", "--no-pace", "--source", speech, "--model", model).of_type("reading") for _ in range(2)]
+    assert filed[0] == filed[1]
+
+
 @pytest.mark.mic
 def test_speech_at_a_microphone_gives_the_readings_of_the_same_audio_in_a_file(
     call, virtual_microphone, speech_pcm, write_audio, model
@@ -149,6 +160,12 @@ def test_text_in_a_pipe_is_one_plain_line_a_reading(call, speech, model):
     assert any("dBFS" in line and "stress" in line for line in result.out.splitlines())
 
 
+def test_text_on_a_terminal_on_request(model, speech):
+    text = _on_a_terminal("listen", "--source", str(speech), "--no-pace", "--model", model, "--format", "text")
+    assert "\x1b" not in text
+    assert "dBFS" in text
+
+
 def test_a_terminal_gets_a_live_view_and_gets_its_cursor_back(model, speech):
     view = _on_a_terminal("listen", "--source", str(speech), "--no-pace", "--model", model)
     assert "stress" in view
@@ -184,7 +201,12 @@ def _on_a_terminal(*arguments: str) -> str:
     """Returns the output of a command on a terminal of 80 columns."""
     mine, its = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=its, stderr=its, env=os.environ | {"COLUMNS": "80"}
+        [*COMMAND, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        env=os.environ | {"TERM": "xterm-256color"},
+        start_new_session=True,  # /dev/tty, where keys come from, is not that of whoever runs the tests
     )
     os.close(its)
     shown = b""

@@ -1,12 +1,18 @@
-"""Output for a person: the live view on a terminal, and plain lines."""
+"""Output for a person: the layout of the live view, its screen, and plain lines."""
 
 from __future__ import annotations
 
-import logging
-import threading
+import fcntl
+import os
+import pty
+import struct
+import termios
+import time
+from dataclasses import replace
 
+import pyte
 import pytest
-from mqtt_rig import emit
+from mqtt_rig import emit, eventually
 
 from edge_sser.errors import SinkError
 from edge_sser.events import (
@@ -20,8 +26,14 @@ from edge_sser.events import (
     Status,
     StatusState,
 )
+from edge_sser.pipeline.rolling import Thresholds
+from edge_sser.sinks.live.layout import ASCII, Look, clock_words, frame
+from edge_sser.sinks.live.row import Row
+from edge_sser.sinks.live.screen import Screen
+from edge_sser.sinks.live.state import CELL_SECONDS, STALE_SECONDS, Order, ViewState, epoch_seconds
+from edge_sser.sinks.live.view import LiveView
 from edge_sser.sinks.stdout import NonBlockingWriter
-from edge_sser.sinks.terminal import LiveLog, LiveView, TextLines, text_line
+from edge_sser.sinks.terminal import TextLines, text_line
 
 MODEL = "sser-cnn@ab12cd34"
 TS = "2026-01-02T03:04:05.678Z"
@@ -59,110 +71,223 @@ STATUS = Status(
 )  # fmt: skip
 
 
-class Screen(NonBlockingWriter):
-    """A terminal that understands the few control sequences of the live view, and can be stopped."""
-
-    def __init__(self, encoding: str = "utf-8") -> None:
-        self.encoding = encoding
-        self.rows: list[str] = []
-        self.stopped = False
-
-    def flush(self, seconds: float = 0.0) -> bool:
-        return not self.stopped
-
-    def write(self, line: bytes) -> None:
-        before, _, rest = line.decode(self.encoding).partition("\x1b[J")
-        if before.endswith("F"):
-            del self.rows[len(self.rows) - int(before.rpartition("[")[2][:-1]) :]
-        self.rows += rest.split("\n")[:-1]
+LOOK = Look(
+    columns=80,
+    rows=24,
+    now=100.0,
+    clock=epoch_seconds(TS),
+    thresholds=lambda name: Thresholds(elevated=0.35, high=0.8, hysteresis=0.1),
+)
 
 
-def test_the_view_says_stress_level_loudness_speech_and_the_last_episode():
-    view = LiveView(Screen(), columns=lambda: 100, colour=False)
-    for event in (STATUS, reading(clipped=True), episode(phase=Phase.END)):
-        emit(view, event)
-    text = "\n".join(view.lines())
-    for part in (
-        "edge-sser 0.1.0", MODEL, "desk", "0:00:21.0", "0.55 elevated", "now 0.62", "-27.4 dBFS", "CLIPPED", "74%",
-        "episode ended: high", "peak 0.91",
-    ):  # fmt: skip
-        assert part in text
+def state(*events, sources: tuple[str, ...] = ("desk",), now: float = LOOK.now) -> ViewState:
+    made = ViewState(sources)
+    for event in events:
+        made.take(event, now)
+    return made
+
+
+def shown(view: ViewState, **changes) -> list[str]:
+    """The rows of the terminal as text."""
+    rows, _ = frame(view, replace(LOOK, **changes))
+    return [row.plain for row in rows]
+
+
+def row_of(name: str, rows: list[str]) -> str:
+    return next(row for row in rows[2:] if row.startswith(f" {name} "))
+
+
+def test_a_source_is_one_row_with_level_value_loudness_and_voice():
+    rows = shown(state(STATUS, reading(), episode(phase=Phase.END)))
+    assert rows[0].startswith(f" edge-sser 0.1.0  {MODEL}  CPU")
+    assert rows[0].endswith(f"{clock_words(LOOK.clock, LOOK.clock)} ")
+    row = row_of("desk", rows)
+    for part in ("elevated", "0.55", "-27 dB", "74%"):
+        assert part in row
+    (line,) = [row for row in rows if "peak 0.91" in row]
+    assert "high" in line
+    assert "10.5 s" in line
+    assert "open" not in line
+    assert "q quit  p pause  s sort: settings" in rows[-1]
+
+
+def test_the_gauge_marks_the_thresholds_and_is_filled_up_to_the_value():
+    row = row_of("desk", shown(state(reading(stress_rolling=0.55))))
+    gauge = row[row.index("0.55") + 5 :][:16]
+    assert gauge == "━━━━━┃━━━───┃───"
+
+
+def test_clipping_is_said():
+    assert "CLIP" in row_of("desk", shown(state(reading(clipped=True))))
 
 
 def test_silence_is_not_shown_as_calm():
-    view = LiveView(Screen(), columns=lambda: 100, colour=False)
-    emit(view, reading(stress=None, stress_rolling=None, level=None, confidence=None))
-    text = "\n".join(view.lines())
-    assert "no speech yet" in text
-    assert "low" not in text
+    row = row_of("desk", shown(state(reading(stress=None, stress_rolling=None, level=None, confidence=None))))
+    assert "no speech" in row
+    assert "low" not in row
 
 
-def test_a_new_event_is_drawn_over_the_old_view():
-    screen = Screen()
-    view = LiveView(screen, columns=lambda: 100, colour=False)
-    emit(view, reading(stress_rolling=0.11))
-    first = len(screen.rows)
-    emit(view, reading(stress_rolling=0.22))
-    assert len(screen.rows) == first
-    assert not any("0.11" in row for row in screen.rows)
-    assert any("0.22" in row for row in screen.rows)
+def test_a_source_without_a_reading_waits():
+    assert "waiting" in row_of("desk", shown(state()))
 
 
-def test_log_lines_stay_above_the_view():
-    screen = Screen()
-    view = LiveView(screen, columns=lambda: 100, colour=False)
-    emit(view, reading())
-    shown = list(screen.rows)
-    LiveLog(view).emit(logging.LogRecord("x", logging.WARNING, __file__, 1, "microphone %s is back", ("desk",), None))
-    emit(view, reading())
-    assert screen.rows == ["microphone desk is back", *shown]
+@pytest.mark.parametrize("fault", [HealthState.MISSING, HealthState.STALLED, HealthState.PAUSED])
+def test_figures_of_a_source_without_sound_are_not_shown_as_present(fault):
+    rows = shown(state(reading(), health(state=fault, detail="plug it in")))
+    row = row_of("desk", rows)
+    assert fault.value in row
+    for part in ("elevated", "0.55", "dB", "74%"):
+        assert part not in row
+    assert any(f"{fault.value} since" in other and "plug it in" in other for other in rows)
 
 
-def test_log_lines_of_other_threads_do_not_tear_the_view():
-    screen = Screen()
-    view = LiveView(screen, columns=lambda: 100, colour=False)
-    threads = [threading.Thread(target=lambda: [view.print_above("a line") for _ in range(200)]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for _ in range(200):
+def test_figures_that_are_old_are_not_shown_as_present():
+    view = state(reading())
+    assert "0.55" in row_of("desk", shown(view, now=LOOK.now + STALE_SECONDS - 0.1))
+    row = row_of("desk", shown(view, now=LOOK.now + STALE_SECONDS + 0.1))
+    assert "no data" in row
+    assert "0.55" not in row
+
+
+def test_the_sparkline_shows_the_past_at_its_place_and_uses_the_width():
+    view = ViewState(["desk"])
+    for second, value in ((0, 0.05), (1, 0.95), (5, 0.05), (15, 0.5)):
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(1_767_323_040 + second))
+        view.take(reading(ts=moment, stress_rolling=value), LOOK.now)
+    assert row_of("desk", shown(view)).endswith("█▁ ▅")  # the highest of 5 s; nothing came in the third cell
+    late = shown(view, now=LOOK.now + STALE_SECONDS + 2 * CELL_SECONDS)
+    assert row_of("desk", late).endswith("█▁ ▅  ")
+    for columns in (60, 80, 200):
+        assert len(row_of("desk", shown(view, columns=columns))) == columns - 1
+
+
+def test_sources_sort_by_stress_and_those_without_a_present_value_come_last():
+    names = ("b", "a", "c")
+    view = state(
+        reading(source="b", stress_rolling=0.1),
+        reading(source="c", stress_rolling=0.9),
+        reading(source="a"),
+        health(source="a", state=HealthState.MISSING),
+        sources=names,
+    )
+
+    def order() -> list[str]:
+        return [row[1] for row in shown(view)[2:5]]
+
+    assert order() == ["b", "a", "c"]
+    view.order = Order.STRESS
+    assert order() == ["c", "b", "a"]
+    view.order = Order.NAME
+    assert order() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("columns", [1, 10, 40, 59, 60, 80, 200])
+@pytest.mark.parametrize("rows", [1, 3, 10, 24])
+def test_a_frame_fits_any_terminal(columns, rows):
+    view = state(STATUS, reading(), episode(), health(detail="x" * 100))
+    lines = shown(view, columns=columns, rows=rows)
+    assert len(lines) == rows
+    assert max(map(len, lines)) <= columns
+
+
+def test_sixteen_sources_and_episodes_fit_a_terminal_of_80_by_24():
+    names = tuple(f"cabin-{number:02}" for number in range(16))
+    view = state(STATUS, *(reading(source=name) for name in names), episode(source="cabin-03"), sources=names)
+    rows = shown(view)
+    assert all(row_of(name, rows) for name in names)
+    assert any("peak 0.91" in row for row in rows)
+
+
+def test_the_body_scrolls_between_title_and_footer():
+    names = tuple(f"s{number:02}" for number in range(40))
+    view = state(STATUS, *(reading(source=name) for name in names), sources=names)
+    top, bottom = shown(view), shown(view, scroll=10_000)
+    assert "s00" in top[2]
+    assert top[0] == bottom[0]
+    assert any(row.startswith(" s39 ") for row in bottom)
+    assert "19 more" in top[-1] or " more" in top[-1]
+    assert " above, 0 below" in bottom[-1]
+
+
+def test_a_wide_character_takes_two_cells():
+    row = Row("日本語").add("abc")
+    row.cut(7)
+    assert row.plain == "日本語a"
+    row.cut(3)
+    assert row.plain == "日 "
+
+
+def test_an_alphabet_without_unicode_is_enough():
+    view = state(STATUS, reading(), episode(), health())
+    "".join(shown(view, glyphs=ASCII)).encode("ascii")
+
+
+class Terminal:
+    """A pseudo-terminal, and what it shows."""
+
+    def __init__(self, columns: int = 80, rows: int = 24) -> None:
+        self.mine, self.its = pty.openpty()
+        self.resize(columns, rows)
+        self.screen = pyte.Screen(columns, rows)
+        self.stream = pyte.ByteStream(self.screen)
+        self.writer = NonBlockingWriter(os.fdopen(self.its, "wb", buffering=0, closefd=False))
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.its, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read(self) -> int:
+        """Takes in what was written, and returns its size."""
+        time.sleep(0.05)
+        data = os.read(self.mine, 65_536)
+        self.stream.feed(data)
+        return len(data)
+
+
+def test_only_rows_that_changed_are_sent():
+    terminal = Terminal()
+    screen = Screen(terminal.writer, terminal.its)
+    screen.enter()
+    rows = [Row(f"row {number}", "green") for number in range(24)]
+    screen.draw(rows)
+    assert terminal.read() > 200
+    assert terminal.screen.display[5].rstrip() == "row 5"
+    rows[5] = Row("other")
+    screen.draw(rows)
+    assert terminal.read() < 30
+    assert terminal.screen.display[5].rstrip() == "other"
+    assert terminal.screen.buffer[4][0].fg == "green"
+    screen.leave()
+    terminal.read()
+    assert not terminal.screen.cursor.hidden
+    screen.close()
+
+
+def test_no_color_leaves_the_words_and_drops_the_colours(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    screen = Screen(terminal.writer, terminal.its)
+    screen.draw([Row("high", "bold red reverse")])
+    terminal.read()
+    cell = terminal.screen.buffer[0][0]
+    assert (cell.data, cell.fg, cell.reverse) == ("h", "default", True)
+    screen.close()
+
+
+def test_a_terminal_that_takes_nothing_holds_up_no_event_and_no_end():
+    terminal = Terminal()
+    view = LiveView(terminal.writer, ["desk"], output_fd=terminal.its)
+    os.set_blocking(terminal.its, False)
+    with open("/dev/zero", "rb") as zeros:
+        while True:  # until the terminal is full
+            try:
+                os.write(terminal.its, zeros.read(4096))
+            except BlockingIOError:
+                break
+    os.set_blocking(terminal.its, True)
+    for _ in range(1000):
         emit(view, reading())
-    for thread in threads:
-        thread.join()
-    emit(view, reading())
-    assert screen.rows == ["a line"] * 800 + view.lines()
-
-
-def test_a_terminal_that_was_stopped_shows_the_newest_when_it_goes_on():
-    screen = Screen()
-    view = LiveView(screen, columns=lambda: 100, colour=False)
-    emit(view, reading(stress_rolling=0.11))
-    before = list(screen.rows)
-    screen.stopped = True
-    emit(view, reading(stress_rolling=0.22))
-    view.print_above("a line of the log")
-    assert screen.rows == before
-    screen.stopped = False
-    emit(view, reading(stress_rolling=0.33))
-    assert screen.rows[0] == "a line of the log"
-    assert len(screen.rows) == len(before) + 1
-    assert any("0.33" in row for row in screen.rows)
-
-
-def test_no_line_is_wider_than_the_terminal_and_colours_do_not_count():
-    screen = Screen()
-    view = LiveView(screen, columns=lambda: 40, colour=True)
-    for event in (STATUS, reading(), health(detail="x" * 100)):
-        emit(view, event)
-    widths = [len(row.replace("\x1b[33m", "").replace("\x1b[0m", "")) for row in screen.rows]
-    assert max(widths) < 40
-    assert any("\x1b[33m" in row for row in screen.rows)
-
-
-def test_a_terminal_without_unicode_gets_ascii():
-    screen = Screen("ascii")
-    view = LiveView(screen, columns=lambda: 100, colour=False)
-    emit(view, reading())
-    "".join(screen.rows).encode("ascii")
+    terminal.writer.close = lambda: None  # the sink's own wait for a reader
+    view.close()
 
 
 @pytest.mark.parametrize("event", [reading(), reading(stress=None, level=None), episode(), health(), STATUS])
@@ -172,7 +297,20 @@ def test_every_event_is_one_plain_line(event):
     assert line
 
 
-@pytest.mark.parametrize("sink", [TextLines, LiveView])
-def test_an_output_that_fails_is_one_error_for_the_user(sink):
+def test_an_output_that_fails_is_one_error_for_the_user():
     with open("/dev/full", "w") as full, pytest.raises(SinkError, match="standard output cannot be written"):
-        emit(sink(NonBlockingWriter(full)), reading())
+        emit(TextLines(NonBlockingWriter(full)), reading())
+
+
+def test_a_terminal_that_has_gone_is_one_error_for_the_user():
+    def fails() -> bool:
+        with pytest.raises(SinkError, match="standard output cannot be written"):
+            emit(view, reading())
+        return True
+
+    with open("/dev/full", "w") as full:
+        view = LiveView(NonBlockingWriter(full), ["desk"], output_fd=full.fileno())
+        emit(view, reading())
+        eventually(lambda: view.failure is not None, "the view notices")
+        assert fails()
+        view.close()

@@ -318,6 +318,7 @@ class Troubled:
     """Outputs with the trouble that a script gives, by the number of the round."""
 
     listening = True
+    paused_here = False
 
     def __init__(self, script: dict[int, str]) -> None:
         self.script = script

@@ -44,18 +44,18 @@ def index(
     ] = False,
 ) -> None:
     """Reads corpora into one table and reports missing, odd, duplicate and contradictory clips."""
-    for package in ("soundfile", "scipy", "tqdm", *(() if out.suffix.lower() == ".csv" else ("pyarrow",))):
+    for package in ("soundfile", "scipy", *(() if out.suffix.lower() == ".csv" else ("pyarrow",))):
         need_package(package, "train", "Training")
-    from tqdm import tqdm
-
+    from edge_sser.commands.progress import progress
     from edge_sser.train.corpora.index import IndexOptions, parse_source
     from edge_sser.train.corpora.index import index as make_index
     from edge_sser.train.corpora.report import FindingKind, summary_lines
     from edge_sser.train.corpora.table import write_table
 
     options = IndexOptions(folds=folds, same=[_parse_pair(text) for text in same_person or ()], drop_twins=drop_twins)
-    with tqdm(unit=" recordings", desc="index") as bar:
-        found = make_index([parse_source(source) for source in sources], lambda entry: bar.update() and None, options)
+    with progress("index") as work:
+        corpora = [parse_source(source) for source in sources]
+        found = make_index(corpora, lambda entry: work.advance(), options, work.expect)
     for line in summary_lines(found.findings):
         typer.echo(line, err=True)
     missing = [finding for finding in found.findings if finding.kind is FindingKind.MISSING]

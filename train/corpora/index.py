@@ -75,6 +75,7 @@ def index(
     sources: Iterable[tuple[str, Path]],
     progress: Callable[[Entry], None] = lambda entry: None,
     options: IndexOptions | None = None,
+    expect: Callable[[int], None] = lambda recordings: None,
 ) -> Index:
     """Reads corpora, measures and hashes each recording, leaves out unusable ones, and assigns folds.
 
@@ -82,6 +83,7 @@ def index(
         sources: name (see `parse_source`) and path of each corpus: an unpacked folder or a manifest.
         progress: called before each recording is read.
         options: of folds, persons and altered copies.
+        expect: called with the number of recordings, before the first is read.
 
     Raises:
         TrainingError: a corpus cannot be used, two have the same name, a person stands in two folds, or an altered
@@ -91,7 +93,8 @@ def index(
     table: list[Utterance] = []
     findings: list[Finding] = []
     clips: dict[str, tuple[int, int | None]] = {}
-    reads = ((source, *read) for name, source in sources for read in _read(name, source, findings))
+    reads = [(source, *read) for name, source in sources for read in _read(name, source, findings)]
+    expect(sum(len(entries) for _, _, entries, _ in reads))
     for path, corpus, entries, published in reads:
         if corpus in clips:
             raise TrainingError(f"corpus {corpus} is given twice: name them NAME=PATH")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -71,13 +72,17 @@ def print_checks(config: Path | None, *, as_json: bool = False, passive: bool = 
             findings.append((name, finding))
             if not as_json:
                 _print(name, finding)
-    problems = sum(finding.state is State.PROBLEM for _, finding in findings)
+    counts = Counter(finding.state for _, finding in findings)
     if as_json:
         rows = [{"name": name, **asdict(finding), "state": finding.state.value} for name, finding in findings]
         typer.echo(json.dumps(rows, ensure_ascii=False))
-    elif problems:
-        typer.echo(f"\n{problems} {'problem' if problems == 1 else 'problems'}")
-    return 1 if problems else 0
+    else:
+        typer.echo(f"\n{_counted(counts[State.PROBLEM], 'problem')}, {_counted(counts[State.WARNING], 'warning')}")
+    return 1 if counts[State.PROBLEM] else 0
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def _print(name: str, finding: Finding) -> None:

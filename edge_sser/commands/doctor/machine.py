@@ -9,6 +9,7 @@ from importlib import resources
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.settings.schema import Runtime
 
+ONLINE_PROVIDER = "AzureExecutionProvider"  # in every build; it sends data to a server, and nothing here uses it
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 
@@ -47,7 +48,7 @@ def check_runtime(context: CheckContext) -> Finding:
         if runtime is not Runtime.CPU
     }
     ways |= {TENSORRT.name: TENSORRT.why_unusable() or no_gpu, RTX.name: RTX.why_unusable() or no_rtx}
-    names = ", ".join(name.removesuffix("ExecutionProvider") for name in present)
+    names = ", ".join(name.removesuffix("ExecutionProvider") for name in present if name != ONLINE_PROVIDER)
     lines = [f"{way}: {why or f'can be used on {gpu}'}" for way, why in ways.items()]
     return Finding(State.FINE, "; ".join([f"ONNX Runtime {onnxruntime.__version__} with {names}", *lines]))
 

@@ -143,8 +143,10 @@ class MqttSink(Sink):
         elif isinstance(event, Health):
             self._worker.store(Record(self._topics.health(event.source), line, retain=True))
         else:
-            self._node.status = event
-            self._link.send(Message(topic=self._topics.status, payload=line, qos=1, retain=True))
+            before, self._node.status = self._node.status, event
+            # Each connection begins with the status, and `close` ends it with stopped: neither is said twice.
+            if event.state is not StatusState.STOPPED and replace(event, ts=before.ts) != before:
+                self._link.send(Message(topic=self._topics.status, payload=line, qos=1, retain=True))
 
     def close(self) -> None:
         """Stores queued events, waits a little for acknowledgements, and disconnects. Safe to call twice."""
