@@ -21,6 +21,7 @@ DIRECTION = (
     "baselines",
     "model",
     "monitor",
+    "api",
     "sinks",
     "daemon",
     "commands",
