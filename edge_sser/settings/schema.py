@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from edge_sser.events import Level
+from edge_sser.settings.notify import NotifySettings
 from edge_sser.settings.section import Ratio, Section
 from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
 
@@ -226,3 +227,5 @@ class Settings(Section):
     mqtt: MqttSettings | None = None
     file: FileSinkSettings | None = None
     metrics: MetricsSettings | None = None
+    notify: tuple[NotifySettings, ...] | None = Field(default=None, min_length=1, max_length=16)
+    """Programs and people to tell."""

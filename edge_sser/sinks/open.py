@@ -10,6 +10,7 @@ from edge_sser.errors import EdgeSserError
 from edge_sser.events import BaselineCommand, Status, to_line
 from edge_sser.files import resolve_path
 from edge_sser.settings.names import node_name
+from edge_sser.settings.notify import NotifySettings
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.base import Sink
@@ -133,6 +134,11 @@ class ConfiguredSinks:
         self._metrics.emit(status, to_line(status))
         return self._metrics
 
+    def _open_notify(self, section: Sequence[NotifySettings]) -> Sink:
+        from edge_sser.sinks.notify.sink import NotifySink
+
+        return NotifySink(section)
+
     def _open_mqtt(self, section: MqttSettings) -> Sink:
         from edge_sser.sinks.mqtt.sink import MqttSink
 
@@ -161,6 +167,7 @@ class ConfiguredSinks:
 OPENERS: Final[dict[str, Callable[[ConfiguredSinks, Any], Sink]]] = {
     "file": ConfiguredSinks._open_file,
     "metrics": ConfiguredSinks._open_metrics,
+    "notify": ConfiguredSinks._open_notify,
     "mqtt": ConfiguredSinks._open_mqtt,
 }
 TABLES: Final = tuple(OPENERS)
