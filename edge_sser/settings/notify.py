@@ -80,7 +80,7 @@ class NotifySettings(Section):
     def _makes_json(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                json.loads(Template(value).substitute(dict.fromkeys(MESSAGE_FIELDS, "1")))
+                json.loads(Template(value).substitute(dict.fromkeys(MESSAGE_FIELDS, "a")))
             except KeyError as error:
                 raise ValueError(f"has ${error.args[0]}, which no message has: use $text, $source, $level") from None
             except ValueError as error:
