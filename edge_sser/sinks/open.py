@@ -127,7 +127,7 @@ class ConfiguredSinks:
     def _open_metrics(self, section: MetricsSettings) -> Sink:
         from edge_sser.sinks.metrics import MetricsSink
 
-        self._metrics = MetricsSink(address=section.address, port=section.port)
+        self._metrics = MetricsSink.of_settings(section)
         self._metrics.watch_mqtt(self._mqtt_report)
         self._metrics.set_listening(self.listening)
         status = self._status()
