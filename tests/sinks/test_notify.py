@@ -197,13 +197,20 @@ def test_a_server_that_hangs_delays_neither_emit_nor_other_targets_nor_the_end(
     assert len({request.json()["id"] for request in server.taken}) == 5
 
 
-def test_an_answer_that_does_not_come_is_a_failure_in_time(start: Start, server: WebhookServer) -> None:
-    server.status = 0
-    sink = start({"url": server.url, "timeout_seconds": 0.5})
+@pytest.mark.parametrize("status", [0, -1])
+@pytest.mark.parametrize("secure", [False, True])
+def test_an_answer_that_does_not_come_is_a_failure_in_time(
+    start: Start, tmp_path: Path, status: int, secure: bool
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    server = WebhookServer(authority.issue("hook") if secure else None)
+    server.status = status
+    sink = start({"url": server.url, "timeout_seconds": 0.5} | ({"ca_file": authority.ca} if secure else {}))
     emit(sink, fresh(1))
     eventually(lambda: sink._delivery.lanes["t0"].fault == "does not answer within 0.5 s", "the timeout")
     server.status = 200
     eventually(lambda: len(server.taken) == 1, "the retry")
+    server.close()
 
 
 def test_what_was_due_is_sent_once_after_a_restart(start: Start, server: WebhookServer) -> None:

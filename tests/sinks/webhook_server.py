@@ -39,7 +39,7 @@ class WebhookServer:
         port: 0 for a free one.
 
     Attributes:
-        status: of the answers; 0 hangs until `release`.
+        status: of the answers; 0 hangs until `release`, and -1 answers a byte now and then.
         headers: of the answers.
         requests: that came, in order.
     """
@@ -57,10 +57,12 @@ class WebhookServer:
                 status = server.status
                 if not status:
                     server._released.wait(60)
+                while status < 0 and not server._released.wait(0.1):
+                    self.wfile.write(b"H")
                 server.requests.append(
                     Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body, status)
                 )
-                if status:
+                if status > 0:
                     self.send_response(status)
                     for name, value in server.headers.items():
                         self.send_header(name, value)

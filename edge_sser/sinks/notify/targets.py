@@ -6,8 +6,10 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
@@ -164,20 +166,58 @@ class WebhookTarget(Target):
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         body = body_of(message, self.settings.template)
-        try:
-            with (
-                httpx.Client(verify=self.tls, timeout=timeout, follow_redirects=False) as client,
-                client.stream("POST", self.url(), content=body, headers=headers) as response,
-            ):
-                _check(response.status_code, response.headers.get("Retry-After", ""))
-        except httpx.TimeoutException:
-            raise DeliveryError(f"does not answer within {timeout:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise DeliveryError(f"cannot be reached: {short(error)}") from None
+        with Deadline(timeout) as deadline:
+            try:
+                with (
+                    httpx.Client(verify=self.tls, timeout=timeout, follow_redirects=False) as client,
+                    client.stream(
+                        *("POST", self.url()), content=body, headers=headers, extensions={"trace": deadline.trace}
+                    ) as response,
+                ):
+                    _check(response.status_code, response.headers.get("Retry-After", ""))
+            except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                if deadline.passed or isinstance(error, httpx.TimeoutException):
+                    raise DeliveryError(f"does not answer within {timeout:g} s") from None
+                raise DeliveryError(f"cannot be reached: {short(error)}") from None
 
     def _token(self) -> str | None:
         file = self.settings.token_file
         return None if file is None else read_secret(file, "notify.token_file")
+
+
+class Deadline:
+    """Ends a request that takes too long as a whole: the timeouts of httpx begin anew with each byte that comes.
+
+    Args:
+        seconds: from entering the context.
+
+    Attributes:
+        passed: True when the request was ended.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._connection: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def trace(self, name: str, info: Mapping[str, Any]) -> None:
+        """Notes the connection; an extension of a request, called for each step."""
+        if name.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._connection = info["return_value"].get_extra_info("socket")
+
+    def __enter__(self) -> Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        self.passed = True
+        if self._connection is not None:
+            with suppress(OSError):  # not closed: another thread waits on it
+                socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
 
 class AppriseTarget(Target):
