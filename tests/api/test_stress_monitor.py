@@ -135,6 +135,19 @@ def test_the_events_are_those_of_the_command(shipped: Model, speech: Path, sampl
     assert [row["phase"] for row in analysis.episodes] == ["end"]
 
 
+def test_a_recording_of_another_rate_gives_the_readings_of_its_samples(
+    model: Model, talk: np.ndarray, tmp_path: Path
+) -> None:
+    # The filter of the resampler holds some samples back, and the last window needs them.
+    sound = soxr.resample(talk[: 5 * RATE], RATE, 44_100)
+    sound = np.stack((sound, sound / 2), axis=1)
+    soundfile.write(tmp_path / "audio.wav", sound, 44_100, subtype="FLOAT")
+    monitor = monitor_of(model)
+    rows = monitor.analyze(tmp_path / "audio.wav").readings
+    pushed = [json.loads(to_json(each)) for each in events_of(monitor, sound, 44_100) if isinstance(each, Reading)]
+    assert (len(rows), rows) == (5, pushed)
+
+
 def test_analyze_leaves_the_stream_alone(shipped: Model, speech: Path, talk: np.ndarray) -> None:
     monitor = monitor_of(shipped)
     events = monitor.push(talk[:100_000], RATE)
