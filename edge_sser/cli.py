@@ -47,6 +47,8 @@ app = typer.Typer(
     help=f"How stressed speech sounds: a microphone in, rolling levels out.\n\n{NOTICE}",
 )
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and show settings.")
+notify_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test notifications ([[notify]]).")
+app.add_typer(notify_app, name="notify")
 app.add_typer(config_app, name="config")
 app.add_typer(service_app, name="service")
 app.add_typer(baseline_app, name="baseline")
@@ -297,6 +299,17 @@ def config_schema() -> None:
     from edge_sser.settings.schema import Settings
 
     _print_json(Settings.model_json_schema())
+
+
+@notify_app.command("test")
+def notify_test(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Target to test; all of them.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Sends one message, marked as a test, to each target."""
+    from edge_sser.commands.notify import send_test
+
+    raise typer.Exit(send_test(load_with_flags(config, {}).settings, name))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 a failure at run time, 2 wrong usage or configuration, 13
   * UsageError
     * SettingsError
   * SourceError
+    * AudioInputError
   * ModelError
   * SinkError
     * OutputClosedError
@@ -53,6 +54,10 @@ class SettingsError(UsageError):
 
 class SourceError(EdgeSserError):
     """Audio that cannot be opened, read or understood, or that stopped coming."""
+
+
+class AudioInputError(SourceError, ValueError):
+    """Samples of another Python program that are not audio: wrong type, shape, rate or values."""
 
 
 class ModelError(EdgeSserError):

@@ -22,6 +22,7 @@ DIRECTION = (
     "model",
     "monitor",
     "history",
+    "api",
     "sinks",
     "daemon",
     "commands",

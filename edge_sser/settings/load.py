@@ -30,6 +30,7 @@ OTHER_VARIABLES = frozenset(
 )
 DEFAULT_ORIGIN = "default"
 SOURCE = "source"
+NOTIFY = "notify"  # tables that a file alone can hold
 DEVICE = "source.device"
 
 
@@ -133,7 +134,8 @@ def expected(schema: Mapping[str, Any]) -> str:
     option = options[0]
     if "enum" in option:
         return "one of " + ", ".join(map(str, option["enum"]))
-    kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(option.get("type", ""))
+    kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "array": "a list of texts"}
+    kind = kinds.get(option.get("type", ""))
     if kind is None:
         pattern = f" that matches {option['pattern']}" if "pattern" in option else ""
         return ("a path" if option.get("format") == "path" else "text") + pattern
@@ -159,7 +161,7 @@ class _Layers:
                 self.origins |= dict.fromkeys([f"{table}.{key}" for key in part], str(path)) if _is_table(part) else {}
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
-        keys = {variable(key): key for key in self._known}
+        keys = {variable(key): key for key in self._known if not key.startswith(f"{NOTIFY}.")}
         for name in sorted(environ):  # EDGE_SSER_SOURCE before EDGE_SSER_SOURCE_CHANNEL
             if not name.startswith(PREFIX) or name in OTHER_VARIABLES:
                 continue
@@ -188,13 +190,16 @@ class _Layers:
             raise SettingsError(self._message(error)) from None
         except SettingsError as error:  # from a validator that must not repeat the value
             raise SettingsError(f"{self.origins.get('mqtt.url', 'settings')}: {error}") from None
-        names = [source_name(source) for source in settings.source]
-        duplicate = next((name for name in names if names.count(name) > 1), None)
-        if duplicate is not None:
-            raise SettingsError(
-                f"{self._origin_of(SOURCE)}: two sources are called {duplicate}, expected different names: "
-                "set a name in each [[source]]"
-            )
+        named = {SOURCE: [source_name(source) for source in settings.source]}
+        named[NOTIFY] = [each.name for each in settings.notify or ()]
+        for table, names in named.items():
+            duplicate = next((name for name in names if names.count(name) > 1), None)
+            if duplicate is not None:
+                plural = "sources" if table == SOURCE else "notifications"
+                raise SettingsError(
+                    f"{self._origin_of(table)}: two {plural} are called {duplicate}, expected different names: "
+                    f"set a name in each [[{table}]]"
+                )
         return settings
 
     def _set(self, key: str, value: Any, origin: str) -> None:
@@ -229,8 +234,8 @@ class _Layers:
             return f"{origin}: unknown key {shorten(place)}: did you mean {self._nearest(key)}?"
         where = origin if origin in self._exact else f"{origin}: {place}"
         allowed = expected(self._known[key]) if key in self._known else "a table of settings"
-        if key == SOURCE:
-            allowed = "1 to 64 tables, each begun by [[source]]"
+        if key in (SOURCE, NOTIFY):
+            allowed = f"1 to {64 if key == SOURCE else 16} tables, each begun by [[{key}]]"
         if kind == "missing":
             return f"{where} is missing, expected {allowed}"
         if kind == "value_error":

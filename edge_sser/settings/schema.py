@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from edge_sser.events import Level
+from edge_sser.settings.notify import NotifySettings
 from edge_sser.settings.section import Ratio, Section
 from edge_sser.settings.sinks import FileSinkSettings, HistorySettings, MetricsSettings, MqttSettings
 from edge_sser.settings.web import WebSettings
@@ -230,3 +231,5 @@ class Settings(Section):
     metrics: MetricsSettings | None = None
     history: HistorySettings | None = None
     web: WebSettings = WebSettings()
+    notify: tuple[NotifySettings, ...] | None = Field(default=None, min_length=1, max_length=16)
+    """Programs and people to tell."""

@@ -16,7 +16,8 @@ _COMMENT_COLUMN = 48
 def as_toml(loaded: Loaded) -> str:
     """Formats the settings in effect as TOML, with the origin of each value as a comment.
 
-    The text reads back as the same settings. A key without a value, which TOML does not have, becomes a comment.
+    The text reads back as the same settings, but for secrets, which are masked. A key without a value, which TOML does
+    not have, becomes a comment.
     """
     settings = loaded.settings
     lines = [f"# file: {loaded.path or 'none; values that nothing sets are defaults'}"]
@@ -27,6 +28,10 @@ def as_toml(loaded: Loaded) -> str:
         if name == SOURCE or section_in(field.annotation) is None:
             continue
         section = getattr(settings, name)
+        if isinstance(section, tuple):
+            for part in section:
+                lines += ["", f"[[{name}]]", *_table(part, f"{name}.", loaded)]
+            continue
         lines += ["", f"[{name}]" if section is not None else f"# [{name}] is not set"]
         if section is not None:
             lines += _table(section, f"{name}.", loaded)

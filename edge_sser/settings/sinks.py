@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from enum import Enum
 from pathlib import Path
 
@@ -96,19 +97,36 @@ class FileSinkSettings(Section):
 
 
 class MetricsSettings(Section):
-    """Figures for Prometheus over HTTP, on this machine only."""
+    """Figures for Prometheus over HTTP: on this machine only, or with a token."""
 
     port: int = Field(default=9742, ge=1, le=65535)
     """Port of http://ADDRESS:PORT/metrics."""
     address: str = "127.0.0.1"
-    """127.0.0.1 or ::1, because the stress of people is private. A proxy with a password may forward it."""
+    """IP address to serve on. Another one than 127.0.0.1 or ::1 needs `token_file`: the stress of people is private."""
+    token_file: Path | None = None
+    """A file whose first line is a bearer token that each scrape must carry. A relative path is the name of a systemd
+    credential."""
+    cert_file: Path | None = None
+    """Certificate for HTTPS (PEM), so that nobody on the network can read the token. Needs `key_file`."""
+    key_file: Path | None = None
+    """The private key of `cert_file` (PEM, without a passphrase)."""
 
     @field_validator("address")
     @classmethod
-    def _loopback(cls, value: str) -> str:
-        if value not in ("127.0.0.1", "::1"):
-            raise ValueError("must be 127.0.0.1 or ::1: metrics do not leave this machine")
+    def _ip_address(cls, value: str) -> str:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError("must be an IP address, as 127.0.0.1 or ::1") from None
         return value
+
+    @model_validator(mode="after")
+    def _guarded(self) -> MetricsSettings:
+        if self.token_file is None and self.address not in ("127.0.0.1", "::1"):
+            raise ValueError("address must be 127.0.0.1 or ::1 without token_file: metrics of people are private")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        return self
 
 
 class HistorySettings(Section):

@@ -1,4 +1,4 @@
-"""Figures for Prometheus over HTTP, on this machine only.
+"""Figures for Prometheus over HTTP, on this machine only or with a token.
 
 The sink updates its metrics with every event. Figures that no event carries come from a callback at each scrape (outbox
 and connection) or from `set_listening`. Names and units follow Prometheus's conventions; an unknown value is NaN.
@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from edge_sser.errors import SinkError, missing_extra
 from edge_sser.events import Event, Health, HealthState, Level, Reading, Status
+from edge_sser.files import read_secret
+from edge_sser.settings.sinks import MetricsSettings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.metrics_server import MetricsServer
+from edge_sser.sinks.metrics_server import MetricsServer, guarded, server_tls
 
 if TYPE_CHECKING:
+    import ssl
+
     import prometheus_client
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
@@ -32,8 +37,10 @@ class MetricsSink(Sink):
     """The HTTP endpoint and its metrics, with a registry of its own.
 
     Args:
-        address: a loopback address.
+        address: IP address.
         port: 0 takes a free one.
+        token: returns the bearer token that a scrape must carry; None to let every scrape in.
+        tls: makes it HTTPS.
 
     Attributes:
         port: TCP port of the endpoint.
@@ -43,7 +50,14 @@ class MetricsSink(Sink):
         SinkError: the port cannot be opened.
     """
 
-    def __init__(self, *, address: str, port: int) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        port: int,
+        token: Callable[[], str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         try:
             import prometheus_client as prometheus
         except ModuleNotFoundError:
@@ -51,7 +65,9 @@ class MetricsSink(Sink):
         self._registry = registry = prometheus.CollectorRegistry()
         self._metrics = _EventMetrics(registry)
         try:
-            self._server = MetricsServer(address, port, prometheus.make_wsgi_app(registry))
+            application = prometheus.make_wsgi_app(registry)
+            application = application if token is None else guarded(application, token)
+            self._server = MetricsServer(address, port, application, tls)
         except OSError as error:
             raise SinkError(
                 f"metrics cannot be served on {address}:{port}: {error.strerror or error}: "
@@ -61,6 +77,19 @@ class MetricsSink(Sink):
         self._thread.start()
         self.port: int = self._server.server_port
         self._closed = False
+
+    @classmethod
+    def of_settings(cls, settings: MetricsSettings) -> MetricsSink:
+        """Opens the endpoint of the settings; errors as for the constructor.
+
+        Raises:
+            SettingsError: the token, certificate or key cannot be used.
+        """
+        token = None
+        if settings.token_file is not None:
+            token = partial(read_secret, settings.token_file, "metrics.token_file")
+            token()
+        return cls(address=settings.address, port=settings.port, token=token, tls=server_tls(settings))
 
     def watch_mqtt(self, report: Callable[[], MqttReport | None]) -> None:
         """Sets the callback for the figures of outbox and connection. To be called once.

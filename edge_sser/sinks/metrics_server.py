@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import socket
 import threading
 import time
@@ -9,11 +10,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedIOBase
 from socketserver import ThreadingMixIn
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from edge_sser.errors import EdgeSserError, SettingsError, short
+from edge_sser.settings.sinks import MetricsSettings
+
+if TYPE_CHECKING:
+    import ssl
 
 MAX_CONNECTIONS: Final = 8  # at one time; a newer one ends the oldest
 MAX_SECONDS: Final = 5.0  # that a connection may last
+CHALLENGE: Final = 'Bearer realm="edge-sser"'  # also tells the doctor who serves
 MAX_REQUEST_BYTES: Final = 8192  # read of a request; Prometheus sends about 300
 
 
@@ -21,9 +29,10 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     """Serves one application, each connection in a thread, until `shutdown`.
 
     Args:
-        address: a loopback address.
+        address: IP address.
         port: 0 takes a free one.
         application: of WSGI.
+        tls: makes it HTTPS.
 
     Raises:
         OSError: the port cannot be opened.
@@ -32,12 +41,22 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, address: str, port: int, application: Callable[..., Any]) -> None:
+    def __init__(
+        self, address: str, port: int, application: Callable[..., Any], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._opened_at: dict[socket.socket, float] = {}  # monotonic seconds, in the order of their coming
         self._lock = threading.Lock()
         super().__init__((address, port), _Handler)
         self.set_app(application)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accepts a connection. The handshake of TLS waits for the connection's own thread."""
+        request, client_address = super().get_request()
+        if self._tls is not None:
+            request = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        return request, client_address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Starts the thread of a new connection, and ends the oldest when there are too many."""
@@ -74,6 +93,48 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Passes over a client that went away."""
+
+
+def guarded(application: Callable[..., Any], token: Callable[[], str]) -> Callable[..., Any]:
+    """Returns an application of WSGI that answers only requests with a bearer token.
+
+    Args:
+        application: to guard.
+        token: returns the token of this moment; raises EdgeSserError when there is none.
+    """
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        given, allowed = str(environ.get("HTTP_AUTHORIZATION", "")), False
+        with suppress(EdgeSserError):  # a token that cannot be read lets nobody in
+            allowed = hmac.compare_digest(given.encode(), f"Bearer {token()}".encode())
+        if allowed:
+            return application(environ, start_response)
+        start_response("401 Unauthorized", [("WWW-Authenticate", CHALLENGE), ("Content-Length", "0")])
+        return []
+
+    return answer
+
+
+def server_tls(settings: MetricsSettings) -> ssl.SSLContext | None:
+    """Returns the context of a server with a certificate; None without one.
+
+    Raises:
+        SettingsError: the certificate and key cannot be used.
+    """
+    if settings.cert_file is None or settings.key_file is None:
+        return None
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:  # a key with a passphrase is refused: OpenSSL would ask for it on the terminal
+        context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise SettingsError(
+            f"metrics.cert_file {settings.cert_file} and metrics.key_file {settings.key_file} must be a PEM "
+            f"certificate and its key without a passphrase, readable by this user: {short(error)}"
+        ) from None
+    return context
 
 
 class _Handler(WSGIRequestHandler):

@@ -10,6 +10,7 @@ from edge_sser.errors import EdgeSserError, SettingsError
 from edge_sser.events import BaselineCommand, Status, to_line
 from edge_sser.files import resolve_path, state_directory
 from edge_sser.settings.names import node_name
+from edge_sser.settings.notify import NotifySettings
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import FileSinkSettings, HistorySettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.base import Sink
@@ -145,12 +146,17 @@ class ConfiguredSinks:
     def _open_metrics(self, section: MetricsSettings) -> Sink:
         from edge_sser.sinks.metrics import MetricsSink
 
-        self._metrics = MetricsSink(address=section.address, port=section.port)
+        self._metrics = MetricsSink.of_settings(section)
         self._metrics.watch_mqtt(self._mqtt_report)
         self._metrics.set_listening(self.listening)
         status = self._status()
         self._metrics.emit(status, to_line(status))
         return self._metrics
+
+    def _open_notify(self, section: Sequence[NotifySettings]) -> Sink:
+        from edge_sser.sinks.notify.sink import NotifySink
+
+        return NotifySink(section)
 
     def _open_mqtt(self, section: MqttSettings) -> Sink:
         from edge_sser.sinks.mqtt.sink import MqttSink
@@ -188,6 +194,7 @@ OPENERS: Final[dict[str, Callable[[ConfiguredSinks, Any], Sink]]] = {
     "file": ConfiguredSinks._open_file,
     "history": ConfiguredSinks._open_history,
     "metrics": ConfiguredSinks._open_metrics,
+    "notify": ConfiguredSinks._open_notify,
     "mqtt": ConfiguredSinks._open_mqtt,
 }
 TABLES: Final = tuple(OPENERS)

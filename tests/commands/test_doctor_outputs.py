@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 from components import require
+from mqtt_certificates import Authority
+from mqtt_rig import free_port
 from unprivileged import as_ordinary_user, folder_for_all
 
 from edge_sser.commands.doctor.finding import CheckContext, State
 from edge_sser.commands.doctor.outputs import check_file, check_outbox
 from edge_sser.settings.schema import Settings
-from edge_sser.settings.sinks import FileSinkSettings, MqttSettings
+from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.metrics import MetricsSink
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
@@ -224,6 +226,28 @@ def test_a_metrics_port_that_the_running_edge_sser_has_is_fine(examine):
         sink.close()
     assert status == 0
     assert f"http://127.0.0.1:{port}/metrics is served by the edge-sser that runs" in found["metrics"]
+
+
+def test_a_guarded_port_that_the_running_edge_sser_has_is_fine(examine, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("secret")
+    cert, key = Authority(tmp_path / "ca").issue("metrics")
+    port = free_port()
+    text = f"""{RECORDING}
+[metrics]
+port = {port}
+address = "0.0.0.0"
+token_file = "{token}"
+cert_file = "{cert}"
+key_file = "{key}"
+"""
+    settings = MetricsSettings(port=port, address="0.0.0.0", token_file=token, cert_file=cert, key_file=key)
+    sink = MetricsSink.of_settings(settings)
+    try:
+        assert f"https://127.0.0.1:{port}/metrics is served by the edge-sser" in examine(text)[1]["metrics"]
+    finally:
+        sink.close()
+    assert f"https://127.0.0.1:{port}/metrics is free" in examine(text)[1]["metrics"]
 
 
 def test_metrics_without_their_package(examine, monkeypatch):

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import math
 import os
 import socket
+import ssl
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mqtt_rig import emit, eventually
+from mqtt_certificates import Authority
+from mqtt_rig import emit, eventually, free_port
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
-from edge_sser.errors import MissingComponentError, SinkError
+from edge_sser.errors import MissingComponentError, SettingsError, SinkError
 from edge_sser.events import (
     BaselineState,
     Episode,
@@ -281,3 +284,84 @@ def test_figures_of_a_paused_source_are_unknown(sink: MetricsSink) -> None:
     for name in ("stress", "stress_rolling", "loudness_dbfs", "speech_ratio"):
         assert math.isnan(figures[f"edge_sser_{name}:desk"]), name
     assert all(math.isnan(figures[f"edge_sser_level:desk:{level.value}"]) for level in Level)
+
+
+def answer(sink: MetricsSink, token: str | None = None, *, ca: Path | None = None) -> int:
+    """Status of a scrape."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"http{'s' if ca else ''}://127.0.0.1:{sink.port}/metrics", headers=headers)
+    context = ssl.create_default_context(cafile=ca) if ca else None
+    try:
+        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.fixture
+def open_sink() -> Iterator[Callable[..., MetricsSink]]:
+    sinks = []
+
+    def open_sink(**settings: object) -> MetricsSink:
+        sinks.append(MetricsSink.of_settings(MetricsSettings(port=free_port(), **settings)))  # type: ignore[arg-type]
+        return sinks[-1]
+
+    yield open_sink
+    for sink in sinks:
+        sink.close()
+
+
+def test_only_a_scrape_with_the_token_of_the_file_is_answered(
+    open_sink: Callable[..., MetricsSink], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("tökén-1\n")
+    sink = open_sink(address="0.0.0.0", token_file=token)
+    assert [answer(sink), answer(sink, ""), answer(sink, "tok"), answer(sink, "token-1")] == [401] * 4
+    token.write_text("token-2\n")  # changed without a restart
+    assert [answer(sink, "token-1"), answer(sink, "token-2")] == [401, 200]
+    token.unlink()
+    assert [answer(sink, "token-2"), answer(sink, "")] == [401, 401]
+
+
+def test_https_with_a_certificate_of_ones_own(
+    open_sink: Callable[..., MetricsSink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    cert, key = authority.issue("metrics")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "metrics-token").write_text("secret")
+    sink = open_sink(token_file="metrics-token", cert_file=cert, key_file=key)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):  # clients that never begin the handshake
+            stack.enter_context(socket.create_connection(("127.0.0.1", sink.port)))
+        assert answer(sink, "secret", ca=authority.ca) == 200
+    assert answer(sink, "wrong", ca=authority.ca) == 401
+    with pytest.raises((OSError, http.client.HTTPException)):
+        answer(sink, "secret")  # in clear
+    with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        answer(sink, "secret", ca=Authority(tmp_path / "other").ca)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"address": "0.0.0.0"}, "127.0.0.1 or ::1 without token_file"),
+        ({"address": "192.168.1.2"}, "127.0.0.1 or ::1 without token_file"),
+        ({"address": "localhost"}, "an IP address, as 127.0.0.1 or ::1"),
+        ({"cert_file": "/a"}, "go together"),
+    ],
+)
+def test_an_open_door_is_refused(settings: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        MetricsSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_a_token_or_certificate_that_cannot_be_read_is_named(
+    open_sink: Callable[..., MetricsSink], tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=r"metrics\.token_file /no/such cannot be read"):
+        open_sink(token_file="/no/such")
+    (tmp_path / "a").write_text("nothing")
+    with pytest.raises(SettingsError, match="must be a PEM certificate"):
+        open_sink(cert_file=tmp_path / "a", key_file=tmp_path / "a")

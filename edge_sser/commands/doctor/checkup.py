@@ -22,6 +22,7 @@ from edge_sser.commands.doctor.machine import (
     check_runtime,
     check_speech_gate,
 )
+from edge_sser.commands.doctor.notify import check_notify
 from edge_sser.commands.doctor.outputs import check_file, check_metrics, check_outbox
 from edge_sser.commands.doctor.sound import check_capture, check_microphones, check_permission, check_pyaudio
 from edge_sser.errors import EdgeSserError
@@ -45,6 +46,7 @@ CHECKS: Mapping[str, Callable[[CheckContext], Finding]] = {
     "outbox": check_outbox,
     "event file": check_file,
     "metrics": check_metrics,
+    "notify": check_notify,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import urllib.error
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
@@ -14,6 +15,7 @@ from edge_sser.files import resolve_path, state_directory
 from edge_sser.settings.names import node_name
 from edge_sser.settings.sinks import MetricsSettings
 from edge_sser.sinks.file import check_event_file
+from edge_sser.sinks.metrics_server import CHALLENGE
 
 PROBE_BYTES = 65_536  # written to see if the disk has room
 SCRAPE_SECONDS = 2.0
@@ -63,7 +65,7 @@ def check_metrics(context: CheckContext) -> Finding:
     from edge_sser.sinks.metrics import MetricsSink
 
     try:
-        MetricsSink(address=settings.address, port=settings.port).close()
+        MetricsSink.of_settings(settings).close()
     except SinkError:
         if not _serves_metrics(settings):
             raise
@@ -96,13 +98,22 @@ def _write_failure(directory: Path, *names: str) -> str | None:
 
 
 def _serves_metrics(settings: MetricsSettings) -> bool:
+    """Returns True when an edge-sser answers. It is sent no token: another program may have the port."""
+    context = None
+    if settings.cert_file is not None:
+        import ssl
+
+        context = ssl._create_unverified_context()  # noqa: S323  nothing is sent, and the name is of the network
     try:
-        with urllib.request.urlopen(_url(settings), timeout=SCRAPE_SECONDS) as response:  # noqa: S310  loopback only
+        with urllib.request.urlopen(_url(settings), timeout=SCRAPE_SECONDS, context=context) as response:  # noqa: S310
             return b"\nedge_sser_" in response.read(SCRAPE_BYTES)
+    except urllib.error.HTTPError as error:
+        return error.headers.get("WWW-Authenticate") == CHALLENGE
     except (OSError, HTTPException):
         return False
 
 
 def _url(settings: MetricsSettings) -> str:
-    host = f"[{settings.address}]" if ":" in settings.address else settings.address
-    return f"http://{host}:{settings.port}/metrics"
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.address, settings.address)  # noqa: S104
+    host = f"[{address}]" if ":" in address else address
+    return f"http{'' if settings.cert_file is None else 's'}://{host}:{settings.port}/metrics"

@@ -177,7 +177,7 @@ class MqttNode:
         status: Status,
         switch: PauseSwitch,
         link: BrokerLink,
-        worker: OutboxWorker,
+        worker: OutboxWorker[Delivery],
         on_listen: Callable[[bool], None],
     ) -> None:
         self._settings = settings

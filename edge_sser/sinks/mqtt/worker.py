@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
+from typing import Generic, Protocol, TypeVar
 
 from edge_sser.sinks.mqtt.client import NOT_AUTHORIZED, Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
@@ -35,6 +36,36 @@ _NOTIFIED = ("link", "detail", "lost", "storage_fault", "damaged", "refused")  #
 class _Refused:
     reason: str
     retry_at: float  # monotonic seconds
+
+
+class EntryDelivery(Protocol):
+    """Sender of the entries of an outbox. For the worker's thread.
+
+    Attributes:
+        connections: made so far.
+        refused: topics with the reason and the time of the next attempt.
+        acknowledged: entries to remove from the outbox.
+        given_up: entries to remove and to count as lost.
+    """
+
+    connections: int
+    refused: dict[str, _Refused]
+    acknowledged: list[Entry]
+    given_up: list[Entry]
+
+    @property
+    def unfinished(self) -> bool:
+        """True while an answer may come, or has come and is not processed."""
+
+    @property
+    def retry_in(self) -> float | None:
+        """Seconds until there is something to send without a wake-up; None for never."""
+
+    def send(self, outbox: Outbox) -> None:
+        """Sends entries, as far as that is possible now."""
+
+
+D = TypeVar("D", bound=EntryDelivery)
 
 
 class Delivery:
@@ -122,7 +153,7 @@ class Delivery:
                 self._link.send(_message(entry), entry, self._generation)
 
 
-class OutboxWorker:
+class OutboxWorker(Generic[D]):
     """The thread that owns the outbox.
 
     Args:
@@ -136,7 +167,7 @@ class OutboxWorker:
     """
 
     def __init__(
-        self, open_outbox: Callable[[], Outbox], delivery: Delivery, *, on_change: Callable[[MqttReport], None]
+        self, open_outbox: Callable[[], Outbox], delivery: D, *, on_change: Callable[[MqttReport], None]
     ) -> None:
         self._open_outbox = open_outbox
         self.delivery = delivery

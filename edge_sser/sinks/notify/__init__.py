@@ -1,0 +1,1 @@
+"""Notifications: a command, a webhook or an Apprise service is told of episodes and health."""
