@@ -6,7 +6,8 @@ subscriber.
 
 The broker: mosquitto with the settings for persistence in docs/mqtt.md (`autosave_on_changes true`, `autosave_interval
 1`) is killed at random moments while a daemon publishes. What the daemon's outbox does not hold at the end, the broker
-has acknowledged; what did not arrive then, the broker lost. This is counted, not asserted: it is not in our hands.
+has acknowledged; what did not arrive then, the broker lost. This is counted, not asserted: it is not in our hands. Once
+with a subscriber that comes back at once, and once with a subscriber that is away at every second kill.
 
 usage: python benchmarks/kills.py --out docs/results/kills.json
 exit status: 0 when nothing promised was lost by edge-sser, 1 when something was
@@ -46,7 +47,7 @@ from soak_rig import SETTINGS, Daemon, minute, scrape, wait_until
 from edge_sser.commands.bench import this_machine
 
 VALUES = {**WITH_BROKER, "update_seconds": 2.0}  # ten events and more between two kills
-RUN_SECONDS = 4.0  # a daemon is killed within so long after its start
+RUN_SECONDS = 1.0  # a daemon is killed within so long after its start or, in seven of ten runs, after its first event
 BROKER_SECONDS = 1.0  # the broker is killed within so long after the daemon has connected
 RECORDING_REPEATS = 40  # of 45 s, so that no daemon ends by itself before it is killed
 QUIET_SECONDS = 5.0  # without a message: nothing more will come
@@ -66,6 +67,7 @@ class Subscriber:
         self.numbers: list[tuple[str, str, int]] = []
         self.last = time.monotonic()
         self._subscribed = threading.Event()
+        self._port = port
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, "kills", protocol=paho.MQTTv5)
         self._client.on_connect = lambda client, *_: client.subscribe(
             [(f"edge-sser/+/+/{kind}", 1) for kind in NUMBERED]
@@ -73,9 +75,14 @@ class Subscriber:
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._note
         self._client.reconnect_delay_set(0.1, 0.1)  # type: ignore[arg-type]
+        self.start()
+
+    def start(self) -> None:
+        """Connects, to the session of before."""
+        self._subscribed.clear()
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 3600
-        self._client.connect_async("127.0.0.1", port, clean_start=False, properties=properties)
+        self._client.connect_async("127.0.0.1", self._port, clean_start=False, properties=properties)
         self._client.loop_start()
         wait_until(self._subscribed.is_set, "the subscriber gets through")
 
@@ -149,10 +156,15 @@ def kill_daemons(kills: int, folder: Path, chance: random.Random) -> dict[str, A
         state = config.parent / "state"
         command = [*COMMAND, "listen", "--config", str(config), "--no-pace", "--format", "jsonl"]
         environ = {**os.environ, "STATE_DIRECTORY": str(state)}
-        done, at_start_up = 0, 0
-        before = 0
+        done = at_start_up = 0
+        before, lines = 0, config.parent / "lines"
         while done < kills:
-            with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+            with (
+                lines.open("wb") as out,
+                subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.DEVNULL) as daemon,
+            ):
+                if chance.random() < 0.7:
+                    wait_until(lambda: lines.stat().st_size or daemon.poll() is not None, "a daemon's first event")
                 time.sleep(chance.uniform(0.0, RUN_SECONDS))
                 daemon.kill()
                 done += daemon.wait() == -signal.SIGKILL
@@ -165,10 +177,17 @@ def kill_daemons(kills: int, folder: Path, chance: random.Random) -> dict[str, A
     return {"kills": done, "kills_before_the_first_event_of_a_run": at_start_up, **figures}
 
 
-def kill_brokers(kills: int, folder: Path, chance: random.Random) -> dict[str, Any]:
-    """Kills brokers under a daemon that publishes; returns the counts."""
+def kill_brokers(kills: int, folder: Path, chance: random.Random, *, away: bool) -> dict[str, Any]:
+    """Kills brokers under a daemon that publishes; returns the counts.
+
+    Args:
+        kills: how many.
+        folder: for the files.
+        chance: draws the moments.
+        away: True for a subscriber that is not connected at every second kill.
+    """
     speech, _ = soundfile.read(str(resources.files("edge_sser") / "data" / "demo.flac"), dtype="int16")
-    with rig(folder / "broker", device="-") as (broker, subscriber, config, metrics_port):
+    with rig(folder / f"broker-{away}", device="-") as (broker, subscriber, config, metrics_port):
         daemon = Daemon(config, config.parent)
         daemon.push(minute(0, speech))  # when its readings have come, the metrics are served
         stop = threading.Event()
@@ -183,11 +202,16 @@ def kill_brokers(kills: int, folder: Path, chance: random.Random) -> dict[str, A
         talker = threading.Thread(target=talk)
         talker.start()
         try:
-            for _ in range(kills):
+            for number in range(kills):
                 wait_until(lambda: scrape(metrics_port)["edge_sser_mqtt_connected"] == 1, "the daemon connects")
                 time.sleep(chance.uniform(0.0, BROKER_SECONDS))
+                if away and number % 2 == 0:
+                    subscriber.stop()
+                    time.sleep(chance.uniform(0.0, BROKER_SECONDS))
                 broker.kill()
                 broker.start()
+                if away and number % 2 == 0:
+                    subscriber.start()
         finally:
             stop.set()
             talker.join()
@@ -219,14 +243,16 @@ def main() -> int:
             "broker": banner.splitlines()[0],
             "seed": arguments.seed,
             "daemon": kill_daemons(arguments.kills, Path(name), chance),
-            "mosquitto": kill_brokers(arguments.kills, Path(name), chance),
+            "mosquitto": kill_brokers(arguments.kills, Path(name), chance, away=False),
+            "mosquitto_subscriber_away": kill_brokers(arguments.kills, Path(name), chance, away=True),
         }
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.out is not None:
         arguments.out.write_text(text + "\n", encoding="utf-8")
-    ours = result["daemon"]["lost"] or result["daemon"]["out_of_order"]
-    return 1 if ours or result["mosquitto"]["lost_in_the_outbox"] or result["mosquitto"]["daemon_exit_status"] else 0
+    with_broker = (result["mosquitto"], result["mosquitto_subscriber_away"])
+    ours = [result["daemon"]["lost"], *(figures["lost_in_the_outbox"] for figures in with_broker)]
+    return 1 if any([*ours, *(figures["daemon_exit_status"] for figures in with_broker)]) else 0
 
 
 if __name__ == "__main__":
