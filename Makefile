@@ -9,6 +9,7 @@
 # make sbom          what a device installs, as dist/edge-sser.cdx.json (CycloneDX)
 # make minimum       the lowest versions that pyproject.toml allows, with a core of the tests
 # make dist          wheel and sdist, in dist/
+# make deb           a Debian package for this machine, in dist/; make deb-try installs it in a bare Debian root
 #
 # PYTHON=python3.12        the Python to make the virtual environments with
 # TORCH_INDEX=URL          where to take torch from: https://download.pytorch.org/whl/cpu spares gigabytes of CUDA
@@ -22,7 +23,7 @@ PYTEST ?=
 # What the tests drive: a sound server, a broker, certificates, the checkers of systemd, a witness of system calls, and a
 # compiler for PyAudio.
 TEST_PACKAGES = gcc python3-dev portaudio19-dev pulseaudio pulseaudio-utils libasound2-plugins mosquitto openssl strace \
-	systemd
+	systemd groff
 # Tests that need recordings of people run only when asked for. EDGE_SSER_SOAK=1 lets those marked soak run for hours.
 SELECT = $(if $(EDGE_SSER_DATA),,-m "not shared_data")
 # Most tests wait: for audio to be spoken, a broker to come back, a watchdog to bark. Two cores hold four at once. Each
@@ -30,7 +31,7 @@ SELECT = $(if $(EDGE_SSER_DATA),,-m "not shared_data")
 # computes on one thread, since threads of several wait for each other.
 PARALLEL = -n 4 --dist worksteal
 
-.PHONY: demo test lint bench docs lock supply-chain sbom minimum dist clean
+.PHONY: demo test lint bench docs lock supply-chain sbom minimum dist deb deb-try clean
 
 demo: .venv/installed
 	@.venv/bin/edge-sser listen --source edge_sser/data/demo.flac
@@ -65,6 +66,13 @@ minimum: .venv-release/installed
 dist: .venv-release/installed
 	@.venv-release/bin/python -m build --outdir dist .
 	@.venv-release/bin/twine check --strict dist/*.whl dist/*.tar.gz
+
+# With the Python of the system: the package uses it.
+deb:
+	@/usr/bin/python3 packaging/deb/build.py dist
+
+deb-try: deb
+	@packaging/deb/try dist/edge-sser_*_$$(dpkg --print-architecture).deb build/deb
 
 .venv/installed: pyproject.toml
 	@scripts/make_venv .venv --editable .

@@ -83,9 +83,10 @@ def test_the_fleets_files_become_those_of_this_host(tmp_path: Path) -> None:
     """Runs what the containers run to change them."""
     for name in ("telegraf", "grafana"):
         script = SERVICES[name]["entrypoint"][2].replace("$$", "$").rpartition(" && exec")[0]
+        script = script.replace("/tmp/", f"{tmp_path}/")
         for place, folder in (("/fleet/", ROOT / "docs" / "fleet"), ("/dashboards/", ROOT / "packaging" / "grafana")):
             script = script.replace(f" {place}", f" {folder}/")
-        subprocess.run(["sh", "-c", script.replace("/tmp/", f"{tmp_path}/")], check=True, timeout=60)
+        subprocess.run(["sh", "-c", script], check=True, timeout=60)
     text = (tmp_path / "telegraf.conf").read_text()
     telegraf = tomllib.loads(text)
     assert ".example" not in text
