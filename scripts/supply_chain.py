@@ -1,4 +1,4 @@
-"""What a device installs: the lock with its hashes, a bill of materials, and known holes.
+"""Installation of a device: its lock with hashes, a bill of materials, and known holes.
 
 usage: python scripts/supply_chain.py lock | check | sbom FILE
 

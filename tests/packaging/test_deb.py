@@ -29,7 +29,7 @@ def script(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the package holds beside the environment, of which there is only a file."""
+    """Files of the package, with a stand-in for the environment."""
     require_programs("dpkg-deb", packages="dpkg")
     folder = tmp_path_factory.mktemp("deb")
     root, program = folder / "stage", folder / "edge-sser"

@@ -58,7 +58,7 @@ def locked(text: str, python: str) -> dict[str, str]:
 
 
 def wanted(extras: tuple[str, ...]) -> list[Requirement]:
-    """What pyproject.toml requires on a device."""
+    """Requirements of pyproject.toml on a device."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     return [

@@ -33,7 +33,7 @@ EXPRESSIONS = {
 
 @pytest.fixture(scope="module")
 def served() -> dict[str, dict[str, set[str]]]:
-    """What the endpoint serves: metric -> label -> values."""
+    """Metrics of the endpoint: name -> label -> values."""
     sink = MetricsSink(address="127.0.0.1", port=0)
     try:
         sink.watch_mqtt(lambda: MqttReport(link=LinkState.CONNECTED))
