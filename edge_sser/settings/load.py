@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Any, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -106,7 +106,8 @@ def known_keys(section: type[Section] = Settings, prefix: str = "") -> dict[str,
 
 def section_in(annotation: Any) -> type[Section] | None:
     """Returns the section in `Table`, `Table | None` or `tuple[Table, ...]`; None when the annotation has none."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    # In Python 3.10, tuple[...] is an instance of type.
+    if get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((found for part in get_args(annotation) if (found := section_in(part))), None)
 

@@ -60,10 +60,12 @@ def install(
         ask: callback that returns True when a file may be overwritten.
 
     Raises:
-        ServiceError: the service could not run from this installation, or a file cannot be written.
+        ServiceError: the service could not run from this installation, a file cannot be written, or a link leads out of
+            the image.
         SettingsError: the settings are wrong; no file has been written.
     """
     _check_user(target)
+    target.check_links(read=True)
     _check_installation(target, installation)
     text = _new_config(target, config, ask)
     settings = load_settings(target.config if text is None else config or _shipped_config(), environ={}).settings
@@ -99,7 +101,11 @@ def status(target: Layout, systemctl: Systemctl) -> tuple[bool, list[str]]:
 
     Returns:
         True when the service runs, and lines of text.
+
+    Raises:
+        ServiceError: a link leads out of the image.
     """
+    target.check_links(read=True)
     installed = target.unit.exists()
     lines = [f"unit      {target.named(target.unit)}{'' if installed else ' is not there: edge-sser service install'}"]
     try:
@@ -137,9 +143,10 @@ def uninstall(target: Layout, systemctl: Systemctl, *, purge: bool = False) -> I
     With `purge`, settings, password and state are removed too, and with them events that wait for the broker.
 
     Raises:
-        ServiceError: a file cannot be removed.
+        ServiceError: a file cannot be removed, or a link leads out of the image; then nothing has been removed.
     """
     _check_user(target)
+    target.check_links(read=False)
     has_manager = not target.staged and systemctl.running
     for unit in (target.web_unit, target.unit):
         if unit.exists():

@@ -120,6 +120,26 @@ class Layout:
         """Returns a path as it is on the device."""
         return path_in(self.root, path)
 
+    def check_links(self, *, read: bool) -> None:
+        """Refuses an image with a link that leads out of it; this machine's own links are its owner's business.
+
+        Args:
+            read: True to refuse settings, password and unit that are such links, too. They are about to be read. When
+                they are only replaced or removed, that happens to the link itself.
+
+        Raises:
+            ServiceError: a file of the service would be outside of the image.
+        """
+        if not self.staged:
+            return
+        files = (self.unit, self.config, self.password)
+        for path in (*(file.parent for file in (*files, *self.state)), *(files if read else ())):
+            target = path.resolve()
+            if not target.is_relative_to(self.root):
+                raise ServiceError(
+                    f"{path} leads out of {self.root}, to {target}: remove that link, or run the command on the device"
+                )
+
     def _below(self, path: Path) -> Path:
         return self.root / path.relative_to(SLASH)
 
