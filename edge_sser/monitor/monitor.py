@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_sser.audio.signal import Signal
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import BaselineState, Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
 from edge_sser.model.card import WINDOW_SECONDS, trust
@@ -102,7 +103,7 @@ class Monitor:
         self._latest = float("-inf")  # time of the last event: times never run backwards
         self._episodes = Episodes(settings.episode)
         self._health = SourceHealth()
-        self._note = ""
+        self._notes = {"signal": "", "outputs": ""}
         self.read = 0
         self._overruns = 0
         self.readings = first_reading
@@ -181,16 +182,16 @@ class Monitor:
             return []
         return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
 
-    def note(self, text: str) -> list[Event]:
-        """Adds a text to the detail of health events from now on; returns the event that carries the change.
+    def observe(self, signal: Signal) -> list[Event]:
+        """Takes in the faults of the source's signal; returns the event that carries a change."""
+        self._health.nothing = signal.nothing
+        return self.note(signal.note, about="signal")
 
-        Args:
-            text: one line for a person; empty for none.
-        """
-        if text == self._note:
-            return []
-        self._note = text
-        if self._health.state is None:
+    def note(self, text: str, *, about: str = "outputs") -> list[Event]:
+        """Puts a line about something, empty for none, into the detail of health; returns the event of a change."""
+        changed = text != self._notes[about]
+        self._notes[about] = text
+        if self._health.state is None or not changed:
             return []
         return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
 
@@ -305,7 +306,7 @@ class Monitor:
             source=self._source,
             ts=self._timestamp(now) if ts is None else timestamp(ts),
             state=self._health.state,
-            detail="; ".join(filter(None, (self._health.detail, self._note))),
+            detail="; ".join(filter(None, (self._health.detail, *self._notes.values()))),
             read_s=_seconds(now),
             processed_s=_seconds(now - dropped),
             dropped_s=_seconds(dropped),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from edge_sser.audio.signal import Fault
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.events import HealthState
 from edge_sser.pipeline.windows import Window
@@ -20,11 +21,13 @@ class SourceHealth:
     """The state of one source. Every method returns True when the state changed.
 
     Attributes:
+        nothing: fault of a signal that carries nothing now, whatever its level; None without one.
         state: None before the first sound.
         detail: what happened and what to do, in one line; empty when all is well.
     """
 
     def __init__(self) -> None:
+        self.nothing: Fault | None = None
         self.state: HealthState | None = None
         self.detail = ""
         self._by_sound = (HealthState.OK, "")  # state and detail by the latest windows
@@ -44,7 +47,7 @@ class SourceHealth:
             window: the newest.
             overruns: losses so far that the device reported without their length.
         """
-        if window.dbfs > SILENT_DBFS:
+        if window.dbfs > SILENT_DBFS and self.nothing is None:
             self._silent_since = None
         elif self._silent_since is None:
             self._silent_since = window.start
@@ -65,6 +68,8 @@ class SourceHealth:
             self._by_sound = (HealthState.OVERRUN, lost)
         elif self._silent_since is not None and now - self._silent_since >= SILENT_SECONDS * SAMPLE_RATE:
             silent = f"nothing but silence for {SILENT_SECONDS:.0f} s: check that the microphone is not muted"
+            if self.nothing not in (None, Fault.SILENT):
+                silent = f"for {SILENT_SECONDS:.0f} s the sound {self.nothing.text}: {self.nothing.remedy}"
             self._by_sound = (HealthState.SILENT, silent)
         else:
             self._by_sound = (HealthState.OK, "")
