@@ -68,10 +68,12 @@ class Signal:
     Attributes:
         nothing: fault of the last second, where the sound that is used carried nothing.
         findings: lasting faults, except that there is nothing.
+        channel: the one that is used because of faults of others; None for the average, or one that was given.
     """
 
     nothing: Fault | None = None
     findings: tuple[Finding, ...] = ()
+    channel: int | None = None
 
     @property
     def note(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -95,9 +96,10 @@ class SignalWatch:
         if changed:
             if self._given is None:
                 self.channel = self._choose()
-            self.signal = Signal(nothing, self._findings())
+            chosen = None if self._given is not None else self.channel
+            self.signal = Signal(nothing, self._findings(chosen), chosen)
         elif nothing is not self.signal.nothing:
-            self.signal = Signal(nothing, self.signal.findings)
+            self.signal = replace(self.signal, nothing=nothing)
 
     def _remember(self, seen: Look) -> bool:
         """Takes a look into the histories. Returns True when a lasting fault has begun or ended."""
@@ -159,7 +161,7 @@ class SignalWatch:
             return None
         return self.channel if self.channel in good else max(sorted(good), key=lambda channel: self._powers[channel])
 
-    def _findings(self) -> tuple[Finding, ...]:
+    def _findings(self, chosen: int | None) -> tuple[Finding, ...]:
         faults: dict[Fault, list[int]] = {}
         for fault in Fault:
             channels = [channel for channel in range(self._channels) if (fault, channel) in self._told]
@@ -168,5 +170,4 @@ class SignalWatch:
         if len({channel for fault in NOTHING & faults.keys() for channel in faults[fault]}) == self._channels:
             for fault in NOTHING & faults.keys():
                 del faults[fault]
-        chosen = None if self._given is not None else self.channel
         return findings(faults, channels=self._channels, chosen=chosen)

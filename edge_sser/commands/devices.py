@@ -85,7 +85,10 @@ def measure(microphone_id: str | None, *, channel: int | None = None, seconds: f
     with MicrophoneSource(
         microphone_id, name="level", channel=channel, stall_seconds=stall_seconds, lasting=1
     ) as source:
-        while samples < seconds * SAMPLE_RATE:
+        chosen = None
+        while samples < seconds * SAMPLE_RATE or source.signal.channel != chosen:
+            if source.signal.channel != chosen:  # the level of what is used from now on
+                chosen, energy, samples = source.signal.channel, 0.0, 0
             block = source.read(timeout_seconds=seconds)
             if block is not None:
                 energy += float(np.sum(np.square(block.samples, dtype=np.float64)))

@@ -103,7 +103,6 @@ class Monitor:
         self._latest = float("-inf")  # time of the last event: times never run backwards
         self._episodes = Episodes(settings.episode)
         self._health = SourceHealth()
-        self._notes = {"signal": "", "outputs": ""}
         self.read = 0
         self._overruns = 0
         self.readings = first_reading
@@ -180,20 +179,19 @@ class Monitor:
         """
         if not self._health.report(state, detail):
             return []
-        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
+        return self._change()
 
     def observe(self, signal: Signal) -> list[Event]:
         """Takes in the faults of the source's signal; returns the event that carries a change."""
-        self._health.nothing = signal.nothing
-        return self.note(signal.note, about="signal")
+        return self._change() if self._health.observe(signal) else []
 
-    def note(self, text: str, *, about: str = "outputs") -> list[Event]:
-        """Puts a line about something, empty for none, into the detail of health; returns the event of a change."""
-        changed = text != self._notes[about]
-        self._notes[about] = text
-        if self._health.state is None or not changed:
-            return []
-        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
+    def note(self, text: str) -> list[Event]:
+        """Adds a text to the detail of health events from now on; returns the event that carries the change.
+
+        Args:
+            text: one line for a person; empty for none.
+        """
+        return self._change() if self._health.note(text) else []
 
     def retune(self, settings: Settings) -> None:
         """Applies other settings of rolling, baseline and episode, from the next window on.
@@ -299,6 +297,9 @@ class Monitor:
         self._latest = self._wall_clock() if seconds is None else max(self._latest, self.started_at + seconds)
         return self._latest
 
+    def _change(self) -> list[Event]:
+        return [self._health_event(self._windower.now, self._windower.dropped, ts=self._present())]
+
     def _health_event(self, now: int, dropped: int, ts: float | None = None) -> Health:
         assert self._health.state is not None
         return Health(
@@ -306,7 +307,7 @@ class Monitor:
             source=self._source,
             ts=self._timestamp(now) if ts is None else timestamp(ts),
             state=self._health.state,
-            detail="; ".join(filter(None, (self._health.detail, *self._notes.values()))),
+            detail=self._health.line,
             read_s=_seconds(now),
             processed_s=_seconds(now - dropped),
             dropped_s=_seconds(dropped),

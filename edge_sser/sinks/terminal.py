@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from edge_sser.errors import SinkError
-from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
+from edge_sser.events import NO_AUDIO, Episode, Event, Health, HealthState, Level, Phase, Reading, Status
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.stdout import NonBlockingWriter, WriterSink
 
@@ -152,6 +153,9 @@ class LiveView(Sink):
         reading = view.reading
         if reading is None:
             out.append(f"{name}: waiting for the first 3 s of audio")
+        elif view.health is not None and view.health.state in NO_AUDIO:
+            level = "no speech" if reading.level is None else f"{reading.stress_rolling:.2f} {reading.level.value}"
+            out += [f"{name}  {clock_text(reading.end_s)}", f"  last reading at {_local_time(reading.ts)}: {level}"]
         else:
             rolling = reading.stress_rolling
             words = "no speech yet" if rolling is None or reading.level is None else ""
@@ -168,7 +172,7 @@ class LiveView(Sink):
             ]
         if view.episode is not None:
             out.append(f"  {_episode_text(view.episode)}")
-        if view.health is not None and view.health.state is not HealthState.OK:
+        if view.health is not None and (view.health.state is not HealthState.OK or view.health.detail):
             out.append(f"  {_health_text(view.health)}")
         return out
 
@@ -202,6 +206,10 @@ class LiveLog(logging.Handler):
         """Prints the record."""
         with suppress(SinkError):  # the terminal has gone: no place is left for the message
             self._view.print_above(self.format(record))
+
+
+def _local_time(ts: str) -> str:
+    return datetime.fromisoformat(ts.replace("Z", "+00:00")).astimezone().strftime("%H:%M:%S")
 
 
 def _episode_text(episode: Episode) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 from mqtt_rig import emit
@@ -95,6 +96,24 @@ def test_silence_is_not_shown_as_calm():
     text = "\n".join(view.lines())
     assert "no speech yet" in text
     assert "low" not in text
+
+
+@pytest.mark.parametrize("state", [HealthState.STALLED, HealthState.MISSING, HealthState.PAUSED])
+def test_figures_without_audio_are_those_of_a_time_that_is_named(state, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    view = LiveView(Screen(), columns=lambda: 100, colour=False)
+    for event in (reading(), health(state=state)):
+        emit(view, event)
+    text = "\n".join(view.lines())
+    monkeypatch.undo()
+    time.tzset()
+    assert "last reading at 12:04:05: 0.55 elevated" in text
+    assert state.value in text
+    assert "dBFS" not in text
+    assert "now 0.62" not in text
+    emit(view, health(state=HealthState.OK))
+    assert "now 0.62" in "\n".join(view.lines())
 
 
 def test_a_new_event_is_drawn_over_the_old_view():

@@ -162,6 +162,14 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
             "suggested_display_precision": 1,
             **reading,
         },
+        "last_reading": {
+            "platform": "sensor",
+            "name": f"{source} last reading",
+            "device_class": "timestamp",
+            "entity_category": "diagnostic",
+            "state_topic": topics.reading(source),  # it does not expire: its age is the news
+            "value_template": "{{ value_json.ts[:16] }}:00Z",  # to the minute, for the sake of the recorder's database
+        },
         "level": {
             "platform": "sensor",
             "name": f"{source} stress level",
