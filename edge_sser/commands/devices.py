@@ -80,7 +80,8 @@ def measure(microphone_id: str | None, *, channel: int | None = None, seconds: f
     Raises:
         SourceError: the microphone cannot be opened or delivers nothing.
     """
-    energy, samples = 0.0, 0
+    energy = total = 0.0
+    samples = 0
     stall_seconds = max(1.0, seconds)
     with MicrophoneSource(
         microphone_id, name="level", channel=channel, stall_seconds=stall_seconds, lasting=1
@@ -88,14 +89,16 @@ def measure(microphone_id: str | None, *, channel: int | None = None, seconds: f
         chosen = None
         while samples < seconds * SAMPLE_RATE or source.signal.channel != chosen:
             if source.signal.channel != chosen:  # the level of what is used from now on
-                chosen, energy, samples = source.signal.channel, 0.0, 0
+                chosen, energy, total, samples = source.signal.channel, 0.0, 0.0, 0
             block = source.read(timeout_seconds=seconds)
             if block is not None:
                 energy += float(np.sum(np.square(block.samples, dtype=np.float64)))
+                total += float(np.sum(block.samples, dtype=np.float64))
                 samples += block.samples.size
         signal = source.signal
     nothing = () if signal.nothing is None else (Finding(f"the sound {signal.nothing.text}", signal.nothing.remedy),)
-    return Measured(dbfs(energy / samples), (*nothing, *signal.findings))
+    power = max(0.0, energy / samples - (total / samples) ** 2)  # a constant offset is no sound
+    return Measured(dbfs(power), (*nothing, *signal.findings))
 
 
 def _measured_or_problem(microphone: Microphone) -> tuple[Measured | None, str | None]:
