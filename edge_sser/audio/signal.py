@@ -103,5 +103,5 @@ def findings(faults: Mapping[Fault, list[int]], *, channels: int, chosen: int | 
         found.append(Finding(f"{subject} {fault.text}", fault.remedy))
     if chosen is not None and found:
         last = found.pop()
-        found.append(Finding(last.text, f"{last.remedy}; channel {chosen} alone is used meanwhile"))
+        found.append(Finding(last.text, f"{last.remedy}; channel {chosen} alone is used (--channel {chosen} for good)"))
     return tuple(found)

@@ -17,8 +17,12 @@ PAUSE_LOOKS: Final = 5  # seconds that nobody looks at, between two looks at a s
 FIRST_LOOKS: Final = 8  # without such a pause
 LOOPBACK_GAPS: Final = 3  # of digital zeros between sounds, of a second at least
 MAX_VALUES: Final = 1 << 20  # frames x channels that wait: bounds memory for a stream of many channels
-_USELESS: Final = NOTHING | {Fault.LOOPBACK, Fault.OPPOSITE}
-_POOR: Final = frozenset((Fault.HUM_50, Fault.HUM_60, Fault.CLIPPED))
+# Faults for which a channel is left out, the gravest first, as long as another channel is left.
+_LEFT_OUT: Final = (
+    NOTHING | {Fault.LOOPBACK},
+    frozenset((Fault.OPPOSITE,)),
+    frozenset((Fault.HUM_50, Fault.HUM_60, Fault.CLIPPED)),
+)
 _MEMORY: Final = (1 << 30) - 1  # looks without a fault before it has ended
 _LATEST: Final = 0b11_1111_1111  # of the looks in a history
 _POWER_MEMORY: Final = 0.9
@@ -151,12 +155,12 @@ class SignalWatch:
         return self._gaps[channel] >= LOOPBACK_GAPS
 
     def _choose(self) -> int | None:
-        useless = {channel for fault, channel in self._told if fault in _USELESS}
-        poor = {channel for fault, channel in self._told if fault in _POOR}
-        useful = set(range(self._channels)) - useless
-        good = useful - poor or useful
-        if not good:
-            return self.channel
+        good = set(range(self._channels))
+        for faults in _LEFT_OUT:
+            left = good - {channel for fault, channel in self._told if fault in faults}
+            if not left and faults is _LEFT_OUT[0]:
+                return self.channel
+            good = left or good
         if len(good) == self._channels:
             return None
         return self.channel if self.channel in good else max(sorted(good), key=lambda channel: self._powers[channel])

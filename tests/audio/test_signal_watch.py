@@ -69,7 +69,7 @@ def test_the_best_channel_is_taken_and_the_fault_told(channels: Channels, taken:
     last = slice(-4 * RATE, None)
     np.testing.assert_array_equal(heard[last], sixteen_bits(channels[taken])[: heard.size][last])
     assert converter.signal.note.startswith(told)
-    assert converter.signal.note.endswith(f"channel {taken} alone is used meanwhile")
+    assert converter.signal.note.endswith(f"channel {taken} alone is used (--channel {taken} for good)")
     assert converter.signal.nothing is None
 
 
@@ -132,6 +132,31 @@ def test_a_channel_that_dies_is_left_out_and_comes_back_when_it_is_well() -> Non
     long = [np.tile(samples, 2) for samples in (SPEECH_LIKE, dying)]
     long[1][40 * RATE :] = np.tile(OTHER, 2)[40 * RATE :]
     assert listen(long, seconds=75.0)[0].signal.note == ""
+
+
+def test_of_opposite_channels_the_other_is_taken_when_the_first_dies() -> None:
+    dying = OTHER.copy()
+    dying[12 * RATE :] = 0.0
+    converter, heard = listen([dying, -OTHER], seconds=25.0)
+    assert converter.signal.channel == 1
+    np.testing.assert_array_equal(heard[-RATE:], sixteen_bits(-OTHER)[heard.size - RATE : heard.size])
+
+
+@pytest.mark.parametrize("rate_hz", [4_000, 11_025, 44_100, 48_000])
+@pytest.mark.parametrize("mains", [50.0, 60.0])
+def test_hum_is_found_at_any_rate_and_a_voice_is_none(rate_hz: int, mains: float) -> None:
+    time = np.arange(6 * rate_hz) / rate_hz
+    room = 1e-3 * np.random.default_rng(0).standard_normal(time.size)
+    for hertz, hums in ((2 * mains + 0.03, True), (2 * mains + 3.0, False)):
+        tone = 0.1 * np.sin(2 * np.pi * hertz * time) + room
+        note = listen([tone], rate_hz=rate_hz, seconds=6.0)[0].signal.note
+        assert (f"mains hum ({mains:.0f} Hz)" in note) == hums
+
+
+def test_speech_has_no_fault(samples: NDArray[np.float32]) -> None:
+    converter, _ = listen([samples.astype(np.float64)], seconds=samples.size / RATE)
+    assert converter.signal.note == ""
+    assert converter.signal.nothing is None
 
 
 def test_what_a_loudspeaker_plays_is_left_out_while_it_plays_too() -> None:

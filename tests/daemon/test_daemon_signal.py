@@ -43,7 +43,7 @@ def test_opposite_channels_of_a_microphone_are_heard_and_told(start, stereo_micr
     daemon.await_readings(8)
     assert daemon.events("reading")[-1]["dbfs"] > -30.0
     assert daemon.stop() == 0
-    assert "channel 0 alone is used meanwhile" in daemon.events("health")[-1]["detail"]
+    assert "channel 0 alone is used (--channel 0 for good)" in daemon.events("health")[-1]["detail"]
 
 
 @pytest.mark.mic
