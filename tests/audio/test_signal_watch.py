@@ -11,7 +11,7 @@ from streams import LAW, cuts
 
 from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.signal import Fault
-from edge_sser.audio.watch import FIRST_LOOKS, LASTING_LOOKS, PAUSE_LOOKS
+from edge_sser.audio.watch import LASTING_LOOKS, PAUSE_LOOKS
 
 RATE = 16_000
 RANDOM = np.random.default_rng(0)
@@ -124,10 +124,9 @@ def test_the_channel_that_was_chosen_is_kept_and_only_its_faults_are_told() -> N
 def test_a_channel_that_dies_is_left_out_and_comes_back_when_it_is_well() -> None:
     dying = OTHER.copy()
     dying[20 * RATE : 30 * RATE] = 0.0
-    longest = FIRST_LOOKS + 1 + PAUSE_LOOKS + LASTING_LOOKS
-    converter, heard = listen([SPEECH_LIKE, dying], seconds=29.0)
+    seconds = 20.0 + 1 + PAUSE_LOOKS + LASTING_LOOKS
+    converter, heard = listen([SPEECH_LIKE, dying], seconds=seconds)
     np.testing.assert_array_equal(heard[-RATE // 10 :], sixteen_bits(SPEECH_LIKE)[heard.size - RATE // 10 : heard.size])
-    assert longest > 29.0 - 20.0
     assert "channel 1 carries nothing" in converter.signal.note
     long = [np.tile(samples, 2) for samples in (SPEECH_LIKE, dying)]
     long[1][40 * RATE :] = np.tile(OTHER, 2)[40 * RATE :]
