@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 class Fault(Enum):
     """Fault of one channel: its description, with the sound or a channel as the subject, and a remedy."""
 
-    SILENT = ("carries nothing but silence", "check its cable, and that it is not muted")
+    SILENT = ("carries nothing but silence", "check its cable, and unmute it")
     STUCK = ("is one value for ever, not zero", "the converter is stuck: plug the device in again")
     REPEATS = (
         "is one short piece over and over, to the last bit",
