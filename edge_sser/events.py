@@ -52,6 +52,10 @@ class HealthState(str, Enum):
     PAUSED = "paused"
 
 
+NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED, HealthState.PAUSED)
+"""States in which the latest reading is of the past."""
+
+
 class StatusState(str, Enum):
     """State of the program. `offline` is published by the broker as last will."""
 

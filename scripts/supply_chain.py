@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "packaging" / "device-requirements.txt"
-EXTRAS = ("mic", "metrics")
+EXTRAS = ("mic", "metrics", "notify", "web")
 LOWEST_PYTHON = "3.10"
 TOOLS = Path(sys.executable).parent
 

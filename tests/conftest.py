@@ -67,9 +67,19 @@ def speech() -> Path:
 @pytest.fixture
 def virtual_microphone(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
     """A microphone that this process finds as its default one."""
+    yield from _virtual_microphone(monkeypatch, channels=1)
+
+
+@pytest.fixture
+def stereo_microphone(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
+    """A microphone of two channels that this process finds as its default one."""
+    yield from _virtual_microphone(monkeypatch, channels=2)
+
+
+def _virtual_microphone(monkeypatch: pytest.MonkeyPatch, *, channels: int) -> Iterator[VirtualMicrophone]:
     require_programs("pulseaudio", "pactl", packages=MICROPHONE_PACKAGES)
     require_pyaudio()
-    microphone = VirtualMicrophone()
+    microphone = VirtualMicrophone(channels=channels)
     for name, value in microphone.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("PULSE_SOURCE", raising=False)

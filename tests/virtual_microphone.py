@@ -31,17 +31,18 @@ pcm.!pulse { type pulse }
 
 
 class VirtualMicrophone:
-    """Mono microphones at 16 kHz, one if nothing is said. `environment` leads a process (this one or another) to them.
+    """Microphones at 16 kHz, one mono if nothing is said. `environment` leads a process (this one or another) to them.
 
     The first is the default one. Each is also `mic:NAME`, which ALSA resamples from its own rate like any device.
     """
 
-    def __init__(self, *, names: Sequence[str] = (NAME,), alsa: str = "") -> None:
+    def __init__(self, *, names: Sequence[str] = (NAME,), alsa: str = "", channels: int = 1) -> None:
         """Starts the server.
 
         Args:
             names: of the microphones.
             alsa: further definitions for `~/.asoundrc`.
+            channels: of each microphone.
         """
         self.home = Path(tempfile.mkdtemp(prefix="vmic-"))
         self.environment = {
@@ -50,6 +51,7 @@ class VirtualMicrophone:
             "PULSE_SERVER": f"unix:{self.home}/socket",
         }
         self._alsa = alsa
+        self._channels = channels
         self._stop = threading.Event()
         self._players: dict[str, threading.Thread] = {}
         self._pipes: dict[str, int] = {}
@@ -72,7 +74,10 @@ class VirtualMicrophone:
             self.plug_in(name)
 
     def play(self, samples: NDArray[np.int16], *, into: str = NAME) -> None:
-        """Speaks into a microphone in real time. Afterwards it stalls: no audio comes, not even zeros."""
+        """Speaks into a microphone, int16 [n] or [n, channels], in real time.
+
+        Afterwards it stalls: no audio comes, not even zeros.
+        """
         arguments = (self._pipes[into], samples.astype("<i2"))
         self._players[into] = threading.Thread(target=self._write, args=arguments, daemon=True)
         self._players[into].start()
@@ -99,7 +104,7 @@ class VirtualMicrophone:
         fifo = self.home / f"{name}.fifo"
         self._modules[name] = self._pactl(
             "load-module", "module-pipe-source", f"source_name={name}", f"file={fifo}", "format=s16le",
-            f"rate={RATE_HZ}", "channels=1",
+            f"rate={RATE_HZ}", f"channels={self._channels}",
         )  # fmt: skip
         self._pipes[name] = os.open(fifo, os.O_WRONLY)
 
@@ -162,7 +167,7 @@ class VirtualMicrophone:
 
     def _write(self, pipe: int, samples: NDArray[np.int16]) -> None:
         begun_at = time.monotonic()
-        for start in range(0, samples.size, _WRITE_SAMPLES):
+        for start in range(0, len(samples), _WRITE_SAMPLES):
             if self._stop.is_set():
                 return
             try:

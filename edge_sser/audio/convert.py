@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sser.audio.look import MAX_MAGNITUDE
+from edge_sser.audio.signal import CLEAR, Signal
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
+from edge_sser.audio.watch import SignalWatch
 from edge_sser.errors import SourceError
 
 if TYPE_CHECKING:
@@ -15,9 +18,6 @@ if TYPE_CHECKING:
 
 MIN_RATE_HZ = 4_000  # below it hardly any speech is left
 MAX_RATE_HZ = 384_000  # above it the data is something other than sound
-# Samples beyond 120 dB over full scale are no sound (a float file read with the wrong coding, for example), and their
-# power would overflow float32. Samples between full scale and this limit pass: the level meter flags them as clipped.
-MAX_MAGNITUDE = 1e6
 
 
 class Resampler:
@@ -89,7 +89,9 @@ class InputConverter:
         replaced: samples so far, at the source's own rate, that were NaN, infinite or absurdly large, and became 0.
     """
 
-    def __init__(self, *, rate_hz: int, channels: int, channel: int | None, origin: str) -> None:
+    def __init__(
+        self, *, rate_hz: int, channels: int, channel: int | None, origin: str, lasting: int | None = None
+    ) -> None:
         """Checks the format.
 
         Args:
@@ -97,6 +99,7 @@ class InputConverter:
             channels: channels in a frame.
             channel: the one to take, from 0; None averages all.
             origin: name of the device, file or pipe, as the start of an error message.
+            lasting: seconds of a fault of the signal before it counts; None to look for no faults.
 
         Raises:
             SourceError: the rate is outside `MIN_RATE_HZ`..`MAX_RATE_HZ`, or there is no such channel.
@@ -112,9 +115,17 @@ class InputConverter:
         self.replaced = 0
         self.rate_hz = rate_hz
         self._channel = channel
+        self._watch: SignalWatch | None = None
+        if lasting is not None:
+            self._watch = SignalWatch(rate_hz=rate_hz, channels=channels, channel=channel, lasting=lasting)
         self._resampler = Resampler(rate_hz)
         self._received = 0  # frames at the source's rate, lost ones included
         self._accounted = 0  # samples at 16 kHz in blocks, dropped ones included
+
+    @property
+    def signal(self) -> Signal:
+        """Faults of the signal so far."""
+        return CLEAR if self._watch is None else self._watch.signal
 
     def push(self, frames: NDArray[np.float32], dropped: int = 0) -> AudioBlock:
         """Returns the block that became ready.
@@ -133,7 +144,7 @@ class InputConverter:
             self._resampler = Resampler(self.rate_hz)
             lost = max(0, self._received * SAMPLE_RATE // self.rate_hz - self._accounted)
         self._received += frames.shape[0]
-        samples = self._resampler.push(self._finite(mix(frames, self._channel)))
+        samples = self._resampler.push(self._finite(self._mono(frames)))
         self._accounted += lost + samples.size
         return AudioBlock(samples, lost)
 
@@ -142,6 +153,12 @@ class InputConverter:
         samples = self._resampler.finish()
         self._accounted += samples.size
         return AudioBlock(samples)
+
+    def _mono(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._watch is None:
+            return mix(frames, self._channel)
+        parts = [mix(part, self._watch.channel) for part in self._watch.parts(frames)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _finite(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(invalid="ignore"):  # of a signalling NaN, which the comparison finds anyway

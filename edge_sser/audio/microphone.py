@@ -16,9 +16,10 @@ import numpy as np
 from edge_sser.audio.background import BackgroundCall
 from edge_sser.audio.buffer import AudioBuffer
 from edge_sser.audio.convert import InputConverter
-from edge_sser.audio.portaudio import Microphone, PortAudio, RateRefusedError
+from edge_sser.audio.portaudio import Microphone, PortAudio, RateRefusedError, speech_channel
 from edge_sser.audio.pulse import StreamWatch
 from edge_sser.audio.source import AudioBlock, Source
+from edge_sser.audio.watch import LASTING_LOOKS
 from edge_sser.errors import SourceError
 
 BLOCK_SECONDS = 0.1  # of one callback: windows end at whole tenths, so that none waits for a half-full block
@@ -88,6 +89,7 @@ class MicrophoneSource(Source):
         rate_hz: int | None = None,
         buffer_seconds: float = 4.0,
         stall_seconds: float = STALL_SECONDS,
+        lasting: int = LASTING_LOOKS,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,10 +98,11 @@ class MicrophoneSource(Source):
         Args:
             microphone_id: from `list_microphones`; None for the default one.
             name: the source's name in events.
-            channel: the channel to take, from 0; None averages all.
+            channel: the channel to take, from 0; None averages all while all are well, else takes the best.
             rate_hz: the rate to record at, Hz; None for the device's own (a sound server is asked for 16 kHz first).
             buffer_seconds: audio held at most between callback and reader.
             stall_seconds: time without audio after which the device counts as dead.
+            lasting: seconds of a fault of the signal before it counts.
             wall_clock: seconds since the epoch.
             clock: seconds on a clock that never goes back.
 
@@ -110,6 +113,7 @@ class MicrophoneSource(Source):
         self.name = name
         self._device = f"microphone {microphone_id or 'default'}"
         self._stall_seconds = stall_seconds
+        self._lasting = lasting
         self._wall_clock = wall_clock
         self._clock = clock
         self._started = False  # True after the first block
@@ -141,6 +145,7 @@ class MicrophoneSource(Source):
             if recording is not None and popped is not None:
                 dropped, frames = popped
                 block = recording.converter.push(frames, dropped)
+                self.signal = recording.converter.signal
                 if block.samples.size or block.dropped:
                     return block
             elif suspended:
@@ -177,6 +182,8 @@ class MicrophoneSource(Source):
                 microphone = audio.find(microphone_id)
                 self._device = str(microphone)
                 best_rate_hz, channels = audio.capture_format(microphone, channel)
+                if channel is None:
+                    channel = speech_channel(microphone.name, channels)
                 record = partial(self._record, audio, microphone, channels, channel, buffer_seconds)
                 try:
                     recording = record(rate_hz or best_rate_hz)
@@ -199,7 +206,9 @@ class MicrophoneSource(Source):
         buffer_seconds: float,
         rate_hz: int,
     ) -> _Recording:
-        converter = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, origin=self._device)
+        converter = InputConverter(
+            rate_hz=rate_hz, channels=channels, channel=channel, origin=self._device, lasting=self._lasting
+        )
         server_source = microphone.server_source
         watch = None if server_source is None else StreamWatch(server_source, self._clock)
         recording = _Recording(audio, channels, rate_hz, AudioBuffer(round(rate_hz * buffer_seconds)), converter, watch)

@@ -19,6 +19,10 @@ from edge_sser.errors import MissingComponentError, SourceError, missing_extra
 from edge_sser.settings.names import slug
 
 ALSA_CARDS = Path("/proc/asound/cards")
+# Cards with what the loudspeaker plays in a channel: part of the name, channels, channel to take. By their makers:
+# channel 0 of the first is beamformed and without echo, and 5 the loudspeaker; the last two of the second are the
+# loudspeaker. Sources: wiki.seeedstudio.com/ReSpeaker_Mic_Array_v2.0, pinout.xyz/pinout/respeaker_6_mic_array.
+_ECHO_CARDS = (("ReSpeaker 4 Mic Array", 6, 0), ("seeed-8mic-voicecard", 8, 0))
 _HARDWARE = re.compile(r"\(hw:(\d+),(\d+)\)")
 
 # Callback of PortAudio: (bytes, frames, time info, status flags) -> (None, continue flag).
@@ -254,6 +258,20 @@ def stable_id(name: str, card_ids: dict[int, str]) -> str:
     if hardware is None or card is None:
         return slug(_HARDWARE.sub("", name), "microphone")
     return hardware_id(card, int(hardware[2]))
+
+
+def speech_channel(name: str, channels: int) -> int | None:
+    """Returns the channel to take of a card that is known to have what its loudspeaker plays in another; else None.
+
+    Args:
+        name: PortAudio's name of the card.
+        channels: that it records.
+
+    Examples:
+        >>> speech_channel("ReSpeaker 4 Mic Array (UAC1.0): USB Audio (hw:1,0)", 6)
+        0
+    """
+    return next((channel for known, number, channel in _ECHO_CARDS if known in name and number == channels), None)
 
 
 def _names_a_card(microphone_id: str) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.sniff import ALIGNMENT, ENOUGH_BYTES, MAGIC_BYTES, container, other_coding
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
+from edge_sser.audio.watch import LASTING_LOOKS
 from edge_sser.errors import SourceError, UsageError
 from edge_sser.settings.schema import SampleFormat
 
@@ -61,7 +62,7 @@ class RawSource(Source):
             rate_hz: sample rate, Hz.
             channels: interleaved channels.
             sample_format: coding of a sample.
-            channel: the channel to take, from 0; None averages all.
+            channel: the channel to take, from 0; None averages all while all are well, else takes the best.
             wall_clock: seconds since the epoch.
             clock: seconds on a clock that never goes back.
 
@@ -76,7 +77,9 @@ class RawSource(Source):
                 f"{self._origin} is a terminal, expected raw PCM: pipe some in, for example "
                 "arecord -t raw -f S16_LE -r 16000 -c 1 | edge-sser listen --source -"
             )
-        self._converter = InputConverter(rate_hz=rate_hz, channels=channels, channel=channel, origin=self._origin)
+        self._converter = InputConverter(
+            rate_hz=rate_hz, channels=channels, channel=channel, origin=self._origin, lasting=LASTING_LOOKS
+        )
         self._fd = stream.fileno()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -135,6 +138,7 @@ class RawSource(Source):
         self._received += frames.shape[0]
         replaced_before = self._converter.replaced
         samples = self._converter.push(frames).samples
+        self.signal = self._converter.signal
         if self._converter.replaced and not replaced_before:
             logger.warning(
                 "%s carries samples that are not numbers or are far beyond full scale; they count as silence. "

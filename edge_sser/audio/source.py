@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from edge_sser.audio.signal import CLEAR, Signal
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -40,12 +42,14 @@ class Source(ABC):
         started_at: seconds since the epoch (UTC) of the first sample. For a recording, its modification time less its
             duration; for a live source, the time of opening until the first block has come.
         overruns: losses so far that the device reported, without their length.
+        signal: faults of the signal of a live source, up to the last second.
     """
 
     name: str
     live: bool
     started_at: float
     overruns: int = 0
+    signal: Signal = CLEAR
 
     @abstractmethod
     def read(self, timeout_seconds: float) -> AudioBlock | None:

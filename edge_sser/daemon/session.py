@@ -121,9 +121,11 @@ class SourceSession:
 
     @property
     def status_line(self) -> str:
-        """Name and state or stress level, for a person."""
+        """Name and stress level, or the state without audio, for a person."""
         if self.state in (SessionState.PAUSED, SessionState.MISSING):
             return f"{self.name}: {self.state.value}"
+        if self._monitor.health is HealthState.STALLED:
+            return f"{self.name}: {HealthState.STALLED.value}"
         level = self._monitor.level
         return f"{self.name}: {'no speech yet' if level is None else level.value}"
 
@@ -305,4 +307,4 @@ class SourceSession:
             self._times.started_at = source.started_at  # known to a live source since its first block
         if now >= self._sync_at:
             self._sync_baseline()
-        return self._monitor.push(block, source.overruns)
+        return [*self._monitor.observe(source.signal), *self._monitor.push(block, source.overruns)]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_sser.audio.signal import Signal
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.events import BaselineState, Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
 from edge_sser.model.card import WINDOW_SECONDS, trust
@@ -100,7 +101,6 @@ class Monitor:
         self._episode_id = ""
         self._episodes = Episodes(settings.episode)
         self._health = SourceHealth()
-        self._note = ""
         self.read = 0
         self._overruns = 0
         self.readings = first_reading
@@ -177,7 +177,11 @@ class Monitor:
         """
         if not self._health.report(state, detail):
             return []
-        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
+        return self._change()
+
+    def observe(self, signal: Signal) -> list[Event]:
+        """Takes in the faults of the source's signal; returns the event that carries a change."""
+        return self._change() if self._health.observe(signal) else []
 
     def note(self, text: str) -> list[Event]:
         """Adds a text to the detail of health events from now on; returns the event that carries the change.
@@ -185,12 +189,7 @@ class Monitor:
         Args:
             text: one line for a person; empty for none.
         """
-        if text == self._note:
-            return []
-        self._note = text
-        if self._health.state is None:
-            return []
-        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
+        return self._change() if self._health.note(text) else []
 
     def retune(self, settings: Settings) -> None:
         """Applies other settings of rolling, baseline and episode, from the next window on.
@@ -286,6 +285,9 @@ class Monitor:
             model=self._label,
         )
 
+    def _change(self) -> list[Event]:
+        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
+
     def _health_event(self, now: int, dropped: int, at: float | None = None) -> Health:
         assert self._health.state is not None
         return Health(
@@ -293,7 +295,7 @@ class Monitor:
             source=self._source,
             ts=timestamp(self.times.at(now) if at is None else at),
             state=self._health.state,
-            detail="; ".join(filter(None, (self._health.detail, self._note))),
+            detail=self._health.line,
             read_s=_seconds(now),
             processed_s=_seconds(now - dropped),
             dropped_s=_seconds(dropped),

@@ -8,12 +8,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sser.audio.look import FULL_SCALE
 from edge_sser.pipeline.framing import Framer
 
 FLOOR_DBFS: Final = -120.0  # the level of digital silence
 PIECE_SAMPLES: Final = 160  # 10 ms: squares are summed in pieces of one length, so that chunking cannot change a bit
-# A 16-bit converter reaches 32768 on the negative side only: a threshold of 1.0 would miss every positive peak.
-FULL_SCALE: Final = 32_767 / 32_768
 
 
 class Pieces(NamedTuple):

@@ -30,7 +30,7 @@ class SourceSettings(Section):
     name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     """The name in events and topics; made from the device when it is not given."""
     channel: int | None = Field(default=None, ge=0)
-    """Channel to take, from 0; all are averaged when it is not given."""
+    """Channel to take, from 0; when it is not given, all are averaged, or the best is taken of a live source."""
     raw_rate_hz: int = Field(default=16_000, ge=4_000, le=384_000)
     """Sample rate of raw PCM on standard input."""
     raw_channels: int = Field(default=1, ge=1, le=64)

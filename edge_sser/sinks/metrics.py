@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from edge_sser.errors import SinkError, missing_extra
-from edge_sser.events import Event, Health, HealthState, Level, Reading, Status
+from edge_sser.events import NO_AUDIO, Event, Health, HealthState, Level, Reading, Status
 from edge_sser.files import read_secret
 from edge_sser.settings.sinks import MetricsSettings
 from edge_sser.sinks.base import Sink
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 # Upper bounds of the histogram, seconds: a hop costs about a millisecond, and must not take as long as it lasts.
 LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED, HealthState.PAUSED)
 
 
 class MetricsSink(Sink):
@@ -41,6 +41,7 @@ class MetricsSink(Sink):
         port: 0 takes a free one.
         token: returns the bearer token that a scrape must carry; None to let every scrape in.
         tls: makes it HTTPS.
+        clock: seconds on a clock that never goes back.
 
     Attributes:
         port: TCP port of the endpoint.
@@ -57,13 +58,14 @@ class MetricsSink(Sink):
         port: int,
         token: Callable[[], str] | None = None,
         tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         try:
             import prometheus_client as prometheus
         except ModuleNotFoundError:
             raise missing_extra("prometheus_client", "metrics", "The metrics endpoint") from None
         self._registry = registry = prometheus.CollectorRegistry()
-        self._metrics = _EventMetrics(registry)
+        self._metrics = _EventMetrics(registry, clock)
         try:
             application = prometheus.make_wsgi_app(registry)
             application = application if token is None else guarded(application, token)
@@ -126,7 +128,7 @@ class MetricsSink(Sink):
 class _EventMetrics:
     """Metrics that events carry."""
 
-    def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
+    def __init__(self, registry: prometheus_client.CollectorRegistry, clock: Callable[[], float]) -> None:
         import prometheus_client as prometheus
 
         def gauge(name: str, text: str, *labels: str) -> prometheus.Gauge:
@@ -143,6 +145,7 @@ class _EventMetrics:
         self._stress = gauge("stress", "Stress of the last window, 0 to 1; NaN without speech", "source")
         self._rolling = gauge("stress_rolling", "Stress over recent speech, 0 to 1; NaN before any", "source")
         self._loudness = gauge("loudness_dbfs", "Sound level of the last window, dB re full scale", "source")
+        self._age = gauge("reading_age_seconds", "Since the last reading came", "source")
         self._level = gauge("level", "1 for the level in force, 0 for the others", "source", "level")
         self._state = gauge("device_state", "1 for the state of the source, 0 for the others", "source", "state")
         self._latency = prometheus.Histogram(
@@ -156,6 +159,8 @@ class _EventMetrics:
         self.listening = gauge("listening", "1 while listening, 0 while paused by a command")
         self.listening.set(1)
         self._overruns_before: dict[str, int] = {}
+        self._clock = clock
+        self._read_at: dict[str, float] = {}  # time of the last reading, by source
 
     def update(self, event: Event) -> None:
         if isinstance(event, Reading):
@@ -168,6 +173,9 @@ class _EventMetrics:
 
     def _update_reading(self, reading: Reading) -> None:
         source = reading.source
+        if source not in self._read_at:
+            self._age.labels(source).set_function(partial(self._reading_age, source))
+        self._read_at[source] = self._clock()
         self._windows.labels(source).inc()
         self._scored.labels(source).inc(reading.stress is not None)
         self._dropped.labels(source).inc(reading.dropped_s)
@@ -179,6 +187,9 @@ class _EventMetrics:
             self._level.labels(source, level.value).set(level is reading.level)
         if reading.latency_ms is not None:
             self._latency.labels(source).observe(reading.latency_ms / 1e3)
+
+    def _reading_age(self, source: str) -> float:
+        return self._clock() - self._read_at[source]
 
     def _update_health(self, health: Health) -> None:
         source = health.source

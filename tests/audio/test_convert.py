@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_sser.audio.convert import MAX_MAGNITUDE, InputConverter, Resampler, mix
+from edge_sser.audio.convert import InputConverter, Resampler, mix
+from edge_sser.audio.look import MAX_MAGNITUDE
 from edge_sser.errors import SourceError
 
 RATES_HZ = [4_000, 8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 12_345]

@@ -14,7 +14,7 @@ from virtual_microphone import VirtualMicrophone
 
 from edge_sser.audio.microphone import STALL_SECONDS, MicrophoneSource, list_microphones
 from edge_sser.audio.portaudio import alsa_card_ids, load_pyaudio, stable_id
-from edge_sser.commands.devices import measure_level
+from edge_sser.commands.devices import measure
 from edge_sser.errors import MissingComponentError, SourceError
 
 RATE_HZ = 16_000
@@ -270,7 +270,7 @@ def test_a_channel_that_the_device_lacks_is_refused(virtual_microphone: VirtualM
 def test_the_level_meter_measures_in_dbfs(virtual_microphone: VirtualMicrophone) -> None:
     square = np.tile(np.repeat(np.array([1_638, -1_638], dtype=np.int16), 20), RATE_HZ // 10)
     virtual_microphone.play(square)
-    assert measure_level(None, seconds=0.3) == pytest.approx(20 * np.log10(1_638 / 2**15), abs=0.01)
+    assert measure(None, seconds=0.3).dbfs == pytest.approx(20 * np.log10(1_638 / 2**15), abs=0.01)
 
 
 @pytest.mark.mic

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from edge_sser.audio.raw import RawSource
 from edge_sser.audio.source import AudioBlock, EndOfAudio, Source
 from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.listen import Stop, stop_on_signals
+from edge_sser.daemon.session import SourceSession
+from edge_sser.daemon.systemd import Notifier, ServiceReporter
 from edge_sser.errors import SinkError, SourceError
 from edge_sser.events import (
     BaselineCommand,
@@ -199,6 +201,32 @@ def test_a_source_without_audio_is_stalled_until_audio_comes(model: Model, sampl
     states = [event.state for event in of_kind(Health, sink.events)]
     assert states == [HealthState.STALLED, HealthState.OK]
     assert of_kind(Health, sink.events)[0].detail
+
+
+def test_the_status_line_names_a_stall_instead_of_the_level_before_it(model: Model, samples: np.ndarray) -> None:
+    lines: list[str] = []
+
+    class Reporter(ServiceReporter):
+        def report(self, sessions: Sequence[SourceSession]) -> None:
+            lines.extend(session.status_line for session in sessions)
+
+    reader, writer = os.pipe()
+    seconds = itertools.count(50.0)  # each call of the clock takes one
+
+    def once_stalled(event: Event) -> None:
+        if isinstance(event, Health) and event.state is HealthState.STALLED:
+            os.close(writer)
+
+    os.write(writer, (samples[: 4 * RATE] * 32767).astype("<i2").tobytes()[: 1 << 16])
+    reporter = Reporter(Notifier(None), None)
+    with os.fdopen(reader, "rb") as stream:
+        source = RawSource(stream, name="pipe")
+        sinks = [Kept(once_stalled)]
+        listen(
+            SETTINGS, [source], sinks, model, threading.Event(), clock=lambda: float(next(seconds)), reporter=reporter
+        )
+    assert lines[0] == "pipe: no speech yet"
+    assert "pipe: stalled" in lines
 
 
 def test_a_live_source_is_dated_by_its_first_block(model: Model, samples: np.ndarray) -> None:

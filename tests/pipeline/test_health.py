@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from streams import LAW, RATE, blocks, cuts, losses, make_monitor, noise, play, silence
 
+from edge_sser.audio.signal import Fault, Finding, Signal
 from edge_sser.audio.source import AudioBlock
 from edge_sser.events import Event, Health, HealthState, to_json
 from edge_sser.model.model import Model
@@ -41,6 +43,35 @@ def test_a_quiet_room_is_not_a_muted_microphone(model: Model) -> None:
 def test_the_last_bit_of_a_muted_converter_is_silence(model: Model) -> None:
     dither = np.sign(noise(15.0, dbfs=-20.0)) / np.float32(32768)
     assert health(play(make_monitor(model), [AudioBlock(dither)]))[-1][0] is HealthState.SILENT
+
+
+@pytest.mark.parametrize("fault", [Fault.STUCK, Fault.REPEATS])
+def test_sound_that_carries_nothing_is_silence_at_any_level(model: Model, fault: Fault) -> None:
+    monitor = make_monitor(model)
+    events = play(monitor, [AudioBlock(noise(4.0, dbfs=-20.0))])
+    events += monitor.observe(Signal(nothing=fault))
+    events += play(monitor, [AudioBlock(noise(15.0, dbfs=-20.0))])
+    assert [event.state for event in events if isinstance(event, Health)] == [HealthState.OK, HealthState.SILENT]
+    (silent,) = [event for event in events if isinstance(event, Health) and event.state is HealthState.SILENT]
+    assert silent.detail == f"for 10 s the sound {fault.text}: {fault.remedy}"
+    monitor.observe(Signal())
+    assert health(monitor.push(AudioBlock(noise(4.0, dbfs=-20.0))))[0][0] is HealthState.OK
+
+
+def test_faults_of_the_signal_are_told_beside_the_state_while_they_last(model: Model) -> None:
+    monitor = make_monitor(model, wall_clock=lambda: 1.5)
+    hum = Signal(findings=(Finding("the sound is mostly mains hum (50 Hz)", "check cable"),))
+    monitor.push(AudioBlock(noise(4.0, dbfs=-40.0)))
+    (told,) = monitor.observe(hum)
+    assert isinstance(told, Health)
+    assert (told.state, told.detail) == (HealthState.OK, "the sound is mostly mains hum (50 Hz): check cable")
+    assert monitor.observe(hum) == []
+    (both,) = monitor.note("the disk is full")
+    assert isinstance(both, Health)
+    assert both.detail == "the sound is mostly mains hum (50 Hz): check cable; the disk is full"
+    (well,) = monitor.observe(Signal())
+    assert isinstance(well, Health)
+    assert well.detail == "the disk is full"
 
 
 def test_lost_audio_is_told_and_forgiven_after_ten_seconds_without_loss(model: Model) -> None:

@@ -96,6 +96,21 @@ def test_a_reading_is_what_a_scrape_says(sink: MetricsSink) -> None:
     assert levels == {Level.LOW: 0, Level.ELEVATED: 1, Level.HIGH: 0}
 
 
+def test_the_age_of_the_last_reading_grows_until_the_next() -> None:
+    now = 100.0
+    sink = MetricsSink(address="127.0.0.1", port=0, clock=lambda: now)
+    with contextlib.closing(sink):
+        emit(sink, HEALTH)
+        assert "edge_sser_reading_age_seconds:desk" not in scrape(sink)
+        emit(sink, READING, replace(READING, source="hall"))
+        now = 107.5
+        emit(sink, replace(READING, source="hall"), replace(HEALTH, state=HealthState.STALLED))
+        now = 110.0
+        figures = scrape(sink)
+    assert figures["edge_sser_reading_age_seconds:desk"] == 10.0
+    assert figures["edge_sser_reading_age_seconds:hall"] == 2.5
+
+
 def test_silence_is_counted_and_is_not_calm(sink: MetricsSink) -> None:
     emit(sink, SILENT)
     figures = scrape(sink)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,11 @@ def test_every_source_has_its_entities_and_every_entity_a_name_of_its_own() -> N
     assert kinds == {
         "listening": "switch",
         **{f"{source}_learn": "button" for source in ("desk", "hall")},
-        **{f"{source}_{name}": "sensor" for source in ("desk", "hall") for name in ("stress", "dbfs", "level")},
+        **{
+            f"{source}_{name}": "sensor"
+            for source in ("desk", "hall")
+            for name in ("stress", "dbfs", "level", "last_reading")
+        },
         **{f"{source}_{name}": "binary_sensor" for source in ("desk", "hall") for name in ("elevated", "problem")},
     }
     assert len({entity["unique_id"] for entity in components.values()}) == len(components)
@@ -120,6 +125,7 @@ def test_state_topics_are_those_that_are_published() -> None:
         "desk_dbfs": readings,
         "desk_level": readings,
         "desk_elevated": readings,
+        "desk_last_reading": readings,
         "desk_problem": f"edge-sser/{NODE}/desk/health",
     }
     assert components["listening"]["command_topic"] == SET
@@ -144,6 +150,17 @@ def test_what_is_shown_of_a_reading(level: Level | None, stress: str, word: str,
     assert shown(components["desk_elevated"], event) == elevated
     assert shown(components["desk_dbfs"], event) == "-27.4"
     assert level is None or word in components["desk_level"]["options"]
+
+
+def test_the_age_of_the_last_reading_is_shown_and_outlives_the_figures() -> None:
+    components = described("desk")["components"]
+    last = components["desk_last_reading"]
+    event = replace(reading(1), ts="2026-01-02T03:04:05.678Z")
+    assert shown(last, event) == "2026-01-02T03:04:00Z"
+    assert last["device_class"] == "timestamp"
+    assert "expire_after" not in last
+    figures = [components[f"desk_{name}"] for name in ("stress", "dbfs", "level", "elevated")]
+    assert all(figure["expire_after"] == 60 for figure in figures)
 
 
 @pytest.mark.parametrize("state", HealthState)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_sser.audio.alsa import SHARING, holders
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.errors import EdgeSserError, MissingComponentError, SourceError
 
+if TYPE_CHECKING:
+    from edge_sser.commands.devices import Measured
+
 SOUND_DEVICES = Path("/dev/snd")
-SILENT_DBFS = -100.0  # below it a microphone delivers zeros: muted, or suspended by its sound server
 
 
 def check_pyaudio(context: CheckContext) -> Finding:
@@ -62,40 +65,48 @@ def check_microphones(context: CheckContext) -> Finding:
 
 
 def check_capture(context: CheckContext) -> Finding:
-    """Checks that audio comes from the microphones of the settings."""
+    """Checks that audio comes from the microphones of the settings, and that their signal is well."""
     from edge_sser.audio.microphone import list_microphones
+    from edge_sser.audio.signal import Fault
 
     if not context.microphones:
         return Finding(State.FINE, "no source is a microphone")
     try:
         if not list_microphones() and not holders():
             return Finding(context.microphone_severity, "nothing to record from")
-        levels = {device: _level_or_holder(device) for device in context.microphones}
+        channels = {source.device: source.channel for source in context.settings.source}
+        heard = {device: _measured_or_holder(device, channels.get(device)) for device in context.microphones}
     except EdgeSserError as error:
         return Finding(context.microphone_severity, str(error))
-    silent = [device for device, level in levels.items() if isinstance(level, float) and level <= SILENT_DBFS]
-    if silent:
-        return Finding(State.WARNING, f"{silent[0]} delivers zeros", "unmute it, and raise its capture volume")
+    for device, measured in heard.items():
+        if isinstance(measured, str) or not measured.findings:
+            continue
+        first = measured.findings[0]
+        if first.text == f"the sound {Fault.SILENT.text}":
+            return Finding(State.WARNING, f"{device} delivers zeros", "unmute it, and raise its capture volume")
+        level = f"{device} at {measured.dbfs:.0f} dBFS: "
+        texts, remedies = zip(*measured.findings, strict=True)
+        return Finding(State.WARNING, level + "; ".join(texts), "; ".join(remedies))
     return Finding(
         State.FINE,
         ", ".join(
-            f"{device} " + (f"at {level:.0f} dBFS" if isinstance(level, float) else level)
-            for device, level in levels.items()
+            f"{device} " + (measured if isinstance(measured, str) else f"at {measured.dbfs:.0f} dBFS")
+            for device, measured in heard.items()
         ),
     )
 
 
-def _level_or_holder(device: str) -> float | str:
-    """Returns the level of a microphone, dBFS; or a description of the running edge-sser that records from it.
+def _measured_or_holder(device: str, channel: int | None) -> Measured | str:
+    """Returns what a microphone gives; or a description of the running edge-sser that records from it.
 
     Raises:
         EdgeSserError: the microphone cannot be opened, and not because of edge-sser.
     """
-    from edge_sser.commands.devices import measure_level
+    from edge_sser.commands.devices import measure
 
     microphone_id = device.partition(":")[2] or None
     try:
-        return measure_level(microphone_id)
+        return measure(microphone_id, channel=channel)
     except SourceError:
         for holder in holders():
             if holder.is_edge_sser and microphone_id in (None, holder.microphone_id):

@@ -162,6 +162,7 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
             "suggested_display_precision": 1,
             **reading,
         },
+        "last_reading": _last_reading(topics, source),
         "level": {
             "platform": "sensor",
             "name": f"{source} stress level",
@@ -188,6 +189,18 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
             # An entity has a state of its own, so Home Assistant takes no attribute of that name.
             "json_attributes_template": "{{ dict(value_json, health=value_json.state) | tojson }}",
         },
+    }
+
+
+def _last_reading(topics: Topics, source: str) -> dict[str, Any]:
+    """Returns the time of the last reading, which does not expire: its age is the news."""
+    return {
+        "platform": "sensor",
+        "name": f"{source} last reading",
+        "device_class": "timestamp",
+        "entity_category": "diagnostic",
+        "state_topic": topics.reading(source),
+        "value_template": "{{ value_json.ts[:16] }}:00Z",  # to the minute, for the sake of the recorder's database
     }
 
 
