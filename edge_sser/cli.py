@@ -9,7 +9,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,7 +27,8 @@ from edge_sser.commands.options import (
     load_with_flags,
 )
 from edge_sser.commands.service.cli import app as service_app
-from edge_sser.errors import EdgeSserError, UsageError, missing_extra, run_command, run_program
+from edge_sser.commands.settings_cli import config_app, notify_app, print_json
+from edge_sser.errors import UsageError, missing_extra, run_command, run_program
 from edge_sser.web.cli import web
 
 NOTICE = (
@@ -46,8 +47,6 @@ app = typer.Typer(
     invoke_without_command=True,
     help=f"How stressed speech sounds: a microphone in, rolling levels out.\n\n{NOTICE}",
 )
-config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and show settings.")
-notify_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test notifications ([[notify]]).")
 app.add_typer(notify_app, name="notify")
 app.add_typer(config_app, name="config")
 app.add_typer(service_app, name="service")
@@ -264,52 +263,7 @@ def schema() -> None:
     """Prints the JSON Schema of the events."""
     from edge_sser.events import json_schema
 
-    _print_json(json_schema())
-
-
-@config_app.command("check")
-def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file (TOML).")]) -> None:
-    """Validates a settings file, without the environment."""
-    from edge_sser.settings.load import load_settings
-
-    load_settings(file, environ={})
-    typer.echo(f"{file}: valid")
-
-
-@config_app.command("show")
-def config_show(config: ConfigOption = None) -> None:
-    """Prints the settings in effect as TOML, with the origin of each value."""
-    from edge_sser.model.model import Model
-    from edge_sser.monitor.operating import expected_rule
-    from edge_sser.settings.show import as_toml
-
-    loaded = load_with_flags(config, {})
-    try:
-        model = Model.of_settings(loaded.settings.model)
-        rule = expected_rule(loaded.settings, model.card)
-        outlook = "\n# ".join(filter(None, (rule.outlook, rule.warning)))
-    except EdgeSserError as error:
-        outlook = f"what to expect is not known: {error}"
-    typer.echo(f"# {outlook}\n{as_toml(loaded)}", nl=False)
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """Prints the JSON Schema of the settings."""
-    from edge_sser.settings.schema import Settings
-
-    _print_json(Settings.model_json_schema())
-
-
-@notify_app.command("test")
-def notify_test(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Target to test; all of them.")] = None,
-    config: ConfigOption = None,
-) -> None:
-    """Sends one message, marked as a test, to each target."""
-    from edge_sser.commands.notify import send_test
-
-    raise typer.Exit(send_test(load_with_flags(config, {}).settings, name))
+    print_json(json_schema())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -334,12 +288,6 @@ def _run_extra(module: str, command: str, purpose: str, arguments: Sequence[str]
             raise
         raise missing_extra(package, command, purpose) from None
     raise typer.Exit(status)
-
-
-def _print_json(value: Any) -> None:
-    import json
-
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

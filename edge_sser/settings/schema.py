@@ -230,6 +230,6 @@ class Settings(Section):
     file: FileSinkSettings | None = None
     metrics: MetricsSettings | None = None
     history: HistorySettings | None = None
-    web: WebSettings = WebSettings()
+    web: WebSettings | None = None
     notify: tuple[NotifySettings, ...] | None = Field(default=None, min_length=1, max_length=16)
     """Programs and people to tell."""

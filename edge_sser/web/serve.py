@@ -36,7 +36,7 @@ def run_web(loaded: Loaded) -> None:
         SettingsError: a password is needed and missing, or a file of the settings cannot be used.
         EdgeSserError: the port cannot be opened.
     """
-    settings = loaded.settings.web
+    settings = loaded.settings.web or WebSettings()
     password = read_password(settings)
     check_access(settings, password)
     page = Page(loaded)

@@ -25,6 +25,7 @@ from edge_sser.model.shipped import named_model
 from edge_sser.settings.broker import parse_address
 from edge_sser.settings.load import load_settings
 from edge_sser.settings.schema import Settings
+from edge_sser.settings.web import WebSettings
 
 PROGRAM_IN_UNIT: Final = "/opt/edge-sser/bin/edge-sser"  # in the units that ship
 SYSTEM_INSTALL: Final = (
@@ -268,7 +269,7 @@ def _web_notes(target: Layout, settings: Settings) -> Iterator[str]:
     """Yields what the web page lacks, and its address."""
     if settings.history is None:
         yield f"note      the page shows a history: add [history] to {target.named(target.config)}"
-    page, password = settings.web, target.named(target.web_password)
+    page, password = settings.web or WebSettings(), target.named(target.web_password)
     if not ip_address(page.address).is_loopback and page.password_file is None and not target.web_password.exists():
         yield f"note      the page needs a password at {page.address}: --web-password FILE copies it to {password}"
     place = f"[{page.address}]" if ":" in page.address else page.address

@@ -1,0 +1,66 @@
+"""`edge-sser config` and `edge-sser notify`: checks and shows settings, and tests whom they tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_sser.commands.options import ConfigOption, load_with_flags
+from edge_sser.errors import EdgeSserError
+
+config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and show settings.")
+notify_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test notifications ([[notify]]).")
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file (TOML).")]) -> None:
+    """Validates a settings file, without the environment."""
+    from edge_sser.settings.load import load_settings
+
+    load_settings(file, environ={})
+    typer.echo(f"{file}: valid")
+
+
+@config_app.command("show")
+def config_show(config: ConfigOption = None) -> None:
+    """Prints the settings in effect as TOML, with the origin of each value."""
+    from edge_sser.model.model import Model
+    from edge_sser.monitor.operating import expected_rule
+    from edge_sser.settings.show import as_toml
+
+    loaded = load_with_flags(config, {})
+    try:
+        model = Model.of_settings(loaded.settings.model)
+        rule = expected_rule(loaded.settings, model.card)
+        outlook = "\n# ".join(filter(None, (rule.outlook, rule.warning)))
+    except EdgeSserError as error:
+        outlook = f"what to expect is not known: {error}"
+    typer.echo(f"# {outlook}\n{as_toml(loaded)}", nl=False)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Prints the JSON Schema of the settings."""
+    from edge_sser.settings.schema import Settings
+
+    print_json(Settings.model_json_schema())
+
+
+@notify_app.command("test")
+def notify_test(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Target to test; all of them.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Sends one message, marked as a test, to each target."""
+    from edge_sser.commands.notify import send_test
+
+    raise typer.Exit(send_test(load_with_flags(config, {}).settings, name))
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON, indented."""
+    import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
