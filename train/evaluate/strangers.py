@@ -148,6 +148,8 @@ def calm_recordings(path: Path) -> Iterator[StrangerStream]:
     random = np.random.default_rng(zlib.crc32(path.name.encode()))
     waiting: list[Samples] = []
     for place in random.permutation(len(files)):
+        if _is_empty(files[place]):
+            continue
         speech = trimmed(read_audio(files[place]))
         if speech.size < LEAST_PROMPT_SECONDS * SAMPLE_RATE or dbfs(speech_power(speech)) < LEAST_PROMPT_DBFS:
             continue
@@ -156,6 +158,16 @@ def calm_recordings(path: Path) -> Iterator[StrangerStream]:
             samples, _ = join_clips([waiting], random)
             yield _calm(path.name, samples + _noise(samples.size, random))
             waiting = []
+
+
+def _is_empty(path: Path) -> bool:
+    """Returns True for a recording without samples, as collections of prompts have for words left blank."""
+    import soundfile
+
+    try:
+        return bool(soundfile.info(path).frames == 0)
+    except soundfile.LibsndfileError:  # a format of another reader, or damaged: the reader says so
+        return False
 
 
 def _calm(name: str, samples: Samples) -> StrangerStream:
