@@ -14,6 +14,7 @@ from edge_sser.model.model import Model
 from edge_sser.model.shipped import (
     DEFAULT_MODEL,
     INT8_MODEL,
+    PLUS_MODEL,
     TENSORRT_MODEL,
     default_model_path,
     models_folder,
@@ -37,7 +38,8 @@ def test_the_files_that_ship_are_those_of_the_committed_export_report() -> None:
     report = json.loads((RESULTS / "export-report.json").read_text("utf-8"))
     by_file = {item["file"]: item for item in report["artefacts"]}
     assert [*by_file] == [DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL]
-    assert sorted(by_file) == sorted(path.name for path in models_folder().iterdir() if ".onnx" in path.name)
+    shipped = sorted(path.name for path in models_folder().iterdir() if ".onnx" in path.name)
+    assert shipped == sorted([*by_file, PLUS_MODEL])
     for name, item in by_file.items():
         data = (models_folder() / name).read_bytes()
         assert (item["size_bytes"], item["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
@@ -109,7 +111,7 @@ def test_the_results_quote_the_table_that_the_committed_predictions_give() -> No
 def test_the_readme_quotes_the_areas_that_the_committed_predictions_give() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     titles = {"ravdess": "RAVDESS", "nemo": "nEMO", "indian-emospeech": "Indian EmoSpeech"}
-    evaluations = {name: evaluate(read_predictions(RESULTS / f"{name}.csv")) for name in (NAME, "level-only")}
+    evaluations = {name: evaluate(read_predictions(RESULTS / f"{name}.csv")) for name in (NAME, "sser-plus", "level-only")}
     printed = {}
     for line in markdown_table(evaluations).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -117,7 +119,8 @@ def test_the_readme_quotes_the_areas_that_the_committed_predictions_give() -> No
             printed[cells[0], cells[2]] = cells[4].partition(" ")[0].lstrip("0")
     for corpus, title in titles.items():
         (row,) = [line for line in readme.splitlines() if line.startswith(f"| {title} | ")]
-        assert row.endswith(f"| {printed[corpus, NAME]} | {printed[corpus, 'level-only']} |")
+        areas = [printed[corpus, name] for name in evaluations]
+        assert row.endswith(f"| {' | '.join(areas)} |")
 
 
 def test_no_speaker_stands_in_two_folds_and_all_corpora_are_there() -> None:
@@ -125,3 +128,19 @@ def test_no_speaker_stands_in_two_folds_and_all_corpora_are_there() -> None:
     assert {item.corpus for item in predictions} == {"indian-emospeech", "librispeech", "nemo", "ravdess"}
     for item in predictions:
         assert sum(item.emotions) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_larger_models_card_agrees_with_its_committed_results() -> None:
+    model = Model.load(Path("sser-plus"), runtime=Runtime.CPU)
+    assert (model.card.name, model.card.precision) == ("sser-plus", "int8")
+    assert "whisper-tiny" in model.card.architecture
+    assert "MIT" in model.card.licence
+    report = json.loads((RESULTS / "export-report-plus.json").read_text("utf-8"))
+    (item,) = (item for item in report["artefacts"] if item["file"] == PLUS_MODEL)
+    data = (models_folder() / PLUS_MODEL).read_bytes()
+    assert (item["size_bytes"], item["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    result = json.loads((RESULTS / "operating-points-plus.json").read_text("utf-8"))
+    assert model.card.operating_points == operating_points(result)
+    scores = evaluate(read_predictions(RESULTS / "sser-plus.csv"), "quadrant")
+    assert model.card.accuracy["sser-plus"] == scores.as_dict()
+    assert model.card.calibration == scores.calibration
