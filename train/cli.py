@@ -12,6 +12,7 @@ from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.train.ablation import CacheOption, ablation
 from edge_sser.train.corpora.cli import TableArgument, explore, index, select
 from edge_sser.train.evaluate.cli import evaluate, operating, stamp
+from edge_sser.train.fit.cli import adapt
 from edge_sser.train.gate.cli import gate
 from edge_sser.train.teachers.cli import ChangeOption, ThreadsOption, teacher
 
@@ -125,6 +126,7 @@ def transfer(
 
 
 app.command()(evaluate)
+app.command()(adapt)
 app.command()(gate)
 app.command()(operating)
 app.command()(stamp)
