@@ -10,7 +10,7 @@ import typer
 
 from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.train.ablation import CacheOption, ablation
-from edge_sser.train.corpora.cli import TableArgument, explore, index, select
+from edge_sser.train.corpora.cli import TableArgument, explore, index, manifest, select
 from edge_sser.train.evaluate.cli import evaluate, operating, stamp
 from edge_sser.train.fit.cli import adapt
 from edge_sser.train.gate.cli import gate
@@ -24,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(manifest)
 app.command()(index)
 app.command()(select)
 app.command()(explore)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_sser.commands.progress import progress
 from edge_sser.errors import ModelError, TrainingError, UsageError
 from edge_sser.files import write_file
 from edge_sser.model.card import CARD_KEY, Calibration, Card
 from edge_sser.model.model import Model
-from edge_sser.model.shipped import default_model_path, named_model
+from edge_sser.model.shipped import trainable_model
 from edge_sser.pipeline.features import log_mel
 from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO, shipped_net
 from edge_sser.settings.schema import Runtime
@@ -35,6 +37,8 @@ from edge_sser.train.evaluate.metrics import (
     mean_known,
 )
 from edge_sser.train.fit.head import Embedder, Head, find_head, fit_head, read_head, write_head
+
+Places: TypeAlias = NDArray[np.intp]
 
 FOLDS = 5
 DRAWS = 3  # choices of the training speakers, of which the learning curve takes the mean
@@ -61,7 +65,7 @@ class Clips:
     refused: int
 
     @property
-    def speakers(self) -> np.ndarray[Any, np.dtype[np.str_]]:
+    def speakers(self) -> NDArray[np.str_]:
         """Speaker of each clip, str [n]."""
         return np.array([clip.voice for clip in self.utterances])
 
@@ -100,7 +104,7 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
     """
     import onnx
 
-    path = named_model(path) or default_model_path()
+    path = trainable_model(path)
     if out.suffix != ".onnx" or out.resolve() == path.resolve():
         raise UsageError(f"--out {out}: expected another file that ends in .onnx")
     loaded = Model.load(path, runtime=Runtime.CPU)
@@ -164,8 +168,8 @@ def deal_folds(utterances: Sequence[Utterance], labels: Labels) -> Labels:
     both = sum(has_both_classes(labels[voices == voice]) for voice in order)
     if both < 2:
         raise TrainingError(
-            f"the table has {len(order)} speaker{'s' * (len(order) > 1)}, {both} of them with stressed and other clips: "
-            "adapt needs at least two such speakers, to score each by a head that never heard them"
+            f"the number of speakers with stressed and other clips is {both}: adapt needs at least two, to score each "
+            "by a head that never heard that speaker"
         )
     fold = {voice: place % min(FOLDS, both) for place, voice in enumerate(order)}
     return np.array([fold[voice] for voice in voices], dtype=np.int64)
@@ -199,31 +203,29 @@ def embed(embedder: Embedder, utterances: Sequence[Utterance], labels: Labels) -
 
 def compare(old: Head, clips: Clips) -> Comparison:
     """Cross-validates the new head over speakers and compares it with the old one."""
-    before = old.logits(clips.embeddings)
-    after = _out_of_fold(old, clips, 1.0, 0)
+    before, after = old.logits(clips.embeddings), _out_of_fold(old, clips, 1.0, 0)
 
-    def statistics(places: np.ndarray[Any, np.dtype[np.intp]]) -> tuple[float, float, float]:
-        chosen = [places[clips.fold[places] == fold] for fold in range(int(clips.fold.max()) + 1)]
-        one, other = (
-            mean_known(auroc(clips.labels[part], scores[part]) for part in chosen) for scores in (before, after)
-        )
+    def statistics(places: Places) -> tuple[float, float, float]:
+        one, other = _auroc(clips, before, places), _auroc(clips, after, places)
         return one, other, other - one
 
     intervals = bootstrap_speakers(statistics, clips.speakers)
     everyone = np.arange(clips.labels.size)
-    curve: dict[int, float] = {}
-    training = len(set(clips.speakers)) * (1.0 - 1.0 / (clips.fold.max() + 1))
-    for share in (0.25, 0.5, 1.0):
-        count = max(1, round(share * training))
-        if share == 1.0:
-            curve[count] = intervals[1].value
-            continue
-        values = []
-        for seed in range(DRAWS):
-            after = _out_of_fold(old, clips, share, seed)
-            values.append(statistics(everyone)[1])
-        curve[count] = float(np.mean(values))
-    return Comparison(_out_of_fold(old, clips, 1.0, 0), *intervals, tuple(curve.items()))
+    training = len(set(clips.speakers)) * (1.0 - 1.0 / (int(clips.fold.max()) + 1))
+    curve = {
+        max(1, round(share * training)): float(
+            np.mean([_auroc(clips, _out_of_fold(old, clips, share, seed), everyone) for seed in range(DRAWS)])
+        )
+        for share in (0.25, 0.5)
+    }
+    curve[max(1, round(training))] = intervals[1].value
+    return Comparison(after, *intervals, tuple(curve.items()))
+
+
+def _auroc(clips: Clips, scores: Floats, places: Places) -> float:
+    """Returns the mean over the folds of the stress AUROC of some clips; NaN where no fold has both classes."""
+    by_fold = (places[clips.fold[places] == fold] for fold in range(int(clips.fold.max()) + 1))
+    return mean_known(auroc(clips.labels[part], scores[part]) for part in by_fold)
 
 
 def _out_of_fold(old: Head, clips: Clips, share: float, seed: int) -> Floats:
@@ -295,7 +297,7 @@ def adapted_card(model: Model, clips: Clips, found: Comparison, calibration: Cal
         "speakers": len(set(clips.speakers)),
         "parent_sha256": model.sha256,
         **{
-            name: {"auroc": round(each.value, 4), "low": round(each.low, 4), "high": round(each.high, 4)}
+            name: {"auroc": _rounded(each.value), "low": _rounded(each.low), "high": _rounded(each.high)}
             for name, each in (("old", found.old), ("new", found.new), ("gain", found.gain))
         },
     }
@@ -310,3 +312,7 @@ def adapted_card(model: Model, clips: Clips, found: Comparison, calibration: Cal
         parity=None,
         operating_points=None,
     )
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)

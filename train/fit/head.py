@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-PENALTY = 0.02
-"""Of the squared distance from the old weights, beside the mean log-loss; one value for every site."""
+PENALTY = 0.05
+"""Of the squared distance from the old weights, beside the mean log-loss; one value for every site.
+
+Of 0.001 to 2, it is the largest that still gave all of the gain on 16 speakers of a corpus that the model never heard;
+a larger one loses less where few speakers are given.
+"""
 
 _REMEDY = "give the FP32 file that edge-sser export wrote, or sser-cnn"
 
