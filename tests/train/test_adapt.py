@@ -9,12 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
-import soxr
 from models import changed_card, write_model
+from speech_clips import RATE, speech_clip
 from test_train_cli import edge_sser
 from untrained_run import write_run
 
-from edge_sser.commands.bench import demo_samples
 from edge_sser.errors import EdgeSserError
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import export_onnx
@@ -42,16 +41,13 @@ POINT = OperatingPoint(
 def site(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
     """Real speech of 6 made-up speakers: 4 clips each as it is, and 4 faster and higher, which are called stressed."""
     folder = tmp_path_factory.mktemp("site")
-    speech = demo_samples()
     random = np.random.default_rng(0)
     clips = []
     for speaker in range(6):
         for place in range(8):
             stressed = place % 2
-            speed = (1.0, 1.4)[stressed] * (0.9 + 0.04 * speaker)
-            begin = int(random.integers(speech.size - 8 * 16_000))
-            samples = soxr.resample(speech[begin : begin + 8 * 16_000], 16_000 * speed, 16_000)
-            soundfile.write(folder / f"{speaker}-{place}.wav", samples, 16_000)
+            samples = speech_clip(random, speaker=speaker, stressed=bool(stressed), seconds=6.0)
+            soundfile.write(folder / f"{speaker}-{place}.wav", samples, RATE)
             clips.append(f"{speaker}-{place}.wav,{speaker:02d},{stressed}")
     (folder / "site.csv").write_text("\n".join(["path,speaker,stress", *clips]))
     return list(index([("site", folder / "site.csv")]).utterances)

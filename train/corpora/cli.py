@@ -1,4 +1,4 @@
-"""`edge-sser train manifest`, `index`, `select` and `explore`: from recordings to a table, a part of it, and pictures."""
+"""`edge-sser train manifest`, `index`, `select`, `explore`: from recordings to a table, a part of it, and pictures."""
 
 from __future__ import annotations
 
