@@ -99,9 +99,9 @@ def make_manifest(folder: Path, out: Path, pattern: str | None = None) -> Guess:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(
-        [as_cell(value) for value in (row.path, row.speaker, row.emotion, row.stress)] for row in found.rows
-    )
+    for row in found.rows:
+        path = row.path if as_cell(row.path) == row.path else f"./{row.path}"  # a path must stay one
+        writer.writerow((path, as_cell(row.speaker), row.emotion, row.stress))
     write_file(out, text.getvalue(), TrainingError, "choose another --out")
     return found
 

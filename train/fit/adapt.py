@@ -209,7 +209,7 @@ def compare(old: Head, clips: Clips) -> Comparison:
         one, other = _auroc(clips, before, places), _auroc(clips, after, places)
         return one, other, other - one
 
-    intervals = bootstrap_speakers(statistics, clips.speakers)
+    before_all, after_all, gain = bootstrap_speakers(statistics, clips.speakers)
     everyone = np.arange(clips.labels.size)
     training = len(set(clips.speakers)) * (1.0 - 1.0 / (int(clips.fold.max()) + 1))
     curve = {
@@ -218,8 +218,8 @@ def compare(old: Head, clips: Clips) -> Comparison:
         )
         for share in (0.25, 0.5)
     }
-    curve[max(1, round(training))] = intervals[1].value
-    return Comparison(after, *intervals, tuple(curve.items()))
+    curve[max(1, round(training))] = after_all.value
+    return Comparison(after, before_all, after_all, gain, tuple(curve.items()))
 
 
 def _auroc(clips: Clips, scores: Floats, places: Places) -> float:
