@@ -171,7 +171,7 @@ def test_clips_without_speech_are_left_out_and_all_of_them_are_an_error(
     ]
     lines: list[str] = []
     adapt(reversed_model, table_of(tmp_path, [*site, hums[0]]), tmp_path / "new.onnx", None, lines.append)
-    assert "left out: 1 clips in which the speech gate finds too little speech" in lines
+    assert "clips left out, in which the speech gate finds too little speech: 1" in lines
     two = [replace(clip, speaker=str(place // 4), stress=place % 2) for place, clip in enumerate(hums)]
     text = refusal(reversed_model, table_of(tmp_path, two), tmp_path / "out.onnx")
     assert "finds no speech in any of the 8 clips" in text

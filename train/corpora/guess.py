@@ -62,7 +62,7 @@ class Guess:
             f"speakers: {len(speakers)} ({shown})",
         ]
         if self.odd:
-            lines.append(f"not understood, left out: {len(self.odd)} files, for example {self.odd[0]}")
+            lines.append(f"files left out, as they are not understood: {len(self.odd)}, for example {self.odd[0]}")
         return [*lines, "if this is wrong, give --pattern with the groups speaker and emotion"]
 
 

@@ -252,7 +252,7 @@ def report(found: Comparison, clips: Clips, card: Card) -> list[str]:
         f"{int(clips.fold.max()) + 1} folds without a common speaker"
     ]
     if clips.refused:
-        lines.append(f"left out: {clips.refused} clips in which the speech gate finds too little speech")
+        lines.append(f"clips left out, in which the speech gate finds too little speech: {clips.refused}")
     heard = sorted({clip.corpus for clip in clips.utterances} & {str(corpus["name"]) for corpus in card.training})
     if heard:
         lines.append(f"the model was trained on {', '.join(heard)}: the old head's figure flatters it")
