@@ -10,8 +10,9 @@ import typer
 
 from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.train.ablation import CacheOption, ablation
-from edge_sser.train.corpora.cli import TableArgument, explore, index, select
+from edge_sser.train.corpora.cli import TableArgument, explore, index, manifest, select
 from edge_sser.train.evaluate.cli import evaluate, operating, stamp
+from edge_sser.train.fit.cli import adapt
 from edge_sser.train.gate.cli import gate
 from edge_sser.train.teachers.cli import ChangeOption, ThreadsOption, teacher
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(manifest)
 app.command()(index)
 app.command()(select)
 app.command()(explore)
@@ -125,6 +127,7 @@ def transfer(
 
 
 app.command()(evaluate)
+app.command()(adapt)
 app.command()(gate)
 app.command()(operating)
 app.command()(stamp)

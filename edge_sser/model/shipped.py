@@ -33,6 +33,11 @@ def default_model_path() -> Path:
     return models_folder() / DEFAULT_MODEL
 
 
+def trainable_model(path: Path) -> Path:
+    """Returns an existing path as it is; else as `named_model`, with the FP32 file for the default's name."""
+    return path if path.exists() else named_model(path) or default_model_path()
+
+
 def shipped_for_engines() -> list[Path]:
     """Returns the files that an engine could have been built from, best first."""
     folder = models_folder()

@@ -111,7 +111,9 @@ def test_the_results_quote_the_table_that_the_committed_predictions_give() -> No
 def test_the_readme_quotes_the_areas_that_the_committed_predictions_give() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     titles = {"ravdess": "RAVDESS", "nemo": "nEMO", "indian-emospeech": "Indian EmoSpeech"}
-    evaluations = {name: evaluate(read_predictions(RESULTS / f"{name}.csv")) for name in (NAME, "sser-plus", "level-only")}
+    evaluations = {
+        name: evaluate(read_predictions(RESULTS / f"{name}.csv")) for name in (NAME, "sser-plus", "level-only")
+    }
     printed = {}
     for line in markdown_table(evaluations).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -1,4 +1,4 @@
-"""`edge-sser train index`, `select` and `explore`: from recordings to a table, a part of it, and pictures."""
+"""`edge-sser train manifest`, `index`, `select`, `explore`: from recordings to a table, a part of it, and pictures."""
 
 from __future__ import annotations
 
@@ -68,6 +68,26 @@ def index(
     if found.findings:
         typer.echo(f"{len(found.findings)} findings in full: {report}", err=True)
     typer.echo("\n".join(summary))
+
+
+def manifest(
+    folder: Annotated[Path, typer.Argument(help="Folder of recordings, whose names tell speaker and emotion.")],
+    out: Annotated[Path | None, typer.Option(help="Manifest to write, in FOLDER; manifest.csv by default.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Where the guess is wrong: searched for in each path below FOLDER, as "
+            "'(?P<speaker>[^/]+)/.*_(?P<emotion>[a-z]+)'.",
+        ),
+    ] = None,
+) -> None:
+    """Makes a manifest from the names of folders and files, and says what it guessed."""
+    from edge_sser.train.corpora.guess import make_manifest
+
+    path = folder / "manifest.csv" if out is None else out
+    typer.echo("\n".join(make_manifest(folder, path, pattern).lines()))
+    typer.echo(f"written: {path}")
 
 
 def select(

@@ -15,7 +15,10 @@ CLIPS = 400  # of each corpus to distort
 def evaluate(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a run of `train fit` with all folds, an .onnx model file, or a checkpoint."),
+        typer.Argument(
+            help="Folder of a run of `train fit` with all folds, an .onnx model file, sser-cnn or sser-plus, or a "
+            "checkpoint."
+        ),
     ] = None,
     table: Annotated[
         Path | None, typer.Option(help="The run's table of utterances; for a file, the table to score it on.")
@@ -51,10 +54,11 @@ def evaluate(
 ) -> None:
     """Scores a run on the speakers each fold left out, a model file, or committed predictions; writes a report."""
     need_package("sklearn", "train", "Training")
+    from edge_sser.model.shipped import trainable_model
     from edge_sser.train.evaluate.run import EvaluationRequest, run
 
     request = EvaluationRequest(
-        model=model,
+        model=trainable_model(model) if model is not None else None,
         table=table,
         test=test,
         out=out,

@@ -1,0 +1,318 @@
+"""Adapts a model file to a site: re-fits its stress head and calibration on the site's labelled clips."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sser.commands.progress import progress
+from edge_sser.errors import ModelError, TrainingError, UsageError
+from edge_sser.files import write_file
+from edge_sser.model.card import CARD_KEY, Calibration, Card
+from edge_sser.model.model import Model
+from edge_sser.model.shipped import trainable_model
+from edge_sser.pipeline.features import log_mel
+from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO, shipped_net
+from edge_sser.settings.schema import Runtime
+from edge_sser.train.corpora.table import Utterance, read_table
+from edge_sser.train.data.audio import read_audio
+from edge_sser.train.data.features import windows
+from edge_sser.train.data.labels import Preset, read_preset
+from edge_sser.train.evaluate.metrics import (
+    Floats,
+    Interval,
+    Labels,
+    auroc,
+    bootstrap_speakers,
+    fit_calibration,
+    has_both_classes,
+    mean_known,
+)
+from edge_sser.train.fit.head import Embedder, Head, find_head, fit_head, read_head, write_head
+
+Places: TypeAlias = NDArray[np.intp]
+
+FOLDS = 5
+DRAWS = 3  # choices of the training speakers, of which the learning curve takes the mean
+WORTH_MORE = 0.01  # AUROC of the last doubling that makes another one likely to help
+_NOTE = "Its stress head and calibration were fitted to one site; its operating points were not measured again."
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """Labelled clips of a site as the head sees them.
+
+    Attributes:
+        utterances: those that are used.
+        embeddings: float64 [n, units], means over the windows.
+        labels: int64 [n], 1 stressed.
+        fold: int64 [n], from 0; a speaker stands in one.
+        refused: number of clips in which the speech gate finds too little speech.
+    """
+
+    utterances: Sequence[Utterance]
+    embeddings: Floats
+    labels: Labels
+    fold: Labels
+    refused: int
+
+    @property
+    def speakers(self) -> NDArray[np.str_]:
+        """Speaker of each clip, str [n]."""
+        return np.array([clip.voice for clip in self.utterances])
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Cross-validated figures: each speaker is scored by a head that was not fitted on that speaker.
+
+    Attributes:
+        logits: float64 [n], out of fold.
+        old: stress AUROC of the old head, mean over the folds.
+        new: of the new one.
+        gain: new less old.
+        curve: number of training speakers and the AUROC that they give; the last has all.
+    """
+
+    logits: Floats
+    old: Interval
+    new: Interval
+    gain: Interval
+    curve: Sequence[tuple[int, float]]
+
+
+def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[[str], None]) -> None:
+    """Adapts a model file and writes the new one.
+
+    Args:
+        path: FP32 model file, or sser-cnn.
+        table: of the site's utterances.
+        out: file to write.
+        preset: mapping of labels to stress; None: the card's.
+        say: prints a line for a person.
+
+    Raises:
+        EdgeSserError: an input cannot be used, or the new head is no better than the old one.
+    """
+    import onnx
+
+    path = trainable_model(path)
+    if out.suffix != ".onnx" or out.resolve() == path.resolve():
+        raise UsageError(f"--out {out}: expected another file that ends in .onnx")
+    loaded = Model.load(path, runtime=Runtime.CPU)
+    model = onnx.load(path)
+    place = find_head(model, loaded.card, path)
+    old = read_head(model, place)
+    utterances, labels = usable(read_table(table), read_preset(preset or loaded.card.stress_preset))
+    deal_folds(utterances, labels)  # refuses a table before minutes of work
+    clips = embed(Embedder(model, loaded.card, place), utterances, labels)
+    found = compare(old, clips)
+    for line in report(found, clips, loaded.card):
+        say(line)
+    if not found.new.value > found.old.value:
+        raise TrainingError(
+            f"{out} is not written: stress AUROC of held-out speakers is {found.new.value:.3f} with the new head and "
+            f"{found.old.value:.3f} with the old one: keep {path.name}, or label clips of more speakers"
+        )
+    write_head(model, place, fit_head(old, clips.embeddings, clips.labels.astype(float)))
+    calibration = fit_calibration(found.logits, clips.labels.astype(float), np.ones(clips.labels.size))
+    text = adapted_card(loaded, clips, found, calibration).to_json()
+    Card.from_json(text)  # refuses what a device would refuse
+    (entry,) = [each for each in model.metadata_props if each.key == CARD_KEY]
+    entry.value = text
+    write_file(out, model.SerializeToString(), ModelError, "choose another --out")
+    say(f"written: {out}")
+
+
+def usable(table: Sequence[Utterance], preset: Preset) -> tuple[list[Utterance], Labels]:
+    """Returns the utterances that have a stress label, each recording once, and their labels, int64 [n].
+
+    Raises:
+        TrainingError: one recording has two labels.
+    """
+    chosen: dict[str, tuple[Utterance, int]] = {}
+    for clip in table:
+        label = preset.decision(clip)
+        if label is None:
+            continue
+        first, known = chosen.setdefault(clip.sha256, (clip, label))
+        if known != label or first.voice != clip.voice:
+            raise TrainingError(
+                f"{clip.path} is the same recording as {first.path}, with another "
+                f"{'label' if known != label else 'speaker'}: correct one, or make the table with edge-sser train index"
+            )
+    return [clip for clip, _ in chosen.values()], np.array([label for _, label in chosen.values()], dtype=np.int64)
+
+
+def deal_folds(utterances: Sequence[Utterance], labels: Labels) -> Labels:
+    """Deals speakers into up to `FOLDS` folds, int64 [n] from 0; each has a speaker with both classes.
+
+    Raises:
+        TrainingError: there are fewer than two speakers with stressed and other clips.
+    """
+    voices = np.array([clip.voice for clip in utterances])
+    if not has_both_classes(labels):
+        kind = (
+            "no clip with a stress label" if not labels.size else f"only {'stressed' if labels[0] else 'other'} clips"
+        )
+        raise TrainingError(f"the table has {kind}: adapt needs stressed and other clips of at least two speakers")
+    order = sorted(set(voices), key=lambda voice: (not has_both_classes(labels[voices == voice]), voice))
+    both = sum(has_both_classes(labels[voices == voice]) for voice in order)
+    if both < 2:
+        raise TrainingError(
+            f"the number of speakers with stressed and other clips is {both}: adapt needs at least two, to score each "
+            "by a head that never heard that speaker"
+        )
+    fold = {voice: place % min(FOLDS, both) for place, voice in enumerate(order)}
+    return np.array([fold[voice] for voice in voices], dtype=np.int64)
+
+
+def embed(embedder: Embedder, utterances: Sequence[Utterance], labels: Labels) -> Clips:
+    """Computes the embeddings of the clips that the speech gate accepts in one window or more.
+
+    Raises:
+        TrainingError: the gate refuses all clips, or too many.
+        SourceError: a recording cannot be read.
+    """
+    net = shipped_net()
+    rows, kept = [], []
+    with progress("adapt", len(utterances)) as work:
+        for place, clip in enumerate(utterances):
+            parts = windows(log_mel(read_audio(clip.path)))
+            if any(np.mean(net.log_odds(part) > 0.0) >= NETWORK_LEAST_RATIO for part in parts):
+                rows.append(embedder.embed(parts))
+                kept.append(place)
+            work.advance()
+    if not kept:
+        raise TrainingError(
+            f"the speech gate finds no speech in any of the {len(utterances)} clips: check the recordings"
+        )
+    chosen = [utterances[place] for place in kept]
+    return Clips(
+        chosen, np.array(rows), labels[kept], deal_folds(chosen, labels[kept]), refused=len(utterances) - len(kept)
+    )
+
+
+def compare(old: Head, clips: Clips) -> Comparison:
+    """Cross-validates the new head over speakers and compares it with the old one."""
+    before, after = old.logits(clips.embeddings), _out_of_fold(old, clips, 1.0, 0)
+
+    def statistics(places: Places) -> tuple[float, float, float]:
+        one, other = _auroc(clips, before, places), _auroc(clips, after, places)
+        return one, other, other - one
+
+    before_all, after_all, gain = bootstrap_speakers(statistics, clips.speakers)
+    everyone = np.arange(clips.labels.size)
+    training = len(set(clips.speakers)) * (1.0 - 1.0 / (int(clips.fold.max()) + 1))
+    curve = {
+        max(1, round(share * training)): float(
+            np.mean([_auroc(clips, _out_of_fold(old, clips, share, seed), everyone) for seed in range(DRAWS)])
+        )
+        for share in (0.25, 0.5)
+    }
+    curve[max(1, round(training))] = after_all.value
+    return Comparison(after, before_all, after_all, gain, tuple(curve.items()))
+
+
+def _auroc(clips: Clips, scores: Floats, places: Places) -> float:
+    """Returns the mean over the folds of the stress AUROC of some clips; NaN where no fold has both classes."""
+    by_fold = (places[clips.fold[places] == fold] for fold in range(int(clips.fold.max()) + 1))
+    return mean_known(auroc(clips.labels[part], scores[part]) for part in by_fold)
+
+
+def _out_of_fold(old: Head, clips: Clips, share: float, seed: int) -> Floats:
+    """Returns logits of heads that were fitted on a share of the other folds' speakers, float64 [n]."""
+    random = np.random.default_rng(seed)
+    out = np.zeros(clips.labels.size)
+    for fold in range(int(clips.fold.max()) + 1):
+        others = np.unique(clips.speakers[clips.fold != fold])
+        both = [voice for voice in others if has_both_classes(clips.labels[clips.speakers == voice])]
+        first = both[int(random.integers(len(both)))]  # so that few speakers have both classes too
+        order = [first, *(voice for voice in random.permutation(others) if voice != first)]
+        chosen = np.isin(clips.speakers, order[: max(1, round(share * len(order)))])
+        head = fit_head(old, clips.embeddings[chosen], clips.labels[chosen].astype(float))
+        held_out = clips.fold == fold
+        out[held_out] = head.logits(clips.embeddings[held_out])
+    return out
+
+
+def report(found: Comparison, clips: Clips, card: Card) -> list[str]:
+    """Returns the result as lines for a person."""
+    speakers = len(set(clips.speakers))
+    lines = [
+        f"{clips.labels.size} clips ({int(clips.labels.sum())} stressed) of {speakers} speakers, "
+        f"{int(clips.fold.max()) + 1} folds without a common speaker"
+    ]
+    if clips.refused:
+        lines.append(f"clips left out, in which the speech gate finds too little speech: {clips.refused}")
+    heard = sorted({clip.corpus for clip in clips.utterances} & {str(corpus["name"]) for corpus in card.training})
+    if heard:
+        lines.append(f"the model was trained on {', '.join(heard)}: the old head's figure flatters it")
+    lines.append("stress AUROC of held-out speakers (95 % interval over speakers)")
+    for name, value in (("old head", found.old), ("new head", found.new)):
+        lines.append(f"  {name}  {value.value:.3f}  ({value.low:.3f} to {value.high:.3f})")
+    lines.append(f"  gain      {found.gain.value:+.3f}  ({found.gain.low:+.3f} to {found.gain.high:+.3f})")
+    points = ", ".join(f"{count}: {value:.3f}" for count, value in found.curve)
+    lines.append(f"by number of speakers that it is fitted on: {points}")
+    return [*lines, advice(found.curve)]
+
+
+def advice(curve: Sequence[tuple[int, float]]) -> str:
+    """Says whether twice as many clips are likely to help, from the last doubling of the learning curve."""
+    rises = [after - before for (_, before), (_, after) in itertools.pairwise(curve)]
+    if not rises:
+        return "too few speakers to say whether more would help: label clips of more speakers and see"
+    if rises[-1] >= WORTH_MORE:
+        return f"twice as many clips, of other speakers, are likely to help: the last doubling brought {rises[-1]:+.3f}"
+    return f"twice as many clips are not likely to help much: the last doubling brought {rises[-1]:+.3f}"
+
+
+def adapted_card(model: Model, clips: Clips, found: Comparison, calibration: Calibration) -> Card:
+    """Returns the card of the adapted file: without the operating points and the parity of the old one."""
+    card = model.card
+    speakers = {corpus: set[str]() for corpus in sorted({clip.corpus for clip in clips.utterances})}
+    for clip in clips.utterances:
+        speakers[clip.corpus].add(clip.voice)
+    site = [
+        {
+            "name": corpus,
+            "utterances": sum(clip.corpus == corpus for clip in clips.utterances),
+            "speakers": len(voices),
+            "licence": "your own",
+        }
+        for corpus, voices in speakers.items()
+        if corpus not in {entry["name"] for entry in card.training}
+    ]
+    figures = {
+        "protocol": f"stress head re-fitted, {int(clips.fold.max()) + 1} speaker-disjoint folds, mean over folds",
+        "clips": int(clips.labels.size),
+        "speakers": len(set(clips.speakers)),
+        "parent_sha256": model.sha256,
+        **{
+            name: {"auroc": _rounded(each.value), "low": _rounded(each.low), "high": _rounded(each.high)}
+            for name, each in (("old", found.old), ("new", found.new), ("gain", found.gain))
+        },
+    }
+    return replace(
+        card,
+        version=f"{card.version.removesuffix('-adapted')}-adapted",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        calibration=calibration,
+        training=(*card.training, *site),
+        accuracy={**card.accuracy, "adapted": figures},
+        notice=f"{card.notice} {_NOTE}" if _NOTE not in card.notice else card.notice,
+        parity=None,
+        operating_points=None,
+    )
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
