@@ -130,7 +130,7 @@ def soak(
     }
     failures = [*daemon.unexpected[:3], *([f"exit status {status}: {daemon.log}"] if status != 0 else [])]
     failures += check_figures(figures, max_drift_mib=max_drift_mib, with_broker=with_broker)
-    failures += check_event_files(folder / "events.jsonl", daemon.readings)
+    failures += check_event_files(folder / "events.jsonl", (daemon.first or 0) + daemon.readings)
     return {
         "machine": this_machine(),
         "broker": "mosquitto" if with_broker else "none",
@@ -166,12 +166,12 @@ def check_figures(figures: dict[str, Any], *, max_drift_mib: float, with_broker:
     return [f"not so: {name}" for name, passed in checks.items() if not passed]
 
 
-def check_event_files(path: Path, readings: int) -> list[str]:
-    """Checks that the event file and its rotated files end with the last readings, in order."""
+def check_event_files(path: Path, end: int) -> list[str]:
+    """Checks that the event file and its rotated files end with the readings before number `end`, in order."""
     files = [older for number in (2, 1) if (older := path.with_name(f"{path.name}.{number}")).exists()]
     lines = [json.loads(line) for file in [*files, path] for line in file.read_text(encoding="utf-8").splitlines()]
     numbers = [int(line["id"].rpartition("/")[2]) for line in lines if line["type"] == "reading"]
-    if numbers != list(range(readings - len(numbers), readings)) or lines[-1].get("state") != "stopped":
+    if numbers != list(range(end - len(numbers), end)) or lines[-1].get("state") != "stopped":
         return ["not so: the event files end with the last events"]
     return []
 

@@ -90,6 +90,7 @@ class Daemon:
     def __init__(self, config: Path, folder: Path) -> None:
         self.counts: Counter[str] = Counter()
         self.readings = 0
+        self.first: int | None = None  # number of the first reading
         self._samples = 0
         self.unexpected: list[str] = []
         self.model = ""
@@ -124,7 +125,9 @@ class Daemon:
         if event["type"] != "reading":
             self.counts[f"{event['type']} {event.get('phase') or event['state']}"] += 1
             return
-        if event["id"] != f"soak/stdin/{self.readings:06d}" or event["dropped_s"]:
+        number = int(event["id"].rpartition("/")[2])
+        self.first = number - self.readings if self.first is None else self.first
+        if event["id"] != f"soak/stdin/{self.first + self.readings:06d}" or event["dropped_s"]:
             self.unexpected.append(f"reading {self.readings} is {event['id']}, {event['dropped_s']} s dropped")
         self.readings += 1
         self.counts["scored"] += event["stress"] is not None

@@ -16,7 +16,7 @@ from virtual_microphone import VirtualMicrophone
 from edge_sser.audio import pulse
 from edge_sser.audio.microphone import MicrophoneSource, list_microphones
 from edge_sser.audio.pulse import ServerSource, server_sources
-from edge_sser.commands.devices import measure_level
+from edge_sser.commands.devices import measure
 from edge_sser.commands.doctor.finding import CheckContext, State
 from edge_sser.commands.doctor.sound import check_capture, check_microphones
 from edge_sser.errors import SourceError
@@ -100,8 +100,8 @@ def test_what_one_loudspeaker_plays_is_heard_by_its_monitor_alone(
         for _ in range(3):
             found = check_capture(CheckContext(Settings(), ("mic:headphones-monitor",), microphone_configured=True))
             assert found.state is State.FINE, found
-        assert measure_level("headphones-monitor") > -30.0
-        assert measure_level("speakers-monitor") < -100.0
+        assert measure("headphones-monitor").dbfs > -30.0
+        assert measure("speakers-monitor").dbfs < -100.0
     finally:
         player.kill()
         player.wait()

@@ -48,7 +48,8 @@ def test_analyze_and_listen_give_the_same_as_ever(homeless, run, speech, model):
 def test_doctor_examines_all_and_says_what_needs_a_home(homeless, tmp_path):
     result = homeless("doctor")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "problem" not in result.stdout
+    assert not [line for line in result.stdout.splitlines() if line.startswith("problem")]
+    assert "\nno problems, " in result.stdout
     settings = tmp_path / "settings.toml"
     settings.write_text('[mqtt]\nurl = "mqtt://127.0.0.1:9"\n')
     result = homeless("doctor", "--config", settings)

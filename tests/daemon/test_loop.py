@@ -415,7 +415,7 @@ def test_a_pause_is_told_when_it_begins_also_at_the_start_and_ends_with_sound(
     with caplog.at_level(logging.INFO):
         listen(SETTINGS, [microphone], [sink], model, stop, outputs=outputs)
     assert [event.state.value for event in of_kind(Health, sink.events)] == ["paused", "ok", "paused", "ok", "paused"]
-    assert len([line for line in caplog.messages if "the microphone stays closed until ON comes" in line]) == 3
+    assert len([line for line in caplog.messages if "the microphone stays closed until one turns it on" in line]) == 3
 
 
 def test_sources_take_turns(model: Model, samples: np.ndarray) -> None:

@@ -288,8 +288,10 @@ def test_no_timer_of_a_daemon_depends_on_the_wall_clock(start, start_broker, sta
     assert_steady(readings)
     assert_sane(daemon.events("episode"))
     steps = [seconds(after) - seconds(before) - HOP_SECONDS for before, after in itertools.pairwise(readings)]
-    set_by = [-DAY_SECONDS, 2 * DAY_SECONDS, -DAY_SECONDS]
-    assert [step for step in steps if abs(step) > 1.0] == pytest.approx(set_by, abs=1.0)
+    offsets = list(itertools.accumulate(step for step in steps if abs(step) > 1.0))
+    assert offsets[:2] == pytest.approx([-DAY_SECONDS, DAY_SECONDS], abs=1.0)
+    assert offsets[-1] == pytest.approx(0.0, abs=1.0)  # between, a last reading may fall into the second step back
+    assert len(offsets) <= 4
     cable.close()
 
 

@@ -59,7 +59,7 @@ def test_sound_that_carries_nothing_is_silence_at_any_level(model: Model, fault:
 
 
 def test_faults_of_the_signal_are_told_beside_the_state_while_they_last(model: Model) -> None:
-    monitor = make_monitor(model, wall_clock=lambda: 1.5)
+    monitor = make_monitor(model)
     hum = Signal(findings=(Finding("the sound is mostly mains hum (50 Hz)", "check cable"),))
     monitor.push(AudioBlock(noise(4.0, dbfs=-40.0)))
     (told,) = monitor.observe(hum)

@@ -66,7 +66,7 @@ def archive_request(
     """
     if out is None:
         raise UsageError("--recursive, --times and --dask are for archives: name a folder for the results with --out")
-    if form not in ("jsonl", "parquet"):
+    if form not in ("auto", "parquet"):
         raise UsageError(f"--format {form}: --out writes Parquet: leave one of the two out")
     if plot is not None:
         raise UsageError("--plot does not go with --out: leave one of the two out")
