@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -146,3 +148,14 @@ def test_the_larger_models_card_agrees_with_its_committed_results() -> None:
     scores = evaluate(read_predictions(RESULTS / "sser-plus.csv"), "quadrant")
     assert model.card.accuracy["sser-plus"] == scores.as_dict()
     assert model.card.calibration == scores.calibration
+
+
+def test_the_larger_models_predictions_are_the_mean_logits_of_its_two_networks(tmp_path: Path) -> None:
+    script = ROOT / "scripts" / "average_predictions.py"
+    members = [RESULTS / "sser-cnn.csv", RESULTS / "whisper-trunk.csv"]
+    subprocess.run([sys.executable, script, tmp_path / "sser-plus.csv", *members], check=True, timeout=120)
+    assert (tmp_path / "sser-plus.csv").read_bytes() == (RESULTS / "sser-plus.csv").read_bytes()
+
+
+def test_the_licence_of_the_frozen_layers_lies_beside_the_model() -> None:
+    assert "Copyright (c) 2022 OpenAI" in (models_folder() / "sser-plus.LICENSE").read_text("utf-8")
