@@ -251,6 +251,15 @@ def timestamp(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def epoch_seconds(ts: str) -> float:
+    """Returns the time of an event as seconds since the epoch: the inverse of `timestamp`.
+
+    Raises:
+        ValueError: it is no such time.
+    """
+    return datetime.fromisoformat(ts.replace("Z", "+00:00")).timestamp()
+
+
 def as_dict(event: Event) -> dict[str, Any]:
     """Returns the event as plain values, in the order of the contract."""
     values = {field.name: getattr(event, field.name) for field in fields(event)}

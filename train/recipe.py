@@ -255,6 +255,8 @@ class Recipe(Section):
             raise ValueError("[trunk] and student.kind = whisper-trunk belong together: give both or neither")
         if frozen and (self.distillation or self.twins or self.validation):
             raise ValueError("a whisper-trunk has no [distillation], [twins] or [validation]: leave them out")
+        if frozen and (self.augmentation.recorded_noise or self.augmentation.babble):
+            raise ValueError("a whisper-trunk has no recorded_noise or babble: set them to 0")
         return self
 
 

@@ -91,7 +91,9 @@ class PortAudio:
         Raises:
             SourceError: there is no such microphone, or another program holds it.
         """
-        for known in (list(self._indices), self.microphones()):  # a sound server is asked only when need be
+        listings: tuple[Callable[[], list[Microphone]], ...] = (lambda: list(self._indices), self.microphones)
+        for listing in listings:  # one after the other: a sound server is asked only when need be
+            known = listing()
             for microphone in known:
                 if microphone.id == microphone_id or (microphone_id is None and microphone.is_default):
                     return microphone

@@ -13,12 +13,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from edge_sser.errors import HistoryError
-from edge_sser.events import Episode, Event, Health, Phase, Reading
+from edge_sser.events import Episode, Event, Health, Phase, Reading, epoch_seconds
 from edge_sser.files import make_private_below_state
 from edge_sser.history.minutes import OpenMinute, start_of_minute
 from edge_sser.history.schema import SUFFIXES, DamagedHistoryError, check_file, create, foreign, is_damage
@@ -81,7 +80,7 @@ class HistoryWriter:
         if isinstance(event, Reading):
             self._add_reading(event, line)
         elif isinstance(event, Episode):
-            started = _seconds(event.ts) - (0.0 if event.phase is Phase.START else event.duration_s)
+            started = epoch_seconds(event.ts) - (0.0 if event.phase is Phase.START else event.duration_s)
             ended = started + event.duration_s if event.phase is Phase.END else None
             values = (
                 event.id,
@@ -96,7 +95,7 @@ class HistoryWriter:
             self._keep(_EPISODE, (event.node, event.source), values)
             return event.phase is not Phase.UPDATE
         elif isinstance(event, Health):
-            change = (_seconds(event.ts), event.state.value, event.detail)
+            change = (epoch_seconds(event.ts), event.state.value, event.detail)
             self._keep(_HEALTH, (event.node, event.source), change)
         return False
 
@@ -178,7 +177,7 @@ class HistoryWriter:
             self._lock_fd = -1
 
     def _add_reading(self, reading: Reading, line: bytes) -> None:
-        source, ts = (reading.node, reading.source), _seconds(reading.ts)
+        source, ts = (reading.node, reading.source), epoch_seconds(reading.ts)
         minute = self._open_minutes.get(source)
         if minute is None or minute.minute != start_of_minute(ts):
             if minute is not None:
@@ -274,8 +273,3 @@ def _oldest(db: sqlite3.Connection) -> float | None:
         for number in numbers
     ]
     return min((ts for ts in found if ts is not None), default=None)
-
-
-def _seconds(ts: str) -> float:
-    """Returns the time of an event, unix seconds."""
-    return datetime.fromisoformat(ts.replace("Z", "+00:00")).timestamp()

@@ -21,7 +21,14 @@ from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
 from edge_sser.model.engine_file import EngineMissError, engines_folder
 from edge_sser.model.graph_check import MAX_FILE_BYTES
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
-from edge_sser.model.shipped import DEFAULT_MODEL, default_model_path, named_model, shipped_for, shipped_for_engines
+from edge_sser.model.shipped import (
+    DEFAULT_MODEL,
+    NAMES,
+    default_model_path,
+    named_model,
+    shipped_for,
+    shipped_for_engines,
+)
 from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import ModelSettings, Runtime
@@ -307,4 +314,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"model {path}: {reason}: give an .onnx file made by edge-sser export") from None
+        raise ModelError(
+            f"model {path}: {reason}: give an .onnx file made by edge-sser export, or {' or '.join(NAMES)}"
+        ) from None

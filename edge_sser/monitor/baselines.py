@@ -13,12 +13,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from edge_sser.errors import EdgeSserError, SinkError, SourceError, short
-from edge_sser.events import timestamp
+from edge_sser.events import epoch_seconds, timestamp
 from edge_sser.files import state_directory, write_file
 from edge_sser.pipeline.baseline import Baseline
 
@@ -239,7 +238,7 @@ def _read(path: Path, source: str, now: float) -> SavedBaseline:
         model, updated = values.get("model"), values.get("updated")
         if not isinstance(model, str) or not isinstance(updated, str):
             raise ValueError("model or date is missing")
-        if datetime.fromisoformat(updated.replace("Z", "+00:00")).timestamp() > now + FUTURE_SECONDS:
+        if epoch_seconds(updated) > now + FUTURE_SECONDS:
             raise ValueError(f"its date {short(updated)} lies in the future")
         baseline = Baseline.from_dict(values)
     except (OSError, ValueError, RecursionError, OverflowError, TypeError) as error:

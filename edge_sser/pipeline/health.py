@@ -44,8 +44,9 @@ class SourceHealth:
 
     def observe(self, signal: Signal) -> bool:
         """Takes in the faults of the signal. Returns True when the line of a known state changed."""
-        before, self._signal = self._signal, signal
-        return before is not signal and before.note != signal.note and self.state is not None
+        before, unchanged = self.line, signal is self._signal
+        self._signal = signal
+        return not unchanged and self.state is not None and self.line != before
 
     def note(self, text: str) -> bool:
         """Takes in trouble elsewhere, empty for none. Returns True when the line of a known state changed."""

@@ -22,7 +22,7 @@ class PauseSwitch:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._unstored: bool | None = None  # a state that could not be stored
+        self._unstored: bool | None = None  # a state that is not stored, or not yet
 
     @property
     def on(self) -> bool:
@@ -36,16 +36,15 @@ class PauseSwitch:
 
     def turn(self, on: bool) -> None:
         """Sets and stores the state. A state that cannot be stored holds until the program ends."""
-        self._unstored = None
-        if self.on is on:  # stored already: spare the medium
-            return
+        self._unstored = on  # in effect at once, also while a slow medium stores it
         try:
-            make_folder(self._path.parent, 0o700)
-            if on:
-                self._path.unlink(missing_ok=True)
-            else:
-                self._path.touch()
-            sync(self._path.parent)
+            if self._path.exists() is on:  # the file stands for a pause: without a change, spare the medium
+                make_folder(self._path.parent, 0o700)
+                if on:
+                    self._path.unlink(missing_ok=True)
+                else:
+                    self._path.touch()
+                sync(self._path.parent)
+            self._unstored = None
         except OSError as error:
-            self._unstored = on
             log.warning("%s: %s; a pause or its end will not survive a restart", self._path, error.strerror)

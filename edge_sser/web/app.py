@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -49,6 +50,7 @@ class Page:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._reader: HistoryReader | None = None
+        self._own_reader: HistoryReader | None = None
         self._switch = PauseSwitch(state_directory() / PAUSE_FILE)
         self._doctor = Doctor(loaded.path)
         self._live_path: Path | None = None
@@ -96,13 +98,19 @@ class Page:
             self._reader = HistoryReader(history_file(self._loaded.settings))
         return self._reader
 
+    def _live_reader(self) -> HistoryReader:
+        """Returns the reader of the event loop, which must not wait for long queries of the other. Errors likewise."""
+        if self._own_reader is None:
+            self._own_reader = HistoryReader(history_file(self._loaded.settings))
+        return self._own_reader
+
     def _find_live(self) -> Path | None:
         """Returns the path of the live file, which the history knows."""
         now = time.monotonic()
         if now - self._looked >= (PATH_SECONDS if self.feed.running else IDLE_PATH_SECONDS):
             self._looked = now
             try:
-                rows = self._history_reader().query("SELECT value FROM facts WHERE name = 'live'")
+                rows = self._live_reader().query("SELECT value FROM facts WHERE name = 'live'")
             except HistoryError:
                 rows = []
             self._live_path = Path(rows[0][0]) if rows else None
@@ -215,10 +223,10 @@ def _span(request: Request) -> Span:
 
 
 def _number(request: Request, name: str) -> int:
-    try:
-        return int(request.query_params[name])
-    except (KeyError, ValueError):
-        raise UsageError(f"{name} must be a whole number of seconds") from None
+    given = request.query_params.get(name, "")
+    if not re.fullmatch(r"-?[0-9]{1,15}", given):  # SQLite takes 64 bits, JavaScript counts to 2^53
+        raise UsageError(f"{name} must be a whole number of seconds")
+    return int(given)
 
 
 def _level(request: Request) -> Level | None:

@@ -144,7 +144,7 @@ def _from_the_page(scope: Scope, headers: Headers, host: str) -> bool:
 def _given_password(authorization: str) -> bytes | None:
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return rest.strip().encode()
+        return rest.strip().encode("latin-1")  # the bytes as they came
     if scheme.lower() != "basic":
         return None
     try:

@@ -8,10 +8,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from edge_sser.events import epoch_seconds
 from edge_sser.history.live import STALE_SECONDS, Live, LiveSource, read_live
 
 FOLLOW_SECONDS: Final = 0.2  # between two looks at the live file while a page is open
@@ -155,15 +155,10 @@ def key_of(source: LiveSource) -> str:
     return f"{source.node}/{source.source}"
 
 
-def unix_seconds(ts: str) -> float:
-    """Returns the time of an event, unix seconds."""
-    return datetime.fromisoformat(ts.replace("Z", "+00:00")).timestamp()
-
-
 def _point(reading: Mapping[str, Any]) -> Point:
     """Returns time, rolling stress (None without speech), share of speech and level of sound."""
     rolling = None if reading["stress"] is None else reading["stress_rolling"]
-    return unix_seconds(reading["ts"]), rolling, reading["speech_ratio"], reading["dbfs"]
+    return epoch_seconds(reading["ts"]), rolling, reading["speech_ratio"], reading["dbfs"]
 
 
 def _source(source: LiveSource) -> dict[str, Any]:

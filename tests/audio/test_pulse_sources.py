@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from virtual_microphone import VirtualMicrophone
 
-from edge_sser.audio import pulse
+from edge_sser.audio import portaudio, pulse
 from edge_sser.audio.microphone import MicrophoneSource, list_microphones
 from edge_sser.audio.pulse import ServerSource, server_sources
 from edge_sser.commands.devices import measure
@@ -162,3 +162,13 @@ def test_pactl_is_read_as_pipewire_writes_it(monkeypatch: pytest.MonkeyPatch, tm
         ServerSource("alsa_input.pci", "alsa_input.pci", 48_000, 6),
         ServerSource("alsa_output.pci.monitor", "Monitor", 44_100, 1),
     ]
+
+
+def test_a_sound_server_is_not_asked_for_a_microphone_that_portaudio_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[None] = []
+    monkeypatch.setattr(portaudio, "server_sources", lambda: asked.append(None) or [])
+    audio = portaudio.PortAudio.__new__(portaudio.PortAudio)  # without a sound card
+    own = portaudio.Microphone("usb", "USB", "ALSA", 1, 48_000, True)
+    audio._indices, audio._server_listed = {own: 0}, False
+    assert audio.find("usb") is own
+    assert asked == []

@@ -25,12 +25,13 @@ from edge_sser.events import (
     Reading,
     Status,
     StatusState,
+    epoch_seconds,
 )
 from edge_sser.pipeline.rolling import Thresholds
 from edge_sser.sinks.live.layout import ASCII, Look, clock_words, frame
 from edge_sser.sinks.live.row import Row
 from edge_sser.sinks.live.screen import Screen
-from edge_sser.sinks.live.state import CELL_SECONDS, STALE_SECONDS, Order, ViewState, epoch_seconds
+from edge_sser.sinks.live.state import CELL_SECONDS, STALE_SECONDS, Order, ViewState
 from edge_sser.sinks.live.view import LiveView
 from edge_sser.sinks.stdout import NonBlockingWriter
 from edge_sser.sinks.terminal import TextLines, text_line
@@ -139,6 +140,12 @@ def test_figures_of_a_source_without_sound_are_not_shown_as_present(fault):
     for part in ("elevated", "0.55", "dB", "74%"):
         assert part not in row
     assert any(f"{fault.value} since" in other and "plug it in" in other for other in rows)
+
+
+def test_trouble_beside_a_good_state_has_a_row_too():
+    rows = shown(state(reading(), health(state=HealthState.OK, detail="the sound is mostly mains hum (50 Hz)")))
+    assert "elevated" in row_of("desk", rows)
+    assert any("ok since" in row and "mains hum" in row for row in rows)
 
 
 def test_figures_that_are_old_are_not_shown_as_present():

@@ -74,6 +74,13 @@ def test_faults_of_the_signal_are_told_beside_the_state_while_they_last(model: M
     assert well.detail == "the disk is full"
 
 
+def test_a_fault_of_the_signal_changes_nothing_where_there_is_no_sound(model: Model) -> None:
+    monitor = make_monitor(model)
+    monitor.push(AudioBlock(noise(4.0, dbfs=-40.0)))
+    assert monitor.report(HealthState.STALLED, "no audio for 2 s")
+    assert monitor.observe(Signal(findings=(Finding("the sound is mostly mains hum (50 Hz)", "check cable"),))) == []
+
+
 def test_lost_audio_is_told_and_forgiven_after_ten_seconds_without_loss(model: Model) -> None:
     monitor = make_monitor(model)
     audio = [AudioBlock(noise(5.0, dbfs=-40.0)), AudioBlock(noise(8.2, dbfs=-40.0), dropped=1600)]

@@ -9,6 +9,7 @@ from mqtt_rig import NODE, STATUS, Broker, eventually, free_port
 
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import MetricsSettings, MqttSettings
+from edge_sser.sinks import pause
 from edge_sser.sinks.open import ConfiguredSinks
 from edge_sser.sinks.pause import PauseSwitch
 
@@ -30,6 +31,17 @@ def test_without_a_broker_the_file_pauses(state: Path) -> None:
     PauseSwitch(state / "paused").turn(True)
     assert outputs.listening
     outputs.close()
+
+
+def test_a_pause_holds_while_it_is_stored_again(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = PauseSwitch(state / "paused")
+    switch.turn(False)
+    (state / "paused").unlink()  # by another program; this one is told OFF again, on a slow medium
+    seen: list[bool] = []
+    monkeypatch.setattr(pause, "make_folder", lambda path, mode: seen.append(switch.on))
+    switch.turn(False)
+    assert seen == [False]
+    assert not switch.on
 
 
 def test_a_pause_by_another_program_is_published_once(state: Path, broker: Broker, start_subscriber) -> None:

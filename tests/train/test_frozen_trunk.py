@@ -168,6 +168,12 @@ def test_a_recipe_with_a_trunk_and_another_network_is_refused() -> None:
         read_recipe("sser-plus", ["student.kind=compact-cnn", "student.width=12"])
 
 
+@pytest.mark.parametrize("key", ["recorded_noise", "babble"])
+def test_noise_that_a_trunk_would_ignore_is_refused(key: str) -> None:
+    with pytest.raises(SettingsError, match="has no recorded_noise or babble"):
+        read_recipe("sser-plus", [f"augmentation.{key}=0.5"])
+
+
 def test_the_training_loop_refuses_a_frozen_trunk(recipe: Recipe, rows: Sequence[Utterance], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="frozen trunk"):
         fit(rows, recipe, FeatureStore(rows, tmp_path), tmp_path)
@@ -191,14 +197,15 @@ def test_beside_a_cnn_the_logits_are_the_mean_of_both(
 
 
 def test_a_companion_must_be_given_and_fit(
-    recipe: Recipe, changes: list[str], rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path
+    changes: list[str], rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path
 ) -> None:
     plan = read_recipe("sser-plus", [*changes, "student.companion=12"])
     training = split(rows, 1)[0]
-    with pytest.raises(UsageError, match="give --companion RUN"):
-        load_companion(None, 1, plan, data_key(training))
-    with pytest.raises(UsageError, match="leave --companion out"):
-        load_companion(tmp_path, 1, recipe, data_key(training))
+    for chosen, given in (([*changes, "student.companion=12"], None), (changes, tmp_path)):
+        with pytest.raises(UsageError, match="give --companion RUN" if given is None else "leave --companion out"):
+            FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=chosen, companion=given)
+    with pytest.raises(UsageError, match="leave --tensorboard out"):
+        FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=changes, tensorboard=True)
     with pytest.raises(TrainingError, match="no such file"):
         load_companion(tmp_path, 1, plan, data_key(training))
     toy = read_recipe(str(toy_recipe), ["optimisation.epochs=1", "optimisation.clips_per_epoch=16"])

@@ -48,6 +48,17 @@ def test_a_pattern_names_the_groups() -> None:
             by_pattern(["a"], wrong)
 
 
+def test_hidden_files_are_no_recordings(tmp_path: Path) -> None:
+    for name in ("anna/angry.wav", "ben/calm.wav", "anna/._angry.wav", ".trash/old_angry.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert sorted(row.path for row in make_manifest(tmp_path, tmp_path / "manifest.csv").rows) == [
+        "anna/angry.wav",
+        "ben/calm.wav",
+    ]
+
+
 def test_the_command_writes_what_the_index_reads_and_says_what_it_guessed(tmp_path: Path) -> None:
     for name in ("ann/anger/1.wav", "ann/calm/1.wav", "=bob/fear/1.wav", "=bob/unknown/1.wav"):
         path = tmp_path / name

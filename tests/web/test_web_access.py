@@ -154,6 +154,7 @@ def test_no_file_beside_the_page_is_served(page: Page) -> None:
     [
         ("/api/curves", "since must be a whole number"),
         ("/api/curves?since=0&until=86400&bin=x", "bin must be a whole number"),
+        (f"/api/curves?since={10**30}&until={10**30 + 60}&bin=60", "since must be a whole number"),
         ("/api/curves?since=0&until=86400&bin=7", "multiple of 60"),
         ("/api/curves?since=0&until=8640000&bin=60", "more than 3000 bins"),
         ("/api/episodes?since=9&until=8", "until must lie after since"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.files import as_cell, write_file
+from edge_sser.train.corpora.corpus import audio_files
 from edge_sser.train.corpora.table import AUDIO_SUFFIXES
 from edge_sser.train.data.labels import emotion_name
 
@@ -85,9 +86,7 @@ def make_manifest(folder: Path, out: Path, pattern: str | None = None) -> Guess:
         )
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    paths = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES
-    )
+    paths = sorted(path.relative_to(folder).as_posix() for path in audio_files(folder))
     if not paths:
         raise TrainingError(f"{folder}: no recordings in it, expected files that end in {', '.join(AUDIO_SUFFIXES)}")
     found = by_pattern(paths, pattern) if pattern is not None else guess(paths)
@@ -135,8 +134,9 @@ def guess(paths: Sequence[str]) -> Guess:
     The speaker is the deepest folder that names no emotion and of which there are several; without one, the part of
     the file's name before the first separator.
     """
-    labelled = [(path, label) for path in paths if (label := _find_label(path)) is not None]
-    odd = [path for path in paths if _find_label(path) is None]
+    found = {path: _find_label(path) for path in paths}
+    labelled = [(path, label) for path, label in found.items() if label is not None]
+    odd = [path for path, label in found.items() if label is None]
     level = _speaker_level([path for path, _ in labelled])
     rows = []
     for path, label in labelled:

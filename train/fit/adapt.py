@@ -231,13 +231,14 @@ def _auroc(clips: Clips, scores: Floats, places: Places) -> float:
 def _out_of_fold(old: Head, clips: Clips, share: float, seed: int) -> Floats:
     """Returns logits of heads that were fitted on a share of the other folds' speakers, float64 [n]."""
     random = np.random.default_rng(seed)
+    speakers = clips.speakers
     out = np.zeros(clips.labels.size)
     for fold in range(int(clips.fold.max()) + 1):
-        others = np.unique(clips.speakers[clips.fold != fold])
-        both = [voice for voice in others if has_both_classes(clips.labels[clips.speakers == voice])]
+        others = np.unique(speakers[clips.fold != fold])
+        both = [voice for voice in others if has_both_classes(clips.labels[speakers == voice])]
         first = both[int(random.integers(len(both)))]  # so that few speakers have both classes too
         order = [first, *(voice for voice in random.permutation(others) if voice != first)]
-        chosen = np.isin(clips.speakers, order[: max(1, round(share * len(order)))])
+        chosen = np.isin(speakers, order[: max(1, round(share * len(order)))])
         head = fit_head(old, clips.embeddings[chosen], clips.labels[chosen].astype(float))
         held_out = clips.fold == fold
         out[held_out] = head.logits(clips.embeddings[held_out])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_sser.errors import TrainingError, UsageError
+from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.augment import Augmenter
 from edge_sser.train.data.features import FeatureStore, load_array, save_array, windows
@@ -46,7 +46,7 @@ def load_trunk(recipe: Recipe) -> WhisperTrunk:
     assert recipe.trunk is not None
     student = make_student(recipe, len(EMOTIONS))
     assert isinstance(student, WhisperTrunk)
-    path = find_weights(recipe.trunk.weights, recipe.trunk.sha256)
+    path, _ = find_weights(recipe.trunk.weights, recipe.trunk.sha256)
     try:
         student.load_encoder_weights(read_weights(path))
     except (KeyError, RuntimeError) as error:
@@ -175,18 +175,8 @@ def load_companion(run: Path | None, fold: int | None, recipe: Recipe, data: str
         data: checkpoint.data_key of the training side.
 
     Raises:
-        UsageError: the recipe has a companion and no run is given, or the other way round.
         TrainingError: the checkpoint is missing, of another network, or was trained on other recordings.
     """
-    if (run is not None) is not bool(recipe.student.companion):
-        raise UsageError(
-            f"recipe {recipe.name} has student.companion = {recipe.student.companion}: "
-            + (
-                "leave --companion out"
-                if run is not None
-                else "give --companion RUN, the folder of a compact CNN's run"
-            )
-        )
     if run is None:
         return None
     path = run_folder(run, fold) / MODEL_FILE

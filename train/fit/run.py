@@ -32,7 +32,7 @@ from edge_sser.train.fit.checkpoint import (
 from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, seed_everything, train
 from edge_sser.train.fit.parallel import World, join_world
 from edge_sser.train.fit.task import StudentTask
-from edge_sser.train.fit.teaching import load_lessons
+from edge_sser.train.fit.teaching import check_trunk, load_lessons
 from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.teachers.lesson import Lesson, check_teacher_input
@@ -97,6 +97,7 @@ class FitRequest:
         if plan.distillation:
             check_teacher_input(len(self.teachers), plan.distillation.teacher_hears)
         read_preset(plan.preset)
+        check_trunk(plan, companion=self.companion is not None, tensorboard=self.tensorboard)
         object.__setattr__(self, "plan", plan)
         object.__setattr__(self, "labels_only", labels_only)
 
@@ -155,7 +156,10 @@ def fit_all(
                 teacher_recipe = read_teacher_recipe(name, [f"preset={json.dumps(plan.preset)}"])
                 make_encoder_teachers(utterances, folds, teacher_recipe, folder, partial(tqdm, leave=False))
     if plan.trunk is not None:
-        _run_trunk(request, utterances, sides, store)
+        if world.first:
+            _run_trunk(request, utterances, sides, store)
+        world.wait()
+        world.close()
         return
     epochs = plan.optimisation.epochs
     with tqdm(total=len(folds) * epochs, bar_format=_BAR, disable=world.rank > 0) as bar:
@@ -186,18 +190,19 @@ def _run_trunk(
 
     plan = request.plan
     trunk = load_trunk(plan)
+    companions = [load_companion(request.companion, fold, plan, data_key(training)) for fold, training in sides]
     cache = request.cache or request.out / "cache"
     with tqdm(total=len(utterances), unit=" recordings", desc="embeddings") as bar:
         embeddings = EmbeddingStore(trunk, plan, utterances, store, cache, lambda utterance: bar.update() and None)
         bar.update(len(utterances) - bar.n)
-    for fold, training in sides:
+    for (fold, training), companion in zip(sides, companions, strict=True):
         path = run_folder(request.out, fold) / MODEL_FILE
         check_labels(training, plan, has_teacher=False)
         header = {**_header(training, plan), "history": []}
         if path.exists():
             check_header(path, upgrade_header(load_checkpoint(path).header), header)
         else:
-            fit_head(trunk, training, plan, embeddings, load_companion(request.companion, fold, plan, header["data"]))
+            fit_head(trunk, training, plan, embeddings, companion)
             save_checkpoint(path, Checkpoint(dict(trunk.state_dict()), header))
         tqdm.write(str(path))
 

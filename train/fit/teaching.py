@@ -1,4 +1,4 @@
-"""Opens the lessons of a student's teachers, and refuses teachers of another stress preset."""
+"""Opens the lessons of a student's teachers, and refuses teachers and companions that do not fit the recipe."""
 
 from __future__ import annotations
 
@@ -67,3 +67,23 @@ def _presets(teacher: Mapping[str, Any]) -> Iterator[str | Mapping[str, int | No
         yield teacher["preset"]
     elif "recipe" in teacher:
         yield teacher["recipe"]["preset"]
+
+
+def check_trunk(recipe: Recipe, *, companion: bool, tensorboard: bool) -> None:
+    """Refuses options that a frozen trunk cannot use, and a companion that is missing or has no place.
+
+    Args:
+        recipe: of the student.
+        companion: True when the run of a companion is given.
+        tensorboard: True when curves are asked for.
+
+    Raises:
+        UsageError: the message says what to do.
+    """
+    if companion is not bool(recipe.student.companion):
+        remedy = "leave --companion out"
+        if not companion:
+            remedy = "give --companion RUN, the run of a compact CNN, or --set student.companion=0"
+        raise UsageError(f"recipe {recipe.name} has student.companion = {recipe.student.companion}: {remedy}")
+    if tensorboard and recipe.trunk is not None:
+        raise UsageError(f"recipe {recipe.name} has a frozen trunk, which has no epochs: leave --tensorboard out")

@@ -84,7 +84,7 @@ def load_encoder(weights: str, sha256: str = "") -> Encoder:
         TrainingError: the files are missing and cannot be downloaded, are damaged, are not of such an encoder, or have
             another checksum.
     """
-    path = find_weights(weights, sha256)
+    path, digest = find_weights(weights, sha256)
     with _quiet_transformers():
         from transformers import AutoModel
 
@@ -102,13 +102,11 @@ def load_encoder(weights: str, sha256: str = "") -> Encoder:
     missing = [name for name in loading["missing_keys"] if not name.startswith(_OPTIONAL + _UNUSED)]
     if missing:
         raise TrainingError(f"encoder {path}: {sorted(missing)[0]} is missing: these are not the weights of a {kind}")
-    return Encoder(
-        model.float().eval(), hashlib.sha256(path.read_bytes()).hexdigest()
-    )  # some files hold half precision
+    return Encoder(model.float().eval(), digest)  # some files hold half precision
 
 
-def find_weights(weights: str, sha256: str = "") -> Path:
-    """Returns the file of an encoder's weights; arguments and errors as for `load_encoder`."""
+def find_weights(weights: str, sha256: str = "") -> tuple[Path, str]:
+    """Returns the file of an encoder's weights and its sha256; arguments and errors as for `load_encoder`."""
     need_package("transformers", "teacher", "A speech encoder")
     path = _find_weights(weights)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -116,7 +114,7 @@ def find_weights(weights: str, sha256: str = "") -> Path:
         raise TrainingError(
             f"encoder {path}: its sha256 is {found}, the recipe's encoder.sha256 is {sha256}: fetch it again"
         )
-    return path
+    return path, found
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:

@@ -6,17 +6,17 @@ import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
 from rich.cells import set_cell_size
 
-from edge_sser.events import Episode, Health, HealthState, Level, Phase
+from edge_sser.events import Episode, Health, HealthState, Level, Phase, epoch_seconds
 from edge_sser.pipeline.rolling import Thresholds
 from edge_sser.sinks.live.row import Row
-from edge_sser.sinks.live.state import CELL_SECONDS, Cell, SourceView, ViewState, epoch_seconds
+from edge_sser.sinks.live.state import CELL_SECONDS, Cell, SourceView, ViewState
 
 NARROW_COLUMNS: Final = 60  # below it no gauge, loudness or share of speech
 GAUGE_CELLS: Final = 16
@@ -154,7 +154,7 @@ def _footer(state: ViewState, look: Look) -> Row:
     foot = Row()
     narrow = look.columns < NARROW_COLUMNS
     sort = "sort" if narrow else f"sort: {state.order.value}"
-    scroll = "jk" if narrow else f"{look.glyphs.arrows}"
+    scroll = "jk" if narrow else look.glyphs.arrows
     for key, word in (("q", "quit"), ("p", "resume" if state.paused else "pause"), ("s", sort), (scroll, "scroll")):
         foot.add(f" {key}", style="bold").add(f" {word} ", style="dim")
     return foot
@@ -168,8 +168,10 @@ def _notice(state: ViewState, look: Look) -> list[Row]:
     return [Row(" " + line, "yellow") for line in lines[: min(NOTICE_ROWS, max(look.rows // 4, 1))]]
 
 
-def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 1)) or [""]
+@lru_cache(maxsize=256)
+def _wrap(text: str, width: int) -> tuple[str, ...]:
+    """Wraps a message once, not with every frame."""
+    return tuple(textwrap.wrap(text, max(width, 1))) or ("",)
 
 
 def _body(state: ViewState, look: Look) -> list[Callable[[], Row]]:
@@ -181,7 +183,7 @@ def _body(state: ViewState, look: Look) -> list[Callable[[], Row]]:
         partial(_heads, name_cells, look),
         *(partial(_source_row, each, name_cells, look) for each in sources),
     ]
-    faulty = [each.health for each in sources if each.health is not None and each.health.state is not HealthState.OK]
+    faulty = [each.health for each in sources if each.health is not None and _is_worth_a_row(each.health)]
     rows += [partial(_health_row, health, name_cells, look) for health in faulty]
     lines = len(rows) + 1 + len(state.episodes) + len(state.messages)
     space: list[Callable[[], Row]] = (
@@ -200,10 +202,15 @@ def _body(state: ViewState, look: Look) -> list[Callable[[], Row]]:
     return rows
 
 
+def _is_worth_a_row(health: Health) -> bool:
+    """Returns True for a fault, and for trouble beside a good state: hum, a channel left out, a full outbox."""
+    return health.state is not HealthState.OK or bool(health.detail)
+
+
 def _health_row(health: Health, name_cells: int, look: Look) -> Row:
     since = clock_words(epoch_seconds(health.ts), look.clock)
     row = Row(f" {_cut(health.source, name_cells)} ")
-    row.add(health.state.value, style=_FAULT_STYLES[health.state])
+    row.add(health.state.value, style=_FAULT_STYLES.get(health.state, "yellow"))
     return row.add(f" since {since}: {health.detail}", style="dim")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
 from typing import Final
 
-from edge_sser.events import Episode, Event, Health, HealthState, Level, Phase, Reading, Status
+from edge_sser.events import NO_AUDIO, Episode, Event, Health, Level, Phase, Reading, Status, epoch_seconds
 
 CELL_SECONDS: Final = 5.0  # of audio in one cell of a sparkline
 MAX_CELLS: Final = 720  # an hour a source
@@ -17,7 +16,6 @@ MAX_EPISODES: Final = 200
 MAX_MESSAGES: Final = 100
 STALE_SECONDS: Final = 3.0  # without a reading before figures are no longer shown, at least
 STALE_INTERVALS: Final = 4.0  # likewise, in times of the interval between readings
-NO_SOUND: Final = (HealthState.MISSING, HealthState.STALLED, HealthState.PAUSED)
 
 
 class Order(Enum):
@@ -83,7 +81,7 @@ class SourceView:
 
     def is_current(self, now: float) -> bool:
         """Returns True while the latest reading describes the present."""
-        if self.reading is None or (self.health is not None and self.health.state in NO_SOUND):
+        if self.reading is None or (self.health is not None and self.health.state in NO_AUDIO):
             return False
         return now - self.arrived <= max(STALE_SECONDS, STALE_INTERVALS * min(self.interval, STALE_SECONDS))
 
@@ -159,11 +157,6 @@ class ViewState:
         elif self.order is Order.STRESS:
             sources.sort(key=lambda source: -_stress(source, now))
         return sources
-
-
-def epoch_seconds(timestamp: str) -> float:
-    """Returns a time of an event as seconds since the epoch."""
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
 
 
 def _stress(source: SourceView, now: float) -> float:

@@ -71,7 +71,6 @@ class LiveView(Sink):
         self._screen = Screen(writer, sys.stdout.fileno() if output_fd is None else output_fd)
         self._glyphs = UNICODE if _can_encode(writer.encoding, UNICODE.bars + UNICODE.mark) else ASCII
         self._scroll = 0
-        self._changed = True
         self._held = False  # the program is about to be stopped by Ctrl-Z
         self._closing = False
         self._closed = False
@@ -94,7 +93,6 @@ class LiveView(Sink):
             raise self.failure
         with self._lock:
             self._state.take(event, time.monotonic())
-        self._changed = True
         if self._thread.ident is None:
             self._thread.start()
 
@@ -103,7 +101,6 @@ class LiveView(Sink):
         with self._lock:
             line = printable(text.removeprefix("edge-sser: "))
             self._state.messages.append(Message(time.time(), time.monotonic(), line))
-        self._changed = True
 
     def hold(self) -> None:
         """Restores the terminal until `release`, and waits for that."""

@@ -14,11 +14,11 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from edge_sser.errors import EdgeSserError, SinkError
-from edge_sser.events import HealthState
+from edge_sser.events import HealthState, epoch_seconds
 from edge_sser.files import write_file
 from edge_sser.settings.notify import NotifySettings, QuietHours
 from edge_sser.sinks.mqtt.outbox import Entry, Key, Outbox
-from edge_sser.sinks.notify.message import message_of, seconds_of
+from edge_sser.sinks.notify.message import message_of
 from edge_sser.sinks.notify.targets import DeliveryError, Target
 
 log = logging.getLogger("edge_sser.notify")
@@ -139,7 +139,7 @@ class NotifyDelivery:
                 lane = self.lanes.get(topic.partition("/")[0])
                 if topic in blocked:
                     again = True
-                elif lane is None or self._is_settled(entry, lane):
+                elif lane is None or self._is_settled(entry):
                     self.acknowledged.append(entry)
                 elif self._is_too_old(entry, lane):
                     self.given_up.append(entry)
@@ -183,7 +183,7 @@ class NotifyDelivery:
     def _taken(self) -> set[Key]:
         return {entry.key for entry in (*self._busy, *self.acknowledged, *self.given_up)}
 
-    def _is_settled(self, entry: Entry, lane: Lane) -> bool:
+    def _is_settled(self, entry: Entry) -> bool:
         """Returns True for health that is out of date, or that the target knows."""
         topic = entry.record.topic
         if not is_health(topic):
@@ -193,7 +193,7 @@ class NotifyDelivery:
         return latest != entry.record.payload or _state(entry) == known
 
     def _is_too_old(self, entry: Entry, lane: Lane) -> bool:
-        age = time.time() - seconds_of(json.loads(entry.record.payload)["ts"])
+        age = time.time() - epoch_seconds(json.loads(entry.record.payload)["ts"])
         if age <= lane.settings.max_age_seconds:
             return False
         log.warning("notify %s: a message is older than max_age_seconds and is given up", lane.settings.name)

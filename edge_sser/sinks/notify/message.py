@@ -8,7 +8,7 @@ from datetime import datetime
 from string import Template
 from typing import Any, Final
 
-from edge_sser.events import HealthState, Phase
+from edge_sser.events import HealthState, Phase, epoch_seconds
 from edge_sser.settings.notify import MESSAGE_FIELDS, TEXT_FIELD
 
 TEST_FIELD: Final = "test"  # of a message that `edge-sser notify test` sends
@@ -60,10 +60,5 @@ def body_of(message: Mapping[str, Any], template: str | None) -> bytes:
     return Template(template).substitute(values).encode()
 
 
-def seconds_of(ts: str) -> float:
-    """Returns the time of an event in seconds since the epoch."""
-    return datetime.fromisoformat(ts.replace("Z", "+00:00")).timestamp()
-
-
 def _local_time(ts: str) -> str:
-    return datetime.fromtimestamp(seconds_of(ts)).strftime("%H:%M:%S")
+    return datetime.fromtimestamp(epoch_seconds(ts)).strftime("%H:%M:%S")

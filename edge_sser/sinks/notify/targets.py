@@ -114,13 +114,15 @@ class CommandTarget(Target):
         finally:
             _kill(process)
             process.wait()
+            self._process = None  # its number may soon be that of another process
         if process.returncode:
             raise DeliveryError(f"ended with status {process.returncode}")
 
     def close(self) -> None:
         """Kills the program."""
-        if self._process is not None:
-            _kill(self._process)
+        process = self._process
+        if process is not None:
+            _kill(process)
 
 
 class WebhookTarget(Target):
