@@ -78,6 +78,7 @@ class Daemon:
 
     def feed(self, pcm: bytes) -> None:
         """Queues audio for standard input. Does not wait: a daemon that hangs must not hang the test."""
+        assert pcm, "nothing would end the audio"
         self._audio.put(pcm)
 
     def _speak(self) -> None:
