@@ -21,6 +21,7 @@ from edge_sser.export.gate import Limits, RefusedError, Scores, score_models
 from edge_sser.export.onnx import write_model
 from edge_sser.export.qat import Qat
 from edge_sser.export.quantize import Target
+from edge_sser.export.smooth import observe_channels, smooth
 from edge_sser.export.tensorrt import check_tensorrt_graph, with_half_precision
 from edge_sser.files import atomic_folder
 from edge_sser.model.model import CARD_KEY, Model
@@ -170,6 +171,7 @@ def _sha256(path: Path) -> str:
 
 def _quantise(fp32: Path, path: Path, target: Target, data: CalibrationData, qat: Qat | None) -> Choice:
     model = onnx.load(fp32)
+    model = smooth(model, observe_channels(model, data.calibration))
     card = Model.load(fp32, runtime="cpu").card
     quantised, choice = choose(model, card, target, data)
     if qat:

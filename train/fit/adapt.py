@@ -36,7 +36,7 @@ from edge_sser.train.evaluate.metrics import (
     has_both_classes,
     mean_known,
 )
-from edge_sser.train.fit.head import Embedder, Head, find_head, fit_head, read_head, write_head
+from edge_sser.train.fit.head import Embedder, Head, find_head, fit_head, read_head, with_float_head, write_head
 
 Places: TypeAlias = NDArray[np.intp]
 
@@ -93,7 +93,7 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
     """Adapts a model file and writes the new one.
 
     Args:
-        path: FP32 model file, or sser-cnn.
+        path: model file, or sser-cnn or sser-plus.
         table: of the site's utterances.
         out: file to write.
         preset: mapping of labels to stress; None: the card's.
@@ -108,7 +108,7 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
     if out.suffix != ".onnx" or out.resolve() == path.resolve():
         raise UsageError(f"--out {out}: expected another file that ends in .onnx")
     loaded = Model.load(path, runtime=Runtime.CPU)
-    model = onnx.load(path)
+    model = with_float_head(onnx.load(path), loaded.card)
     place = find_head(model, loaded.card, path)
     old = read_head(model, place)
     utterances, labels = usable(read_table(table), read_preset(preset or loaded.card.stress_preset))
