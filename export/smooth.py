@@ -46,7 +46,8 @@ def observe_channels(model: onnx.ModelProto, windows: NDArray[np.float32]) -> Ma
     total: dict[str, NDArray[np.float64]] = {}
     for start in range(0, len(windows), _BATCH):
         batch = windows[start : start + _BATCH]
-        for name, value in zip((key, *names), (batch, *session.run(names, {key: batch})), strict=True):
+        values = session.run(names, {key: batch}) if names else []  # of no names it would run all
+        for name, value in zip((key, *names), (batch, *values), strict=True):
             if name not in axes:
                 continue
             rows = np.moveaxis(value, axes[name], -1).reshape(-1, value.shape[axes[name]])
