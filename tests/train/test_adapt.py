@@ -20,9 +20,10 @@ from edge_sser.export.calibration import Method, find_range, observe
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import export_onnx
 from edge_sser.export.quantize import Target, activations, quantise
-from edge_sser.model.card import OperatingPoint
+from edge_sser.model.card import Card, OperatingPoint
 from edge_sser.model.model import CARD_KEY, Model
 from edge_sser.model.shipped import INT8_MODEL, PLUS_MODEL, TENSORRT_MODEL, models_folder
+from edge_sser.model.vote import EmotionVote
 from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.corpora.index import index
@@ -131,6 +132,26 @@ def test_only_the_stress_row_of_the_file_changes(site: list[Utterance], reversed
     assert not np.allclose(one[0], other[0])
 
 
+def test_a_head_is_fitted_around_the_vote_of_the_emotions(
+    site: list[Utterance], reversed_model: Path, tmp_path: Path
+) -> None:
+    voting, out = tmp_path / "voting.onnx", tmp_path / "adapted.onnx"
+    model = onnx.load(reversed_model)
+    (entry,) = [each for each in model.metadata_props if each.key == CARD_KEY]
+    card = replace(
+        Card.from_json(entry.value), emotion_vote=EmotionVote(share=0.5, stressed=("sad",), unstressed=("calm",))
+    )
+    entry.value = card.to_json()
+    voting.write_bytes(model.SerializeToString())
+    said: list[str] = []
+    adapt(voting, table_of(tmp_path, site), out, None, said.append)
+    assert Model.load(out, runtime=Runtime.CPU).card.emotion_vote == card.emotion_vote
+    assert stress_auroc(out, site) > 0.9
+    entry.value = replace(card, emotion_vote=replace(card.emotion_vote, share=1.0)).to_json()
+    voting.write_bytes(model.SerializeToString())
+    assert "made of the emotions alone" in refusal(voting, table_of(tmp_path, site), tmp_path / "other.onnx")
+
+
 def test_what_is_no_better_is_not_written(site: list[Utterance], reversed_model: Path, tmp_path: Path) -> None:
     good = tmp_path / "good.onnx"
     table = table_of(tmp_path, site)
@@ -174,9 +195,10 @@ def test_the_heads_of_the_files_that_ship_in_8_bits_are_found(name: str) -> None
     sound = np.linspace(-90.0, -20.0, FEATURES.frames, dtype=np.float32)[None, :, None] * np.ones(
         (1, 1, FEATURES.bands), dtype=np.float32
     )
-    embedding = Embedder(model, loaded.card, place).embed(sound)
-    logit = loaded.logits(sound)[0][0]
-    assert read_head(model, place).logits(embedding[None])[0] == pytest.approx(logit, abs=0.05)
+    embedding, vote = Embedder(model, loaded.card, place).embed(sound)
+    share = loaded.card.emotion_vote.share if loaded.card.emotion_vote else 0.0
+    own = read_head(model, place).logits(embedding[None])[0]
+    assert (1.0 - share) * own + share * vote == pytest.approx(loaded.logits(sound)[0][0], abs=0.05)
 
 
 @pytest.mark.parametrize(

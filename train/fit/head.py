@@ -193,15 +193,29 @@ class Embedder:
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         self._session = runtime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        self._input, self._name = card.input, place.embedding
+        self._card, self._name = card, place.embedding
 
-    def embed(self, log_mel: NDArray[np.float32]) -> Floats:
-        """Returns the mean embedding of a clip's windows: float64 [units] of float32 [windows, frames, bands]."""
-        (found,) = self._session.run([self._name], {self._input: log_mel})
-        return np.asarray(found.mean(axis=0, dtype=np.float64))
+    def embed(self, log_mel: NDArray[np.float32]) -> tuple[Floats, float]:
+        """Returns means over the windows of a clip: the embedding, float64 [units], and what the emotions vote.
+
+        Args:
+            log_mel: float32 [windows, frames, bands].
+        """
+        card = self._card
+        found, emotions = self._session.run([self._name, card.outputs[1]], {card.input: log_mel})
+        vote = card.emotion_vote.log_odds(emotions, card.emotions).mean() if card.emotion_vote else 0.0
+        return np.asarray(found.mean(axis=0, dtype=np.float64)), float(vote)
 
 
-def fit_head(old: Head, embeddings: Floats, labels: Floats, penalty: float = PENALTY) -> Head:
+def fit_head(
+    old: Head,
+    embeddings: Floats,
+    labels: Floats,
+    penalty: float = PENALTY,
+    *,
+    votes: Floats | float = 0.0,
+    share: float = 0.0,
+) -> Head:
     """Fits a head by logistic regression, held near the old one (Tikhonov's penalty around its weights).
 
     Both classes weigh the same. Distances are measured in the standardised embedding, so that a unit's scale plays no
@@ -212,6 +226,8 @@ def fit_head(old: Head, embeddings: Floats, labels: Floats, penalty: float = PEN
         embeddings: float64 [n, units].
         labels: float64 [n], 0 or 1, both present.
         penalty: of the squared distance from the old weights.
+        votes: log-odds of stress that the emotions give, float64 [n].
+        share: of the votes in the mean with the head's logit.
     """
     from scipy.optimize import minimize
 
@@ -222,9 +238,9 @@ def fit_head(old: Head, embeddings: Floats, labels: Floats, penalty: float = PEN
     start = old.weights * scale
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        z = standard @ parameters[:-1] + parameters[-1]
+        z = (1.0 - share) * (standard @ parameters[:-1] + parameters[-1]) + share * votes
         away = parameters[:-1] - start
-        error = weights * (1.0 / (1.0 + np.exp(-z.clip(-60.0, 60.0))) - labels)
+        error = (1.0 - share) * weights * (1.0 / (1.0 + np.exp(-z.clip(-60.0, 60.0))) - labels)
         value = float(weights @ (np.logaddexp(0.0, z) - labels * z) + 0.5 * penalty * away @ away)
         return value, np.append(standard.T @ error + penalty * away, error.sum())
 
