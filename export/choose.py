@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_sser.commands.progress import Work, progress
+from edge_sser.errors import UsageError
 from edge_sser.export.calibration import CalibrationData, Method, find_range, observe
 from edge_sser.export.quantize import Target, activations, quantise, slow_nodes, weighted_nodes
 from edge_sser.export.smooth import correct_bias, observe_channels
@@ -44,21 +45,35 @@ class Choice:
     ranges: Mapping[str, tuple[float, float]]
 
 
-def choose(model: onnx.ModelProto, card: Card, target: Target, data: CalibrationData) -> tuple[onnx.ModelProto, Choice]:
+def choose(
+    model: onnx.ModelProto, card: Card, target: Target, data: CalibrationData, keep_float: Sequence[str] = ()
+) -> tuple[onnx.ModelProto, Choice]:
     """Quantises a graph with the settings that change its logits least.
 
-    Nodes that are faster in float stay in float. The method with the least error is taken. Then other nodes go back to
-    float, the one with the largest error first, while fewer than `MIN_AGREEMENT` of the windows keep their level or
-    their likeliest emotion; a node that does not help stays quantised. After each the method is chosen anew: a node
-    that 8 bits destroy hides what the others need.
+    Nodes that are faster in float stay in float, and those of `keep_float`. The method with the least error is taken.
+    Then other nodes go back to float, the one with the largest error first, while fewer than `MIN_AGREEMENT` of the
+    windows keep their level or their likeliest emotion; a node that does not help stays quantised. After each the
+    method is chosen anew: a node that 8 bits destroy hides what the others need.
+
+    Raises:
+        UsageError: `keep_float` names a node that has no weights to quantise.
     """
     nodes = weighted_nodes(model)
+    unknown = [name for name in keep_float if name not in nodes]
+    if unknown:
+        raise UsageError(f"--float {unknown[0]}: no node of that name has weights: {', '.join(nodes)}")
     with progress(f"quantising for {target.value}", len(Method) + len(nodes)) as work:
-        return _choose(model, card, target, data, nodes, work)
+        return _choose(model, card, target, data, nodes, keep_float, work)
 
 
 def _choose(
-    model: onnx.ModelProto, card: Card, target: Target, data: CalibrationData, nodes: Sequence[str], work: Work
+    model: onnx.ModelProto,
+    card: Card,
+    target: Target,
+    data: CalibrationData,
+    nodes: Sequence[str],
+    keep_float: Sequence[str],
+    work: Work,
 ) -> tuple[onnx.ModelProto, Choice]:
     histograms = observe(model, activations(model), data.calibration)
     symmetric = target is Target.TENSORRT
@@ -78,7 +93,7 @@ def _choose(
         work.advance()
         return quantised, _rms_error(expected[:count], found), _agreement(card, expected[:count], found)
 
-    float_nodes = slow_nodes(model, target)
+    float_nodes = list(dict.fromkeys([*slow_nodes(model, target), *keep_float]))
     attempts = {method: attempt(method, float_nodes) for method in Method}
     method = min(Method, key=lambda each: attempts[each][1])
     by_node = {node: attempt(method, [other for other in nodes if other != node], _SWEPT)[1] for node in nodes}
