@@ -31,6 +31,8 @@ LEVELS = 256  # of 8 bits
 PERCENTILE_SHARE = 0.9999  # of the values, kept by the percentile method
 ENTROPY_STEPS = 80  # ranges that the entropy method tries, from ENTROPY_MIN_SHARE of the widest up to all of it
 ENTROPY_MIN_SHARE = 0.2
+MSE_STEPS = 80  # the same of each end, for the method of least squares
+MSE_MIN_SHARE = 0.2
 _BATCH = 32
 _MIN_WIDTH = 1e-6  # of a histogram, for a tensor that is constant
 
@@ -165,6 +167,8 @@ class Method(str, Enum):
     """All but the outermost ten thousandth."""
     ENTROPY = "entropy"
     """The range whose 256 levels keep most of the distribution: least Kullback-Leibler divergence (Migacz, 2017)."""
+    MSE = "mse"
+    """The range with the least mean square of what rounding and clipping change; each end is searched on its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,8 @@ def find_range(histogram: Histogram, method: Method, *, symmetric: bool) -> tupl
             high = max(float(centres[np.searchsorted(share, 1.0 - outside).clip(max=BINS - 1)]), 0.0)
         if low < 0.0:
             low = min(float(centres[np.searchsorted(share, outside)]), 0.0)
+    if method is Method.MSE:
+        low, high = _least_square_range(histogram, low, high, symmetric=symmetric)
     if symmetric:
         high = max(-low, high)
         low = -high
@@ -233,6 +239,26 @@ def find_range(histogram: Histogram, method: Method, *, symmetric: bool) -> tupl
     losses = [divergence(histogram, low * share, high * share) for share in shares]
     best = float(shares[int(np.argmin(losses))])
     return low * best, high * best
+
+
+def _least_square_range(histogram: Histogram, low: float, high: float, *, symmetric: bool) -> tuple[float, float]:
+    """Returns the ends from MSE_MIN_SHARE to all of a range whose 256 levels differ least from the values."""
+    centres, mass = histogram.centres, histogram.counts / histogram.counts.sum()
+    shares = np.linspace(MSE_MIN_SHARE, 1.0, MSE_STEPS)
+
+    def loss(least: float, greatest: float) -> float:
+        clipped = centres.clip(least, greatest)
+        step = (greatest - least) / (LEVELS - 1)
+        return float(mass @ ((centres - clipped) ** 2 + (step**2 / 12.0) * (clipped == centres)))
+
+    if symmetric:
+        end = max(-low, high)
+        end *= min(shares, key=lambda share: loss(-share * end, share * end))
+        return -end, end
+    for _ in range(2):  # each end depends a little on the other
+        high *= min(shares, key=lambda share: loss(low, share * high))
+        low *= min(shares, key=lambda share: loss(share * low, high))
+    return float(low), float(high)
 
 
 def divergence(histogram: Histogram, low: float, high: float) -> float:

@@ -19,6 +19,7 @@ from edge_sser.pipeline.features import FEATURES
 from edge_sser.train.evaluate.predictions import Origin
 from edge_sser.train.evaluate.scores import Evaluation
 from edge_sser.train.recipe import Recipe
+from edge_sser.train.students.backend import emotion_vote
 
 INPUT = "log_mel"
 OUTPUTS = ("stress_logit", "emotion_logits")
@@ -86,6 +87,7 @@ def make_card(
         accuracy={name: evaluation.as_dict() for name, evaluation in evaluations.items()},
         notice=NOTICE,
         speech_trust=speech_trust,
+        emotion_vote=emotion_vote(recipe),
     )
 
 

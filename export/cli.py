@@ -49,6 +49,14 @@ TestOption = Annotated[
 HeldOutOption = Annotated[
     int | None, typer.Option(help="Fold to judge INT8 by where the checkpoint was trained on all speakers.")
 ]
+FloatOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--float",
+        metavar="NODE",
+        help="Node that stays in float, named as in the report of an earlier export. May be repeated.",
+    ),
+]
 QatOption = Annotated[
     int | None,
     typer.Option(
@@ -88,6 +96,7 @@ def export(
     calibration: CalibrationOption = None,
     test: TestOption = None,
     held_out: HeldOutOption = None,
+    float_nodes: FloatOption = None,
     qat: QatOption = None,
     cache: CacheOption = None,
     allow_loss: AllowLossOption = 1.0,
@@ -114,6 +123,7 @@ def export(
             calibration=calibration,
             test=test,
             held_out=held_out,
+            float_nodes=float_nodes or (),
             qat=qat,
             cache=cache,
             allow_loss=allow_loss,

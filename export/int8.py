@@ -21,6 +21,7 @@ from edge_sser.export.gate import Limits, RefusedError, Scores, score_models
 from edge_sser.export.onnx import write_model
 from edge_sser.export.qat import Qat
 from edge_sser.export.quantize import Target
+from edge_sser.export.smooth import observe_channels, smooth
 from edge_sser.export.tensorrt import check_tensorrt_graph, with_half_precision
 from edge_sser.files import atomic_folder
 from edge_sser.model.model import CARD_KEY, Model
@@ -65,6 +66,7 @@ def export_int8(
     speakers: SpeakerSplit,
     limits: Limits,
     progress: Callable[[str], None],
+    float_nodes: Sequence[str] = (),
     qat: Qat | None = None,
 ) -> str:
     """Writes the FP32 file, an INT8 file for each target, and the report into a new folder.
@@ -78,12 +80,14 @@ def export_int8(
         speakers: utterances to calibrate on, and to judge by.
         limits: limits on the loss of INT8.
         progress: callback with a line of text before each step.
+        float_nodes: nodes that stay in float, beside those that the search finds.
         qat: quantisation-aware training of each INT8 file; None for none.
 
     Returns:
         The table and its remarks.
 
     Raises:
+        UsageError: a node of `float_nodes` is not in the graph.
         ModelError: a file loses more than allowed (RefusedError), or TensorRT cannot read it; no folder is made.
     """
     with atomic_folder(out, ModelError) as folder:
@@ -95,7 +99,7 @@ def export_int8(
         for target in targets:
             progress(f"quantising for {target.value}: methods, then a sweep over the nodes")
             path = folder / f"{name}{SUFFIXES[target]}"
-            choices[path] = _quantise(fp32, path, target, data, qat)
+            choices[path] = _quantise(fp32, path, target, data, float_nodes, qat)
         artefacts = _measure(fp32, parity, choices, data, speakers, progress)
         remarks = _remarks(speakers, data, choices, qat)
         text = "\n\n".join([table(artefacts), *remarks])
@@ -168,10 +172,13 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _quantise(fp32: Path, path: Path, target: Target, data: CalibrationData, qat: Qat | None) -> Choice:
+def _quantise(
+    fp32: Path, path: Path, target: Target, data: CalibrationData, float_nodes: Sequence[str], qat: Qat | None
+) -> Choice:
     model = onnx.load(fp32)
+    model = smooth(model, observe_channels(model, data.calibration))
     card = Model.load(fp32, runtime="cpu").card
-    quantised, choice = choose(model, card, target, data)
+    quantised, choice = choose(model, card, target, data, float_nodes)
     if qat:
         quantised, choice = qat.train(model, card, quantised, choice, data)
     if target is Target.TENSORRT:

@@ -56,6 +56,7 @@ class ExportRequest:
     calibration: Path | None = None
     test: Path | None = None
     held_out: int | None = None
+    float_nodes: Sequence[str] = ()
     qat: int | None = None
     cache: Path | None = None
     allow_loss: float = 1.0
@@ -67,7 +68,8 @@ class ExportRequest:
         if not math.isfinite(self.allow_loss):
             raise UsageError(f"--allow-loss {self.allow_loss}: expected a number, as 2 for twice the loss")
         quantising = self.allow_loss != 1.0 or any(
-            value is not None for value in (self.calibration, self.test, self.held_out, self.qat)
+            value not in (None, ())
+            for value in (self.calibration, self.test, self.held_out, self.float_nodes, self.qat)
         )
         if self.capabilities and self.target is not TargetChoice.TENSORRT_RTX:
             raise UsageError("--compute-capability belongs to --target tensorrt-rtx: add it")
@@ -88,7 +90,7 @@ class ExportRequest:
             raise UsageError("--out is missing: give the folder to write the model into")
         if not self.int8 and (quantising or self.target is not None):
             raise UsageError(
-                "--target, --calibration, --test, --held-out, --qat and --allow-loss belong to --int8: add it"
+                "--target, --calibration, --test, --held-out, --float, --qat and --allow-loss belong to --int8: add it"
             )
         if self.cache is not None and self.qat is None:
             raise UsageError("--cache belongs to --qat: add it")
@@ -196,6 +198,7 @@ def _export_int8(
                 checkpoint=request.checkpoint,
                 targets=[*Target] if choice is TargetChoice.ALL else [Target(choice.value)],
                 speakers=speakers,
+                float_nodes=request.float_nodes,
                 limits=limits,
                 progress=_print_progress,
                 qat=qat,

@@ -21,7 +21,6 @@ AnySection = TypeVar("AnySection", bound=Section)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
-
 WIDEST = 256  # of a network that is trained from random weights
 
 
@@ -38,9 +37,8 @@ class Student(Section):
 
     kind: StudentKind
     width: int = Field(ge=2, le=512)
-    """Size of the network. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit:
-    values in a token, a multiple of 8 from 32 (49 k) to 104 (453 k). whisper-trunk: width of the encoder, 384 for
-    Whisper tiny. Wider networks are for teachers."""
+    """Size of the network. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit: values in
+    a token, a multiple of 8 from 32 (49 k) to 104 (453 k). whisper-trunk: of the encoder, 384 for Whisper tiny."""
     token_frames: Literal[1, 2] = 2
     """column-vit alone: frames in a token."""
     layers: int = Field(default=2, ge=1, le=6)
@@ -241,6 +239,8 @@ class Recipe(Section):
     """A whisper-trunk uses the seed alone."""
     trunk: Trunk | None = None
     """Of a whisper-trunk alone."""
+    emotion_share: Share = 0.0
+    """Share of the emotions' log-odds of stress in the model's stress logit; training does not use it."""
     sampling: Sampling
     losses: Losses
     augmentation: Augmentation

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import ModelError, short
+from edge_sser.model.vote import EmotionVote, check_vote
 from edge_sser.pipeline.features import FEATURES, FeatureParams
 
 CARD_KEY = "edge_sser.card"
@@ -103,6 +104,7 @@ class Card:
         speech_trust: trust in a score by the seconds of speech in its window; None when it was not measured. Every
             score is then trusted alike.
         operating_points: thresholds of the two-state filter by budget and baseline; None when they were not measured.
+        emotion_vote: share of the emotions in the stress logit; None: the graph's stress logit is taken as it is.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Card:
     quantisation: Mapping[str, Any] | None = None
     speech_trust: Curve | None = None
     operating_points: tuple[OperatingPoint, ...] | None = None
+    emotion_vote: EmotionVote | None = None
 
     def to_json(self) -> str:
         """Returns the card as JSON for the model file's metadata."""
@@ -137,6 +140,8 @@ class Card:
         values["calibration"] = {"temperature": self.calibration.temperature, "bias": self.calibration.bias}
         if self.operating_points is not None:
             values["operating_points"] = [asdict(point) for point in self.operating_points]
+        if self.emotion_vote is not None:
+            values["emotion_vote"] = asdict(self.emotion_vote)
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -172,6 +177,8 @@ class Card:
             check_curve(card.speech_trust)
         if card.operating_points is not None:
             check_points(card.operating_points)
+        if card.emotion_vote is not None:
+            check_vote(card.emotion_vote, card.emotions)
         return card
 
 

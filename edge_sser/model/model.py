@@ -155,8 +155,7 @@ class Model:
             ModelError: the backend failed, or an output is not a number.
         """
         try:
-            stress, emotions = self.backend.run(log_mel[np.newaxis])
-            return self._score(stress, emotions)
+            return self._score(*self.logits(log_mel[np.newaxis]))
         except ModelError:
             raise
         except Exception as error:  # a graph can fail on some sounds only
@@ -165,15 +164,17 @@ class Model:
             ) from None
 
     def logits(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Computes the raw outputs for a batch.
+        """Computes the logits of a batch.
 
         Args:
             log_mel: float32 [batch, frames, bands].
 
         Returns:
-            stress logits float32 [batch] and emotion logits float32 [batch, classes].
+            stress logits float32 [batch], with the card's vote of the emotions, and theirs, float32 [batch, classes].
         """
-        return self.backend.run(log_mel)
+        stress, emotions = self.backend.run(log_mel)
+        vote = self.card.emotion_vote
+        return (vote.blend(stress, emotions, self.card.emotions) if vote else stress), emotions
 
     def check(self) -> None:
         """Scores a window of silence and one of sound: a warm-up, and a check of what the graph promises and costs.

@@ -42,6 +42,17 @@ def test_entropy_keeps_all_where_all_of_it_matters() -> None:
     assert find_range(seen, Method.ENTROPY, symmetric=False)[1] > 2.9
 
 
+def test_least_squares_clip_one_end_and_keep_the_other() -> None:
+    values = np.append(np.random.default_rng(4).normal(0.0, 1.0, 500_000), [10.0])
+    seen = histogram(np.maximum(values, -1.0))
+    low, high = find_range(seen, Method.MSE, symmetric=False)
+    assert 3.5 < high < 7.0
+    assert low == pytest.approx(-1.0, rel=0.02)
+    low, high = find_range(seen, Method.MSE, symmetric=True)
+    assert 3.5 < high < 7.0
+    assert low == -high
+
+
 def test_zeros_after_a_relu_do_not_sway_the_entropy() -> None:
     values = np.abs(np.random.default_rng(3).normal(0.0, 1.0, 200_000))
     alone = find_range(histogram(values), Method.ENTROPY, symmetric=False)

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from quantised import calibration_data, exported, fp32, int8, logits, spoken
 
+from edge_sser.errors import UsageError
 from edge_sser.export import choose as choosing
 from edge_sser.export.calibration import Method
 from edge_sser.export.choose import choose, levels
@@ -116,6 +117,16 @@ def test_nodes_go_back_to_float_where_too_few_levels_agree(tmp_path: Path, monke
     assert choice.error < min(choice.error_by_method.values())
     for name in choice.float_nodes:
         assert weights_of(made, name).data_type == TensorProto.FLOAT
+
+
+def test_a_named_node_stays_in_float_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    model, card = fp32(tmp_path)
+    last = weighted_nodes(model)[-1]
+    made, choice = choose(model, card, Target.CPU, calibration_data(), [last])
+    assert last in choice.float_nodes
+    assert weights_of(made, last).data_type == TensorProto.FLOAT
+    with pytest.raises(UsageError, match=r"--float node_x: no node of that name has weights: .*" + last):
+        choose(model, card, Target.CPU, calibration_data(), ["node_x"])
 
 
 def test_of_a_transformer_only_what_has_weights_is_quantised(tmp_path: Path) -> None:

@@ -10,17 +10,21 @@ import onnx
 import pytest
 import soundfile
 from models import changed_card, write_model
+from onnx import TensorProto
 from speech_clips import RATE, speech_clip
 from test_train_cli import edge_sser
 from untrained_run import write_run
 
 from edge_sser.errors import EdgeSserError
+from edge_sser.export.calibration import Method, find_range, observe
 from edge_sser.export.card import make_card
 from edge_sser.export.onnx import export_onnx
-from edge_sser.model.card import OperatingPoint
+from edge_sser.export.quantize import Target, activations, quantise
+from edge_sser.model.card import Card, OperatingPoint
 from edge_sser.model.model import CARD_KEY, Model
-from edge_sser.model.shipped import INT8_MODEL, models_folder
-from edge_sser.pipeline.features import log_mel
+from edge_sser.model.shipped import INT8_MODEL, PLUS_MODEL, TENSORRT_MODEL, models_folder
+from edge_sser.model.vote import EmotionVote
+from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.table import Utterance, write_table
@@ -29,7 +33,7 @@ from edge_sser.train.data.features import windows
 from edge_sser.train.evaluate.metrics import auroc
 from edge_sser.train.fit.adapt import adapt, advice
 from edge_sser.train.fit.checkpoint import load_student
-from edge_sser.train.fit.head import Head, find_head, fit_head, read_head, write_head
+from edge_sser.train.fit.head import Embedder, Head, find_head, fit_head, read_head, with_float_head, write_head
 
 POINT = OperatingPoint(
     baseline="off", false_alarms_per_hour=1.0, threshold=0.7, found=0.5, delay_median_s=2.0, delay_p95_s=4.0,
@@ -128,6 +132,26 @@ def test_only_the_stress_row_of_the_file_changes(site: list[Utterance], reversed
     assert not np.allclose(one[0], other[0])
 
 
+def test_a_head_is_fitted_around_the_vote_of_the_emotions(
+    site: list[Utterance], reversed_model: Path, tmp_path: Path
+) -> None:
+    voting, out = tmp_path / "voting.onnx", tmp_path / "adapted.onnx"
+    model = onnx.load(reversed_model)
+    (entry,) = [each for each in model.metadata_props if each.key == CARD_KEY]
+    card = replace(
+        Card.from_json(entry.value), emotion_vote=EmotionVote(share=0.5, stressed=("sad",), unstressed=("calm",))
+    )
+    entry.value = card.to_json()
+    voting.write_bytes(model.SerializeToString())
+    said: list[str] = []
+    adapt(voting, table_of(tmp_path, site), out, None, said.append)
+    assert Model.load(out, runtime=Runtime.CPU).card.emotion_vote == card.emotion_vote
+    assert stress_auroc(out, site) > 0.9
+    entry.value = replace(card, emotion_vote=replace(card.emotion_vote, share=1.0)).to_json()
+    voting.write_bytes(model.SerializeToString())
+    assert "made of the emotions alone" in refusal(voting, table_of(tmp_path, site), tmp_path / "other.onnx")
+
+
 def test_what_is_no_better_is_not_written(site: list[Utterance], reversed_model: Path, tmp_path: Path) -> None:
     good = tmp_path / "good.onnx"
     table = table_of(tmp_path, site)
@@ -136,6 +160,45 @@ def test_what_is_no_better_is_not_written(site: list[Utterance], reversed_model:
     assert "again.onnx is not written: stress AUROC of held-out speakers is" in done.stderr
     assert "keep good.onnx" in done.stderr
     assert not (tmp_path / "again.onnx").exists()
+
+
+def test_a_file_in_8_bits_is_adapted_too_and_gets_a_head_in_float(
+    site: list[Utterance], reversed_model: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(reversed_model)
+    heard = np.concatenate([windows(log_mel(read_audio(clip.path))) for clip in site[:8]])
+    seen = observe(model, activations(model), heard)
+    ranges = {name: find_range(tensor, Method.MINMAX, symmetric=False) for name, tensor in seen.items()}
+    made = quantise(model, Target.CPU, ranges)
+    card = replace(Model.load(reversed_model, runtime=Runtime.CPU).card, precision="int8", quantisation={})
+    del made.metadata_props[:]
+    made.metadata_props.add(key=CARD_KEY, value=card.to_json())
+    (tmp_path / "toy.int8.onnx").write_bytes(made.SerializeToString())
+    out = tmp_path / "adapted.onnx"
+    adapt(tmp_path / "toy.int8.onnx", table_of(tmp_path, site), out, None, lambda line: None)
+    assert stress_auroc(tmp_path / "toy.int8.onnx", site) < 0.5
+    assert stress_auroc(out, site) > 0.9
+    stored = {each.name: each.data_type for each in onnx.load(out).graph.initializer}
+    before = {each.name for each in made.graph.initializer if each.data_type == TensorProto.INT8 and each.dims}
+    head = {name for name in before if name.startswith("student.head.weight")}
+    assert head
+    assert {name for name in before - head if stored[name] == TensorProto.INT8} == before - head
+    assert not head & stored.keys()
+
+
+@pytest.mark.parametrize("name", [INT8_MODEL, TENSORRT_MODEL, PLUS_MODEL])
+def test_the_heads_of_the_files_that_ship_in_8_bits_are_found(name: str) -> None:
+    path = models_folder() / name
+    loaded = Model.load(path, runtime=Runtime.CPU)
+    model = with_float_head(onnx.load(path), loaded.card)
+    place = find_head(model, loaded.card, path)
+    sound = np.linspace(-90.0, -20.0, FEATURES.frames, dtype=np.float32)[None, :, None] * np.ones(
+        (1, 1, FEATURES.bands), dtype=np.float32
+    )
+    embedding, vote = Embedder(model, loaded.card, place).embed(sound)
+    share = loaded.card.emotion_vote.share if loaded.card.emotion_vote else 0.0
+    own = read_head(model, place).logits(embedding[None])[0]
+    assert (1.0 - share) * own + share * vote == pytest.approx(loaded.logits(sound)[0][0], abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +242,9 @@ def test_clips_without_speech_are_left_out_and_all_of_them_are_an_error(
 
 def test_files_without_a_head_to_fit_are_refused(site: list[Utterance], reversed_model: Path, tmp_path: Path) -> None:
     table, out = table_of(tmp_path, site), tmp_path / "out.onnx"
-    assert "give the FP32 file" in refusal(models_folder() / INT8_MODEL, table, out)
-    assert "head cannot be found" in refusal(write_model(tmp_path / "tiny.onnx", card=changed_card()), table, out)
+    assert "head cannot be found in the graph: give a file that edge-sser export wrote" in refusal(
+        write_model(tmp_path / "tiny.onnx", card=changed_card()), table, out
+    )
     other = onnx.load(reversed_model)
     (entry,) = [each for each in other.metadata_props if each.key == CARD_KEY]
     entry.value = entry.value.replace('"card": 1', '"card": 2')

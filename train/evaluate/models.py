@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.model.model import Model
@@ -15,6 +15,11 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.predictions import Origin, Prediction, predict
 from edge_sser.train.evaluate.score_table import ScoreTable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edge_sser.train.recipe import Recipe
 
 _HISTORY_FILE = "history.jsonl"
 
@@ -91,7 +96,6 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
             scored on its training data.
     """
     from edge_sser.train.fit.checkpoint import MODEL_FILE, data_key, load_student, run_folder
-    from edge_sser.train.students.backend import student_model
 
     fold_of = {(clip.corpus, clip.speaker): clip.fold for clip in fitted}
     known = [clip for clip in tested if (clip.corpus, clip.speaker) in fold_of]
@@ -117,7 +121,7 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
                 "that train fit was given"
             )
         check_disjoint(training, [clip for clip in tested if fold_of.get((clip.corpus, clip.speaker)) == fold])
-        found[fold] = student_model(student, name=recipe.name, emotions=header.get("emotions", EMOTIONS), path=path)
+        found[fold] = trained_model(student, recipe, header, path)
         origin = Origin(
             system=name or recipe.name,
             seed=recipe.optimisation.seed,
@@ -139,11 +143,10 @@ def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = N
     """
     if path.suffix == ".safetensors":
         from edge_sser.train.fit.checkpoint import load_student
-        from edge_sser.train.students.backend import student_model
 
         student, recipe, header = load_student(path)
         corpora = header.get("corpora", ())
-        model = student_model(student, name=recipe.name, emotions=header.get("emotions", EMOTIONS), path=path)
+        model = trained_model(student, recipe, header, path)
         preset: str = recipe.preset
     else:
         model = Model.load(path)
@@ -152,6 +155,14 @@ def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = N
     heard = tuple(sorted({clip.corpus for clip in tested} & set(trained_on)))
     origin = Origin(system=name or path.name, trained_on=trained_on, preset=preset, heard=heard)
     return Models(origin, model, calibrated=path.suffix == ".onnx")
+
+
+def trained_model(student: nn.Module, recipe: Recipe, header: Mapping[str, Any], path: Path) -> Model:
+    """Returns a student as a model, with the vote of the emotions that its recipe gives."""
+    from edge_sser.train.students.backend import emotion_vote, student_model
+
+    emotions = header.get("emotions", EMOTIONS)
+    return student_model(student, name=recipe.name, emotions=emotions, path=path, vote=emotion_vote(recipe))
 
 
 def open_models(path: Path, fitted: Sequence[Utterance], tested: Sequence[Utterance], name: str | None) -> Models:

@@ -13,61 +13,31 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.commands.progress import progress
 from edge_sser.errors import ModelError, TrainingError, UsageError
 from edge_sser.files import write_file
 from edge_sser.model.card import CARD_KEY, Calibration, Card
 from edge_sser.model.model import Model
 from edge_sser.model.shipped import trainable_model
-from edge_sser.pipeline.features import log_mel
-from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO, shipped_net
 from edge_sser.settings.schema import Runtime
-from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.data.audio import read_audio
-from edge_sser.train.data.features import windows
-from edge_sser.train.data.labels import Preset, read_preset
+from edge_sser.train.corpora.table import read_table
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.metrics import (
     Floats,
     Interval,
-    Labels,
     auroc,
     bootstrap_speakers,
     fit_calibration,
     has_both_classes,
     mean_known,
 )
-from edge_sser.train.fit.head import Embedder, Head, find_head, fit_head, read_head, write_head
+from edge_sser.train.fit.head import Embedder, Head, find_head, read_head, with_float_head, write_head
+from edge_sser.train.fit.site import Clips, deal_folds, embed, usable
 
 Places: TypeAlias = NDArray[np.intp]
 
-FOLDS = 5
 DRAWS = 3  # choices of the training speakers, of which the learning curve takes the mean
 WORTH_MORE = 0.01  # AUROC of the last doubling that makes another one likely to help
 _NOTE = "Its stress head and calibration were fitted to one site; its operating points were not measured again."
-
-
-@dataclass(frozen=True, slots=True)
-class Clips:
-    """Labelled clips of a site as the head sees them.
-
-    Attributes:
-        utterances: those that are used.
-        embeddings: float64 [n, units], means over the windows.
-        labels: int64 [n], 1 stressed.
-        fold: int64 [n], from 0; a speaker stands in one.
-        refused: number of clips in which the speech gate finds too little speech.
-    """
-
-    utterances: Sequence[Utterance]
-    embeddings: Floats
-    labels: Labels
-    fold: Labels
-    refused: int
-
-    @property
-    def speakers(self) -> NDArray[np.str_]:
-        """Speaker of each clip, str [n]."""
-        return np.array([clip.voice for clip in self.utterances])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +63,7 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
     """Adapts a model file and writes the new one.
 
     Args:
-        path: FP32 model file, or sser-cnn.
+        path: model file, or sser-cnn or sser-plus.
         table: of the site's utterances.
         out: file to write.
         preset: mapping of labels to stress; None: the card's.
@@ -108,12 +78,15 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
     if out.suffix != ".onnx" or out.resolve() == path.resolve():
         raise UsageError(f"--out {out}: expected another file that ends in .onnx")
     loaded = Model.load(path, runtime=Runtime.CPU)
-    model = onnx.load(path)
+    model = with_float_head(onnx.load(path), loaded.card)
     place = find_head(model, loaded.card, path)
     old = read_head(model, place)
     utterances, labels = usable(read_table(table), read_preset(preset or loaded.card.stress_preset))
     deal_folds(utterances, labels)  # refuses a table before minutes of work
-    clips = embed(Embedder(model, loaded.card, place), utterances, labels)
+    vote = loaded.card.emotion_vote
+    if vote is not None and vote.share == 1.0:
+        raise ModelError(f"model {path}: its stress is made of the emotions alone, so that no head can be fitted")
+    clips = embed(Embedder(model, loaded.card, place), utterances, labels, vote.share if vote else 0.0)
     found = compare(old, clips)
     for line in report(found, clips, loaded.card):
         say(line)
@@ -122,7 +95,7 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
             f"{out} is not written: stress AUROC of held-out speakers is {found.new.value:.3f} with the new head and "
             f"{found.old.value:.3f} with the old one: keep {path.name}, or label clips of more speakers"
         )
-    write_head(model, place, fit_head(old, clips.embeddings, clips.labels.astype(float)))
+    write_head(model, place, clips.fit(old))
     calibration = fit_calibration(found.logits, clips.labels.astype(float), np.ones(clips.labels.size))
     text = adapted_card(loaded, clips, found, calibration).to_json()
     Card.from_json(text)  # refuses what a device would refuse
@@ -132,78 +105,9 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
     say(f"written: {out}")
 
 
-def usable(table: Sequence[Utterance], preset: Preset) -> tuple[list[Utterance], Labels]:
-    """Returns the utterances that have a stress label, each recording once, and their labels, int64 [n].
-
-    Raises:
-        TrainingError: one recording has two labels.
-    """
-    chosen: dict[str, tuple[Utterance, int]] = {}
-    for clip in table:
-        label = preset.decision(clip)
-        if label is None:
-            continue
-        first, known = chosen.setdefault(clip.sha256, (clip, label))
-        if known != label or first.voice != clip.voice:
-            raise TrainingError(
-                f"{clip.path} is the same recording as {first.path}, with another "
-                f"{'label' if known != label else 'speaker'}: correct one, or make the table with edge-sser train index"
-            )
-    return [clip for clip, _ in chosen.values()], np.array([label for _, label in chosen.values()], dtype=np.int64)
-
-
-def deal_folds(utterances: Sequence[Utterance], labels: Labels) -> Labels:
-    """Deals speakers into up to `FOLDS` folds, int64 [n] from 0; each has a speaker with both classes.
-
-    Raises:
-        TrainingError: there are fewer than two speakers with stressed and other clips.
-    """
-    voices = np.array([clip.voice for clip in utterances])
-    if not has_both_classes(labels):
-        kind = (
-            "no clip with a stress label" if not labels.size else f"only {'stressed' if labels[0] else 'other'} clips"
-        )
-        raise TrainingError(f"the table has {kind}: adapt needs stressed and other clips of at least two speakers")
-    order = sorted(set(voices), key=lambda voice: (not has_both_classes(labels[voices == voice]), voice))
-    both = sum(has_both_classes(labels[voices == voice]) for voice in order)
-    if both < 2:
-        raise TrainingError(
-            f"the number of speakers with stressed and other clips is {both}: adapt needs at least two, to score each "
-            "by a head that never heard that speaker"
-        )
-    fold = {voice: place % min(FOLDS, both) for place, voice in enumerate(order)}
-    return np.array([fold[voice] for voice in voices], dtype=np.int64)
-
-
-def embed(embedder: Embedder, utterances: Sequence[Utterance], labels: Labels) -> Clips:
-    """Computes the embeddings of the clips that the speech gate accepts in one window or more.
-
-    Raises:
-        TrainingError: the gate refuses all clips, or too many.
-        SourceError: a recording cannot be read.
-    """
-    net = shipped_net()
-    rows, kept = [], []
-    with progress("adapt", len(utterances)) as work:
-        for place, clip in enumerate(utterances):
-            parts = windows(log_mel(read_audio(clip.path)))
-            if any(np.mean(net.log_odds(part) > 0.0) >= NETWORK_LEAST_RATIO for part in parts):
-                rows.append(embedder.embed(parts))
-                kept.append(place)
-            work.advance()
-    if not kept:
-        raise TrainingError(
-            f"the speech gate finds no speech in any of the {len(utterances)} clips: check the recordings"
-        )
-    chosen = [utterances[place] for place in kept]
-    return Clips(
-        chosen, np.array(rows), labels[kept], deal_folds(chosen, labels[kept]), refused=len(utterances) - len(kept)
-    )
-
-
 def compare(old: Head, clips: Clips) -> Comparison:
     """Cross-validates the new head over speakers and compares it with the old one."""
-    before, after = old.logits(clips.embeddings), _out_of_fold(old, clips, 1.0, 0)
+    before, after = clips.logits(old), _out_of_fold(old, clips, 1.0, 0)
 
     def statistics(places: Places) -> tuple[float, float, float]:
         one, other = _auroc(clips, before, places), _auroc(clips, after, places)
@@ -239,9 +143,8 @@ def _out_of_fold(old: Head, clips: Clips, share: float, seed: int) -> Floats:
         first = both[int(random.integers(len(both)))]  # so that few speakers have both classes too
         order = [first, *(voice for voice in random.permutation(others) if voice != first)]
         chosen = np.isin(speakers, order[: max(1, round(share * len(order)))])
-        head = fit_head(old, clips.embeddings[chosen], clips.labels[chosen].astype(float))
         held_out = clips.fold == fold
-        out[held_out] = head.logits(clips.embeddings[held_out])
+        out[held_out] = clips.logits(clips.fit(old, chosen), held_out)
     return out
 
 

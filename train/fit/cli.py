@@ -12,7 +12,7 @@ from edge_sser.train.corpora.cli import TableArgument
 
 
 def adapt(
-    model: Annotated[Path, typer.Argument(help="The FP32 .onnx model file, or sser-cnn for the one that ships.")],
+    model: Annotated[Path, typer.Argument(help="The .onnx model file, or sser-cnn or sser-plus, which ship.")],
     table: TableArgument,
     out: Annotated[Path, typer.Option(help="Model file to write (.onnx).")],
     preset: Annotated[

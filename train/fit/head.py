@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ Of 0.001 to 2, it is the largest that still gave all of the gain on 16 speakers 
 a larger one loses less where few speakers are given.
 """
 
-_REMEDY = "give the FP32 file that edge-sser export wrote, or sser-cnn"
+_REMEDY = "give a file that edge-sser export wrote, or sser-cnn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +69,11 @@ def find_head(model: onnx.ModelProto, card: Card, path: Path) -> HeadPlace:
     """Finds the stress head: one Gemm whose logits a Gather takes the stress logit from, as export writes it.
 
     Raises:
-        ModelError: the file is quantised, or its head is made otherwise.
+        ModelError: the head is made otherwise.
     """
-    if card.precision != "fp32":
-        raise ModelError(f"model {path}: it is quantised ({card.precision}), which cannot be adapted: {_REMEDY}")
-    made = {name: node for node in model.graph.node for name in node.output}
     constants = {constant.name: _array(constant) for constant in model.graph.initializer}
-    gather = made.get(card.outputs[0])
-    gemm = made.get(gather.input[0]) if gather is not None and gather.op_type == "Gather" else None
-    if (
-        gather is None
-        or gemm is None
-        or gemm.op_type != "Gemm"
-        or not {*gemm.input[1:], gather.input[1]} <= {*constants}
-    ):
+    gather, gemm = _head_nodes(model, card)
+    if gather is None or gemm is None or not {*gemm.input[1:], gather.input[1]} <= {*constants}:
         raise ModelError(f"model {path}: its stress head cannot be found in the graph: {_REMEDY}")
     options = {attribute.name: attribute.f or attribute.i for attribute in gemm.attribute}
     index = constants[gather.input[1]]
@@ -96,6 +88,70 @@ def find_head(model: onnx.ModelProto, card: Card, path: Path) -> HeadPlace:
     return HeadPlace(
         gemm.input[0], gemm.input[1], gemm.input[2], int(index.ravel()[0]) % biases.size, bool(options.get("transB", 0))
     )
+
+
+def with_float_head(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
+    """Returns a graph whose head takes the embedding, the weights and the biases in float.
+
+    In a quantised file it reads them through Q/DQ pairs. The stored weights are dequantised; the embedding is taken
+    before it is rounded. All else stays in 8 bits.
+    """
+    result = type(model)()
+    result.CopyFrom(model)
+    graph = result.graph
+    made = {name: node for node in graph.node for name in node.output}
+    constants = {constant.name: constant for constant in graph.initializer}
+    _, gemm = _head_nodes(result, card)
+    for place, name in enumerate(gemm.input if gemm is not None else ()):
+        pair = made.get(name)
+        if gemm is None or pair is None or pair.op_type != "DequantizeLinear":
+            continue
+        source = pair.input[0]
+        if source in constants:
+            graph.initializer.append(_dequantised(constants, pair))
+        else:
+            gemm.input[place] = made[source].input[0]
+    _remove_unused(graph)
+    return result
+
+
+def _head_nodes(model: onnx.ModelProto, card: Card) -> tuple[onnx.NodeProto | None, onnx.NodeProto | None]:
+    """Returns the Gather that takes the stress logit, and the Gemm that makes it; None for what is made otherwise."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    gather = made.get(card.outputs[0])
+    if gather is None or gather.op_type != "Gather":
+        return None, None
+    gemm = made.get(gather.input[0])
+    return gather, gemm if gemm is not None and gemm.op_type == "Gemm" else None
+
+
+def _dequantised(constants: Mapping[str, onnx.TensorProto], pair: onnx.NodeProto) -> onnx.TensorProto:
+    """Returns the float constant that a DequantizeLinear computes, under the name of its output."""
+    from onnx import numpy_helper
+
+    stored, scale, zero = (_array(constants[name]) for name in pair.input)
+    axis = next((attribute.i for attribute in pair.attribute if attribute.name == "axis"), 1)
+    if scale.size > 1:
+        shape = [1] * stored.ndim
+        shape[axis] = -1
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    values = (stored.astype(np.float64) - zero) * scale
+    return numpy_helper.from_array(values.astype(np.float32), pair.output[0])
+
+
+def _remove_unused(graph: onnx.GraphProto) -> None:
+    """Removes the nodes whose output is now a constant, or that nothing reads, and constants that nothing reads."""
+    constants = {constant.name for constant in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    while True:
+        read = {name for node in graph.node for name in node.input} | outputs
+        unused = [node for node in graph.node if constants & {*node.output} or not read & {*node.output}]
+        if not unused:
+            break
+        for node in unused:
+            graph.node.remove(node)
+    for constant in [each for each in graph.initializer if each.name not in read]:
+        graph.initializer.remove(constant)
 
 
 def read_head(model: onnx.ModelProto, place: HeadPlace) -> Head:
@@ -137,15 +193,29 @@ class Embedder:
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         self._session = runtime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        self._input, self._name = card.input, place.embedding
+        self._card, self._name = card, place.embedding
 
-    def embed(self, log_mel: NDArray[np.float32]) -> Floats:
-        """Returns the mean embedding of a clip's windows: float64 [units] of float32 [windows, frames, bands]."""
-        (found,) = self._session.run([self._name], {self._input: log_mel})
-        return np.asarray(found.mean(axis=0, dtype=np.float64))
+    def embed(self, log_mel: NDArray[np.float32]) -> tuple[Floats, float]:
+        """Returns means over the windows of a clip: the embedding, float64 [units], and what the emotions vote.
+
+        Args:
+            log_mel: float32 [windows, frames, bands].
+        """
+        card = self._card
+        found, emotions = self._session.run([self._name, card.outputs[1]], {card.input: log_mel})
+        vote = card.emotion_vote.log_odds(emotions, card.emotions).mean() if card.emotion_vote else 0.0
+        return np.asarray(found.mean(axis=0, dtype=np.float64)), float(vote)
 
 
-def fit_head(old: Head, embeddings: Floats, labels: Floats, penalty: float = PENALTY) -> Head:
+def fit_head(
+    old: Head,
+    embeddings: Floats,
+    labels: Floats,
+    penalty: float = PENALTY,
+    *,
+    votes: Floats | float = 0.0,
+    share: float = 0.0,
+) -> Head:
     """Fits a head by logistic regression, held near the old one (Tikhonov's penalty around its weights).
 
     Both classes weigh the same. Distances are measured in the standardised embedding, so that a unit's scale plays no
@@ -156,6 +226,8 @@ def fit_head(old: Head, embeddings: Floats, labels: Floats, penalty: float = PEN
         embeddings: float64 [n, units].
         labels: float64 [n], 0 or 1, both present.
         penalty: of the squared distance from the old weights.
+        votes: log-odds of stress that the emotions give, float64 [n].
+        share: of the votes in the mean with the head's logit.
     """
     from scipy.optimize import minimize
 
@@ -166,9 +238,9 @@ def fit_head(old: Head, embeddings: Floats, labels: Floats, penalty: float = PEN
     start = old.weights * scale
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        z = standard @ parameters[:-1] + parameters[-1]
+        z = (1.0 - share) * (standard @ parameters[:-1] + parameters[-1]) + share * votes
         away = parameters[:-1] - start
-        error = weights * (1.0 / (1.0 + np.exp(-z.clip(-60.0, 60.0))) - labels)
+        error = (1.0 - share) * weights * (1.0 / (1.0 + np.exp(-z.clip(-60.0, 60.0))) - labels)
         value = float(weights @ (np.logaddexp(0.0, z) - labels * z) + 0.5 * penalty * away @ away)
         return value, np.append(standard.T @ error + penalty * away, error.sum())
 

@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edge_sser.errors import SettingsError
 from edge_sser.model.backend import Logits
 from edge_sser.model.model import Calibration, Card, Model
+from edge_sser.model.vote import EmotionVote
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.data.labels import EMOTIONS, read_preset
+from edge_sser.train.recipe import Recipe
 
 UNCALIBRATED = Calibration(temperature=1.0, bias=0.0)
 ELEVATED, HIGH = 0.6, 0.8  # default levels: a checkpoint has no card with its own
@@ -39,12 +42,31 @@ class StudentBackend:
         """Does nothing: the student belongs to the caller."""
 
 
+def emotion_vote(recipe: Recipe) -> EmotionVote | None:
+    """Returns the emotions' vote in the stress logit of a recipe's network; None for a recipe without one.
+
+    Raises:
+        SettingsError: there is no such preset, or it does not map emotions to both sides.
+    """
+    if not recipe.emotion_share:
+        return None
+    mapped = read_preset(recipe.preset).emotions
+    yes, no = (tuple(name for name in EMOTIONS if mapped.get(name) == value) for value in (1, 0))
+    if not yes or not no:
+        raise SettingsError(
+            f"recipe {recipe.name}: its preset {recipe.preset} maps no emotions to stress and to none: set "
+            "emotion_share to 0"
+        )
+    return EmotionVote(share=recipe.emotion_share, stressed=yes, unstressed=no)
+
+
 def student_model(
     student: nn.Module,
     *,
     name: str = "student",
     emotions: Sequence[str] = EMOTIONS,
     path: Path = Path("memory"),
+    vote: EmotionVote | None = None,
 ) -> Model:
     """Returns a student as an uncalibrated model.
 
@@ -53,6 +75,7 @@ def student_model(
         name: of the model in events.
         emotions: labels of its emotion logits, in order.
         path: of its checkpoint, for messages.
+        vote: of the emotions, from `emotion_vote`.
     """
     card = Card(
         name=name,
@@ -72,5 +95,6 @@ def student_model(
         licence="",
         accuracy={},
         notice="",
+        emotion_vote=vote,
     )
     return Model(StudentBackend(student), card, path=path, sha256=hashlib.sha256(str(path).encode()).hexdigest())

@@ -85,15 +85,15 @@ class WhisperTrunk(Student):
         steps = mel
         for convolution in self.convolutions:
             steps = F.gelu(convolution(steps))
-        steps = steps.transpose(1, 2) + self.positions
+        steps = (steps.transpose(1, 2) + self.positions).flatten(0, 1)
         parts = []
         for layer in self.layers:
             steps = layer(steps)
-            values = steps.float()
-            mean = values.mean(dim=1)
-            variance = (values - mean[:, None]).square().mean(dim=1)
+            values = steps.float().unflatten(0, (-1, POSITIONS))
+            mean = _mean_over_time(values)
+            variance = _mean_over_time((values - mean).square())
             parts += [mean, (variance + _EPSILON).sqrt()]
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=2).squeeze(1)
 
     def whisper_mel(self, sound: Tensor) -> Tensor:
         """Returns Whisper's input, float32 [batch, 80, frames], for log-mel windows [batch, frames, bands] in dB.
@@ -102,7 +102,7 @@ class WhisperTrunk(Student):
         """
         loudest = sound.amax(dim=(1, 2), keepdim=True)
         power = torch.exp((sound - loudest).clamp(min=-FLOOR_DB) * (math.log(10.0) / 10.0))
-        energy = (power @ self.energy).mean(dim=1)[:, None, None]
+        energy = _mean_over_time(power) @ self.energy[:, None]
         level = (power @ self.bands / energy).clamp(min=1e-9).log() * (1.0 / math.log(10.0)) + OFFSET
         limited = torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - RANGE)
         return ((limited + 4.0) / 4.0).transpose(1, 2)
@@ -154,6 +154,14 @@ class WhisperTrunk(Student):
         self.load_state_dict(state, strict=False)
 
 
+def _mean_over_time(steps: Tensor) -> Tensor:
+    """Returns means, float32 [batch, 1, width], of [batch, steps, width].
+
+    A matrix product, which ONNX Runtime computes several times faster than a mean over an axis in the middle.
+    """
+    return steps.new_full((1, steps.shape[1]), 1.0 / steps.shape[1]) @ steps
+
+
 _NAMES: Final = {
     "attention_norm": "self_attn_layer_norm",
     "output": "self_attn.out_proj",
@@ -164,7 +172,10 @@ _NAMES: Final = {
 
 
 class _Layer(nn.Module):
-    """Transformer layer with normalisation in front of each half, as in Whisper."""
+    """Transformer layer with normalisation in front of each half, as in Whisper.
+
+    All windows' steps stand in one matrix, so that each product is one Gemm, which takes its bias in 8 bits too.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -177,13 +188,12 @@ class _Layer(nn.Module):
         self.narrow = nn.Linear(4 * width, width)
 
     def forward(self, steps: Tensor) -> Tensor:
-        """Returns the layer's output, float [batch, steps, width]."""
-        width = steps.shape[2]
-        dims = width // self.heads
-        inputs = self.inputs(self.attention_norm(steps)).unflatten(2, (3, self.heads, dims))
+        """Returns the layer's output, float [batch * POSITIONS, width], of the same."""
+        dims = steps.shape[1] // self.heads
+        inputs = self.inputs(self.attention_norm(steps)).view(-1, POSITIONS, 3, self.heads, dims)
         query, key, value = inputs.permute(2, 0, 3, 1, 4)
         weights = (query * dims**-0.5 @ key.transpose(2, 3)).softmax(dim=3)
-        steps = steps + self.output((weights @ value).transpose(1, 2).flatten(2))
+        steps = steps + self.output((weights @ value).transpose(1, 2).flatten(2).flatten(0, 1))
         narrowed: Tensor = self.narrow(F.gelu(self.wide(self.norm(steps))))
         return steps + narrowed
 
