@@ -169,7 +169,7 @@ class Monitor:
         return events
 
     def report(self, state: HealthState, detail: str) -> list[Event]:
-        """Returns the event for a source that is missing or has stalled; none when its health is so already.
+        """Returns the event for a source without audio; none when it is told already (see `SourceHealth.report`).
 
         Args:
             state: the new health.

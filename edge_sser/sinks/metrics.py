@@ -1,7 +1,7 @@
 """Figures for Prometheus over HTTP, on this machine only or with a token.
 
 The sink updates its metrics with every event. Figures that no event carries come from a callback at each scrape (outbox
-and connection) or from `set_listening`. Names and units follow Prometheus's conventions; an unknown value is NaN.
+and connection) or from `watch_listening`. Names and units follow Prometheus's conventions; an unknown value is NaN.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ class MetricsSink(Sink):
         """
         self._registry.register(cast("Collector", _MqttCollector(report)))
 
-    def set_listening(self, on: bool) -> None:
-        """Sets the gauge of listening: False while a command has paused it."""
-        self._metrics.listening.set(on)
+    def watch_listening(self, listening: Callable[[], bool]) -> None:
+        """Sets the callback for the gauge of listening; called in a thread of the server for every scrape."""
+        self._metrics.listening.set_function(listening)
 
     def emit(self, event: Event, line: bytes) -> None:
         """Updates the metrics with an event.
@@ -156,7 +156,7 @@ class _EventMetrics:
             registry=registry,
         )
         self._info = gauge("info", "Always 1; the program and its model", "version", "model", "provider")
-        self.listening = gauge("listening", "1 while listening, 0 while paused by a command")
+        self.listening = gauge("listening", "1 while listening, 0 while paused by a command or a key")
         self.listening.set(1)
         self._overruns_before: dict[str, int] = {}
         self._clock = clock

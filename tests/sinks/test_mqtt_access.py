@@ -358,7 +358,7 @@ def test_the_access_rules_of_the_documentation_are_enough_and_keep_devices_apart
     emit(sink, reading(1))
     eventually(lambda: subscriber.on(f"edge-sser/{NODE}/desk/reading"), "a reading arrives")
     subscriber.publish(f"edge-sser/{NODE}/listen/set", "OFF")
-    eventually(lambda: not sink.listening, "a command arrives")
+    eventually(lambda: not sink.switch.on, "a command arrives")
     assert sink.report.refused == ()
     sink.close()
     stranger = open_sink(broker.port, user="other", password_file=secret)
