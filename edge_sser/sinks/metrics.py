@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
+from edge_sser.credentials import read_secret, server_context
 from edge_sser.errors import SinkError, missing_extra
 from edge_sser.events import NO_AUDIO, Event, Health, HealthState, Level, Reading, Status
-from edge_sser.files import read_secret
 from edge_sser.settings.sinks import MetricsSettings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.metrics_server import MetricsServer, guarded, server_tls
+from edge_sser.sinks.metrics_server import MetricsServer, guarded
 
 if TYPE_CHECKING:
     import ssl
@@ -91,7 +91,10 @@ class MetricsSink(Sink):
         if settings.token_file is not None:
             token = partial(read_secret, settings.token_file, "metrics.token_file")
             token()
-        return cls(address=settings.address, port=settings.port, token=token, tls=server_tls(settings))
+        tls = None
+        if settings.cert_file is not None and settings.key_file is not None:
+            tls = server_context("metrics", settings.cert_file, settings.key_file)
+        return cls(address=settings.address, port=settings.port, token=token, tls=tls)
 
     def watch_mqtt(self, report: Callable[[], MqttReport | None]) -> None:
         """Sets the callback for the figures of outbox and connection. To be called once.

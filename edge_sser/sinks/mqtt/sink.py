@@ -22,13 +22,12 @@ from edge_sser.files import state_directory
 from edge_sser.settings.broker import parse_address
 from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics, birth_topic, discovery_message
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, MqttReport
 from edge_sser.sinks.mqtt.link import BrokerLink
-from edge_sser.sinks.mqtt.options import link_options
+from edge_sser.sinks.mqtt.options import broker_password, broker_tls, link_options
 from edge_sser.sinks.mqtt.outbox import Outbox, Record
 from edge_sser.sinks.mqtt.worker import Delivery, OutboxWorker
 from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
@@ -69,10 +68,8 @@ class MqttSink(Sink):
         switch: PauseSwitch | None = None,
         on_change: Callable[[MqttReport], None] = lambda _report: None,
     ) -> None:
-        read_password(settings)
-        address = parse_address(settings.url)
-        if address.tls:
-            tls_context(settings)
+        broker_password(settings)
+        broker_tls(settings, parse_address(settings.url))
         folder = state_directory() if directory is None else directory
         self._topics = topics = Topics(settings.base_topic, node)
         self._reading_topic = functools.cache(topics.reading)
