@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sser.errors import EdgeSserError, TrainingError
 from edge_sser.train.evaluate.predictions import (
     Prediction,
     read_origin,
@@ -40,14 +41,27 @@ def main(out: Path, paths: Sequence[Path]) -> None:
     """Writes the average of some files of predictions.
 
     Raises:
-        ValueError: the files are not of the same clips.
+        TrainingError: the files are of different clips, folds or presets: a mean of them is of no system that never
+            heard the clips.
     """
     tables = [{(each.corpus, each.path): each for each in read_predictions(path)} for path in paths]
-    if any(table.keys() != tables[0].keys() for table in tables):
-        raise ValueError("the files predict different clips")
-    write_predictions(out, [average([table[clip] for table in tables]) for clip in tables[0]])
-    write_origin(out, replace(read_origin(paths[0]), system=out.stem))
+    origins = [read_origin(path) for path in paths]
+    first = tables[0]
+    for path, table, origin in zip(paths, tables, origins, strict=True):
+        if table.keys() != first.keys():
+            raise TrainingError(f"{path} predicts other clips than {paths[0]}: predict the same table")
+        if any(table[clip].fold != first[clip].fold for clip in first):
+            raise TrainingError(f"{path} has other folds than {paths[0]}: train both on the same table")
+        if origin.preset != origins[0].preset:
+            raise TrainingError(
+                f"{path} is of the preset {origin.preset}, and {paths[0]} of {origins[0].preset}: train both on one"
+            )
+    write_predictions(out, [average([table[clip] for table in tables]) for clip in first])
+    write_origin(out, replace(origins[0], system=out.stem))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])
+    try:
+        main(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])
+    except EdgeSserError as error:
+        sys.exit(f"error: {error}")

@@ -177,7 +177,7 @@ class Monitor:
         """
         if not self._health.report(state, detail):
             return []
-        return self._change()
+        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
 
     def observe(self, signal: Signal) -> list[Event]:
         """Takes in the faults of the source's signal; returns the event that carries a change."""
@@ -286,7 +286,7 @@ class Monitor:
         )
 
     def _change(self) -> list[Event]:
-        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
+        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.amid(self._windower.now))]
 
     def _health_event(self, now: int, dropped: int, at: float | None = None) -> Health:
         assert self._health.state is not None
