@@ -28,10 +28,10 @@ from edge_sser.events import (
 )
 from edge_sser.settings.broker import parse_address
 from edge_sser.settings.sinks import MqttSettings
-from edge_sser.sinks.mqtt.access import tls_context
 from edge_sser.sinks.mqtt.connection import Connection, Message
 from edge_sser.sinks.mqtt.contract import Topics, discovery_message
 from edge_sser.sinks.mqtt.link import CONNACK_SECONDS, Backoff
+from edge_sser.sinks.mqtt.options import broker_tls
 from edge_sser.sinks.mqtt.terms import Terms
 from edge_sser.sinks.mqtt.worker import WINDOW
 
@@ -81,7 +81,7 @@ class Node:
             version=MQTTProtocolVersion.MQTTv5,
             terms=Terms(keepalive_seconds=settings.keepalive_seconds),
             password=None,
-            tls=tls_context(settings) if address.tls else None,
+            tls=broker_tls(settings, address),
             will=self._status(StatusState.OFFLINE),
         )
         connection.open()

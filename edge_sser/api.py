@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,11 +20,11 @@ from pydantic import ValidationError
 from edge_sser.audio.array import as_frames
 from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.file import FileSource
-from edge_sser.audio.source import EndOfAudio
-from edge_sser.errors import AudioInputError, EdgeSserError, SettingsError, short
+from edge_sser.errors import AudioInputError, EdgeSserError, SettingsError, SourceError, short
 from edge_sser.events import Episode, Event, Level, Phase, Reading, as_dict
 from edge_sser.model.model import Model
 from edge_sser.monitor.monitor import Monitor
+from edge_sser.monitor.operating import expected_rule
 from edge_sser.settings.load import load_settings
 from edge_sser.settings.names import node_name, slug, source_name
 from edge_sser.settings.schema import Settings
@@ -32,7 +33,6 @@ MIN_RATE_HZ: Final = 8_000
 MAX_RATE_HZ: Final = 192_000
 BLOCK_SECONDS: Final = 1.0  # processed at a time: bounds memory for long arrays
 _TABLES: Final = {"node", "gate", "window", "rolling", "baseline", "episode", "model"}  # that a monitor uses
-_READ_SECONDS: Final = 60.0  # timeout that a recording without pacing never reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,15 @@ class StressMonitor:
             SettingsError: a settings file, keyword or value is wrong.
             ModelError: the model cannot be loaded.
         """
-        self._settings = _settings(settings, sensitivity, hop_seconds, source)
+        self._settings = _settings(settings, sensitivity, hop_seconds, {"name": source, "channel": channel})
         self._source = source_name(self._settings.source[0])
-        self._channel = channel
+        self._channel = self._settings.source[0].channel
         self._started_at = started_at.timestamp() if isinstance(started_at, datetime) else started_at
         self._owns_model = not isinstance(model, Model)
         self._model = model if isinstance(model, Model) else _load(model, self._settings)
         self._stream: _Stream | None = None
         self._closed = False
-        self._monitor(self._source, started_at=0.0, live=False)  # levels that do not fit together are an error now
+        expected_rule(self._settings, self._model.card)  # levels that do not fit together are an error now
 
     @property
     def model(self) -> Model:
@@ -142,7 +142,8 @@ class StressMonitor:
             rate: sample rate, 8000 to 192000 Hz, the same for the whole stream.
 
         Raises:
-            AudioInputError: wrong type, shape or rate, samples that are not numbers, or a change within the stream.
+            AudioInputError: wrong type, shape or rate, samples that are not numbers, no channel of the number that was
+                asked for, or a change within the stream.
             ModelError: the model cannot score a window.
         """
         frames = as_frames(samples)
@@ -214,13 +215,8 @@ class StressMonitor:
         with closing(FileSource(path, name=slug(path.stem, "recording"), channel=self._channel)) as source:
             started_at = source.started_at if self._started_at is None else self._started_at
             monitor = self._monitor(source.name, started_at=started_at, live=False)
-            while True:
-                try:
-                    block = source.read(_READ_SECONDS)
-                except EndOfAudio:
-                    break
-                if block is not None:
-                    yield from monitor.push(block)
+            for block in source.blocks():
+                yield from monitor.push(block)
             yield from monitor.finish()
 
     def _open_stream(self, frames: NDArray[np.float32], rate: int) -> _Stream:
@@ -233,9 +229,12 @@ class StressMonitor:
             live, started_at = self._started_at is None, self._started_at
             if started_at is None:
                 started_at = time.time() - frames.shape[0] / rate
-            converter = InputConverter(
-                rate_hz=int(rate), channels=channels, channel=self._channel, origin=f"stream {self._source}"
-            )
+            try:
+                converter = InputConverter(
+                    rate_hz=int(rate), channels=channels, channel=self._channel, origin=f"stream {self._source}"
+                )
+            except SourceError as error:
+                raise AudioInputError(str(error)) from None
             stream = _Stream(int(rate), channels, converter, self._monitor(self._source, started_at, live))
             if frames.size:
                 self._stream = stream
@@ -266,20 +265,20 @@ class StressMonitor:
 
 
 def _settings(
-    given: Settings | Path | str | None, sensitivity: str | None, hop_seconds: float | None, source: str
+    given: Settings | Path | str | None, sensitivity: str | None, hop_seconds: float | None, source: dict[str, Any]
 ) -> Settings:
     if given is not None and not isinstance(given, (Settings, Path, str)):
         raise SettingsError(f"settings is a {type(given).__name__}: give the path of a file, or a Settings object")
     if isinstance(given, (Path, str)):  # the environment is not read
         given = load_settings(Path(given), environ={}).settings
     values = (given or Settings()).model_dump(mode="json", include=_TABLES, exclude_unset=True)
-    values["source"] = [{"name": source}]
+    values["source"] = [source]
     if sensitivity is not None:
         values["rolling"] = values.get("rolling", {}) | {"sensitivity": sensitivity, "false_alarms_per_hour": None}
     if hop_seconds is not None:
         values["window"] = {"hop_seconds": hop_seconds}
     try:
-        return Settings.model_validate_json(json.dumps(values), strict=True)
+        return Settings.model_validate_json(json.dumps(values, default=operator.index), strict=True)
     except (ValidationError, TypeError) as error:
         if isinstance(error, TypeError):
             raise SettingsError(f"a keyword of StressMonitor is no plain value: {error}") from None

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import stat
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 from edge_sser.errors import EdgeSserError, SettingsError, UsageError
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # beginning of a cell that a spreadsheet runs, or of one made safe
-MAX_SECRET_BYTES = 16_384
 REMEDY = "make room or choose another place; the old file is unchanged"
 
 
@@ -223,41 +221,6 @@ def resolve_path(path: Path) -> Path:
     """
     path = Path(os.path.expanduser(path))  # Path.expanduser fails for an unknown ~user
     return path if path.is_absolute() else state_directory() / path
-
-
-def read_secret(path: Path, key: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Returns the first line of a file with a secret. Read for every use, so that it can change without a restart.
-
-    Args:
-        path: the file; a relative path is the name of a systemd credential.
-        key: of the setting that names it, for messages.
-        environ: with CREDENTIALS_DIRECTORY.
-
-    Raises:
-        SettingsError: the file cannot be read, or its first line is no text.
-    """
-    place = secret_path(path, key, environ)
-    try:
-        with place.open("rb") as file:
-            line = file.read(MAX_SECRET_BYTES).removeprefix(BOM_UTF8).split(b"\n", 1)[0].decode().strip()
-    except OSError as error:
-        raise SettingsError(f"{key} {place} cannot be read: {error.strerror}: let this user read it") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{key} {place} is not UTF-8 text") from None
-    if not line or not line.isprintable():
-        raise SettingsError(f"{key} {place} must hold the secret on its first line")
-    return line
-
-
-def secret_path(path: Path, key: str, environ: Mapping[str, str] = os.environ) -> Path:
-    """Returns the file of a secret; arguments and errors as for `read_secret`."""
-    path = Path(os.path.expanduser(path))
-    if path.is_absolute():
-        return path
-    folder = environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
-        raise SettingsError(f"{key} {path}: there are no systemd credentials here: write the whole path of a file")
-    return Path(folder) / path
 
 
 def _own_directory(environ: Mapping[str, str], kind: str, below_home: str, purpose: str) -> Path:

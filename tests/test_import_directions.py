@@ -15,6 +15,7 @@ DIRECTION = (
     "errors",
     "events",
     "files",
+    "credentials",
     "settings",
     "audio",
     "pipeline",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_sser.errors import TrainingError, need_package
+from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.files import write_file
 from edge_sser.train.corpora.cli import TableArgument
 from edge_sser.train.evaluate.metrics import worst_known
@@ -68,16 +68,18 @@ def ablation(
     from edge_sser.train.data.mixing import open_training_data
     from edge_sser.train.evaluate.predictions import predict, scorable
     from edge_sser.train.evaluate.scores import evaluate
-    from edge_sser.train.fit.run import check_teacher
     from edge_sser.train.fit.teaching import load_lessons
     from edge_sser.train.fit.threads import choose_threads
     from edge_sser.train.recipe import read_recipe
     from edge_sser.train.teachers.lesson import check_teacher_input
 
     plan = read_recipe(recipe, change or ())
-    check_teacher(plan, True)
-    if plan.distillation:
-        check_teacher_input(len(teacher), plan.distillation.teacher_hears)
+    if plan.distillation is None:
+        raise UsageError(
+            f"recipe {plan.name} has no [distillation], and train ablation takes apart a recipe that distils: give "
+            "--recipe sser-cnn, or a .toml file with that table"
+        )
+    check_teacher_input(len(teacher), plan.distillation.teacher_hears)
     read_preset(plan.preset)  # an error comes before a day of training
     utterances = read_table(table)
     scored = {clip.sha256 for clip in scorable(utterances, plan.preset)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000  # Hz, of all audio that leaves a source
+READ_SECONDS = 60.0  # timeout of a reader who only waits for blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,18 @@ class Source(ABC):
             EndOfAudio: after the last block of a recording or pipe.
             SourceError: the source broke; the message says what to do.
         """
+
+    def blocks(self) -> Iterator[AudioBlock]:
+        """Yields the blocks to the end.
+
+        Raises:
+            SourceError: the source broke; the message says what to do.
+        """
+        with suppress(EndOfAudio):
+            while True:
+                block = self.read(READ_SECONDS)
+                if block is not None:
+                    yield block
 
     def close(self) -> None:  # noqa: B027 - not every source holds something
         """Releases the source. Safe to call twice."""

@@ -22,7 +22,7 @@ from typing import TextIO
 
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.recording import Recording as OpenRecording
-from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.commands.process_pool import Call, has_shared_memory, process_pool
 from edge_sser.commands.progress import Work, progress
 from edge_sser.commands.results import OutputFormat, csv_header, write_events
@@ -45,7 +45,6 @@ from edge_sser.settings.schema import Settings
 
 AUTO = "auto"  # format: by what standard output is
 AHEAD_PER_JOB = 2  # recordings analysed ahead of the one that is printed
-_READ_SECONDS = 60.0  # timeout that a recording without pacing never reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +192,16 @@ def _analyze_source(
     summary = Summary(recording.path, options.settings.window.hop_seconds)
     failure: SourceError | None = None
     readings = 0
-    while True:
-        try:
-            block = source.read(_READ_SECONDS)
-        except EndOfAudio:
-            break
-        except SourceError as error:
-            failure = error  # the audio before it counts, and its episode is closed
-            break
-        if block is None:  # only with pacing
-            continue
-        events = monitor.push(block)
-        readings += write_events(events, recording.path, options.format, out)
-        summary.add(events)
-        advance(block.samples.size / SAMPLE_RATE)
-        if plot is not None:
-            plot.push(block, events)
+    try:
+        for block in source.blocks():
+            events = monitor.push(block)
+            readings += write_events(events, recording.path, options.format, out)
+            summary.add(events)
+            advance(block.samples.size / SAMPLE_RATE)
+            if plot is not None:
+                plot.push(block, events)
+    except SourceError as error:
+        failure = error  # the audio before it counts, and its episode is closed
     events = monitor.finish()
     write_events(events, recording.path, options.format, out)
     summary.add(events)

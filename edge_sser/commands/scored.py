@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.open import is_recording, open_source
-from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio, Source
+from edge_sser.audio.source import SAMPLE_RATE, Source
 from edge_sser.commands.progress import progress
 from edge_sser.errors import SettingsError, SinkError, SourceError, UsageError
 from edge_sser.model.model import Model, Score
@@ -30,7 +30,6 @@ from edge_sser.settings.schema import BaselineMode, Settings, SourceSettings
 SILENT_DBFS: Final = -60.0  # loudest window of a recording in which nobody speaks into the microphone
 # Median range of loudness within scored windows. Speech has 30 dB, in noise of 5 dB SNR still 14; music mostly below 9.
 LEAST_RANGE_DB: Final = 11.0
-_READ_SECONDS: Final = 60.0  # timeout that a recording without pacing never reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,19 +235,15 @@ def _score(
     hop_seconds = settings.window.hop_seconds
     windows: list[ScoredWindow] = []
     with progress(name, seconds) as work:
-        while limit is None or windower.now < limit:
-            try:
-                block = source.read(_READ_SECONDS)
-            except EndOfAudio:
-                break
-            if block is None:
-                continue
+        for block in source.blocks():
             samples = block.samples if limit is None else block.samples[: max(0, limit - windower.now)]
             for window in windower.push(samples, block.dropped):
                 score = model.score(window.log_mel) if window.speech_ratio >= least else None
                 speech_seconds, loudness_range = hop_seconds * window.speech_ratio, _range_db(window.log_mel)
                 windows.append(ScoredWindow(window.end, window.dbfs, speech_seconds, score, loudness_range))
             work.advance(samples.size / SAMPLE_RATE)
+            if limit is not None and windower.now >= limit:
+                break
     return Material(name, windower.now, windows)
 
 

@@ -219,7 +219,15 @@ def _connected(view: LiveView | None, stop: Stop, outputs: ConfiguredSinks, loop
     def thresholds(source: str) -> Thresholds:
         return loop.sessions[source].thresholds
 
-    view.connect(Controls(quit=stop.set, stopping=stop.is_set, pause=outputs.pause_here, thresholds=thresholds))
+    view.connect(
+        Controls(
+            quit=stop.set,
+            stopping=stop.is_set,
+            pause=outputs.switch.press_key,
+            pauses=lambda: outputs.switch.reasons,
+            thresholds=thresholds,
+        )
+    )
     with view.restored_on_stop():
         yield
 

@@ -29,6 +29,7 @@ from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.open import ConfiguredSinks
+from edge_sser.sinks.pause import PauseReason
 
 NOTE_SECONDS: Final = 10.0  # between two changes of the note that health events carry, at least: health is retained
 READ_SECONDS: Final = 0.2  # for one round over all sources, at most: the delay before a stop is noticed
@@ -91,8 +92,7 @@ class ListenLoop:
             sinks: get every event. A sink that fails for good is left out from then on.
             model: scores the windows of all sources.
             stop: may be set by a signal handler or another thread.
-            outputs: commands and faults of the configured sinks, read every round. While `listening` is False,
-                microphones are closed.
+            outputs: commands and faults of the configured sinks, read every round; its switch closes microphones.
             reloader: polled every round for new settings.
             reporter: notifies the service manager.
             baselines: keeps the baselines of inputs that have one; None to keep none.
@@ -116,7 +116,7 @@ class ListenLoop:
         ]
         self.sessions = {session.name: session for session in self._sessions}  # also those that have ended
         self._sinks = tuple(sinks)
-        self._listening = True
+        self._pauses: frozenset[PauseReason] = frozenset()  # that the sources obey
         self._note = ("", -NOTE_SECONDS)  # of health events, and when it changed
         self._with_readings: set[str] = set()
         self._reason: EndReason | None = None
@@ -200,18 +200,19 @@ class ListenLoop:
                 self._emit(session.note(text))
 
     def _switch_listening(self) -> None:
-        outputs = self._outputs
-        if outputs is None or (listening := outputs.listening) is self._listening:
+        outputs, before = self._outputs, self._pauses
+        if outputs is None or (reasons := outputs.switch.reasons) == before:
             return
-        self._listening = listening
+        self._pauses = reasons
+        outputs.announce_pause()
         for session in self._sessions:
             if not session.reopens:
-                if not listening:
+                if not before:
                     log.warning("%s is no microphone and cannot be paused: it goes on", session.name)
-            elif listening:
-                session.resume()
+            elif reasons:
+                self._emit(session.pause(reasons))
             else:
-                self._emit(session.pause(here=outputs.paused_here))
+                session.resume()
 
     def _apply_settings(self) -> None:
         """Hands settings that were read again to the sources."""

@@ -19,6 +19,7 @@ from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.rolling import Thresholds
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
+from edge_sser.sinks.pause import PauseReason
 
 STALLED_SECONDS: Final = 2.0  # without audio from an open source before its health is stalled
 REOPEN_MIN_SECONDS: Final = 1.0  # before the first retry of a missing microphone; doubled after each failure
@@ -28,8 +29,13 @@ REOPEN_MAX_SECONDS: Final = 30.0  # between two retries, at most
 READINGS_A_SECOND: Final = 1000
 LESSON_SECONDS: Final = 60.0  # of calm speech that the command learn takes
 GIVE_UP_MINUTES: Final = 10.0  # without any source before the program ends, for a fresh process to try
-PAUSED_DETAIL: Final = "a command has turned listening off; the microphone stays closed until one turns it on"
-PAUSED_HERE_DETAIL: Final = "the key p has turned listening off; the microphone stays closed until p is pressed again"
+_COMMAND, _KEY = frozenset({PauseReason.COMMAND}), frozenset({PauseReason.KEY})
+PAUSED_DETAILS: Final = {
+    _COMMAND: "a command has turned listening off; the microphone stays closed until one turns it on",
+    _KEY: "the key p has turned listening off; the microphone stays closed until p is pressed again",
+    _COMMAND | _KEY: "a command and the key p have turned listening off; the microphone stays closed until a command "
+    "turns it on and p is pressed again",
+}
 
 log = logging.getLogger("edge_sser.daemon")
 
@@ -229,14 +235,13 @@ class SourceSession:
         self._sync_baseline()
         log.info("%s: a baseline is learned, shift %+.2f", self.name, baseline.shift)
 
-    def pause(self, *, here: bool = False) -> list[Event]:
-        """Closes the source until `resume`; returns the last events.
+    def pause(self, reasons: frozenset[PauseReason]) -> list[Event]:
+        """Closes the source until `resume`; returns the last events. A pause may get other reasons.
 
         Args:
-            here: True when a person at the terminal has paused, False for a command.
+            reasons: one or more.
         """
-        events = self._enter(SessionState.PAUSED)
-        return [*events, *self._monitor.report(HealthState.PAUSED, PAUSED_HERE_DETAIL if here else PAUSED_DETAIL)]
+        return [*self._enter(SessionState.PAUSED), *self._monitor.report(HealthState.PAUSED, PAUSED_DETAILS[reasons])]
 
     def resume(self) -> None:
         """Lets the next read open the source."""

@@ -22,7 +22,7 @@ class SessionState(Enum):
 TRANSITIONS: Final = {
     SessionState.WAITING: (SessionState.OPEN, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
     SessionState.OPEN: (SessionState.WAITING, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
-    SessionState.PAUSED: (SessionState.WAITING, SessionState.ENDED),
+    SessionState.PAUSED: (SessionState.WAITING, SessionState.PAUSED, SessionState.ENDED),
     SessionState.MISSING: (SessionState.OPEN, SessionState.PAUSED, SessionState.MISSING, SessionState.ENDED),
     SessionState.ENDED: (SessionState.ENDED,),
 }

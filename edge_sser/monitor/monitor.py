@@ -169,7 +169,7 @@ class Monitor:
         return events
 
     def report(self, state: HealthState, detail: str) -> list[Event]:
-        """Returns the event for a source that is missing or has stalled; none when its health is so already.
+        """Returns the event for a source without audio; none when it is told already (see `SourceHealth.report`).
 
         Args:
             state: the new health.
@@ -177,7 +177,7 @@ class Monitor:
         """
         if not self._health.report(state, detail):
             return []
-        return self._change()
+        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
 
     def observe(self, signal: Signal) -> list[Event]:
         """Takes in the faults of the source's signal; returns the event that carries a change."""
@@ -286,7 +286,7 @@ class Monitor:
         )
 
     def _change(self) -> list[Event]:
-        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.now(self._windower.now))]
+        return [self._health_event(self._windower.now, self._windower.dropped, at=self.times.amid(self._windower.now))]
 
     def _health_event(self, now: int, dropped: int, at: float | None = None) -> Health:
         assert self._health.state is not None

@@ -123,6 +123,18 @@ class StreamClock:
         self._latest = max(self._latest, self._wall_clock())
         return self._latest
 
+    def amid(self, samples: int) -> float:
+        """Returns the time of an event between two blocks: of the audio so far while audio comes, else of this moment.
+
+        The wall clock is ahead of audio that comes late. Its time would push the readings that follow together.
+
+        Args:
+            samples: stream time, as far as audio came.
+        """
+        if self._live and (self._origin is None or self._clock() - self._arrived >= GAP_SECONDS):
+            return self.now(samples)
+        return self.at(samples)
+
     def of_sample(self, samples: int) -> float:
         """Returns the time of a sample, seconds since the epoch, by what is known now."""
         return self.started_at + self._steps + self.shift + samples / SAMPLE_RATE

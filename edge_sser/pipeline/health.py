@@ -94,8 +94,8 @@ class SourceHealth:
         return self.state not in _NO_SOUND and self.report(*self._by_sound)
 
     def report(self, state: HealthState, detail: str) -> bool:
-        """Sets a state known from elsewhere than the sound: the source is missing, or has stalled."""
-        changed = state is not self.state
+        """Sets a state known from elsewhere than the sound. One state is told once; a pause also for other reasons."""
+        changed = state is not self.state or (state is HealthState.PAUSED and detail != self.detail)
         if changed:
             self.state, self.detail = state, detail
         return changed

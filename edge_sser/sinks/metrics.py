@@ -1,7 +1,7 @@
 """Figures for Prometheus over HTTP, on this machine only or with a token.
 
 The sink updates its metrics with every event. Figures that no event carries come from a callback at each scrape (outbox
-and connection) or from `set_listening`. Names and units follow Prometheus's conventions; an unknown value is NaN.
+and connection) or from `watch_listening`. Names and units follow Prometheus's conventions; an unknown value is NaN.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
+from edge_sser.credentials import read_secret, server_context
 from edge_sser.errors import SinkError, missing_extra
 from edge_sser.events import NO_AUDIO, Event, Health, HealthState, Level, Reading, Status
-from edge_sser.files import read_secret
 from edge_sser.settings.sinks import MetricsSettings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.metrics_server import MetricsServer, guarded, server_tls
+from edge_sser.sinks.metrics_server import MetricsServer, guarded
 
 if TYPE_CHECKING:
     import ssl
@@ -91,7 +91,10 @@ class MetricsSink(Sink):
         if settings.token_file is not None:
             token = partial(read_secret, settings.token_file, "metrics.token_file")
             token()
-        return cls(address=settings.address, port=settings.port, token=token, tls=server_tls(settings))
+        tls = None
+        if settings.cert_file is not None and settings.key_file is not None:
+            tls = server_context("metrics", settings.cert_file, settings.key_file)
+        return cls(address=settings.address, port=settings.port, token=token, tls=tls)
 
     def watch_mqtt(self, report: Callable[[], MqttReport | None]) -> None:
         """Sets the callback for the figures of outbox and connection. To be called once.
@@ -102,9 +105,9 @@ class MetricsSink(Sink):
         """
         self._registry.register(cast("Collector", _MqttCollector(report)))
 
-    def set_listening(self, on: bool) -> None:
-        """Sets the gauge of listening: False while a command has paused it."""
-        self._metrics.listening.set(on)
+    def watch_listening(self, listening: Callable[[], bool]) -> None:
+        """Sets the callback for the gauge of listening; called in a thread of the server for every scrape."""
+        self._metrics.listening.set_function(listening)
 
     def emit(self, event: Event, line: bytes) -> None:
         """Updates the metrics with an event.
@@ -156,7 +159,7 @@ class _EventMetrics:
             registry=registry,
         )
         self._info = gauge("info", "Always 1; the program and its model", "version", "model", "provider")
-        self.listening = gauge("listening", "1 while listening, 0 while paused by a command")
+        self.listening = gauge("listening", "1 while listening, 0 while paused by a command or a key")
         self.listening.set(1)
         self._overruns_before: dict[str, int] = {}
         self._clock = clock

@@ -13,8 +13,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from edge_sser.errors import EdgeSserError, SettingsError, short
-from edge_sser.settings.sinks import MetricsSettings
+from edge_sser.errors import EdgeSserError
 
 if TYPE_CHECKING:
     import ssl
@@ -113,28 +112,6 @@ def guarded(application: Callable[..., Any], token: Callable[[], str]) -> Callab
         return []
 
     return answer
-
-
-def server_tls(settings: MetricsSettings) -> ssl.SSLContext | None:
-    """Returns the context of a server with a certificate; None without one.
-
-    Raises:
-        SettingsError: the certificate and key cannot be used.
-    """
-    if settings.cert_file is None or settings.key_file is None:
-        return None
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:  # a key with a passphrase is refused: OpenSSL would ask for it on the terminal
-        context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise SettingsError(
-            f"metrics.cert_file {settings.cert_file} and metrics.key_file {settings.key_file} must be a PEM "
-            f"certificate and its key without a passphrase, readable by this user: {short(error)}"
-        ) from None
-    return context
 
 
 class _Handler(WSGIRequestHandler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edge_sser.errors import EdgeSserError, SettingsError
@@ -33,7 +34,7 @@ class ConfiguredSinks:
 
     Attributes:
         sinks: one for each table, to get every event.
-        paused_here: True while a person at the terminal has paused listening.
+        switch: what pauses listening.
 
     Raises:
         EdgeSserError: a sink cannot be opened.
@@ -43,12 +44,10 @@ class ConfiguredSinks:
         self._settings = settings
         self._status = status
         self._sources = tuple(sources)
-        self.paused_here = False
         self._open_sinks: dict[str, Sink] = {}
         self._metrics: MetricsSink | None = None  # the last one opened, also when it is closed
         self._mqtt: MqttSink | None = None  # likewise
-        self._switch = _pause_switch()
-        self._told = True  # the state of the switch that metrics and MQTT know
+        self.switch = PauseSwitch(_pause_file())
         self._slots = {table: SwappableSink() for table in TABLES}
         self.sinks: Sequence[Sink] = tuple(self._slots.values())
         try:
@@ -58,21 +57,10 @@ class ConfiguredSinks:
             self.close()
             raise
 
-    @property
-    def listening(self) -> bool:
-        """True unless listening is paused: by the broker, another program as the web page, or a key at the terminal."""
-        on = not self.paused_here and (self._switch is None or self._switch.on)
-        if on is not self._told:
-            self._told = on
-            self._set_metrics_listening(on)
-            if self._mqtt is not None and "mqtt" in self._open_sinks:
-                self._mqtt.announce_listening()
-        return on
-
-    def pause_here(self, paused: bool) -> None:
-        """Pauses listening for this run, beside what other programs command, or ends that."""
-        self.paused_here = paused
-        self._set_metrics_listening(self.listening)
+    def announce_pause(self) -> None:
+        """Lets subscribers know soon that the switch was turned, also by another program."""
+        if self._mqtt is not None and "mqtt" in self._open_sinks:
+            self._mqtt.announce_listening()
 
     def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
         """Returns the commands of the broker for baselines since the last call, each with the name of its source."""
@@ -148,7 +136,7 @@ class ConfiguredSinks:
 
         self._metrics = MetricsSink.of_settings(section)
         self._metrics.watch_mqtt(self._mqtt_report)
-        self._metrics.set_listening(self.listening)
+        self._metrics.watch_listening(lambda: not self.switch.reasons)
         status = self._status()
         self._metrics.emit(status, to_line(status))
         return self._metrics
@@ -166,25 +154,19 @@ class ConfiguredSinks:
             node=node_name(self._settings),
             status=self._status(),
             sources=self._sources,
-            switch=self._switch,
-            on_listen=self._set_metrics_listening,
+            switch=self.switch,
         )
         return self._mqtt
-
-    def _set_metrics_listening(self, on: bool) -> None:
-        metrics = self._metrics
-        if metrics is not None:
-            metrics.set_listening(on and not self.paused_here)
 
     def _mqtt_report(self) -> MqttReport | None:
         mqtt = self._mqtt
         return mqtt.report if mqtt is not None and "mqtt" in self._open_sinks else None
 
 
-def _pause_switch() -> PauseSwitch | None:
+def _pause_file() -> Path | None:
     try:
-        return PauseSwitch(state_directory() / PAUSE_FILE)
-    except SettingsError:  # no state, so nobody can pause
+        return state_directory() / PAUSE_FILE
+    except SettingsError:  # no place for state
         return None
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
-import ssl
-from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import uvicorn
 
+from edge_sser.credentials import read_password, server_context
 from edge_sser.errors import EdgeSserError, SettingsError
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.web import CREDENTIAL, WebSettings
@@ -22,7 +19,6 @@ from edge_sser.web.app import Page
 from edge_sser.web.guard import Guard, is_loopback, own_names
 
 MIN_PASSWORD: Final = 8  # characters
-MAX_PASSWORD_BYTES: Final = 1024
 TICK_SECONDS: Final = 1.0  # of the server's own housekeeping; uvicorn's 0.1 s costs 0.9 % of a core
 CLOSE_SECONDS: Final = 2  # for requests that run when the server ends
 
@@ -37,7 +33,7 @@ def run_web(loaded: Loaded) -> None:
         EdgeSserError: the port cannot be opened.
     """
     settings = loaded.settings.web or WebSettings()
-    password = read_password(settings)
+    password = read_password(settings.password_file, "web.password_file", CREDENTIAL, least=MIN_PASSWORD)
     check_access(settings, password)
     page = Page(loaded)
     guard = Guard(page.application(), names=own_names(settings.hosts), password=password)
@@ -51,10 +47,10 @@ def run_web(loaded: Loaded) -> None:
         lifespan="on",
         limit_concurrency=128,
         timeout_graceful_shutdown=CLOSE_SECONDS,
-        ssl_certfile=settings.cert_file,
-        ssl_keyfile=settings.key_file,
     )
-    _load_certificate(config, settings)
+    config.load()
+    if settings.cert_file is not None and settings.key_file is not None:
+        config.ssl = server_context("web", settings.cert_file, settings.key_file)
     listener = _listen(settings)
     scheme = "http" if settings.cert_file is None else "https"
     place = f"[{settings.address}]" if ":" in settings.address else settings.address
@@ -84,35 +80,6 @@ class PageServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def read_password(settings: WebSettings, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Returns the password: the first line of `password_file`, else of the systemd credential, else None.
-
-    Raises:
-        SettingsError: the file cannot be read, or holds no password or a short one.
-    """
-    path = settings.password_file
-    if path is None:
-        directory = environ.get("CREDENTIALS_DIRECTORY")
-        path = Path(directory) / CREDENTIAL if directory else None
-        if path is None or not path.exists():
-            return None
-    try:
-        with path.open("rb") as file:
-            password = file.read(MAX_PASSWORD_BYTES).decode("utf-8-sig").split("\n", 1)[0].removesuffix("\r")
-    except OSError as error:
-        raise SettingsError(f"the password file {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"the password file {path} is not UTF-8 text") from None
-    if not password and settings.password_file is None:
-        return None  # so that a unit can make the credential optional
-    if len(password) < MIN_PASSWORD:
-        raise SettingsError(
-            f"the password file {path} must hold at least {MIN_PASSWORD} characters on its first line: "
-            f"openssl rand -hex 16 > {path}"
-        )
-    return password
-
-
 def check_access(settings: WebSettings, password: str | None) -> None:
     """Refuses to serve other machines without a password, and warns of a password in the clear.
 
@@ -133,21 +100,6 @@ def check_access(settings: WebSettings, password: str | None) -> None:
 
 def _end(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-def _load_certificate(config: uvicorn.Config, settings: WebSettings) -> None:
-    try:  # a key with a passphrase is refused: OpenSSL would ask for it on the terminal
-        if settings.cert_file is not None and settings.key_file is not None:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                settings.cert_file, settings.key_file, password=lambda: ""
-            )
-        config.load()
-    except (OSError, ssl.SSLError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise SettingsError(
-            f"web.cert_file {settings.cert_file} and web.key_file {settings.key_file} must be a PEM certificate and "
-            f"its key without a passphrase, readable by this user: {reason}"
-        ) from None
 
 
 def _listen(settings: WebSettings) -> socket.socket:

@@ -36,6 +36,7 @@ from edge_sser import (
     log_mel,
     to_json,
 )
+from edge_sser.settings.schema import RollingSettings
 
 RATE = 16_000
 START = 1_767_323_045.0
@@ -220,6 +221,9 @@ def test_another_rate_is_another_stream(model: Model, talk: np.ndarray) -> None:
         ({"sensitivity": "loud"}, "sensitivity is 'loud': .*'strict'"),
         ({"hop_seconds": 0.25}, "multiple of 0.1"),
         ({"source": "My Desk"}, "source is 'My Desk'"),
+        ({"channel": -1}, "channel is -1"),
+        ({"channel": "left"}, "channel is 'left'"),
+        ({"settings": Settings(rolling=RollingSettings(high=0.0001))}, "rolling.high"),
         ({"settings": Path("/nowhere/a.toml")}, "no such settings file"),
         ({"settings": {"node": "n"}}, "a dict: give the path of a file, or a Settings object"),
     ],
@@ -257,8 +261,10 @@ def test_a_model_file_and_a_channel_can_be_chosen(tmp_path: Path, talk: np.ndarr
     first, second = (StressMonitor(model=path, channel=channel) for channel in (0, 1))
     assert max(row["dbfs"] for row in first.analyze(sound).readings) > -60
     assert max(row["dbfs"] for row in second.analyze(sound).readings) == -120
-    with pytest.raises(SourceError, match="there is no channel 2"):
-        StressMonitor(model=path, channel=2).push(left, RATE)
+    for samples, has in ((left, "2 channels, numbered 0 to 1"), (talk, "1 channel, number 0")):
+        with pytest.raises(AudioInputError, match=f"{has}: there is no channel 2"):
+            StressMonitor(model=path, channel=2).push(samples, RATE)
+    assert StressMonitor(model=path, channel=np.int64(1)).push(left, RATE)
     with pytest.raises(SourceError, match="does not exist"):
         first.analyze(tmp_path / "none.wav")
 

@@ -19,6 +19,8 @@ import pyte
 import pytest
 from mqtt_rig import eventually
 
+from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
+
 ENTER, LEAVE, SHOW_CURSOR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h"
 
 
@@ -152,8 +154,9 @@ def test_a_terminal_without_unicode_gets_ascii(speech, model):
 
 
 @pytest.mark.mic
-def test_p_lets_go_of_the_microphone_and_takes_it_again(virtual_microphone, model):
-    session = Session("listen", "--model", model)
+def test_p_lets_go_of_the_microphone_and_takes_it_again(virtual_microphone, model, tmp_path):
+    session = Session("listen", "--model", model, STATE_DIRECTORY=str(tmp_path))
+    other = PauseSwitch(tmp_path / PAUSE_FILE)
     virtual_microphone.wait_until_recorded()
     eventually(lambda: session.shows("q quit"), "the view")
     session.press("p")
@@ -162,6 +165,16 @@ def test_p_lets_go_of_the_microphone_and_takes_it_again(virtual_microphone, mode
     assert session.shows("the key p has turned listening off")
     session.press("p")
     eventually(virtual_microphone.is_recorded, "the microphone is held again")
+    session.press("p")
+    eventually(lambda: session.shows("p resume "), "paused by the key")
+    other.turn(False)  # as MQTT or the web page does
+    eventually(lambda: session.shows("p resume here") and session.shows("a command and the key p"), "both are named")
+    session.press("p")
+    eventually(lambda: session.shows("p pause here") and session.shows("a command has turned"), "the command is left")
+    assert not virtual_microphone.is_recorded()
+    other.turn(True)
+    eventually(virtual_microphone.is_recorded, "the microphone is held again")
+    eventually(lambda: session.shows("p pause ") and not session.shows("p pause here"), "the footer")
     session.press("q")
     assert session.ended() == 0
     session.close()

@@ -14,6 +14,7 @@ import pyte
 import pytest
 from mqtt_rig import emit, eventually
 
+from edge_sser.daemon.session import PAUSED_DETAILS
 from edge_sser.errors import SinkError
 from edge_sser.events import (
     BaselineState,
@@ -33,10 +34,12 @@ from edge_sser.sinks.live.row import Row
 from edge_sser.sinks.live.screen import Screen
 from edge_sser.sinks.live.state import CELL_SECONDS, STALE_SECONDS, Order, ViewState
 from edge_sser.sinks.live.view import LiveView
+from edge_sser.sinks.pause import PauseReason
 from edge_sser.sinks.stdout import NonBlockingWriter
 from edge_sser.sinks.terminal import TextLines, text_line
 
 MODEL = "sser-cnn@ab12cd34"
+KEY, COMMAND = frozenset({PauseReason.KEY}), frozenset({PauseReason.COMMAND})
 TS = "2026-01-02T03:04:05.678Z"
 
 
@@ -321,3 +324,15 @@ def test_a_terminal_that_has_gone_is_one_error_for_the_user():
         eventually(lambda: view.failure is not None, "the view notices")
         assert fails()
         view.close()
+
+
+def test_a_pause_names_all_that_ends_it_and_the_key_says_what_it_does():
+    words = {frozenset(): "p pause ", KEY: "p resume ", COMMAND: "p pause here ", KEY | COMMAND: "p resume here "}
+    for reasons, word in words.items():
+        assert word in shown(state(), pauses=reasons)[-1]
+    paused = health(state=HealthState.PAUSED, detail=PAUSED_DETAILS[KEY | COMMAND])
+    rows = shown(state(paused, sources=("desk",)), columns=60)
+    start = next(number for number, row in enumerate(rows) if row.startswith(" desk") and "since" in row)
+    told = [row.strip() for row in rows[start : start + 3]]
+    assert "paused since" in told[0]
+    assert " ".join(told).endswith("p is pressed again")  # in rows of its own, not cut off

@@ -13,7 +13,7 @@ from components import require_programs
 from edge_sser.errors import UsageError
 from edge_sser.settings.broker import CREDENTIAL
 from edge_sser.settings.sinks import MqttSettings
-from edge_sser.sinks.mqtt.access import read_password
+from edge_sser.sinks.mqtt.options import broker_password
 
 UNITS = ("edge-sser.service", "edge-sser-user.service")
 MAX_EXPOSURE = 20  # tenths, as systemd-analyze counts them
@@ -114,9 +114,9 @@ def test_the_value_that_stands_for_no_password_is_none(tmp_path: Path) -> None:
     settings = MqttSettings(url="mqtt://broker")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     (tmp_path / CREDENTIAL).write_text("\n")
-    assert read_password(settings, environ) is None
+    assert broker_password(settings, environ) is None
     (tmp_path / CREDENTIAL).write_text("secret\n")
-    assert read_password(settings, environ) == "secret"
+    assert broker_password(settings, environ) == "secret"
 
 
 def test_the_users_password_is_looked_for_beside_its_settings(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_the_users_password_is_looked_for_beside_its_settings(tmp_path: Path) ->
     directory = environment.removeprefix("CREDENTIALS_DIRECTORY=").replace("%h", str(tmp_path))
     assert directory == str(tmp_path / ".config" / "edge-sser")
     environ = {"CREDENTIALS_DIRECTORY": directory}
-    assert read_password(MqttSettings(url="mqtt://broker"), environ) is None
+    assert broker_password(MqttSettings(url="mqtt://broker"), environ) is None
     Path(directory).mkdir(parents=True)
     (Path(directory) / CREDENTIAL).write_text("secret\n")
-    assert read_password(MqttSettings(url="mqtt://broker"), environ) == "secret"
+    assert broker_password(MqttSettings(url="mqtt://broker"), environ) == "secret"

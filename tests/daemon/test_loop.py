@@ -44,6 +44,7 @@ from edge_sser.monitor.baselines import BaselineStore
 from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
+from edge_sser.sinks.pause import PauseSwitch
 from edge_sser.sinks.stdout import JsonLines, NonBlockingWriter
 
 LIVELY = {"rolling": {"time_constant_seconds": 2.0, "dwell_seconds": 0.5, "elevated": 0.3, "high": 0.6}}
@@ -345,13 +346,14 @@ def test_listening_fails_without_any_sink_left(model: Model, speech: Path) -> No
 class Troubled:
     """Outputs with the trouble that a script gives, by the number of the round."""
 
-    listening = True
-    paused_here = False
-
     def __init__(self, script: dict[int, str]) -> None:
+        self.switch = PauseSwitch(None)
         self.script = script
         self.round = 0
         self.said = ""
+
+    def announce_pause(self) -> None:
+        pass
 
     def take_baseline_commands(self) -> list[tuple[str, BaselineCommand]]:
         return []
@@ -387,28 +389,21 @@ def test_trouble_with_the_outputs_is_in_health_at_once_and_then_at_most_every_te
     assert 1 <= len(lost) <= 1 + readings[-1].end_s / 10.0
 
 
-class Switched(Troubled):
-    """Outputs with a switch for listening."""
-
-    def __init__(self, on: bool) -> None:
-        super().__init__({})
-        self.listening = on
-
-
 def test_a_pause_is_told_when_it_begins_also_at_the_start_and_ends_with_sound(
     model: Model, samples: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stop, outputs, pauses = threading.Event(), Switched(False), 0
+    stop, outputs, pauses = threading.Event(), Troubled({}), 0
+    outputs.switch.turn(False)
 
     def turn(event: Event) -> None:
         nonlocal pauses
         if isinstance(event, Health) and event.state is HealthState.PAUSED:
             pauses += 1
-            outputs.listening = True
+            outputs.switch.turn(True)
             if pauses == 3:
                 stop.set()
         elif isinstance(event, Reading):
-            outputs.listening = False
+            outputs.switch.turn(False)
 
     sink = Kept(turn)
     microphone = Input("mic", lambda: Breaking("mic", samples, after=200), reopens=True)
@@ -416,6 +411,35 @@ def test_a_pause_is_told_when_it_begins_also_at_the_start_and_ends_with_sound(
         listen(SETTINGS, [microphone], [sink], model, stop, outputs=outputs)
     assert [event.state.value for event in of_kind(Health, sink.events)] == ["paused", "ok", "paused", "ok", "paused"]
     assert len([line for line in caplog.messages if "the microphone stays closed until one turns it on" in line]) == 3
+
+
+def test_health_says_what_pauses_and_what_ends_it_as_reasons_come_and_go(model: Model, samples: np.ndarray) -> None:
+    stop, outputs = threading.Event(), Troubled({})
+    switch = outputs.switch
+    steps = [
+        switch.press_key,
+        lambda: switch.turn(False),
+        switch.press_key,
+        switch.press_key,
+        lambda: switch.turn(True),
+        switch.press_key,
+    ]
+
+    def step(event: Event) -> None:
+        if isinstance(event, Health) and event.state in (HealthState.OK, HealthState.PAUSED):
+            if not steps:
+                stop.set()
+            else:
+                steps.pop(0)()
+
+    sink = Kept(step)
+    microphone = Input("mic", lambda: Breaking("mic", samples, after=200), reopens=True)
+    listen(SETTINGS, [microphone], [sink], model, stop, outputs=outputs)
+    events = of_kind(Health, sink.events)
+    assert [event.state.value for event in events] == ["ok", *["paused"] * 5, "ok"]
+    key, command = "p is pressed again", ("until one turns it on", "until a command turns it on")
+    told = [(key in event.detail, any(text in event.detail for text in command)) for event in events]
+    assert told[1:-1] == [(True, False), (True, True), (False, True), (True, True), (True, False)]
 
 
 def test_sources_take_turns(model: Model, samples: np.ndarray) -> None:

@@ -70,7 +70,7 @@ def test_any_commands_through_a_broker(
     @given(commands=COMMANDS)
     def try_any(commands: list[tuple[bytes, bool]]) -> None:
         warnings.clear()
-        before = sink.listening
+        before = sink.switch.on
         for payload, retained in commands:
             publisher.publish(SET, payload, retain=retained)
         last = f"last {next(batch)}".encode()
@@ -79,7 +79,7 @@ def test_any_commands_through_a_broker(
         # A broker forwards a retained message to present subscribers like any other.
         decisions = [payload for payload, _ in commands if payload in (b"ON", b"OFF")]
         expected = decisions[-1] == b"ON" if decisions else before
-        eventually(lambda: sink.listening is expected, "the last good one is applied")
+        eventually(lambda: sink.switch.on is expected, "the last good one is applied")
         ignored = [line for line in lines(warnings) if line.startswith("ignored")]
         assert len(ignored) == 1 + len(commands) - len(decisions)
 
@@ -100,7 +100,7 @@ def test_a_message_of_megabytes_stays_with_the_broker(
     for topic in (SET, ANNOUNCEMENT):
         publisher.publish(topic, b"O" * 5_000_000)
     publisher.publish(SET, b"OFF")
-    eventually(lambda: not sink.listening, "a command is applied")
+    eventually(lambda: not sink.switch.on, "a command is applied")
     assert not [line for line in lines(warnings) if line.startswith("ignored")]
     assert sink.report.connections == 1
 
@@ -112,7 +112,7 @@ def test_anything_heard_at_any_rate(
 ) -> None:
     warnings.clear()
     sink = open_sink(free_port())
-    before = sink.listening
+    before = sink.switch.on
     for topic, payload, retained in messages:
         sink._node.on_message(topic, payload, retained)
     decisions = [
@@ -120,7 +120,7 @@ def test_anything_heard_at_any_rate(
         if payload in (b"ON", b"OFF")
     ]  # fmt: skip
     expected = decisions[-1] if decisions else before
-    eventually(lambda: sink.listening is expected, "the last good one is applied")
+    eventually(lambda: sink.switch.on is expected, "the last good one is applied")
     emit(sink, episode(1))  # it still works
     eventually(lambda: sink.report.stored == 1, "an episode is stored")
     lines(warnings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from edge_sser.audio.source import SAMPLE_RATE
@@ -228,6 +230,30 @@ def test_health_and_audio_keep_one_order() -> None:
     stream.hear(20.0)
     assert not stream.runs_backwards
     assert stream.event_late == pytest.approx(0.0, abs=0.1)
+
+
+def test_an_event_amid_late_audio_does_not_push_readings_together() -> None:
+    stream = Stream()
+    stream.hear(5.0)
+    stream.now += 0.4  # from here on each block is late, less than what is put right
+    stream.hear(1.0)
+    stream.times.append(stream.clock.amid(stream.samples))
+    stream.hear(1.0)
+    steps = [after - before for before, after in pairwise(stream.times)]
+    assert sorted(steps) == pytest.approx([0.0, *[BLOCK_SECONDS] * (len(steps) - 1)], abs=1e-6)
+    stream.now += 3.0  # no audio comes: then the moment counts
+    stream.times.append(stream.clock.amid(stream.samples))
+    assert stream.event_late == 0.0
+
+
+def test_before_the_first_block_an_event_has_the_time_of_its_moment() -> None:
+    stream = Stream()
+    stream.hear(5.0)
+    stream.now += 1.0
+    stream.heard = 0.0
+    stream.clock.start(stream.wall, live=True)
+    stream.now += 1.0
+    assert stream.clock.amid(0) == stream.wall
 
 
 def test_the_next_opening_is_not_dated_before_the_last_one() -> None:

@@ -113,7 +113,7 @@ def test_a_device_has_every_right_it_needs(
     eventually(lambda: home.on(f"edge-sser/{NODE}/desk/reading"), "a reading arrives")
     eventually(lambda: home.on(f"homeassistant/device/edge-sser_{NODE}/config"), "it is announced")
     home.publish(f"edge-sser/{NODE}/listen/set", "OFF")
-    eventually(lambda: not sink.listening, "a command arrives")
+    eventually(lambda: not sink.switch.on, "a command arrives")
     assert sink.report.refused == ()
 
 

@@ -57,7 +57,7 @@ def test_a_bridge_passes_on_what_is_kept_with_its_numbers_and_brings_commands_do
     assert arrived.properties["seq"] == "1"
     eventually(lambda: above.on(f"edge-sser/{NODE}/desk/health"), "health goes up")
     above.publish(f"edge-sser/{NODE}/listen/set", "OFF")
-    eventually(lambda: not sink.listening, "a command comes down")
+    eventually(lambda: not sink.switch.on, "a command comes down")
     assert not above.on(f"edge-sser/{NODE}/desk/reading")
 
 

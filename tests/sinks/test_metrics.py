@@ -169,7 +169,7 @@ def test_what_runs_and_whether_it_listens(sink: MetricsSink) -> None:
     assert f"edge_sser_info:{MODEL}:CPU:0.1.0" not in figures
     assert figures["edge_sser_info:other@00000000:CPU:0.1.0"] == 1
     assert figures["edge_sser_listening"] == 1
-    sink.set_listening(False)
+    sink.watch_listening(lambda: False)
     assert scrape(sink)["edge_sser_listening"] == 0
 
 

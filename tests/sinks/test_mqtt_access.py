@@ -21,8 +21,8 @@ from edge_sser.errors import SettingsError
 from edge_sser.settings.broker import CREDENTIAL, BrokerAddress, parse_address
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import MqttSettings
-from edge_sser.sinks.mqtt.access import read_password
 from edge_sser.sinks.mqtt.contract import Topics
+from edge_sser.sinks.mqtt.options import broker_password
 from edge_sser.sinks.mqtt.sink import LinkState, MqttReport, MqttSink
 
 Start = Callable[..., MqttSink]
@@ -236,27 +236,27 @@ def test_a_ca_file_that_is_no_certificate_is_named(tmp_path: Path, open_sink: St
 def test_a_password_file_without_a_password_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "password"
     path.write_bytes(content)
-    with pytest.raises(SettingsError, match="password file"):
-        read_password(MqttSettings(url="mqtt://u@h", password_file=path))
+    with pytest.raises(SettingsError, match=r"mqtt\.password_file .*(password on its first line|not UTF-8)"):
+        broker_password(MqttSettings(url="mqtt://u@h", password_file=path))
 
 
 def test_an_empty_credential_is_none(tmp_path: Path) -> None:
     (tmp_path / CREDENTIAL).write_text("")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert read_password(MqttSettings(url="mqtt://u@h"), environ) is None
-    assert read_password(MqttSettings(url="mqtt://u@h"), {"CREDENTIALS_DIRECTORY": str(tmp_path / "none")}) is None
+    assert broker_password(MqttSettings(url="mqtt://u@h"), environ) is None
+    assert broker_password(MqttSettings(url="mqtt://u@h"), {"CREDENTIALS_DIRECTORY": str(tmp_path / "none")}) is None
 
 
 def test_a_credential_that_may_not_be_read_is_said_with_its_name(tmp_path: Path) -> None:
     (tmp_path / CREDENTIAL).mkdir()  # root may read every file, but nobody a directory
     with pytest.raises(SettingsError, match=f"{CREDENTIAL} cannot be read: Is a directory"):
-        read_password(MqttSettings(url="mqtt://u@h"), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+        broker_password(MqttSettings(url="mqtt://u@h"), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
 
 
 def test_only_the_first_line_of_a_password_file_counts_and_spaces_belong_to_it(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_bytes(b" a b \r\nsecond\n")
-    assert read_password(MqttSettings(url="mqtt://u@h", password_file=path)) == " a b "
+    assert broker_password(MqttSettings(url="mqtt://u@h", password_file=path)) == " a b "
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_the_access_rules_of_the_documentation_are_enough_and_keep_devices_apart
     emit(sink, reading(1))
     eventually(lambda: subscriber.on(f"edge-sser/{NODE}/desk/reading"), "a reading arrives")
     subscriber.publish(f"edge-sser/{NODE}/listen/set", "OFF")
-    eventually(lambda: not sink.listening, "a command arrives")
+    eventually(lambda: not sink.switch.on, "a command arrives")
     assert sink.report.refused == ()
     sink.close()
     stranger = open_sink(broker.port, user="other", password_file=secret)
@@ -369,4 +369,4 @@ def test_the_access_rules_of_the_documentation_are_enough_and_keep_devices_apart
 def test_a_byte_order_mark_is_no_part_of_a_password(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_bytes(b"\xef\xbb\xbfsecret\r\n")
-    assert read_password(MqttSettings(url="mqtt://u@h", password_file=path)) == "secret"
+    assert broker_password(MqttSettings(url="mqtt://u@h", password_file=path)) == "secret"

@@ -265,7 +265,7 @@ def test_a_message_of_megabytes_takes_little_memory_and_is_ignored_under_3_1_1_t
     for _ in range(25):  # more than mosquitto lets wait for an acknowledgement
         publisher.publish(COMMAND, b"O" * 100_000)
     publisher.publish(COMMAND, b"OFF")
-    eventually(lambda: not sink.listening, "a command behind it is applied")
+    eventually(lambda: not sink.switch.on, "a command behind it is applied")
     assert sink.report.connections == 1
 
 

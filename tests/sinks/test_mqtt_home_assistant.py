@@ -192,14 +192,12 @@ def test_commands_turn_listening_off_and_on_and_the_state_follows(
     broker: Broker, start_subscriber: Subscribe, open_sink: Start
 ) -> None:
     subscriber = start_subscriber(broker.port, STATE)
-    decisions: list[bool] = []
-    sink = open_sink(broker.port, hooks={"on_listen": decisions.append})
+    sink = open_sink(broker.port)
     eventually(lambda: subscriber.on(STATE), "connects")
     for payload in ("OFF", "ON", "OFF"):
         subscriber.publish(SET, payload)
     eventually(lambda: [m.payload for m in subscriber.on(STATE)] == [b"ON", b"OFF", b"ON", b"OFF"], "the state follows")
-    assert decisions == [False, True, False]
-    assert not sink.listening
+    assert not sink.switch.on
     late = start_subscriber(broker.port, STATE)
     eventually(lambda: [m.payload for m in late.on(STATE)] == [b"OFF"], "retained")
 
@@ -207,33 +205,32 @@ def test_commands_turn_listening_off_and_on_and_the_state_follows(
 def test_paused_stays_paused_across_a_restart(broker: Broker, start_subscriber: Subscribe, open_sink: Start) -> None:
     subscriber = start_subscriber(broker.port, STATE)
     first = open_sink(broker.port)
-    assert first.listening
+    assert first.switch.on
     eventually(lambda: len(subscriber.on(STATE)) == 1, "connects")
     subscriber.publish(SET, "OFF")
     eventually(lambda: len(subscriber.on(STATE)) == 2, "paused")
     first.close()
     second = open_sink(broker.port)
-    assert not second.listening
+    assert not second.switch.on
     eventually(lambda: len(subscriber.on(STATE)) == 3, "connects")
     subscriber.publish(SET, "ON")
-    eventually(lambda: second.listening, "listens again")
+    eventually(lambda: second.switch.on, "listens again")
     second.close()
-    assert open_sink(broker.port).listening
+    assert open_sink(broker.port).switch.on
 
 
 def test_commands_that_are_none_are_ignored_with_a_line_each(
     broker: Broker, start_subscriber: Subscribe, open_sink: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     subscriber = start_subscriber(broker.port, STATE)
-    decisions: list[bool] = []
-    open_sink(broker.port, hooks={"on_listen": decisions.append})
+    sink = open_sink(broker.port)
     eventually(lambda: subscriber.on(STATE), "connects")
     bad: list[bytes] = [b"", b"off", b"OFF ", b"\xff\xfe", b"O" * 60_000, b'{"state":"OFF"}']
     with caplog.at_level(logging.WARNING, logger="edge_sser.mqtt"):
         for payload in bad:
             subscriber.publish(SET, payload)
         subscriber.publish(SET, b"OFF")
-        eventually(lambda: decisions == [False], "the good one is heard")
+        eventually(lambda: not sink.switch.on, "the good one is heard")
     lines = [record.getMessage() for record in caplog.records]
     assert len([line for line in lines if line.startswith("ignored")]) == len(bad)
     assert max(map(len, lines)) < 300
@@ -247,7 +244,7 @@ def test_a_retained_command_from_before_is_no_command(
     with caplog.at_level(logging.WARNING, logger="edge_sser.mqtt"):
         sink = open_sink(broker.port)
         eventually(lambda: any("retained" in record.getMessage() for record in caplog.records), "said")
-    assert sink.listening
+    assert sink.switch.on
 
 
 @settings(deadline=None)
@@ -256,6 +253,10 @@ def test_a_retained_command_from_before_is_no_command(
 @given(payload=st.binary(max_size=200), retained=st.booleans(), topic=st.text(max_size=40))
 def test_no_message_whatever_harms_the_sink(payload: bytes, retained: bool, topic: str) -> None:
     decided: list[bool] = []
+
+    class Switch(PauseSwitch):
+        def turn(self, on: bool) -> None:
+            decided.append(on)
 
     class Worker:
         def submit(self, job: Callable[[], None]) -> None:
@@ -270,10 +271,9 @@ def test_no_message_whatever_harms_the_sink(payload: bytes, retained: bool, topi
         topics=Topics("edge-sser", NODE),
         sources=["desk"],
         status=STATUS,
-        switch=PauseSwitch(Path("/dev/null/paused")),
+        switch=Switch(None),
         link=Link(),  # type: ignore[arg-type]
         worker=Worker(),  # type: ignore[arg-type]
-        on_listen=decided.append,
     )
     for name in (topic, SET, "homeassistant/status"):
         node.on_message(name, payload, retained)

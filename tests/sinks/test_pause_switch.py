@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from mqtt_rig import NODE, STATUS, Broker, eventually, free_port
@@ -11,7 +12,7 @@ from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import MetricsSettings, MqttSettings
 from edge_sser.sinks import pause
 from edge_sser.sinks.open import ConfiguredSinks
-from edge_sser.sinks.pause import PauseSwitch
+from edge_sser.sinks.pause import PauseReason, PauseSwitch
 
 STATE_TOPIC = f"edge-sser/{NODE}/listen/state"
 
@@ -25,12 +26,44 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_broker_the_file_pauses(state: Path) -> None:
     outputs = ConfiguredSinks(Settings(node=NODE), status=lambda: STATUS, sources=["desk"])
-    assert outputs.listening
+    assert not outputs.switch.reasons
     PauseSwitch(state / "paused").turn(False)  # as the web page does, in another process
-    assert not outputs.listening
+    assert outputs.switch.reasons == {PauseReason.COMMAND}
     PauseSwitch(state / "paused").turn(True)
-    assert outputs.listening
+    assert not outputs.switch.reasons
     outputs.close()
+
+
+def test_a_key_and_a_command_pause_apart(state: Path) -> None:
+    switch, other = PauseSwitch(state / "paused"), PauseSwitch(state / "paused")
+    switch.press_key()
+    assert (switch.reasons, other.reasons) == ({PauseReason.KEY}, set())
+    other.turn(False)
+    assert switch.reasons == {PauseReason.KEY, PauseReason.COMMAND}
+    switch.press_key()
+    assert switch.reasons == {PauseReason.COMMAND}
+    other.turn(True)
+    assert not switch.reasons
+
+
+def test_without_a_place_for_state_commands_hold_until_the_end() -> None:
+    switch = PauseSwitch(None)
+    assert switch.on
+    switch.turn(False)
+    assert switch.reasons == {PauseReason.COMMAND}
+
+
+def test_the_metrics_know_of_a_pause_by_key(state: Path) -> None:
+    port = free_port()
+    settings = Settings(node=NODE, metrics=MetricsSettings(port=port))
+    outputs = ConfiguredSinks(settings, status=lambda: STATUS, sources=["desk"])
+    try:
+        for listening in (b"1.0", b"0.0", b"1.0"):
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10.0) as answer:
+                assert b"edge_sser_listening " + listening in answer.read()
+            outputs.switch.press_key()
+    finally:
+        outputs.close()
 
 
 def test_a_pause_holds_while_it_is_stored_again(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,11 +91,11 @@ def test_a_pause_by_another_program_is_published_once(state: Path, broker: Broke
             PauseSwitch(state / "paused").turn(on)
             before = len(subscriber.on(STATE_TOPIC))
             for _ in range(3):  # the loop asks again and again
-                assert outputs.listening is on
+                outputs.announce_pause()
             eventually(lambda count=before: len(subscriber.on(STATE_TOPIC)) > count, "the new state")
         subscriber.publish(f"edge-sser/{NODE}/listen/set", "ON")  # the same switch from the other side
         eventually(lambda: not (state / "paused").exists(), "the file is gone")
-        eventually(lambda: outputs.listening, "listening goes on")
+        eventually(lambda: outputs.switch.on, "listening goes on")
         eventually(lambda: len(subscriber.on(STATE_TOPIC)) >= 5, "the last state")
     finally:
         outputs.close()

@@ -223,6 +223,8 @@ def test_what_is_wrong_with_a_teacher_or_a_preset_is_told_before_anything_is_com
          "train teacher --set preset=sssr"),
         (("fit", toy_table, *distil, "--teacher", runs / "teacher", "--set", "preset=quadrnt"), 2, "preset quadrnt"),
         (("ablation", toy_table, *distil, "--teacher", tmp_path / "typo"), 1, "typo"),
+        (("ablation", toy_table, "--recipe", "sser-plus", "--out", out, "--teacher", runs / "teacher"), 2,
+         "takes apart a recipe that distils: give --recipe sser-cnn"),
         (("ablation", toy_table, *distil, "--teacher", runs / "teacher", "--fold", "1", "--set", "preset=sssr"), 2,
          "train teacher --set preset=sssr"),
         (("teacher", toy_table, "--recipe", "hubert-base", "--set", "preset=quadrnt", "--out", out), 2, "quadrnt"),

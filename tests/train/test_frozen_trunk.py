@@ -18,6 +18,7 @@ from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.evaluate.predictions import predict
+from edge_sser.train.fit import frozen
 from edge_sser.train.fit.checkpoint import Checkpoint, data_key, load_student, save_checkpoint
 from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_companion, load_trunk
 from edge_sser.train.fit.run import FitRequest, fit, run
@@ -217,6 +218,59 @@ def test_a_companion_must_be_given_and_fit(
     wider = read_recipe("sser-plus", [*changes, f"student.companion={toy.student.width + 1}"])
     with pytest.raises(TrainingError, match="expected a compact CNN of width"):
         load_companion(tmp_path, 1, wider, data_key(training))
+
+
+def test_a_run_beside_another_companion_is_refused(
+    changes: list[str], toy_table: Path, toy_recipe: Path, rows: Sequence[Utterance], tmp_path: Path
+) -> None:
+    training = split(rows, 1)[0]
+    companions = []
+    for seed in (1, 2):
+        toy = read_recipe(
+            str(toy_recipe),
+            ["optimisation.epochs=1", "optimisation.clips_per_epoch=16", f"optimisation.seed={seed}"],
+        )
+        companions.append(tmp_path / f"seed-{seed}")
+        fit(training, toy, FeatureStore(rows, tmp_path), companions[-1] / "fold-1")
+    chosen = [*changes, f"student.companion={toy.student.width}"]
+    one, other = (
+        FitRequest(table=toy_table, out=tmp_path / "out", recipe="sser-plus", changes=chosen, folds=[1], final=False,
+                   threads=1, companion=companion)
+        for companion in companions
+    )  # fmt: skip
+    run(one, lambda line: None)
+    path = tmp_path / "out" / "fold-1" / "model.safetensors"
+    before = path.stat().st_mtime_ns
+    run(one, lambda line: None)
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(TrainingError, match="comes from another recipe"):
+        run(other, lambda line: None)
+
+
+def test_all_components_are_those_of_no_rotation_at_all(
+    embeddings: tuple[WhisperTrunk, EmbeddingStore],
+    changes: list[str],
+    rows: Sequence[Utterance],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, store = embeddings
+    dims = 2 * 2 * WIDTH  # means and deviations of two layers
+    plan = read_recipe("sser-plus", [*changes, f"trunk.components={dims}"])
+
+    def heard() -> Any:
+        trunk = load_trunk(plan)
+        fit_head(trunk, split(rows, 1)[0], plan, store)
+        with torch.inference_mode():
+            return torch.cat([trunk(sound(pitch)).stress for pitch in (110.0, 160.0, 260.0)])
+
+    plain = heard()
+    assert dims == store.select(rows).shape[2]
+
+    def rotation(values: torch.Tensor, weights: torch.Tensor, components: int) -> torch.Tensor:
+        return torch.linalg.qr(torch.randn(dims, dims, generator=torch.Generator().manual_seed(1)))[0]
+
+    monkeypatch.setattr(frozen, "_principal_axes", rotation)
+    assert torch.allclose(heard(), plain, atol=0.02)
 
 
 def test_a_checkpoint_loads_without_the_encoders_weights(student: WhisperTrunk, recipe: Recipe, tmp_path: Path) -> None:

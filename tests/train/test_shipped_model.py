@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -24,7 +25,7 @@ from edge_sser.model.shipped import (
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.operating_result import operating_points, summary
-from edge_sser.train.evaluate.predictions import read_predictions
+from edge_sser.train.evaluate.predictions import read_origin, read_predictions, write_origin, write_predictions
 from edge_sser.train.evaluate.scores import evaluate, markdown_table
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +156,27 @@ def test_the_larger_models_predictions_are_the_mean_logits_of_its_two_networks(t
     members = [RESULTS / "sser-cnn.csv", RESULTS / "whisper-trunk.csv"]
     subprocess.run([sys.executable, script, tmp_path / "sser-plus.csv", *members], check=True, timeout=120)
     assert (tmp_path / "sser-plus.csv").read_bytes() == (RESULTS / "sser-plus.csv").read_bytes()
+
+
+@pytest.mark.parametrize("difference", ["folds", "preset"])
+def test_predictions_of_other_folds_or_presets_are_not_averaged(tmp_path: Path, difference: str) -> None:
+    own = RESULTS / "sser-cnn.csv"
+    rows, origin = read_predictions(own), read_origin(own)
+    other = tmp_path / "other.csv"
+    if difference == "folds":
+        write_predictions(other, [replace(row, fold=row.fold % 5 + 1) for row in rows])
+        write_origin(other, origin)
+    else:
+        write_predictions(other, rows)
+        write_origin(other, replace(origin, preset="sssr"))
+    script = ROOT / "scripts" / "average_predictions.py"
+    ended = subprocess.run(
+        [sys.executable, script, tmp_path / "out.csv", own, other], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {other} ")
+    assert difference in ended.stderr
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_the_licence_of_the_frozen_layers_lies_beside_the_model() -> None:

@@ -13,8 +13,10 @@ import torch
 from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.table import Utterance, read_table, write_table
 from edge_sser.train.data.labels import read_preset
+from edge_sser.train.evaluate import transfer as transfer_module
 from edge_sser.train.evaluate.metrics import Interval
 from edge_sser.train.evaluate.transfer import TransferScore, by_corpus, transfer, transfer_table
+from edge_sser.train.fit import teaching
 from edge_sser.train.fit.checkpoint import load_checkpoint
 from edge_sser.train.fit.run import FitRequest
 
@@ -62,6 +64,31 @@ def test_no_clip_of_the_tested_corpus_was_trained_on(
     header = load_checkpoint(tmp_path / "out" / "seed-2" / "fold-1" / "model.safetensors").header
     assert [corpus["name"] for corpus in header["corpora"]] == ["south"]
     assert header["recipe"]["optimisation"]["seed"] == 2
+
+
+def test_the_seeds_share_one_teacher_and_one_number_of_threads(
+    rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    fitted: list[FitRequest] = []
+
+    def make(utterances: object, folds: Sequence[int | None], recipe: object, out: Path, bar: object) -> None:
+        made.append(out)
+
+    score = TransferScore("north", 1, (0.5,) * 6, Interval(0.5, 0.4, 0.6))
+    monkeypatch.setattr(teaching, "make_encoder_teachers", make)
+    monkeypatch.setattr(transfer_module, "fit_all", lambda request, *_: fitted.append(request))
+    monkeypatch.setattr(transfer_module, "load_student", lambda path: (None, None, None))
+    monkeypatch.setattr(transfer_module, "FeatureStore", lambda table, cache: None)
+    monkeypatch.setattr(transfer_module, "score_corpus", lambda *_: score)
+    request = FitRequest(
+        table=tmp_path / "table.csv", out=tmp_path / "out", recipe=str(toy_recipe), threads=1,
+        teachers=["whisper-tiny"], changes=["distillation.emotion=1", "optimisation.seed=7"],
+    )  # fmt: skip
+    transfer(request, rows, [1, 2], lambda line: None)
+    assert made == [tmp_path / "out" / "teacher" / "whisper-tiny"]
+    assert [each.teacher_folders for each in fitted] == [[made[0]]] * 2
+    assert [(each.plan.optimisation.seed, each.threads) for each in fitted] == [(1, 1), (2, 1)]
 
 
 def test_the_table_has_means_over_seeds_and_their_spread() -> None:

@@ -21,6 +21,8 @@ from edge_sser.train.data.labels import Emotion, Preset, read_preset
 from edge_sser.train.evaluate.metrics import Floats, Interval, Labels, auroc, bootstrap_speakers, mean_known
 from edge_sser.train.fit.checkpoint import MODEL_FILE, load_student, run_folder
 from edge_sser.train.fit.run import FitRequest, fit_all
+from edge_sser.train.fit.teaching import make_teachers
+from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.students.net import Student
 
 CALM: Final = (Emotion.NEUTRAL.value, Emotion.CALM.value, "")
@@ -89,14 +91,17 @@ def transfer(
     preset = read_preset(request.plan.preset)
     table, tested = by_corpus(utterances, preset)
     cache = request.cache or request.out / "cache"
+    folds = list(range(1, len(tested) + 1))
+    choose_threads(request.threads, warn)
+    make_teachers(request.teachers, request.teacher_folders, request.plan.preset, table, folds)
+    taught = replace(
+        request, cache=cache, teachers=tuple(map(str, request.teacher_folders)), threads=torch.get_num_threads()
+    )
     found = []
     for seed in seeds:
-        optimisation = request.plan.optimisation.model_copy(update={"seed": seed})
-        plan = request.plan.model_copy(update={"optimisation": optimisation})
         folder = request.out / f"seed-{seed}"
-        run = replace(request, out=folder, cache=cache, changes=(*request.changes, f"optimisation.seed={seed}"))
-        assert run.plan == plan
-        fit_all(run, table, list(range(1, len(tested) + 1)), warn)
+        run = replace(taught, out=folder, changes=(*request.changes, f"optimisation.seed={seed}"))
+        fit_all(run, table, folds, warn)
         store = FeatureStore(table, cache)
         for fold, corpus in enumerate(tested, start=1):
             student, _, _ = load_student(run_folder(folder, fold) / MODEL_FILE)

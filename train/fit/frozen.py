@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,11 +156,12 @@ def fit_head(
     scale = 1.0 / ((weights @ (flat - centre).square() / weights.sum()).sqrt() + _EPSILON)
     standard = (flat - centre) * scale
     axes = _principal_axes(standard, weights, recipe.trunk.components)
+    inputs = standard if axes is None else standard @ axes
     targets = make_targets(training, recipe.preset)
     places = torch.arange(len(training)).repeat_interleave(variants)
-    matrix, bias = _solve(standard @ axes, targets[places], weights, recipe.losses, recipe.trunk)
-    head = nn.Linear(axes.shape[0], bias.numel())
-    head.load_state_dict({"weight": (axes @ matrix).T, "bias": bias})
+    matrix, bias = _solve(inputs, targets[places], weights, recipe.losses, recipe.trunk)
+    head = nn.Linear(standard.shape[1], bias.numel())
+    head.load_state_dict({"weight": (matrix if axes is None else axes @ matrix).T, "bias": bias})
     student.centre.copy_(centre)
     student.scale.copy_(scale)
     student.set_head(head, companion, recipe.trunk.share)
@@ -188,8 +190,20 @@ def load_companion(run: Path | None, fold: int | None, recipe: Recipe, data: str
     return student
 
 
-def _principal_axes(values: Tensor, weights: Tensor, components: int) -> Tensor:
-    """Returns the axes of the largest variance of weighted rows: float32 [dims, components]."""
+def describe_companion(run: Path | None, fold: int | None) -> dict[str, Any]:
+    """Returns the hash of the CNN of a fold, for a checkpoint's header; empty without a companion."""
+    if run is None:
+        return {}
+    return {"companion": hashlib.sha256((run_folder(run, fold) / MODEL_FILE).read_bytes()).hexdigest()}
+
+
+def _principal_axes(values: Tensor, weights: Tensor, components: int) -> Tensor | None:
+    """Returns the axes of the largest variance of weighted rows: float32 [dims, components].
+
+    None for all of them: a rotation alone changes nothing in a penalised regression.
+    """
+    if components >= values.shape[1]:
+        return None
     covariance = (values * weights[:, None]).T @ values / weights.sum()
     _, vectors = torch.linalg.eigh(covariance.double())
     axes: Tensor = vectors.flip(1)[:, :components].float()

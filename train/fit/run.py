@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,12 +31,11 @@ from edge_sser.train.fit.checkpoint import (
 from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, seed_everything, train
 from edge_sser.train.fit.parallel import World, join_world
 from edge_sser.train.fit.task import StudentTask
-from edge_sser.train.fit.teaching import check_trunk, load_lessons
+from edge_sser.train.fit.teaching import check_trunk, load_lessons, make_teachers
 from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.teachers.lesson import Lesson, check_teacher_input
-from edge_sser.train.teachers.make import make_encoder_teachers
-from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped_recipes
+from edge_sser.train.teachers.recipe import shipped_recipes
 
 # A bar that moves inside an epoch, so that it shows the time left from the first seconds.
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
@@ -151,10 +149,8 @@ def fit_all(
             silent=not world.first,
         )
     with world.main_process_first():
-        for name, folder in zip(request.teachers, request.teacher_folders, strict=True):
-            if name in shipped_recipes() and world.first:
-                teacher_recipe = read_teacher_recipe(name, [f"preset={json.dumps(plan.preset)}"])
-                make_encoder_teachers(utterances, folds, teacher_recipe, folder, partial(tqdm, leave=False))
+        if world.first:
+            make_teachers(request.teachers, request.teacher_folders, plan.preset, utterances, folds)
     if plan.trunk is not None:
         if world.first:
             _run_trunk(request, utterances, sides, store)
@@ -186,7 +182,7 @@ def _run_trunk(
     store: FeatureStore,
 ) -> None:
     """Fits the head of a frozen trunk for each fold; prints the files."""
-    from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_companion, load_trunk
+    from edge_sser.train.fit.frozen import EmbeddingStore, describe_companion, fit_head, load_companion, load_trunk
 
     plan = request.plan
     trunk = load_trunk(plan)
@@ -198,7 +194,7 @@ def _run_trunk(
     for (fold, training), companion in zip(sides, companions, strict=True):
         path = run_folder(request.out, fold) / MODEL_FILE
         check_labels(training, plan, has_teacher=False)
-        header = {**_header(training, plan), "history": []}
+        header = {**_header(training, plan), "history": [], **describe_companion(request.companion, fold)}
         if path.exists():
             check_header(path, upgrade_header(load_checkpoint(path).header), header)
         else:

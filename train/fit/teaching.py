@@ -1,16 +1,22 @@
-"""Opens the lessons of a student's teachers, and refuses teachers and companions that do not fit the recipe."""
+"""Makes a student's teachers, opens their lessons, and refuses teachers and companions that do not fit the recipe."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from edge_sser.errors import UsageError
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.fit.checkpoint import custom_preset, data_key, run_folder
 from edge_sser.train.recipe import Recipe
 from edge_sser.train.teachers.lesson import Lesson, open_lessons
+from edge_sser.train.teachers.make import make_encoder_teachers
+from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped_recipes
 
 
 def load_lessons(
@@ -67,6 +73,31 @@ def _presets(teacher: Mapping[str, Any]) -> Iterator[str | Mapping[str, int | No
         yield teacher["preset"]
     elif "recipe" in teacher:
         yield teacher["recipe"]["preset"]
+
+
+def make_teachers(
+    names: Sequence[str],
+    folders: Sequence[Path],
+    preset: str,
+    utterances: Sequence[Utterance],
+    folds: Sequence[int | None],
+) -> None:
+    """Makes the teachers that are named by a shipped recipe; the others exist. Resumes.
+
+    Args:
+        names: of recipes, or folders.
+        folders: of the teachers, in the same order.
+        preset: of the student.
+        utterances: the table.
+        folds: to hold out; None: all speakers.
+
+    Raises:
+        As `make_encoder_teachers`.
+    """
+    for name, folder in zip(names, folders, strict=True):
+        if name in shipped_recipes():
+            recipe = read_teacher_recipe(name, [f"preset={json.dumps(preset)}"])
+            make_encoder_teachers(utterances, folds, recipe, folder, partial(tqdm, leave=False))
 
 
 def check_trunk(recipe: Recipe, *, companion: bool, tensorboard: bool) -> None:

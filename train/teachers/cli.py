@@ -70,7 +70,7 @@ def teacher(
         check_place(predictions)  # before hours of computation
     plan = read_teacher_recipe(recipe, change or ()) if recipe else None
     utterances = read_table(table)
-    choose_threads(threads, lambda line: None)
+    choose_threads(threads, partial(typer.echo, err=True))
     folds = chosen_folds(utterances, fold, final)
     found: list[Prediction] = []
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edge_sser.audio.file import FileSource
-from edge_sser.audio.source import SAMPLE_RATE, EndOfAudio
+from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.commands.archive.find import Item
 from edge_sser.commands.archive.tables import (
     Rows,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED = "done", "failed"
 KILLED: Final = "the process that analysed it was killed, or crashed: is there too little memory?"
-_READ_SECONDS: Final = 60.0  # timeout that a recording without pacing never reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +176,14 @@ class _Analysis:
             model=self._model,
             settings=self._options.settings,
         )
-        while True:
-            try:
-                block = source.read(_READ_SECONDS)
-            except EndOfAudio:
-                break
-            except SourceError as error:  # the audio before it counts
-                self._sums.reason = str(error)
-                break
-            if block is None:
-                continue
-            self._sums.seconds += block.samples.size / SAMPLE_RATE
-            self._take(monitor.push(block))
-            if length:
-                yield min(1.0, self._sums.seconds / length)
+        try:
+            for block in source.blocks():
+                self._sums.seconds += block.samples.size / SAMPLE_RATE
+                self._take(monitor.push(block))
+                if length:
+                    yield min(1.0, self._sums.seconds / length)
+        except SourceError as error:  # the audio before it counts
+            self._sums.reason = str(error)
         self._take(monitor.finish())
 
     def _take(self, events: Sequence[Event]) -> None:

@@ -12,11 +12,11 @@ from typing import Final
 
 from edge_sser.commands.archive.batch import FAILED, ArchiveOptions, killed_batch
 from edge_sser.commands.archive.find import Item, batches, find_recordings
-from edge_sser.commands.archive.progress import Progress
 from edge_sser.commands.archive.results import ArchiveResults
 from edge_sser.commands.archive.times import MODIFIED, TimeRule
-from edge_sser.commands.archive.workers import Batch, Worker, in_cluster, in_pool, in_process
+from edge_sser.commands.archive.workers import Batch, Results, Worker, in_cluster, in_pool, in_process
 from edge_sser.commands.process_pool import has_shared_memory
+from edge_sser.commands.progress import Work, progress
 from edge_sser.errors import EdgeSserError, UsageError, need_package, printable
 from edge_sser.model.model import Model
 from edge_sser.settings.schema import Settings
@@ -92,37 +92,50 @@ def run_archive(request: ArchiveRequest, settings: Settings) -> int:
         if len(left) < len(items):
             _tell(f"{len(items) - len(left)} of {len(items)} recordings are done already")
         began = time.monotonic()
-        with Progress(sum(item.size for item in left)) as progress:
-            worker = _worker(request, options, len(left), progress)
-            _analyze(left, worker, results, model.label, progress)
+        with progress("analyze", _bytes(left)) as work:
+            _analyze(left, _worker(request, options, len(left), work), results, model.label)
         return _sum_up(results, items, time.monotonic() - began if left else 0.0, len(left))
 
 
-def _analyze(items: Sequence[Item], worker: Worker, results: ArchiveResults, model: str, progress: Progress) -> None:
+def _analyze(items: Sequence[Item], worker: Worker, results: ArchiveResults, model: str) -> None:
     """Hands out batches; the recordings of one that ended its worker are tried again one by one."""
     alone: list[Batch] = []
     for batch, result in worker(list(batches(items))):
         if result is not None:
             results.add(result)
-            progress.finish(batch)
         elif len(batch) == 1:
             results.add(killed_batch(batch[0], model))
-            progress.finish(batch)
         else:
             alone += [(item,) for item in batch]
     for batch, result in worker(alone) if alone else ():
         results.add(killed_batch(batch[0], model) if result is None else result)
-        progress.finish(batch)
 
 
-def _worker(request: ArchiveRequest, options: ArchiveOptions, items: int, progress: Progress) -> Worker:
+def _worker(request: ArchiveRequest, options: ArchiveOptions, items: int, work: Work) -> Worker:
+    """Returns the worker that the options ask for. It advances `work` by bytes."""
     if request.dask is not None:
-        return in_cluster(options, request.dask)
+        return _advancing(in_cluster(options, request.dask), work)
     if request.jobs > 1 and items > 1:
         if has_shared_memory():
-            return in_pool(options, min(request.jobs, items))
+            return _advancing(in_pool(options, min(request.jobs, items)), work)
         _tell("warning: --jobs needs shared memory, and /dev/shm cannot be written here: jobs run one by one")
-    return in_process(options, progress.inside)
+    return in_process(options, lambda batch, share: work.advance(share * _bytes(batch)))
+
+
+def _advancing(worker: Worker, work: Work) -> Worker:
+    """Returns a worker that advances `work` with each batch that is not tried again."""
+
+    def run(batches: Sequence[Batch]) -> Results:
+        for batch, result in worker(batches):
+            if result is not None or len(batch) == 1:
+                work.advance(_bytes(batch))
+            yield batch, result
+
+    return run
+
+
+def _bytes(items: Sequence[Item]) -> int:
+    return sum(item.size for item in items)
 
 
 def _sum_up(results: ArchiveResults, items: Sequence[Item], seconds: float, analysed: int) -> int:

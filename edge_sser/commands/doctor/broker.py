@@ -9,7 +9,6 @@ topic `BASE/NODE/doctor`: one empty, one of blanks. Topics in use get none, sinc
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,18 +20,19 @@ from typing import TypeVar
 from edge_sser import __version__
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
 from edge_sser.commands.doctor.service_link import connected_service
+from edge_sser.credentials import readable_by_all, secret_path
 from edge_sser.events import Status, StatusState
 from edge_sser.settings.broker import CREDENTIAL, BrokerAddress, parse_address
 from edge_sser.settings.names import node_name, source_name
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import MqttSettings
-from edge_sser.sinks.mqtt.access import read_password, tls_context
+from edge_sser.settings.web import CREDENTIAL as WEB_CREDENTIAL
 from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics, discovery_message
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus
 from edge_sser.sinks.mqtt.link import BrokerLink, LinkListener
-from edge_sser.sinks.mqtt.options import link_options
+from edge_sser.sinks.mqtt.options import broker_password, broker_tls, link_options
 from edge_sser.sinks.mqtt.terms import LARGEST_EVENT_BYTES
 
 LARGE = "large"  # tag of the second message
@@ -44,15 +44,20 @@ T = TypeVar("T")
 
 
 def check_secrets(context: CheckContext) -> Finding:
-    """Checks that other users cannot read the password or the key."""
-    settings = context.settings.mqtt
-    if settings is None:
-        return Finding(State.FINE, "not needed without [mqtt]")
-    secrets = [path for path in (settings.password_file or _credential(context), settings.key_file) if path]
+    """Checks that other users cannot read a password, token or key."""
+    mqtt, metrics, web = context.settings.mqtt, context.settings.metrics, context.settings.web
+    files: list[Path | None] = []
+    if mqtt is not None:
+        files += [mqtt.password_file or _credential(context, CREDENTIAL), mqtt.key_file]
+    if metrics is not None:
+        files += [metrics.token_file and secret_path(metrics.token_file, "metrics.token_file"), metrics.key_file]
+    if web is not None:
+        files += [web.password_file or _credential(context, WEB_CREDENTIAL), web.key_file]
+    secrets = [path for path in files if path is not None]
     for path in secrets:
-        if _readable_by_others(path):
+        if readable_by_all(path):
             return Finding(State.WARNING, f"every user may read {path}", f"chmod o-rwx {path}")
-    return Finding(State.FINE, ", ".join(map(str, secrets)) or "neither a password nor a key")
+    return Finding(State.FINE, ", ".join(map(str, secrets)) or "neither a password, a token nor a key")
 
 
 def check_broker(context: CheckContext) -> Finding:
@@ -64,7 +69,7 @@ def check_broker(context: CheckContext) -> Finding:
     settings = context.settings.mqtt
     if settings is None:
         return Finding(State.FINE, "no [mqtt] in the settings")
-    credential = None if settings.password_file else _credential(context)
+    credential = None if settings.password_file else _credential(context, CREDENTIAL)
     if credential is not None and not os.access(credential, os.R_OK):
         return Finding(
             State.WARNING,
@@ -72,9 +77,8 @@ def check_broker(context: CheckContext) -> Finding:
             f"sudo edge-sser doctor --config {context.settings_file}",
         )
     broker = parse_address(settings.url)
-    password = read_password(settings, {"CREDENTIALS_DIRECTORY": str(credential.parent)} if credential else {})
-    if broker.tls:
-        tls_context(settings)
+    password = broker_password(settings, {"CREDENTIALS_DIRECTORY": str(credential.parent)} if credential else {})
+    broker_tls(settings, broker)
     service = connected_service(broker) if broker.username or settings.cert_file else None
     who = f" as {broker.username}" if broker.username else ""
     if service is not None:
@@ -229,15 +233,8 @@ def _items(queue: SimpleQueue[T]) -> Iterator[T]:
             yield queue.get(timeout=max(0.0, deadline - time.monotonic()))
 
 
-def _credential(context: CheckContext) -> Path | None:
+def _credential(context: CheckContext, name: str) -> Path | None:
     """Returns the file of the systemd credential: of this process, else the one beside the settings for a service."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     folder = Path(directory) if directory else context.settings_file and context.settings_file.parent
-    return folder / CREDENTIAL if folder and (folder / CREDENTIAL).exists() else None
-
-
-def _readable_by_others(path: Path) -> bool:
-    try:
-        return bool(path.stat().st_mode & stat.S_IROTH)
-    except OSError:  # missing: check_broker says so
-        return False
+    return folder / name if folder and (folder / name).exists() else None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
+from edge_sser.credentials import readable_by_all, secret_path
 from edge_sser.errors import EdgeSserError, short
-from edge_sser.files import secret_path
 from edge_sser.settings.notify import NotifySettings
 from edge_sser.sinks.notify.targets import Target, WebhookTarget, open_target
 
@@ -33,7 +32,7 @@ def check_notify(context: CheckContext) -> Finding:
             remedy = f"check the address and this device's network, then: edge-sser notify test {table.name}"
             return Finding(State.PROBLEM, f"{table.name}: {target.label} cannot be reached: {reason}", remedy)
         for secret in _secrets(table):
-            if secret.stat().st_mode & stat.S_IROTH:
+            if readable_by_all(secret):
                 return Finding(State.WARNING, f"every user may read {secret}", f"chmod o-rwx {secret}")
         fine.append(f"{table.name} ({target.label})")
     return Finding(State.FINE, f"{', '.join(fine)}; edge-sser notify test sends a message")

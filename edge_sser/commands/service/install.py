@@ -19,7 +19,8 @@ from typing import Final
 
 from edge_sser.commands.service.layout import Installation, Layout, out_of_reach, remove
 from edge_sser.commands.service.systemctl import UNIT, WEB_UNIT, ServiceError, Systemctl, UnitState
-from edge_sser.errors import EdgeSserError, need_package
+from edge_sser.credentials import read_password
+from edge_sser.errors import EdgeSserError, SettingsError, need_package
 from edge_sser.files import write_file
 from edge_sser.model.shipped import named_model
 from edge_sser.settings.broker import parse_address
@@ -237,12 +238,9 @@ def _may_replace(target: Layout, path: Path, text: str, ask: Callable[[str], boo
 
 def _first_line(path: Path) -> str:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ServiceError(f"the password file {path} cannot be read: {error}") from None
-    if not lines or not lines[0]:
-        raise ServiceError(f"the password file {path} must hold the password on its first line")
-    return lines[0] + "\n"
+        return f"{read_password(path, 'the password file')}\n"
+    except SettingsError as error:
+        raise ServiceError(str(error)) from None
 
 
 def _notes(target: Layout, settings: Settings) -> Iterator[str]:

@@ -17,6 +17,7 @@ from edge_sser.events import Episode, Health, HealthState, Level, Phase, epoch_s
 from edge_sser.pipeline.rolling import Thresholds
 from edge_sser.sinks.live.row import Row
 from edge_sser.sinks.live.state import CELL_SECONDS, Cell, SourceView, ViewState
+from edge_sser.sinks.pause import PauseReason
 
 NARROW_COLUMNS: Final = 60  # below it no gauge, loudness or share of speech
 GAUGE_CELLS: Final = 16
@@ -64,6 +65,7 @@ class Look:
         scroll: rows of the body above the terminal's top.
         glyphs: that the terminal can show.
         keys: False when no key can be read.
+        pauses: all that pauses listening.
         thresholds: returns those of a source; None when they are not known.
     """
 
@@ -74,6 +76,7 @@ class Look:
     scroll: int = 0
     glyphs: Glyphs = UNICODE
     keys: bool = True
+    pauses: frozenset[PauseReason] = frozenset()
     thresholds: Callable[[str], Thresholds | None] = field(default=lambda _name: None)
 
 
@@ -155,7 +158,10 @@ def _footer(state: ViewState, look: Look) -> Row:
     narrow = look.columns < NARROW_COLUMNS
     sort = "sort" if narrow else f"sort: {state.order.value}"
     scroll = "jk" if narrow else look.glyphs.arrows
-    for key, word in (("q", "quit"), ("p", "resume" if state.paused else "pause"), ("s", sort), (scroll, "scroll")):
+    pause = "resume" if PauseReason.KEY in look.pauses else "pause"
+    if PauseReason.COMMAND in look.pauses:  # the key neither made this pause nor ends it
+        pause += " here"
+    for key, word in (("q", "quit"), ("p", pause), ("s", sort), (scroll, "scroll")):
         foot.add(f" {key}", style="bold").add(f" {word} ", style="dim")
     return foot
 
@@ -184,7 +190,7 @@ def _body(state: ViewState, look: Look) -> list[Callable[[], Row]]:
         *(partial(_source_row, each, name_cells, look) for each in sources),
     ]
     faulty = [each.health for each in sources if each.health is not None and _is_worth_a_row(each.health)]
-    rows += [partial(_health_row, health, name_cells, look) for health in faulty]
+    rows += [row for health in faulty for row in _health_rows(health, name_cells, look)]
     lines = len(rows) + 1 + len(state.episodes) + len(state.messages)
     space: list[Callable[[], Row]] = (
         [Row] if lines + 4 < look.rows else []
@@ -207,11 +213,17 @@ def _is_worth_a_row(health: Health) -> bool:
     return health.state is not HealthState.OK or bool(health.detail)
 
 
-def _health_row(health: Health, name_cells: int, look: Look) -> Row:
-    since = clock_words(epoch_seconds(health.ts), look.clock)
-    row = Row(f" {_cut(health.source, name_cells)} ")
-    row.add(health.state.value, style=_FAULT_STYLES.get(health.state, "yellow"))
-    return row.add(f" since {since}: {health.detail}", style="dim")
+def _health_rows(health: Health, name_cells: int, look: Look) -> list[Callable[[], Row]]:
+    """Returns the row of a state, and below it the rest of a long detail, which says what to do."""
+    name, state = f" {_cut(health.source, name_cells)} ", health.state.value
+    text = f"{state} since {clock_words(epoch_seconds(health.ts), look.clock)}: {health.detail}"
+    first, *rest = _wrap(text, look.columns - len(name))
+    style = _FAULT_STYLES.get(health.state, "yellow")
+    indent = " " * len(name)
+    return [
+        lambda: Row(name).add(state, style=style).add(first.removeprefix(state), style="dim"),
+        *(partial(Row, indent + line, style="dim") for line in rest),
+    ]
 
 
 def _spark_cells(name_cells: int, look: Look) -> int:

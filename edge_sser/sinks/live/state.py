@@ -129,7 +129,6 @@ class ViewState:
         self.episodes: dict[str, Episode] = {}
         self.messages: deque[Message] = deque(maxlen=MAX_MESSAGES)
         self.order = Order.SETTINGS
-        self.paused = False
 
     def take(self, event: Event, now: float) -> None:
         """Takes in an event at monotonic time `now`."""

@@ -23,6 +23,7 @@ from edge_sser.sinks.base import Sink
 from edge_sser.sinks.live.layout import ASCII, UNICODE, Look, frame
 from edge_sser.sinks.live.screen import Screen
 from edge_sser.sinks.live.state import Message, Order, ViewState
+from edge_sser.sinks.pause import PauseReason
 from edge_sser.sinks.stdout import NonBlockingWriter
 from edge_sser.sinks.terminal import clock_text
 
@@ -39,13 +40,15 @@ class Controls:
     Attributes:
         quit: ends listening.
         stopping: returns True once listening is ending.
-        pause: closes the microphones with True, opens them with False.
+        pause: pauses listening by the key, or ends that.
+        pauses: returns all that pauses listening now.
         thresholds: returns those of a source in force.
     """
 
     quit: Callable[[], None] = field(default=lambda: None)
     stopping: Callable[[], bool] = field(default=lambda: False)
-    pause: Callable[[bool], None] = field(default=lambda _paused: None)
+    pause: Callable[[], None] = field(default=lambda: None)
+    pauses: Callable[[], frozenset[PauseReason]] = field(default=frozenset)
     thresholds: Callable[[str], Thresholds | None] = field(default=lambda _name: None)
 
 
@@ -198,6 +201,7 @@ class LiveView(Sink):
             scroll=self._scroll,
             glyphs=self._glyphs,
             keys=self._screen.keys,
+            pauses=self._controls.pauses(),
             thresholds=self._controls.thresholds,
         )
         with self._lock:
@@ -212,8 +216,7 @@ class LiveView(Sink):
             elif key == "q":
                 self._controls.quit()
             elif key == "p":
-                self._state.paused = not self._state.paused
-                self._controls.pause(self._state.paused)
+                self._controls.pause()
             elif key == "s":
                 orders = list(Order)
                 self._state.order = orders[(orders.index(self._state.order) + 1) % len(orders)]

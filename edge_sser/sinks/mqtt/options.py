@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edge_sser.settings.broker import BrokerAddress, parse_address
+from edge_sser.credentials import client_context, read_password
+from edge_sser.settings.broker import CREDENTIAL, BrokerAddress, parse_address
 from edge_sser.settings.sinks import MqttSettings, MqttVersion
-from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.contract import Topics, birth_topic
 from edge_sser.sinks.mqtt.negotiation import HANG_UPS
 
@@ -52,8 +53,20 @@ def link_options(settings: MqttSettings, topics: Topics) -> LinkOptions:
         keepalive_seconds=settings.keepalive_seconds,
         retry_min_seconds=settings.retry_min_seconds,
         retry_max_seconds=settings.retry_max_seconds,
-        password=lambda: read_password(settings),
-        tls=lambda: tls_context(settings) if address.tls else None,
+        password=lambda: broker_password(settings),
+        tls=lambda: broker_tls(settings, address),
         version=settings.version,
         subscriptions=tuple(subscriptions),
     )
+
+
+def broker_password(settings: MqttSettings, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Returns the password of the user at the broker; errors as for `read_password`."""
+    return read_password(settings.password_file, "mqtt.password_file", CREDENTIAL, environ)
+
+
+def broker_tls(settings: MqttSettings, address: BrokerAddress) -> ssl.SSLContext | None:
+    """Returns the TLS context for a broker; None where the address has no TLS. Errors as for `client_context`."""
+    if not address.tls:
+        return None
+    return client_context("mqtt", settings.ca_file, settings.cert_file, settings.key_file)

@@ -22,13 +22,12 @@ from edge_sser.files import state_directory
 from edge_sser.settings.broker import parse_address
 from edge_sser.settings.sinks import MqttSettings
 from edge_sser.sinks.base import Sink
-from edge_sser.sinks.mqtt.access import read_password, tls_context
 from edge_sser.sinks.mqtt.client import Refusal
 from edge_sser.sinks.mqtt.connection import Message, Tag
 from edge_sser.sinks.mqtt.contract import Topics, birth_topic, discovery_message
 from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, MqttReport
 from edge_sser.sinks.mqtt.link import BrokerLink
-from edge_sser.sinks.mqtt.options import link_options
+from edge_sser.sinks.mqtt.options import broker_password, broker_tls, link_options
 from edge_sser.sinks.mqtt.outbox import Outbox, Record
 from edge_sser.sinks.mqtt.worker import Delivery, OutboxWorker
 from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
@@ -51,8 +50,8 @@ class MqttSink(Sink):
         status: status of the program, state online; its time is renewed whenever it is published again.
         sources: names of the sources, for Home Assistant.
         directory: for the outbox and the pause switch; `state_directory()` when not given.
-        on_listen: called when a command turns listening on or off, from a thread of the sink.
-        on_change: called when a part of the report changed that a person should know of, likewise.
+        switch: turned by commands; that of `directory` when not given.
+        on_change: called when a part of the report changed that a person should know of, from a thread of the sink.
 
     Raises:
         SettingsError: a certificate, key or password file cannot be used, or the node cannot be in a topic.
@@ -67,13 +66,10 @@ class MqttSink(Sink):
         sources: Sequence[str],
         directory: Path | None = None,
         switch: PauseSwitch | None = None,
-        on_listen: Callable[[bool], None] = lambda _on: None,
         on_change: Callable[[MqttReport], None] = lambda _report: None,
     ) -> None:
-        read_password(settings)
-        address = parse_address(settings.url)
-        if address.tls:
-            tls_context(settings)
+        broker_password(settings)
+        broker_tls(settings, parse_address(settings.url))
         folder = state_directory() if directory is None else directory
         self._topics = topics = Topics(settings.base_topic, node)
         self._reading_topic = functools.cache(topics.reading)
@@ -85,23 +81,18 @@ class MqttSink(Sink):
             Delivery(self._link, settings.retry_max_seconds),
             on_change=on_change,
         )
+        self.switch = PauseSwitch(folder / PAUSE_FILE) if switch is None else switch
         self._node = MqttNode(
             settings,
             topics=topics,
             sources=sources,
             status=status,
-            switch=PauseSwitch(folder / PAUSE_FILE) if switch is None else switch,
+            switch=self.switch,
             link=self._link,
             worker=self._worker,
-            on_listen=on_listen,
         )
         self._worker.start()
         self._link.start(self._node)
-
-    @property
-    def listening(self) -> bool:
-        """True unless the last command paused listening; kept over a restart."""
-        return self._node.switch.on
 
     def announce_listening(self) -> None:
         """Publishes the state of the pause switch when another program has changed it."""
@@ -161,7 +152,7 @@ class MqttNode:
 
     Args:
         worker: gets the callbacks that concern the outbox, and applies commands.
-        on_listen: called in the worker's thread when a command turns listening on or off.
+        switch: turned by commands in the worker's thread.
 
     Attributes:
         baseline_commands: commands for baselines that nobody has taken yet, the oldest first.
@@ -178,16 +169,14 @@ class MqttNode:
         switch: PauseSwitch,
         link: BrokerLink,
         worker: OutboxWorker[Delivery],
-        on_listen: Callable[[bool], None],
     ) -> None:
         self._settings = settings
         self._topics = topics
         self._sources = tuple(sources)
         self.status = status
-        self.switch = switch
+        self._switch = switch
         self._link = link
         self._worker = worker
-        self._on_listen = on_listen
         self._commands: deque[bool] = deque(maxlen=MAX_COMMANDS)  # True to listen; not applied yet
         self.baseline_commands: deque[tuple[str, BaselineCommand]] = deque(maxlen=MAX_COMMANDS)  # not taken yet
         self._commands_lock = threading.Lock()
@@ -280,17 +269,16 @@ class MqttNode:
             commands = list(self._commands)
             self._commands.clear()
         for on in commands:
-            if on is not self.switch.on:
+            if on is not self._switch.on:
                 log.info("listening turned %s by a command", "ON" if on else "OFF")
-            self.switch.turn(on)
-            self._on_listen(on)
+            self._switch.turn(on)
             self._link.send(self._listen_message())
 
     def _announce_change(self) -> None:
-        if self._announced is not self.switch.on:
+        if self._announced is not self._switch.on:
             self._link.send(self._listen_message())
 
     def _listen_message(self) -> Message:
-        self._announced = on = self.switch.on
+        self._announced = on = self._switch.on
         payload = b"ON" if on else b"OFF"
         return Message(topic=self._topics.listen_state, payload=payload, qos=1, retain=True)

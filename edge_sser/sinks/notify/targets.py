@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import threading
 from abc import ABC, abstractmethod
@@ -17,8 +16,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from edge_sser import __version__
+from edge_sser.credentials import client_context, read_secret
 from edge_sser.errors import SettingsError, need_package, short
-from edge_sser.files import read_secret
 from edge_sser.settings.notify import TEXT_FIELD, NotifySettings, check_url
 from edge_sser.sinks.notify.message import TITLE, body_of
 
@@ -133,7 +132,7 @@ class WebhookTarget(Target):
         need_package("httpx", "notify", f"The webhook {settings.name}")
         for name in ("httpx", "httpcore"):  # they log whole URLs
             logging.getLogger(name).setLevel(logging.WARNING)
-        self.tls = _tls_context(settings)
+        self.tls = client_context("notify", settings.ca_file)
         self.url()
         self._token()
 
@@ -290,15 +289,6 @@ def _check(status: int, retry_after: str) -> None:
         raise DeliveryError(f"answers {status}, a redirection, which is not followed: set the address it leads to")
     final = status < NO_RETRY_BELOW and status not in RETRIED
     raise DeliveryError(f"answers {status}", final=final, retry_after=wait)
-
-
-def _tls_context(settings: NotifySettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"notify.ca_file {settings.ca_file} is no readable PEM file ({short(error)})") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
