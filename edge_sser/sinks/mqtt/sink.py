@@ -30,6 +30,7 @@ from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, MqttReport
 from edge_sser.sinks.mqtt.link import BrokerLink
 from edge_sser.sinks.mqtt.options import link_options
 from edge_sser.sinks.mqtt.outbox import Outbox, Record
+from edge_sser.sinks.mqtt.outbox_destination import destination_text
 from edge_sser.sinks.mqtt.worker import Delivery, OutboxWorker
 from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
 
@@ -81,7 +82,11 @@ class MqttSink(Sink):
         self._closed = False
         self._link = BrokerLink(link_options(settings, topics))
         self._worker = OutboxWorker(
-            lambda: Outbox(folder / "outbox.db", max_bytes=settings.outbox_bytes),
+            lambda: Outbox(
+                folder / "outbox.db",
+                max_bytes=settings.outbox_bytes,
+                destination=destination_text(address, node),
+            ),
             Delivery(self._link, settings.retry_max_seconds),
             on_change=on_change,
         )
