@@ -101,9 +101,9 @@ def test_rows_for_programs_are_in_utc(call: Callable[..., Any], yesterday: int, 
 def test_the_summary_by_hour_and_by_day(call: Callable[..., Any], yesterday: int) -> None:
     days = call("history", "summary", "--by", "day", "--since", "yesterday", "--until", "today", "--format", "csv").out
     rows = list(csv.DictReader(io.StringIO(days)))
-    assert [(row["source"], row["minutes"], row["episodes"]) for row in rows] == [
-        ("source-1", "1320", "1"),
-        ("source-2", "1320", "1"),
+    assert [(row["source"], row["seconds"], row["episodes"]) for row in rows] == [
+        ("source-1", "79200.0", "1"),
+        ("source-2", "79200.0", "1"),
     ]
     hours = call("history", "summary", "--day", "yesterday", "--source", "source-1")
     assert len(hours.out.splitlines()) == 3 + 22
