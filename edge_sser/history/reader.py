@@ -20,7 +20,6 @@ from edge_sser.history.live import Live, read_live
 from edge_sser.history.schema import check_file, read_as_current
 
 BUSY_SECONDS: Final = 5.0  # that a query waits while the file is being checkpointed or recovered
-_MINUTE_COLUMNS: Final = "minute, readings, speech, mean, max, level, seconds, low_s, elevated_s, high_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +148,8 @@ class HistoryReader:
             source: name of a source, or NODE/SOURCE; None for all.
         """
         rows = self._rows(
-            f"SELECT node, source, {_MINUTE_COLUMNS} FROM sources "
-            "JOIN minutes ON source_id = id WHERE minute >= ? AND minute < ?",
+            "SELECT node, source, minute, readings, speech, mean, max, level, seconds, low_s, elevated_s, high_s "
+            "FROM sources JOIN minutes ON source_id = id WHERE minute >= ? AND minute < ?",
             (since, until),
             source,
             "node, source, minute",
@@ -206,7 +205,8 @@ class HistoryReader:
         found = []
         for number, node, name in self.query("SELECT id, node, source FROM sources ORDER BY node, source"):
             minute = self._first(
-                f"SELECT {_MINUTE_COLUMNS} FROM minutes WHERE source_id = ? ORDER BY minute DESC LIMIT 1",
+                "SELECT minute, readings, speech, mean, max, level, seconds, low_s, elevated_s, high_s FROM minutes "
+                "WHERE source_id = ? ORDER BY minute DESC LIMIT 1",
                 number,
             )
             health = self._first(

@@ -30,10 +30,10 @@ _LOG_BYTES: Final = 4 * 2**20  # of the write-ahead log, kept after a checkpoint
 _MODE: Final = 0o600
 
 _MINUTE: Final = (  # of a minute that a restart has cut in two, the larger part is kept
-    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET readings = excluded.readings, "
-    "speech = excluded.speech, mean = excluded.mean, max = excluded.max, level = excluded.level, "
-    "seconds = excluded.seconds, low_s = excluded.low_s, elevated_s = excluded.elevated_s, high_s = excluded.high_s "
-    "WHERE excluded.readings >= readings"
+    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET readings = excluded.readings, speech = excluded.speech, mean = excluded.mean, "
+    "max = excluded.max, level = excluded.level, seconds = excluded.seconds, low_s = excluded.low_s, "
+    "elevated_s = excluded.elevated_s, high_s = excluded.high_s WHERE excluded.readings >= readings"
 )
 _HEALTH: Final = "INSERT OR REPLACE INTO health (source_id, ts, state, detail) VALUES (?, ?, ?, ?)"
 _READING: Final = "INSERT OR REPLACE INTO readings (source_id, ts, json) VALUES (?, ?, ?)"

@@ -149,6 +149,26 @@ def test_a_range_without_rows_says_what_there_is(call: Callable[..., Any]) -> No
     assert result.status == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (None, "no settings file was found (~/.config/edge-sser/config.toml or "),
+        ('node = "a"', "config.toml has no [history]: write it there"),
+        ("[history]\nenabled = false", "config.toml turns it off: set history.enabled"),
+        ("[history]", "config.toml asks for one, but nothing has been written here: does edge-sser listen"),
+    ],
+)
+def test_a_missing_history_is_explained_by_the_settings(
+    call: Callable[..., Any], own_home: Path, settings: str | None, message: str
+) -> None:
+    if settings is not None:
+        (own_home / ".config/edge-sser").mkdir(parents=True)
+        (own_home / ".config/edge-sser/config.toml").write_text(settings)
+    result = call("history")
+    assert (result.status, result.out) == (1, "")
+    assert message in result.err
+
+
 def test_the_history_of_the_settings(call: Callable[..., Any], own_home: Path, tmp_path: Path) -> None:
     write_days(tmp_path / "mine.sqlite", start=time.time() - DAY, days=1)
     config = tmp_path / "config.toml"

@@ -71,10 +71,8 @@ def test_readings_become_minutes(writer: HistoryWriter, path: Path) -> None:
 
 def test_two_seconds_of_high_are_no_minute(writer: HistoryWriter, path: Path) -> None:
     levels = [Level.HIGH if number < 4 else Level.LOW for number in range(120)]
-    add(
-        writer,
-        *(replace(reading(0), ts=timestamp(MINUTE + 0.5 * number), level=level) for number, level in enumerate(levels)),
-    )
+    for number, level in enumerate(levels):
+        add(writer, replace(reading(0), ts=timestamp(MINUTE + 0.5 * number), level=level))
     writer.commit()
     (minute,) = HistoryReader(path).minutes(0, 2e9)
     assert (minute.level, minute.seconds, minute.low_s, minute.high_s) == (Level.HIGH, 60.0, 58.0, 2.0)
