@@ -25,7 +25,7 @@ class Progress:
     def __init__(self, total: int) -> None:
         self._total = max(1, total)
         self._done = 0
-        self._inside = 0.0
+        self._analyzed = 0.0
         self._drawn = 0
         self._began = self._told = time.monotonic()
         self._stack = ExitStack()
@@ -40,19 +40,18 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def inside(self, batch: tuple[Item, ...], share: float) -> None:
-        """Adds a share of a batch that is being analysed, 0..1."""
-        self._inside += share * sum(item.size for item in batch)
+    def advance(self, done: float) -> None:
+        """Adds bytes that were analysed, of batches that may not be done."""
+        self._analyzed += done
         self._show()
 
     def finish(self, batch: tuple[Item, ...]) -> None:
         """Adds a batch that is done."""
         self._done += sum(item.size for item in batch)
-        self._inside = 0.0
         self._show()
 
     def _show(self) -> None:
-        share = min(1.0, (self._done + self._inside) / self._total)
+        share = min(1.0, max(self._done, self._analyzed) / self._total)  # a cluster tells of whole batches only
         now = time.monotonic()
         if self._bar is not None:
             step = int(share * _STEPS)

@@ -1,4 +1,4 @@
-"""Checks of the outputs besides the broker: files that must be writable, and the port of the metrics."""
+"""Checks of the outputs besides the broker: files that must be writable, and the ports of metrics and page."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import tempfile
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
-from edge_sser.errors import SinkError
+from edge_sser.errors import EdgeSserError, SinkError, need_package
 from edge_sser.files import resolve_path, state_directory
+from edge_sser.history.schema import check_file as check_history_file
 from edge_sser.settings.names import node_name
 from edge_sser.settings.sinks import MetricsSettings
+from edge_sser.settings.web import CREDENTIAL, WebSettings
 from edge_sser.sinks.file import check_event_file
 from edge_sser.sinks.metrics_server import CHALLENGE
 
@@ -55,6 +58,47 @@ def check_file(context: CheckContext) -> Finding:
         return Finding(State.FINE, str(path))
     remedy = f"give {path.parent} to the user who runs edge-sser, or set file.path to another place"
     return Finding(State.PROBLEM, f"events cannot be written: {reason}", remedy)
+
+
+def check_history(context: CheckContext) -> Finding:
+    """Checks that the history can be written, and is one. Does not touch the file: a daemon may use it.
+
+    Raises:
+        HistoryError: the file is something else.
+    """
+    settings = context.settings.history
+    if settings is None or not settings.enabled:
+        lack = "no [history] in the settings" if settings is None else "turned off by history.enabled"
+        return Finding(State.FINE, f"{lack}: edge-sser history and the page will have no past")
+    path = resolve_path(settings.path)
+    reason = _write_failure(path.parent, path.name, f"{path.name}-wal", f"{path.name}.lock")
+    if reason is not None:
+        remedy = f"give {path.parent} to the user who runs edge-sser, or set history.path to another place"
+        return Finding(State.PROBLEM, f"the history cannot be written: {reason}", remedy)
+    return Finding(State.FINE, f"{path}{'' if check_history_file(path) else ', which listen will make'}")
+
+
+def check_web(context: CheckContext) -> Finding:
+    """Checks that the page has its packages and its password, and that its port is free.
+
+    Raises:
+        EdgeSserError: a package or the password is missing.
+    """
+    settings = context.settings.web or WebSettings()
+    if context.settings.web is None and find_spec("uvicorn") is None:
+        return Finding(State.FINE, "no [web] in the settings, and the extra web is not installed")
+    need_package("uvicorn", "web", "The web page")
+    from edge_sser.web.serve import check_access, listen_at, read_password
+
+    folder = context.settings_file and context.settings_file.parent
+    environ = {"CREDENTIALS_DIRECTORY": str(folder)} if folder and (folder / CREDENTIAL).exists() else os.environ
+    check_access(settings, read_password(settings, environ))
+    note = "" if context.settings.web is not None else "no [web] in the settings: "
+    try:
+        listen_at(settings).close()
+    except EdgeSserError:
+        return Finding(State.FINE, f"{note}port {settings.port} is in use: by edge-sser web, if it runs")
+    return Finding(State.FINE, f"{note}port {settings.port} is free for edge-sser web")
 
 
 def check_metrics(context: CheckContext) -> Finding:
