@@ -175,7 +175,9 @@ def _modification_time(path: Path) -> float:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise SourceError(f"{path} is a directory: name the audio files in it")
+            raise SourceError(
+                f"{path} is a directory: name the audio files in it, or use analyze --out, which takes folders"
+            )
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"{path} is not a regular file: pipe raw PCM into --source - instead")
         if not os.access(path, os.R_OK):

@@ -55,7 +55,7 @@ def run_web(loaded: Loaded) -> None:
         ssl_keyfile=settings.key_file,
     )
     _load_certificate(config, settings)
-    listener = listen_at(settings)
+    listener = _listen(settings)
     scheme = "http" if settings.cert_file is None else "https"
     place = f"[{settings.address}]" if ":" in settings.address else settings.address
     print(f"{scheme}://{place}:{settings.port}/", flush=True)
@@ -150,12 +150,7 @@ def _load_certificate(config: uvicorn.Config, settings: WebSettings) -> None:
         ) from None
 
 
-def listen_at(settings: WebSettings) -> socket.socket:
-    """Opens the port of the page.
-
-    Raises:
-        EdgeSserError: it cannot be opened.
-    """
+def _listen(settings: WebSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

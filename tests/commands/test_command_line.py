@@ -87,7 +87,10 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(call):
         (["listen", "--raw-format", "mp3"], "s16le, s32le, f32le"),
         (["listen", "--format", "xml"], "auto, jsonl, text"),
         (["listen", "--log-level", "loud"], "debug, info, warning, error"),
-        (["listen", "--node", "a b"], "--node"),
+        (
+            ["listen", "--node", "a b"],
+            "--node: expected a name of letters of a to z, digits and _ . -, at most 64 long",
+        ),
         (["listen", "--runtime", "tpu"], "auto, engine, tensorrt, cuda, cpu"),
         (["analyze"], "FILE"),
         (["analyze", "x.wav", "--format", "xml"], "jsonl, csv"),

@@ -195,7 +195,7 @@ def test_the_port_of_the_page(examine):
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
         other.listen()
-        assert "is in use" in examine(f"{RECORDING}\n[web]\nport = {port}")[1]["web page"]
+        assert "edge-sser web has it" in examine(f"{RECORDING}\n[web]\nport = {port}")[1]["web page"]
     assert "is free" in examine(f"{RECORDING}\n[web]\nport = {port}")[1]["web page"]
 
 

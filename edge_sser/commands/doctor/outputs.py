@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import urllib.error
 import urllib.request
 from http.client import HTTPException
-from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
-from edge_sser.errors import EdgeSserError, SinkError, need_package
+from edge_sser.errors import SinkError, need_package
 from edge_sser.files import resolve_path, state_directory
 from edge_sser.history.schema import check_file as check_history_file
 from edge_sser.settings.names import node_name
 from edge_sser.settings.sinks import MetricsSettings
-from edge_sser.settings.web import CREDENTIAL, WebSettings
+from edge_sser.settings.web import CREDENTIAL
 from edge_sser.sinks.file import check_event_file
 from edge_sser.sinks.metrics_server import CHALLENGE
 
@@ -82,23 +83,28 @@ def check_web(context: CheckContext) -> Finding:
     """Checks that the page has its packages and its password, and that its port is free.
 
     Raises:
-        EdgeSserError: a package or the password is missing.
+        MissingComponentError: a package is missing.
     """
-    settings = context.settings.web or WebSettings()
-    if context.settings.web is None and find_spec("uvicorn") is None:
-        return Finding(State.FINE, "no [web] in the settings, and the extra web is not installed")
+    settings = context.settings.web
+    if settings is None:
+        return Finding(State.FINE, "no [web] in the settings: edge-sser web takes the defaults")
     need_package("uvicorn", "web", "The web page")
-    from edge_sser.web.serve import check_access, listen_at, read_password
-
     folder = context.settings_file and context.settings_file.parent
-    environ = {"CREDENTIALS_DIRECTORY": str(folder)} if folder and (folder / CREDENTIAL).exists() else os.environ
-    check_access(settings, read_password(settings, environ))
-    note = "" if context.settings.web is not None else "no [web] in the settings: "
-    try:
-        listen_at(settings).close()
-    except EdgeSserError:
-        return Finding(State.FINE, f"{note}port {settings.port} is in use: by edge-sser web, if it runs")
-    return Finding(State.FINE, f"{note}port {settings.port} is free for edge-sser web")
+    password = settings.password_file or (folder and folder / CREDENTIAL)
+    if not ip_address(settings.address).is_loopback and not (password and os.path.exists(password)):
+        remedy = "openssl rand -hex 16 > web-password; chmod 600 web-password; name it as web.password_file"
+        return Finding(State.PROBLEM, f"{settings.address} is reached by other machines, and needs a password", remedy)
+    if settings.password_file is not None:
+        settings.password_file.open("rb").close()
+    family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.address, settings.port))
+        except OSError as error:
+            reason = error.strerror or error
+            return Finding(State.FINE, f"port {settings.port}: {reason}: edge-sser web has it, if it runs")
+    return Finding(State.FINE, f"port {settings.port} is free for edge-sser web")
 
 
 def check_metrics(context: CheckContext) -> Finding:
