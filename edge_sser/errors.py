@@ -119,9 +119,13 @@ def short(reason: object) -> str:
     """Returns the first line of a library's message for a person; the class of an empty one.
 
     Examples:
-        >>> short(ConnectionRefusedError(111, "Connection refused"))
+        >>> short(FileNotFoundError(2, "No such file or directory", "talk.wav"))
+        'No such file or directory'
+        >>> short("[Errno 111] Connection refused")
         'Connection refused'
     """
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
     text = _ERRNO.sub("", (str(reason).splitlines() or [type(reason).__name__])[0]).rstrip(" .")
     return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 3] + "..."
 

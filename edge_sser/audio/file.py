@@ -18,7 +18,7 @@ from edge_sser.audio.channels import ChannelWatch
 from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.recording import Recording
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock, EndOfAudio, Source
-from edge_sser.errors import SourceError
+from edge_sser.errors import SourceError, short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -189,7 +189,7 @@ def _modification_time(path: Path) -> float:
     except PermissionError:
         raise SourceError(f"{path} may not be read by this user: change its owner or mode") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise SourceError(f"{path} cannot be opened: {error}") from None
+        raise SourceError(f"{path} cannot be opened: {short(error)}") from None
     if status.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes): record or copy it again")
     if not OLDEST < status.st_mtime < LATEST:

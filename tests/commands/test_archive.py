@@ -88,7 +88,7 @@ def test_the_tables_hold_what_analyze_prints(
     assert result.status == 1
     total = 3 * BATCH_FILES + 1
     assert summary_counts(result.out) == {"recordings": total, "analysed now": total - 2, "done before": 0, "failed": 2}
-    assert "no time of day  1 recordings" in result.out
+    assert "no time of day  1: --times found none" in result.out
     assert len(result.err.splitlines()) == 2
     rows = tables(out)
     failed = {Path(row["path"]).name: row["reason"] for row in rows["files"] if row["status"] == "failed"}

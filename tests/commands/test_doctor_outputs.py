@@ -22,6 +22,7 @@ from edge_sser.commands.doctor.outputs import check_file, check_outbox
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.metrics import MetricsSink
+from edge_sser.sinks.mqtt.outbox_destination import destination_text, kept_path
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
 
@@ -59,6 +60,9 @@ def test_a_state_directory_that_can_be_written_is_fine_and_stays_as_it_was(outbo
     assert outbox(folder).state is State.FINE
     assert outbox(folder / "not" / "yet").state is State.FINE
     assert list(folder.iterdir()) == []
+    kept = kept_path(folder / "outbox.db", destination_text("broker.example:8883", "cab12"))
+    kept.touch()
+    assert outbox(folder).detail.endswith(f"events for other brokers are kept there: {kept.name}")
 
 
 @pytest.mark.parametrize("below", ["", "not/yet"])

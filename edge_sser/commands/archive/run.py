@@ -157,7 +157,7 @@ def _sum_up(results: ArchiveResults, items: Sequence[Item], left: Sequence[Item]
         f"results         {results.out}/readings, episodes and files (Parquet)",
     ]
     if untimed:
-        lines.append(f"no time of day  {untimed} recordings: --times found none")
+        lines.append(f"no time of day  {untimed}: --times found none")
     print("\n".join(lines))
     for row in failed[:SHOWN_FAILURES]:
         named = row["path"] in row["reason"]

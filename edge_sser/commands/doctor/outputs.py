@@ -20,6 +20,7 @@ from edge_sser.settings.sinks import MetricsSettings
 from edge_sser.settings.web import CREDENTIAL
 from edge_sser.sinks.file import check_event_file
 from edge_sser.sinks.metrics_server import CHALLENGE
+from edge_sser.sinks.mqtt.outbox_destination import KEPT_PATTERN
 
 PROBE_BYTES = 65_536  # written to see if the disk has room
 SCRAPE_SECONDS = 2.0
@@ -37,7 +38,10 @@ def check_outbox(context: CheckContext) -> Finding:
         remedy = f"publish ON to {topic}, or remove {directory / 'paused'} and start again"
         return Finding(State.WARNING, "a command has turned listening off: the microphones stay closed", remedy)
     if reason is None:
-        return Finding(State.FINE, f"in {directory}")
+        kept = ", ".join(sorted(path.name for path in directory.glob(KEPT_PATTERN)))
+        return Finding(
+            State.FINE, f"in {directory}" + (f"; events for other brokers are kept there: {kept}" if kept else "")
+        )
     return Finding(
         State.PROBLEM,
         f"events cannot wait on disk: {reason}",

@@ -19,7 +19,7 @@ from typing import Final
 
 from edge_sser.commands.service.layout import Installation, Layout, out_of_reach, remove
 from edge_sser.commands.service.systemctl import UNIT, WEB_UNIT, ServiceError, Systemctl, UnitState
-from edge_sser.errors import EdgeSserError, need_package
+from edge_sser.errors import EdgeSserError, need_package, short
 from edge_sser.files import write_file
 from edge_sser.model.shipped import named_model
 from edge_sser.settings.broker import parse_address
@@ -236,7 +236,7 @@ def _first_line(path: Path) -> str:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ServiceError(f"the password file {path} cannot be read: {error}") from None
+        raise ServiceError(f"the password file {path} cannot be read: {short(error)}") from None
     if not lines or not lines[0]:
         raise ServiceError(f"the password file {path} must hold the password on its first line")
     return lines[0] + "\n"

@@ -10,9 +10,12 @@ import logging
 import os
 import zlib
 from pathlib import Path
+from typing import Final
 
 from edge_sser.settings.names import slug
 from edge_sser.sinks.mqtt.outbox_file import OutboxFile, remove_outbox
+
+KEPT_PATTERN: Final = "outbox.*-*.db"  # of files that wait for another destination
 
 log = logging.getLogger("edge_sser.outbox")
 
