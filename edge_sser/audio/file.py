@@ -185,7 +185,8 @@ def _modification_time(path: Path) -> float:
     except FileNotFoundError:
         if _URL.match(str(path)):
             raise SourceError("a URL is not opened here: save its recording as a file, for example by curl") from None
-        raise SourceError(f"{path} does not exist: check the path (an audio file was expected)") from None
+        what = "matches no file" if "*" in str(path) else "does not exist"
+        raise SourceError(f"{path} {what}: check the path (an audio file was expected)") from None
     except PermissionError:
         raise SourceError(f"{path} may not be read by this user: change its owner or mode") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -74,6 +74,8 @@ def test_failures_are_told_for_each_target(tmp_path: Path, server: WebhookServer
     port = free_port()  # where nobody listens
     gone = run(write(tmp_path, f'[[notify]]\nname = "hook"\nurl = "http://127.0.0.1:{port}/"\n'))
     assert gone.stderr == "hook: cannot be reached: Connection refused\n"
+    lost = run(write(tmp_path, '[[notify]]\nname = "own"\ncommand = ["/nowhere/program"]\n'))
+    assert lost.stderr == "own: the command /nowhere/program is not found or not executable: write its path\n"
     assert "no [[notify]] in the settings" in run(write(tmp_path, "")).stderr
 
 
