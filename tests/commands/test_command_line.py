@@ -146,8 +146,16 @@ def test_a_missing_package_is_named_as_pip_knows_it():
     assert "scikit-learn: pip install" in str(missing_extra("sklearn", "train", "Training"))
 
 
-def test_a_source_is_refused_before_anything_is_told_of_it(call):
-    call("listen", "--log-level", "info", "--source", "gone.wav").refuses(1, "gone.wav does not exist")
+def test_a_source_is_refused_before_anything_is_told_of_it(call, speech, model):
+    refused = call("listen", "--log-level", "info", "--source", "gone.wav")
+    assert (refused.status, "listening to" in refused.err, "expect" in refused.err.partition("error")[0]) == (
+        1,
+        False,
+        False,
+    )
+    assert (
+        "listening to" in call("listen", "--log-level", "info", "--no-pace", "--model", model, "--source", speech).err
+    )
 
 
 def test_config_show_names_the_origin_of_values(call, tmp_path, monkeypatch):
