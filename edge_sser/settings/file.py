@@ -52,7 +52,7 @@ def read_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such settings file: check the path, or leave it out") from None
     except IsADirectoryError:
-        raise SettingsError(f"{path} is a folder: name the settings file in it") from None
+        raise SettingsError(f"{path}: the settings cannot be read, since it is a folder: name the file in it") from None
     except OSError as error:
         raise SettingsError(f"{path}: the settings cannot be read ({error.strerror}): check owner and mode") from None
     if len(data) > MAX_BYTES:

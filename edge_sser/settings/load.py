@@ -267,9 +267,9 @@ def _text_expected(pattern: str) -> str:
     name = _NAME_PATTERN.match(pattern)
     if name is None:
         return f"text that matches {pattern}" if pattern else "text"
-    letters = "letters of a to z" if "A-Z" in name[1] else "small letters of a to z"
+    letters = "the letters a to z" if "A-Z" in name[1] else "the small letters a to z"
     marks = " ".join(re.sub("A-Z|a-z|0-9", "", name[1]))
-    return f"a name of {letters}, digits and {marks}, at most {int(name[2]) + 1} long, no mark first"
+    return f"text of {letters}, digits and {marks}, at most {int(name[2]) + 1} long, no mark first"
 
 
 def _from_text(text: str, schema: Mapping[str, Any]) -> Any:

@@ -89,7 +89,7 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(call):
         (["listen", "--log-level", "loud"], "debug, info, warning, error"),
         (
             ["listen", "--node", "a b"],
-            "--node: expected a name of letters of a to z, digits and _ . -, at most 64 long",
+            "--node: expected text of the letters a to z, digits and _ . -, at most 64 long",
         ),
         (["listen", "--runtime", "tpu"], "auto, engine, tensorrt, cuda, cpu"),
         (["analyze"], "FILE"),
