@@ -39,8 +39,9 @@ def write_history(path: Path, live: Path) -> None:
             for minute in range(start, int(time.time()), 60):
                 stress = 0.5 + 0.45 * math.sin(minute / 3000 + number) if minute // 600 % 2 else None
                 level = None if stress is None else "high" if stress > 0.8 else "elevated" if stress > 0.6 else "low"
-                rows.append((number, minute, 120, 0.4, stress, stress, level))
-            db.executemany("INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                at_level = [24.0 * (level == name) for name in ("low", "elevated", "high")]
+                rows.append((number, minute, 120, 0.4, stress, stress, level, 60.0, *at_level))
+            db.executemany("INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         db.execute("COMMIT")
     db.close()
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 _MAX_REASON_CHARACTERS = 200
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_PROJECTS = {"sklearn": "scikit-learn"}  # packages that are installed under another name than they are imported by
 _JOURNAL_ERROR = "<3>"  # priority of an error, which the journal reads at the start of a line
 
 
@@ -98,8 +100,9 @@ def missing_extra(package: str, extra: str, purpose: str, hint: str = "") -> Mis
         purpose: user of the package, as the start of a sentence.
         hint: advice besides the install command.
     """
+    name = _PROJECTS.get(package, package)
     command = f'pip install "edge-sser[{extra}]"' + (f" ({hint})" if hint else "")
-    return MissingComponentError(f"{purpose} needs the Python package {package}: {command}")
+    return MissingComponentError(f"{purpose} needs the Python package {name}: {command}")
 
 
 def need_package(package: str, extra: str, purpose: str, hint: str = "") -> None:
@@ -113,8 +116,17 @@ def need_package(package: str, extra: str, purpose: str, hint: str = "") -> None
 
 
 def short(reason: object) -> str:
-    """Returns the first line of a library's message, cut to `_MAX_REASON_CHARACTERS`; the class of an empty one."""
-    text = (str(reason).splitlines() or [type(reason).__name__])[0].rstrip(" .")
+    """Returns the first line of a library's message for a person; the class of an empty one.
+
+    Examples:
+        >>> short(FileNotFoundError(2, "No such file or directory", "talk.wav"))
+        'No such file or directory'
+        >>> short("[Errno 111] Connection refused")
+        'Connection refused'
+    """
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
+    text = _ERRNO.sub("", (str(reason).splitlines() or [type(reason).__name__])[0]).rstrip(" .")
     return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 3] + "..."
 
 

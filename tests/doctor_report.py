@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STATES = ("fine", "warning", "problem")
+STATES = ("fine", "skipped", "warning", "problem")
 
 
 def read_report(text: str) -> dict[str, str]:

@@ -62,7 +62,7 @@ def write_days(path: Path, *, start: float, days: float, sources: int = 1, gap: 
     with sqlite3.connect(path) as db:
         for number in range(1, sources + 1):
             rows = (row(number, start, minute, gap) for minute in range(int(days * 1440)))
-            db.executemany("INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?)", (each for each in rows if each))
+            db.executemany(f"INSERT INTO minutes VALUES ({', '.join(11 * '?')})", (each for each in rows if each))
     db.close()
 
 
@@ -73,8 +73,9 @@ def row(number: int, start: float, minute: int, gap: tuple[float, float]) -> tup
     if gap[0] <= hour < gap[1]:
         return None
     if not 8 <= hour < 18:
-        return number, at, 120, 0.0, None, None, None
+        return number, at, 120, 0.0, None, None, None, 60.0, 0.0, 0.0, 0.0
     mean = 0.1 + 0.75 * math.exp(-((hour - 12.5) ** 2) * 4) + 0.05 * math.sin(minute * number)
     highest = min(1.0, mean + 0.1)
     level = "high" if highest > 0.8 else "elevated" if highest > 0.5 else "low"
-    return number, at, 120, 0.4 + 0.2 * math.sin(minute / 50), mean, highest, level
+    at_level = (60.0 * (level == name) for name in ("low", "elevated", "high"))
+    return number, at, 120, 0.4 + 0.2 * math.sin(minute / 50), mean, highest, level, 60.0, *at_level

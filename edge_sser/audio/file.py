@@ -18,7 +18,7 @@ from edge_sser.audio.channels import ChannelWatch
 from edge_sser.audio.convert import InputConverter
 from edge_sser.audio.recording import Recording
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock, EndOfAudio, Source
-from edge_sser.errors import SourceError
+from edge_sser.errors import SourceError, short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,7 +175,9 @@ def _modification_time(path: Path) -> float:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise SourceError(f"{path} is a directory: name the audio files in it")
+            raise SourceError(
+                f"{path} is a directory: name the audio files in it, or use analyze --out, which takes folders"
+            )
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"{path} is not a regular file: pipe raw PCM into --source - instead")
         if not os.access(path, os.R_OK):
@@ -183,11 +185,12 @@ def _modification_time(path: Path) -> float:
     except FileNotFoundError:
         if _URL.match(str(path)):
             raise SourceError("a URL is not opened here: save its recording as a file, for example by curl") from None
-        raise SourceError(f"{path} does not exist: check the path (an audio file was expected)") from None
+        what = "matches no file" if "*" in str(path) else "does not exist"
+        raise SourceError(f"{path} {what}: check the path (an audio file was expected)") from None
     except PermissionError:
         raise SourceError(f"{path} may not be read by this user: change its owner or mode") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise SourceError(f"{path} cannot be opened: {error}") from None
+        raise SourceError(f"{path} cannot be opened: {short(error)}") from None
     if status.st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes): record or copy it again")
     if not OLDEST < status.st_mtime < LATEST:

@@ -109,7 +109,7 @@ class PortAudio:
         if not known:
             raise SourceError(
                 "no microphone was found: plug one in, check that this user is in the group audio and that the sound "
-                "server runs, or name a recording with --source FILE"
+                "server runs, or take a recording: edge-sser listen --source FILE"
             )
         ids = ", ".join(microphone.id for microphone in known)
         missing = "default microphone" if microphone_id is None else f"microphone {microphone_id}"

@@ -23,7 +23,7 @@ from typing import TextIO
 from edge_sser.audio.file import FileSource
 from edge_sser.audio.recording import Recording as OpenRecording
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.commands.process_pool import Call, has_shared_memory, process_pool
+from edge_sser.commands.process_pool import Call, has_shared_memory, process_pool, report
 from edge_sser.commands.progress import Work, progress
 from edge_sser.commands.results import OutputFormat, csv_header, write_events
 from edge_sser.commands.summary import Summary
@@ -206,10 +206,12 @@ def _analyze_source(
     write_events(events, recording.path, options.format, out)
     summary.add(events)
     if options.format is OutputFormat.TEXT and readings:
-        out.write(summary.text(monitor.counters.read / SAMPLE_RATE))
+        out.write(summary.text(monitor.counters.read / SAMPLE_RATE, recording.plot))
     if plot is not None and recording.plot is not None and readings:
         plot.add(events)
         plot.draw(recording.plot, recording.path.name, monitor.rule.thresholds)
+        if options.format is not OutputFormat.TEXT:
+            _tell(f"plot: {recording.plot}")
     if failure is not None:
         raise failure
     if not readings:
@@ -239,7 +241,7 @@ def _analyze_in_pool(
 ) -> Iterator[str | None]:
     """Analyses recordings in other processes, a few ahead of the one that is printed."""
     ended = "ended by SIGTERM before all recordings were analysed: what was printed is whole"
-    with _lines_folder() as folder, process_pool(jobs, ended) as pool:
+    with _lines_folder() as folder, process_pool(jobs, ended, work.advance) as pool:
         ahead: deque[tuple[Recording, Path, Call[str | None]]] = deque()
         waiting = iter(enumerate(recordings))
         while True:
@@ -262,7 +264,6 @@ def _analyze_in_pool(
             with lines.open(encoding="utf-8") as file, work.hidden():
                 shutil.copyfileobj(file, sys.stdout)
             lines.unlink()
-            work.advance(_seconds(recording.path))
             yield failure
 
 
@@ -270,7 +271,7 @@ def _analyze_into(lines: Path, recording: Recording, options: AnalysisOptions) -
     """Analyses a recording in a process of the pool, and writes its results into a file."""
     try:
         with lines.open("w", encoding="utf-8") as out:
-            return _analyze_one(recording, options, _pool_model(options.settings.model), out, lambda seconds: None)
+            return _analyze_one(recording, options, _pool_model(options.settings.model), out, report)
     except OSError as error:
         raise _no_room(str(lines.parent), error) from None
 

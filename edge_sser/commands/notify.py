@@ -42,7 +42,8 @@ def send_test(settings: Settings, name: str | None) -> int:
             typer.echo(f"{table.name}: {target.label} took the test")
         except (EdgeSserError, DeliveryError) as error:
             failed = True
-            typer.echo(f"{table.name}: {error}", err=True)
+            reason = str(error).removeprefix(f"notify {table.name}: ")
+            typer.echo(f"{table.name}: {reason}", err=True)
     return EdgeSserError.exit_status if failed else 0
 
 

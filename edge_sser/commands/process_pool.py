@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,11 @@ from typing import Generic, NoReturn, TypeVar
 from edge_sser.errors import EdgeSserError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+WATCH_SECONDS = 0.5  # between two looks at what the calls have reported
+_SLOTS = 1024  # of reported work, one for each process: a lock could be left behind by one that is killed
+_reported: ctypes.Array[ctypes.c_double] | None = None  # in a process of a pool
+
+_CONTEXT = multiprocessing.get_context("spawn")  # a fork would share running threads of ONNX Runtime
 
 Result = TypeVar("Result")
 
@@ -35,15 +40,22 @@ class ProcessPool:
     An executor of the standard library fails all its calls when one process ends, and does not say which call was to
     blame. Those calls are made again, one at a time in a process of its own, and the one to blame fails again.
 
+    Args:
+        processes: number of processes.
+        advance: told of the work that calls report by `report`, while `result` waits for them.
+
     Attributes:
         alone: True after a crash, while unfinished calls are made one at a time. The next `submit` ends it.
     """
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, advance: Callable[[float], None] = lambda done: None) -> None:
         """Starts no process yet."""
         self.alone = False
         self._processes = processes
-        self._executor = _executor(processes)
+        self._advance = advance
+        self._told = 0.0
+        self._work = _CONTEXT.RawArray(ctypes.c_double, _SLOTS)
+        self._executor = _executor(processes, self._work)
 
     def submit(self, run: Callable[[], Result]) -> Call[Result]:
         """Starts a call. While `alone`, take the results of all earlier calls first."""
@@ -59,11 +71,21 @@ class ProcessPool:
             BrokenProcessPool: the call ends its process.
         """
         try:
-            return call.future.result()
+            return self._watched(call.future)
         except BrokenProcessPool:
             self.alone = True
         self._replace(1)
-        return self._start(call.run).result()
+        return self._watched(self._start(call.run))
+
+    def _watched(self, future: Future[Result]) -> Result:
+        """Waits for a result, and passes on what the calls report meanwhile."""
+        finished = False
+        while not finished:
+            finished = bool(wait([future], timeout=WATCH_SECONDS).done)
+            done = sum(self._work)
+            self._advance(done - self._told)
+            self._told = done
+        return future.result()
 
     def close(self) -> None:
         """Ends all processes, whatever they do."""
@@ -74,7 +96,7 @@ class ProcessPool:
 
     def _replace(self, processes: int) -> None:
         self.close()
-        self._executor = _executor(processes)
+        self._executor = _executor(processes, self._work)
 
     def _start(self, run: Callable[[], Result]) -> Future[Result]:
         with interrupts_blocked():
@@ -84,6 +106,12 @@ class ProcessPool:
                 failed: Future[Result] = Future()
                 failed.set_exception(error)
                 return failed
+
+
+def report(done: float) -> None:
+    """Adds finished work, in any unit, to what the pool of this process tells its owner."""
+    if _reported is not None:
+        _reported[os.getpid() % _SLOTS] += done
 
 
 def has_shared_memory() -> bool:
@@ -96,13 +124,15 @@ def has_shared_memory() -> bool:
 
 
 @contextmanager
-def process_pool(processes: int, sigterm_message: str) -> Iterator[ProcessPool]:
-    """Yields a pool whose processes end with the block, and with this process.
+def process_pool(
+    processes: int, sigterm_message: str, advance: Callable[[float], None] = lambda done: None
+) -> Iterator[ProcessPool]:
+    """Yields a pool whose processes end with the block, and with this process. Arguments as for `ProcessPool`.
 
     Raises:
         EdgeSserError: this process received SIGTERM; with `sigterm_message`.
     """
-    pool = ProcessPool(processes)
+    pool = ProcessPool(processes, advance)
     before = signal.signal(signal.SIGTERM, _exit)
     try:
         yield pool
@@ -126,14 +156,20 @@ def interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _executor(processes: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")  # a fork would share running threads of ONNX Runtime
-    return ProcessPoolExecutor(processes, context, initializer=_end_with_parent, initargs=(os.getpid(),))
+def _executor(processes: int, work: ctypes.Array[ctypes.c_double]) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, _CONTEXT, initializer=_begin, initargs=(os.getpid(), work))
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
     """Handles SIGTERM: SystemExit passes all handlers of errors, so that files and processes are removed."""
     raise SystemExit
+
+
+def _begin(parent: int, work: ctypes.Array[ctypes.c_double]) -> None:
+    """Prepares a process of a pool."""
+    global _reported
+    _reported = work
+    _end_with_parent(parent)
 
 
 def _end_with_parent(parent: int) -> None:

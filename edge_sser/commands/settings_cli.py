@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +16,21 @@ notify_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test
 
 
 @config_app.command("check")
-def config_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file (TOML).")]) -> None:
+def config_check(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Settings file (TOML); the one that listen takes.")
+    ] = None,
+) -> None:
     """Validates a settings file, without the environment."""
+    from edge_sser.settings.file import SYSTEM_FILE, USER_FILE, find_file
     from edge_sser.settings.load import load_settings
 
-    load_settings(file, environ={})
-    typer.echo(f"{file}: valid")
+    path = file or find_file(os.environ)
+    if path is None:
+        typer.echo(f"no settings file: neither {USER_FILE} nor {SYSTEM_FILE} is there, and listen takes the defaults")
+        return
+    load_settings(path, environ={})
+    typer.echo(f"{path}: valid{'' if file else ', and what listen takes'}")
 
 
 @config_app.command("show")

@@ -43,11 +43,12 @@ class Summary:
             elif isinstance(event, Health) and event.state is not HealthState.OK:
                 self._faults.append(event)
 
-    def text(self, seconds: float) -> str:
+    def text(self, seconds: float, plot: Path | None = None) -> str:
         """Returns the summary, with line ends.
 
         Args:
             seconds: length of the recording.
+            plot: file that shows it; None without one.
         """
         count = max(1, len(self._loudness))
         lines = [
@@ -63,6 +64,8 @@ class Summary:
                 f"{episode.duration_s:6.1f} s  peak {episode.peak:.2f}  mean {episode.mean:.2f}"
             )
         lines += [f"  wrong     {text}" for text in self._wrong(count)]
+        if plot is not None:
+            lines.append(f"  plot      {printable(plot)}")
         return "\n".join(lines) + "\n"
 
     def _level_text(self, count: int) -> str:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from edge_sser.audio.open import is_microphone, is_recording, open_source
 from edge_sser.daemon.inputs import Input
 from edge_sser.daemon.log import log_to_stderr
-from edge_sser.daemon.loop import EndReason, ListenLoop, ListenResult, status_event
+from edge_sser.daemon.loop import EndReason, ListenLoop, ListenResult
 from edge_sser.daemon.reload import Reloader
+from edge_sser.daemon.status import status_event
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import INTERRUPTED, OutputClosedError, SourceError, UsageError
 from edge_sser.events import StatusState
@@ -105,8 +106,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
             )
             for name, source in zip(names, settings.source, strict=True)
         ]
-        log.info("%s on %s, listening to %s", model.label, model.provider, ", ".join(names))
-        _log_expected(log, settings, model, watched=not isinstance(output, JsonLines) and os.isatty(2))
+        watched = not isinstance(output, JsonLines) and os.isatty(2)
         loop = ListenLoop(
             settings,
             inputs,
@@ -117,6 +117,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
             reloader=reloader,
             reporter=reporter,
             baselines=baselines,
+            on_open=partial(_log_opened, log, settings, model, watched=watched),
         )
         stack.enter_context(_connected(view, stop, outputs, loop))
         result = loop.run()
@@ -190,8 +191,10 @@ def _keeps_baseline(source: SourceSettings, baselines: BaselineStore) -> bool:
     return not is_recording(source) and (source.name is not None or baselines.has(source_name(source)))
 
 
-def _log_expected(log: logging.Logger, settings: Settings, model: Model, *, watched: bool) -> None:
-    """Logs what to expect of the settings in force; for a person who watches, whatever the log level."""
+def _log_opened(log: logging.Logger, settings: Settings, model: Model, *, watched: bool) -> None:
+    """Logs the model, the sources, and what to expect; the last for a person who watches, whatever the log level."""
+    names = ", ".join(map(source_name, settings.source))
+    log.info("%s on %s, listening to %s", model.label, model.provider, names)
     rule = expected_rule(settings, model.card)
     if rule.warning:
         log.warning("%s", rule.warning)

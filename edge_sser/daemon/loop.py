@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from enum import Enum
 from functools import partial
 from typing import Final
 
-from edge_sser import __version__
 from edge_sser.audio.portaudio import sound_cards
 from edge_sser.audio.source import EndOfAudio
 from edge_sser.daemon.inputs import CardWatch, Clocks, Input
@@ -19,13 +17,12 @@ from edge_sser.daemon.log import log_health
 from edge_sser.daemon.reload import Reloader
 from edge_sser.daemon.session import SourceSession
 from edge_sser.daemon.session_state import SessionState
+from edge_sser.daemon.status import status_event
 from edge_sser.daemon.systemd import ServiceReporter
 from edge_sser.errors import EdgeSserError, OutputClosedError, SinkError, SourceError
-from edge_sser.events import Event, Health, Reading, Status, StatusState, timestamp, to_line
+from edge_sser.events import Event, Health, Reading, StatusState, to_line
 from edge_sser.model.model import Model
 from edge_sser.monitor.baselines import BaselineStore
-from edge_sser.monitor.operating import expected_rule
-from edge_sser.settings.names import node_name
 from edge_sser.settings.schema import Settings
 from edge_sser.sinks.base import Sink
 from edge_sser.sinks.open import ConfiguredSinks
@@ -81,6 +78,7 @@ class ListenLoop:
         reloader: Reloader | None = None,
         reporter: ServiceReporter | None = None,
         baselines: BaselineStore | None = None,
+        on_open: Callable[[], None] = lambda: None,
         cards: Callable[[], Mapping[int, str]] = sound_cards,
         clocks: Clocks | None = None,
     ) -> None:
@@ -96,6 +94,7 @@ class ListenLoop:
             reloader: polled every round for new settings.
             reporter: notifies the service manager.
             baselines: keeps the baselines of inputs that have one; None to keep none.
+            on_open: called when the sources are open; not when none could be opened.
             cards: lists the sound cards of this moment, number -> id.
             clocks: the time.
 
@@ -109,6 +108,7 @@ class ListenLoop:
         self._outputs = outputs
         self._reloader = reloader
         self._reporter = reporter
+        self._on_open = on_open
         self._card_watch = CardWatch(cards)
         self._sessions = [
             SourceSession(each, model=model, settings=settings, clocks=self._clocks, baselines=baselines)
@@ -137,6 +137,7 @@ class ListenLoop:
                 for session, error in absent:
                     self._emit(session.report_missing(error))  # subscribers learn why there is no audio
             else:
+                self._on_open()
                 for session, error in absent:
                     self._emit(session.mark_missing(error))
             while self._sessions and not self._ends:
@@ -294,27 +295,3 @@ class ListenLoop:
             log.error("%s; the other outputs go on", error)
         elif self._reason is None:
             self._reason, self._error = EndReason.FAILED, error
-
-
-def status_event(state: StatusState, now: float, *, settings: Settings, model: Model) -> Status:
-    """Returns the status of this process.
-
-    Args:
-        state: online or stopped.
-        now: seconds since the epoch.
-        settings: in effect; they name the node and say what to expect.
-        model: in use.
-
-    Raises:
-        SettingsError: the levels of settings and model card do not fit together.
-    """
-    return Status(
-        node=node_name(settings),
-        ts=timestamp(now),
-        state=state,
-        version=__version__,
-        model=model.label,
-        provider=model.provider,
-        host=socket.gethostname(),
-        expected=expected_rule(settings, model.card).expected,
-    )

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from edge_sser.errors import HistoryError
 from edge_sser.events import HealthState, Level
 from edge_sser.history.live import Live, read_live
-from edge_sser.history.schema import check_file
+from edge_sser.history.schema import check_file, read_as_current
 
 BUSY_SECONDS: Final = 5.0  # that a query waits while the file is being checkpointed or recovered
 
@@ -41,6 +41,10 @@ class Minute:
         mean: mean rolling stress in windows with speech, 0..1; None without speech.
         max: the highest; None without speech.
         level: the highest; None without speech.
+        seconds: time of the readings.
+        low_s: time with speech at the level low, seconds.
+        elevated_s: likewise.
+        high_s: likewise.
     """
 
     node: str
@@ -51,6 +55,10 @@ class Minute:
     mean: float | None
     max: float | None
     level: Level | None
+    seconds: float
+    low_s: float
+    elevated_s: float
+    high_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +148,8 @@ class HistoryReader:
             source: name of a source, or NODE/SOURCE; None for all.
         """
         rows = self._rows(
-            "SELECT node, source, minute, readings, speech, mean, max, level FROM sources "
-            "JOIN minutes ON source_id = id WHERE minute >= ? AND minute < ?",
+            "SELECT node, source, minute, readings, speech, mean, max, level, seconds, low_s, elevated_s, high_s "
+            "FROM sources JOIN minutes ON source_id = id WHERE minute >= ? AND minute < ?",
             (since, until),
             source,
             "node, source, minute",
@@ -197,8 +205,8 @@ class HistoryReader:
         found = []
         for number, node, name in self.query("SELECT id, node, source FROM sources ORDER BY node, source"):
             minute = self._first(
-                "SELECT minute, readings, speech, mean, max, level FROM minutes WHERE source_id = ? "
-                "ORDER BY minute DESC LIMIT 1",
+                "SELECT minute, readings, speech, mean, max, level, seconds, low_s, elevated_s, high_s FROM minutes "
+                "WHERE source_id = ? ORDER BY minute DESC LIMIT 1",
                 number,
             )
             health = self._first(
@@ -268,6 +276,7 @@ class HistoryReader:
             raise HistoryError(f"{self.path}: there is no history yet: write [history] into the settings, and listen")
         uri = f"file:{quote(os.path.abspath(self.path))}?mode=ro"
         self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+        read_as_current(self._db)
         self._identity = identity
         return self._db
 
@@ -289,9 +298,9 @@ def split_source(source: str | None) -> tuple[str, str]:
 
 
 def _minute(row: Sequence[Any]) -> Minute:
-    node, source, minute, readings, speech, mean, highest, level = row
+    node, source, minute, readings, speech, mean, highest, level, *seconds = row
     known = None if level is None else Level[level.upper()]
-    return Minute(node, source, minute, readings, speech, mean, highest, known)
+    return Minute(node, source, minute, readings, speech, mean, highest, known, *seconds)
 
 
 def _episode(row: Sequence[Any]) -> EpisodeRow:

@@ -5,7 +5,7 @@
 * health: one row for each change.
 * minutes: one row for each minute with readings. `speech` is the mean share of speech; `mean`, `max` and `level` (the
   highest) are of the rolling stress in the windows with speech, and null in a minute without speech: silence is not
-  calm.
+  calm. `seconds` is the time of its readings; `low_s`, `elevated_s` and `high_s` the part at each level, with speech.
 * readings: each reading as JSON, only when asked for.
 * facts: `live` is the path of the live file, see live.py.
 
@@ -21,7 +21,7 @@ from typing import Final
 from edge_sser.errors import HistoryError
 
 APPLICATION_ID: Final = 0x65735348  # "esSH", at byte 68 of the file
-VERSION: Final = 1
+VERSION: Final = 2
 FILE_NAME: Final = "history.sqlite"  # in the state directory
 SUFFIXES: Final = ("", "-wal", "-shm")  # of the files that belong together
 _MAGIC: Final = b"SQLite format 3\x00"
@@ -38,7 +38,8 @@ CREATE INDEX episodes_started ON episodes (started);
 CREATE TABLE health (source_id INTEGER NOT NULL, ts REAL NOT NULL, state TEXT NOT NULL, detail TEXT NOT NULL,
     PRIMARY KEY (source_id, ts)) WITHOUT ROWID;
 CREATE TABLE minutes (source_id INTEGER NOT NULL, minute INTEGER NOT NULL, readings INTEGER NOT NULL,
-    speech REAL NOT NULL, mean REAL, max REAL, level TEXT, PRIMARY KEY (source_id, minute)) WITHOUT ROWID;
+    speech REAL NOT NULL, mean REAL, max REAL, level TEXT, seconds REAL NOT NULL, low_s REAL NOT NULL,
+    elevated_s REAL NOT NULL, high_s REAL NOT NULL, PRIMARY KEY (source_id, minute)) WITHOUT ROWID;
 CREATE TABLE readings (source_id INTEGER NOT NULL, ts REAL NOT NULL, json TEXT NOT NULL,
     PRIMARY KEY (source_id, ts)) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -46,6 +47,13 @@ PRAGMA application_id = {application};
 PRAGMA user_version = {version};
 COMMIT;
 """
+
+# Version 1 knew the highest level of a minute only, and held readings of half a second.
+_SECONDS_1: Final = "min(60.0, readings * 0.5)"
+_DURATIONS_1: Final = {
+    "seconds": _SECONDS_1,
+    **{f"{level}_s": f"(level IS '{level}') * speech * {_SECONDS_1}" for level in ("low", "elevated", "high")},
+}
 
 
 class DamagedHistoryError(HistoryError):
@@ -97,6 +105,33 @@ def create(db: sqlite3.Connection) -> None:
         sqlite3.Error: the file cannot be written.
     """
     db.executescript(CREATE.format(application=APPLICATION_ID, version=VERSION))
+
+
+def upgrade(db: sqlite3.Connection) -> None:
+    """Brings the tables of an older version up to date.
+
+    Raises:
+        sqlite3.Error: the file cannot be written.
+    """
+    if _version(db) != 1:
+        return
+    columns = [f"ALTER TABLE minutes ADD COLUMN {name} REAL NOT NULL DEFAULT 0;" for name in _DURATIONS_1]
+    values = ", ".join(f"{name} = {sql}" for name, sql in _DURATIONS_1.items())
+    db.executescript(
+        f"BEGIN IMMEDIATE; {' '.join(columns)} UPDATE minutes SET {values}; "  # noqa: S608
+        f"PRAGMA user_version = {VERSION}; COMMIT;"
+    )
+
+
+def read_as_current(db: sqlite3.Connection) -> None:
+    """Lets queries find the columns of this version in a file of an older one, which is not changed."""
+    if _version(db) == 1:
+        values = ", ".join(f"{sql} AS {name}" for name, sql in _DURATIONS_1.items())
+        db.execute(f"CREATE TEMP VIEW minutes AS SELECT *, {values} FROM main.minutes")  # noqa: S608
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -20,39 +20,39 @@ class Summary:
 
     Attributes:
         start: unix seconds; hours and days begin by the local clock.
-        minutes: number of minutes with readings.
+        seconds: time of the readings.
         speech: mean share of speech, 0..1.
         mean: mean rolling stress, each minute weighted by its speech; None without speech.
         max: the highest; None without speech.
         level: the highest; None without speech.
-        levels: minutes by their highest level: low, elevated, high.
+        levels: seconds with speech at low, elevated and high.
         episodes: number of episodes that began.
     """
 
     node: str
     source: str
     start: int
-    minutes: int
+    seconds: float
     speech: float
     mean: float | None
     max: float | None
     level: Level | None
-    levels: tuple[int, int, int]
+    levels: tuple[float, float, float]
     episodes: int
 
 
 @dataclass(slots=True)
 class _Sum:
-    minutes: int = 0
+    seconds: float = 0.0
     speech: float = 0.0
     weight: float = 0.0
     weighted: float = 0.0
     max: float | None = None
-    levels: tuple[int, ...] = (0, 0, 0)
+    levels: tuple[float, ...] = (0.0, 0.0, 0.0)
     episodes: int = 0
 
     def add(self, other: _Sum) -> None:
-        self.minutes += other.minutes
+        self.seconds += other.seconds
         self.speech += other.speech
         self.weight += other.weight
         self.weighted += other.weighted
@@ -68,8 +68,8 @@ class _Sum:
             node,
             source,
             start,
-            self.minutes,
-            self.speech / self.minutes if self.minutes else 0.0,
+            self.seconds,
+            self.speech / self.seconds if self.seconds else 0.0,
             self.weighted / self.weight if self.weight else None,
             self.max,
             level,
@@ -113,15 +113,15 @@ def _hour_sums(
     ]
     sums: defaultdict[tuple[str, str, int], _Sum] = defaultdict(_Sum)
     for number, of_node, of_source in chosen:
-        for hour, minutes, speech, weight, weighted, highest, *levels in reader.query(
-            "SELECT (minute + ?1) / 3600 AS hour, count(*), sum(speech), "
+        for hour, seconds, speech, weight, weighted, highest, *levels in reader.query(
+            "SELECT (minute + ?1) / 3600 AS hour, sum(seconds), sum(speech * seconds), "
             "sum(CASE WHEN mean IS NULL THEN 0 ELSE speech * readings END), total(mean * speech * readings), max(max), "
-            "sum(level IS 'low'), sum(level IS 'elevated'), sum(level IS 'high') "
+            "sum(low_s), sum(elevated_s), sum(high_s) "
             "FROM minutes WHERE source_id = ?2 AND minute >= ?3 AND minute < ?4 GROUP BY hour",
             (offset, number, since, until),
         ):
             key = of_node, of_source, hour * HOUR_SECONDS - offset
-            sums[key] = _Sum(minutes, speech, weight, weighted, highest, tuple(levels))
+            sums[key] = _Sum(seconds, speech, weight, weighted, highest, tuple(levels))
         for hour, episodes in reader.query(
             "SELECT CAST(started + ?1 AS INTEGER) / 3600 AS hour, count(*) FROM episodes "
             "WHERE source_id = ?2 AND started >= ?3 AND started < ?4 GROUP BY hour",

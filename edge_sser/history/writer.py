@@ -19,8 +19,8 @@ from typing import Any, Final
 from edge_sser.errors import HistoryError
 from edge_sser.events import Episode, Event, Health, Phase, Reading, epoch_seconds
 from edge_sser.files import make_private_below_state
-from edge_sser.history.minutes import OpenMinute, start_of_minute
-from edge_sser.history.schema import SUFFIXES, DamagedHistoryError, check_file, create, foreign, is_damage
+from edge_sser.history.minutes import HOP_SECONDS, OpenMinute, start_of_minute
+from edge_sser.history.schema import SUFFIXES, DamagedHistoryError, check_file, create, foreign, is_damage, upgrade
 
 DAY_SECONDS: Final = 86_400
 MAX_PENDING_ROWS: Final = 20_000  # for a disk that does not take them, before the oldest go
@@ -30,9 +30,10 @@ _LOG_BYTES: Final = 4 * 2**20  # of the write-ahead log, kept after a checkpoint
 _MODE: Final = 0o600
 
 _MINUTE: Final = (  # of a minute that a restart has cut in two, the larger part is kept
-    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET readings = excluded.readings, "
-    "speech = excluded.speech, mean = excluded.mean, max = excluded.max, level = excluded.level "
-    "WHERE excluded.readings >= readings"
+    "INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET readings = excluded.readings, speech = excluded.speech, mean = excluded.mean, "
+    "max = excluded.max, level = excluded.level, seconds = excluded.seconds, low_s = excluded.low_s, "
+    "elevated_s = excluded.elevated_s, high_s = excluded.high_s WHERE excluded.readings >= readings"
 )
 _HEALTH: Final = "INSERT OR REPLACE INTO health (source_id, ts, state, detail) VALUES (?, ?, ?, ?)"
 _READING: Final = "INSERT OR REPLACE INTO readings (source_id, ts, json) VALUES (?, ?, ?)"
@@ -57,16 +58,18 @@ class HistoryWriter:
         path: of the file; made with its folder when it is missing.
         live: path of the live file, for readers.
         readings: write each reading as well.
+        hop_seconds: between two readings.
 
     Attributes:
         dropped: rows given up because the disk did not take them for too long.
     """
 
-    def __init__(self, path: Path, *, live: Path, readings: bool = False) -> None:
+    def __init__(self, path: Path, *, live: Path, readings: bool = False, hop_seconds: float = HOP_SECONDS) -> None:
         self.path = path
         self.dropped = 0
         self._live = live
         self._readings = readings
+        self._hop_seconds = hop_seconds
         self._db: sqlite3.Connection | None = None
         self._lock_fd = -1
         self._open_minutes: dict[_Source, OpenMinute] = {}
@@ -182,7 +185,7 @@ class HistoryWriter:
         if minute is None or minute.minute != start_of_minute(ts):
             if minute is not None:
                 self._keep(_MINUTE, source, minute.row())
-            minute = self._open_minutes[source] = OpenMinute(start_of_minute(ts))
+            minute = self._open_minutes[source] = OpenMinute(start_of_minute(ts), self._hop_seconds)
         minute.add(reading)
         if self._readings:
             self._keep(_READING, source, (ts, line.decode()))
@@ -211,6 +214,7 @@ class HistoryWriter:
                 if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     raise foreign(self.path)
                 create(db)
+            upgrade(db)
             db.execute("PRAGMA journal_mode = WAL").fetchone()
             db.execute("PRAGMA synchronous = FULL")
             db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}").fetchone()

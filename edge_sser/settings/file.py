@@ -51,6 +51,8 @@ def read_file(path: Path) -> dict[str, Any]:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such settings file: check the path, or leave it out") from None
+    except IsADirectoryError:
+        raise SettingsError(f"{path}: the settings cannot be read, since it is a folder: name the file in it") from None
     except OSError as error:
         raise SettingsError(f"{path}: the settings cannot be read ({error.strerror}): check owner and mode") from None
     if len(data) > MAX_BYTES:
@@ -73,7 +75,8 @@ def read_file(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         end = f"at line {len(text.splitlines())}, the end of the file"
         reason = shorten(str(error).replace("at end of document", end), _MAX_REASON_CHARACTERS)
-        raise SettingsError(f"{path}: not valid TOML: {reason}: correct that line") from None
+        hint = " (texts stand in quotes)" if reason.startswith("Invalid value") else ""
+        raise SettingsError(f"{path}: not valid TOML: {reason}: correct that line{hint}") from None
     except ValueError:  # Python refuses numbers of more than 4,300 digits
         raise _too_large(path) from None
     _check_limits(path, values)

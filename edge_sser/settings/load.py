@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ DEFAULT_ORIGIN = "default"
 SOURCE = "source"
 NOTIFY = "notify"  # tables that a file alone can hold
 DEVICE = "source.device"
+_NAME_PATTERN = re.compile(r"\^\(?\[[^\]]+\]\[([^\]]+)\]\{0,(\d+)\}\)?\??\$$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,7 @@ def expected(schema: Mapping[str, Any]) -> str:
     kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "array": "a list of texts"}
     kind = kinds.get(option.get("type", ""))
     if kind is None:
-        pattern = f" that matches {option['pattern']}" if "pattern" in option else ""
-        return ("a path" if option.get("format") == "path" else "text") + pattern
+        return "a path" if option.get("format") == "path" else _text_expected(option.get("pattern", ""))
     low, high = option.get("minimum"), option.get("maximum")
     return kind if low is None or high is None else f"{kind} from {low} to {high}"
 
@@ -261,6 +262,16 @@ class _Layers:
         return by_name.get(best, best)
 
 
+def _text_expected(pattern: str) -> str:
+    """Describes the texts that match a pattern."""
+    name = _NAME_PATTERN.match(pattern)
+    if name is None:
+        return f"text that matches {pattern}" if pattern else "text"
+    letters = "the letters a to z" if "A-Z" in name[1] else "the small letters a to z"
+    marks = " ".join(re.sub("A-Z|a-z|0-9", "", name[1]))
+    return f"text of {letters}, digits and {marks}, at most {int(name[2]) + 1} long, no mark first"
+
+
 def _from_text(text: str, schema: Mapping[str, Any]) -> Any:
     """Converts a variable's text to the type of its setting. Returns the text itself where that fails."""
     kinds = {option.get("type") for option in schema.get("anyOf", [schema])}
@@ -283,7 +294,8 @@ def _resolved(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[st
 
 
 def _shown(value: Any) -> str:
-    return shorten(json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str))
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return shorten(json.dumps(plain, default=str, ensure_ascii=False))
 
 
 def _is_utf8(text: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Final
 from edge_sser.errors import HistoryError, SinkError, short
 from edge_sser.events import Event, Status
 from edge_sser.history.live import HEARTBEAT_SECONDS, WRITE_SECONDS, LiveFile, live_path
+from edge_sser.history.minutes import HOP_SECONDS
 from edge_sser.history.schema import DamagedHistoryError
 from edge_sser.history.writer import HistoryWriter
 from edge_sser.settings.sinks import HistorySettings
@@ -36,19 +37,22 @@ class HistorySink(Sink):
 
     Args:
         settings: with an absolute path.
+        hop_seconds: between two readings.
         commit_seconds: between two transactions, and between attempts to write to a disk that failed.
 
     Attributes:
         fault: why nothing can be written at present, for a person; empty without a fault.
     """
 
-    def __init__(self, settings: HistorySettings, *, commit_seconds: float = COMMIT_SECONDS) -> None:
+    def __init__(
+        self, settings: HistorySettings, *, hop_seconds: float = HOP_SECONDS, commit_seconds: float = COMMIT_SECONDS
+    ) -> None:
         self._settings = settings
         self._commit_seconds = commit_seconds
         live = live_path(settings.path)
         self._live = LiveFile(live)
         self._live_works = True
-        self._writer = HistoryWriter(settings.path, live=live, readings=settings.readings)
+        self._writer = HistoryWriter(settings.path, live=live, readings=settings.readings, hop_seconds=hop_seconds)
         self._queue: deque[tuple[Event, bytes]] = deque(maxlen=MAX_QUEUED_EVENTS)
         self._stop = threading.Event()
         self.fault = ""

@@ -129,7 +129,8 @@ class ConfiguredSinks:
     def _open_history(self, section: HistorySettings) -> Sink:
         from edge_sser.sinks.history import HistorySink
 
-        return HistorySink(section.model_copy(update={"path": resolve_path(section.path)}))
+        section = section.model_copy(update={"path": resolve_path(section.path)})
+        return HistorySink(section, hop_seconds=self._settings.window.hop_seconds)
 
     def _open_metrics(self, section: MetricsSettings) -> Sink:
         from edge_sser.sinks.metrics import MetricsSink

@@ -22,7 +22,7 @@ from edge_sser import __version__
 from edge_sser.errors import EdgeSserError, HistoryError, UsageError
 from edge_sser.events import Level
 from edge_sser.files import state_directory
-from edge_sser.history.place import history_file
+from edge_sser.history.place import existing_history
 from edge_sser.history.reader import HistoryReader
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.names import node_name
@@ -95,13 +95,13 @@ class Page:
             HistoryError: there is no history yet, or it cannot be read.
         """
         if self._reader is None:
-            self._reader = HistoryReader(history_file(self._loaded.settings))
+            self._reader = HistoryReader(existing_history(self._loaded))
         return self._reader
 
     def _live_reader(self) -> HistoryReader:
         """Returns the reader of the event loop, which must not wait for long queries of the other. Errors likewise."""
         if self._own_reader is None:
-            self._own_reader = HistoryReader(history_file(self._loaded.settings))
+            self._own_reader = HistoryReader(existing_history(self._loaded))
         return self._own_reader
 
     def _find_live(self) -> Path | None:

@@ -208,7 +208,7 @@ def absurd_rate(path: Path) -> None:
     [
         (missing, "does not exist: check the path"),
         (empty, r"is empty \(0 bytes\): record or copy it again"),
-        (directory, "is a directory: name the audio files in it"),
+        (directory, "is a directory: name the audio files in it, or use analyze --out"),
         (fifo, "is not a regular file: pipe raw PCM into --source -"),
         (text, "is not audio that libsndfile reads .* converted first"),
         (only_a_header, "holds no audio .* record it again"),

@@ -94,7 +94,11 @@ def test_a_channel_can_be_chosen(call, write_audio, model):
 def test_a_plot_is_drawn_for_each_recording(call, tmp_path, speech, write_audio, model):
     require(importlib.util.find_spec("matplotlib") is not None, 'matplotlib not found: pip install "edge-sser[plot]"')
     picture = tmp_path / "out.png"
-    assert call("analyze", speech, "--model", model, "--plot", picture).status == 0
+    result = call("analyze", speech, "--model", model, "--plot", picture)
+    assert (result.status, result.err) == (0, f"edge-sser: plot: {picture}\n")
+    assert (
+        f"plot      {picture}" in call("analyze", speech, "--format", "text", "--model", model, "--plot", picture).out
+    )
     assert picture.read_bytes().startswith(b"\x89PNG")
     several = [speech, write_audio(noise(4), "other.wav")]
     assert call("analyze", *several, "--model", model, "--plot", tmp_path / "all.png").status == 0

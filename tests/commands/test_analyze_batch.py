@@ -64,8 +64,9 @@ def test_a_plot_of_any_file_name(call, tmp_path, write_audio, model, name):
     pytest.importorskip("matplotlib")
     files = [write_audio(noise(3), f"{name}.wav"), write_audio(noise(3), "good.wav")]
     result = call("analyze", *files, "--model", model, "--plot", tmp_path / "p.png", "--format", "csv")
-    assert (result.status, result.err) == (0, "")
-    assert len(list(tmp_path.glob("p-*.png"))) == 2
+    pictures = sorted(tmp_path.glob("p-*.png"))
+    told = sorted(f"edge-sser: plot: {picture}" for picture in pictures)
+    assert (result.status, len(pictures), sorted(result.err.splitlines())) == (0, 2, told)
 
 
 def test_rows_name_their_file_in_any_script(call, write_audio, model):

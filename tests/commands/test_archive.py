@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -45,6 +46,12 @@ def archive(tmp_path: Path) -> Path:
     return folder
 
 
+def summary_counts(text: str) -> dict[str, int]:
+    """The first four lines of the summary."""
+    lines = [line.strip() for line in text.splitlines()[:4]]
+    return {name: int(re.match(r"\d+", value)[0]) for name, value in (re.split("  +", line) for line in lines)}
+
+
 def tables(out: Path) -> dict[str, list[dict[str, Any]]]:
     """The rows of each table; each part belongs to a batch that is whole."""
     parquet = require_package("pyarrow.parquet", "archive")
@@ -79,8 +86,9 @@ def test_the_tables_hold_what_analyze_prints(
     out = tmp_path / "out"
     result = call("analyze", archive, "--recursive", "--out", out, "--model", model, "--times", "_%Y%m%d_%H%M%S_")
     assert result.status == 1
-    assert f"recordings: {3 * BATCH_FILES + 1}, 2 of them failed" in result.out
-    assert "without a time of day: 1" in result.out
+    total = 3 * BATCH_FILES + 1
+    assert summary_counts(result.out) == {"recordings": total, "analysed now": total - 2, "done before": 0, "failed": 2}
+    assert "no time of day  1: --times found none" in result.out
     assert len(result.err.splitlines()) == 2
     rows = tables(out)
     failed = {Path(row["path"]).name: row["reason"] for row in rows["files"] if row["status"] == "failed"}
@@ -116,12 +124,14 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(
     before = {path.name: path.stat().st_mtime_ns for path in (out / "files").glob("[!.]*.parquet")}
     result = call(*arguments)
     assert result.status == 1
-    assert "recordings are done already" in result.err
+    assert "recordings were done before" in result.err
     check_whole(out, archive)
     after = {path.name: path.stat().st_mtime_ns for path in (out / "files").iterdir()}
     assert before.items() <= after.items()  # nothing was done twice
     again = call(*arguments)
-    assert "analysed now" not in again.out
+    total = 3 * BATCH_FILES
+    assert summary_counts(again.out) == {"recordings": total, "analysed now": 0, "done before": total - 2, "failed": 2}
+    assert "failed        2, 2 of them in an earlier run" in again.out
     assert again.status == 1
     call(*arguments, "--channel", "0").refuses(2, "was begun with other settings")
 
@@ -164,7 +174,8 @@ def test_workers_of_a_cluster_that_are_killed_lose_nothing(
         thread.join(10.0)
     assert len(killed) == 2
     assert result.status == 1
-    assert f"recordings: {3 * BATCH_FILES}, 2 of them failed" in result.out
+    total = 3 * BATCH_FILES
+    assert summary_counts(result.out) == {"recordings": total, "analysed now": total - 2, "done before": 0, "failed": 2}
     check_whole(out, archive)
 
 

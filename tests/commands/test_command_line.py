@@ -13,6 +13,7 @@ import pytest
 
 import edge_sser
 from edge_sser import cli
+from edge_sser.errors import missing_extra
 from edge_sser.events import json_schema
 
 
@@ -86,13 +87,15 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(call):
         (["listen", "--raw-format", "mp3"], "s16le, s32le, f32le"),
         (["listen", "--format", "xml"], "auto, jsonl, text"),
         (["listen", "--log-level", "loud"], "debug, info, warning, error"),
-        (["listen", "--node", "a b"], "--node"),
+        (
+            ["listen", "--node", "a b"],
+            "--node: expected text of the letters a to z, digits and _ . -, at most 64 long",
+        ),
         (["listen", "--runtime", "tpu"], "auto, engine, tensorrt, cuda, cpu"),
         (["analyze"], "FILE"),
         (["analyze", "x.wav", "--format", "xml"], "jsonl, csv"),
         (["analyze", "x.wav", "--jobs", "0"], "--jobs"),
         (["analyze", "x.wav", "--channel", "-1"], "--channel"),
-        (["config", "check"], "FILE"),
         (["config", "chek"], "chek"),
         (["train", "bogus"], "bogus"),
     ],
@@ -127,6 +130,32 @@ def test_config_check_accepts_a_valid_file_and_ignores_the_environment(call, tmp
     assert (result.status, result.err) == (0, "")
     path.write_text("[gate]\nagressiveness = 3\n")
     call("config", "check", path).refuses(2, str(path), "gate.agressiveness", "gate.aggressiveness")
+
+
+def test_config_check_without_a_file_takes_the_one_of_listen(call, own_home):
+    assert "no settings file" in call("config", "check").out
+    path = own_home / ".config/edge-sser/config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("[gate]\naggressiveness = 3\n")
+    assert call("config", "check").out == f"{path}: valid, and what listen takes\n"
+    path.write_text("[gate]\nagressiveness = 3\n")
+    call("config", "check").refuses(2, str(path), "gate.agressiveness")
+
+
+def test_a_missing_package_is_named_as_pip_knows_it():
+    assert "scikit-learn: pip install" in str(missing_extra("sklearn", "train", "Training"))
+
+
+def test_a_source_is_refused_before_anything_is_told_of_it(call, speech, model):
+    refused = call("listen", "--log-level", "info", "--source", "gone.wav")
+    assert (refused.status, "listening to" in refused.err, "expect" in refused.err.partition("error")[0]) == (
+        1,
+        False,
+        False,
+    )
+    assert (
+        "listening to" in call("listen", "--log-level", "info", "--no-pace", "--model", model, "--source", speech).err
+    )
 
 
 def test_config_show_names_the_origin_of_values(call, tmp_path, monkeypatch):

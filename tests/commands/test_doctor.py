@@ -10,7 +10,7 @@ from components import require_tensorrt_rtx
 from doctor_report import read_report
 from models import changed_card, write_model
 
-from edge_sser.commands.doctor.checkup import ACTIVE, CHECKS, print_checks
+from edge_sser.commands.doctor.checkup import ACTIVE, CHECKS, OF_SETTINGS, print_checks
 from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.pipeline.features import FEATURES
 
@@ -119,6 +119,8 @@ def test_wrong_settings_are_a_problem_and_the_other_checks_go_on(examine, settin
     assert said in found["settings"]
     assert "listen ends with exit status 2" in found["settings"].partition("->")[2]
     assert found["speech gate"].startswith("fine")
+    for name in OF_SETTINGS:
+        assert found[name].startswith("skipped"), "what the settings would say is not known"
 
 
 def test_a_settings_file_that_is_not_there_is_a_problem(call, tmp_path):

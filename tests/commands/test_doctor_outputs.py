@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from components import require
+from components import require, require_package
 from mqtt_certificates import Authority
 from mqtt_rig import free_port
 from unprivileged import as_ordinary_user, folder_for_all
@@ -22,6 +22,7 @@ from edge_sser.commands.doctor.outputs import check_file, check_outbox
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
 from edge_sser.sinks.metrics import MetricsSink
+from edge_sser.sinks.mqtt.outbox_destination import destination_text, kept_path
 
 RECORDING = '[[source]]\ndevice = "talk.flac"'
 
@@ -59,6 +60,9 @@ def test_a_state_directory_that_can_be_written_is_fine_and_stays_as_it_was(outbo
     assert outbox(folder).state is State.FINE
     assert outbox(folder / "not" / "yet").state is State.FINE
     assert list(folder.iterdir()) == []
+    kept = kept_path(folder / "outbox.db", destination_text("broker.example:8883", "cab12"))
+    kept.touch()
+    assert outbox(folder).detail.endswith(f"events for other brokers are kept there: {kept.name}")
 
 
 @pytest.mark.parametrize("below", ["", "not/yet"])
@@ -164,6 +168,39 @@ def test_outputs_that_nobody_asked_for_are_fine(examine):
     assert found["outbox"] == "fine     outbox      not needed without [mqtt]"
     assert found["event file"] == "fine     event file  no [file] in the settings"
     assert found["metrics"] == "fine     metrics     no [metrics] in the settings"
+    assert found["history"].startswith("fine     history     no [history] in the settings")
+    assert found["web page"].startswith("fine     web page    no [web] in the settings")
+
+
+def test_a_history_that_can_be_written_and_one_that_is_another_file(examine, tmp_path):
+    path = tmp_path / "kept" / "history.sqlite"
+    status, found = examine(f'{RECORDING}\n[history]\npath = "{path}"')
+    assert (status, found["history"]) == (0, f"fine     history     {path}, which listen will make")
+    path.parent.mkdir()
+    path.write_text("my notes, which are long enough to be read as the header of a file" * 3)
+    status, found = examine(f'{RECORDING}\n[history]\npath = "{path}"')
+    assert status == 1
+    assert "this is no history file" in found["history"]
+    path.unlink()
+    path.mkdir()
+    assert "history.path to another place" in examine(f'{RECORDING}\n[history]\npath = "{path}"')[1]["history"]
+
+
+def test_a_page_for_other_machines_without_a_password(examine):
+    require_package("uvicorn", "web")
+    status, found = examine(f'{RECORDING}\n[web]\naddress = "0.0.0.0"')
+    assert status == 1
+    assert "needs a password" in found["web page"]
+
+
+def test_the_port_of_the_page(examine):
+    require_package("uvicorn", "web")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        other.listen()
+        assert "edge-sser web has it" in examine(f"{RECORDING}\n[web]\nport = {port}")[1]["web page"]
+    assert "is free" in examine(f"{RECORDING}\n[web]\nport = {port}")[1]["web page"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

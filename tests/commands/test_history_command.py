@@ -101,9 +101,9 @@ def test_rows_for_programs_are_in_utc(call: Callable[..., Any], yesterday: int, 
 def test_the_summary_by_hour_and_by_day(call: Callable[..., Any], yesterday: int) -> None:
     days = call("history", "summary", "--by", "day", "--since", "yesterday", "--until", "today", "--format", "csv").out
     rows = list(csv.DictReader(io.StringIO(days)))
-    assert [(row["source"], row["minutes"], row["episodes"]) for row in rows] == [
-        ("source-1", "1320", "1"),
-        ("source-2", "1320", "1"),
+    assert [(row["source"], row["seconds"], row["episodes"]) for row in rows] == [
+        ("source-1", "79200.0", "1"),
+        ("source-2", "79200.0", "1"),
     ]
     hours = call("history", "summary", "--day", "yesterday", "--source", "source-1")
     assert len(hours.out.splitlines()) == 3 + 22
@@ -147,6 +147,26 @@ def test_a_range_without_rows_says_what_there_is(call: Callable[..., Any]) -> No
     result = call("history", "--day", "1999-01-01")
     assert "nothing. The history holds " in result.out
     assert result.status == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (None, "no settings file was found (~/.config/edge-sser/config.toml or "),
+        ('node = "a"', "config.toml has no [history]: write it there"),
+        ("[history]\nenabled = false", "config.toml turns it off: set history.enabled"),
+        ("[history]", "config.toml asks for one, but nothing has been written here: does edge-sser listen"),
+    ],
+)
+def test_a_missing_history_is_explained_by_the_settings(
+    call: Callable[..., Any], own_home: Path, settings: str | None, message: str
+) -> None:
+    if settings is not None:
+        (own_home / ".config/edge-sser").mkdir(parents=True)
+        (own_home / ".config/edge-sser/config.toml").write_text(settings)
+    result = call("history")
+    assert (result.status, result.out) == (1, "")
+    assert message in result.err
 
 
 def test_the_history_of_the_settings(call: Callable[..., Any], own_home: Path, tmp_path: Path) -> None:

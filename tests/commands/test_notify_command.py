@@ -71,6 +71,11 @@ def test_failures_are_told_for_each_target(tmp_path: Path, server: WebhookServer
     assert result.returncode == 1
     assert result.stderr.splitlines() == ["hook: answers 500", "my reason", "own: ended with status 3"]
     assert (run(config, "none").returncode, "there are hook, own" in run(config, "none").stderr) == (2, True)
+    port = free_port()  # where nobody listens
+    gone = run(write(tmp_path, f'[[notify]]\nname = "hook"\nurl = "http://127.0.0.1:{port}/"\n'))
+    assert gone.stderr == "hook: cannot be reached: Connection refused\n"
+    lost = run(write(tmp_path, '[[notify]]\nname = "own"\ncommand = ["/nowhere/program"]\n'))
+    assert lost.stderr == "own: the command /nowhere/program is not found or not executable: write its path\n"
     assert "no [[notify]] in the settings" in run(write(tmp_path, "")).stderr
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_sser.commands.process_pool import process_pool
+from edge_sser.commands.process_pool import process_pool, report
 
 
 def noise(seconds: float, seed: int) -> np.ndarray:
@@ -49,6 +50,23 @@ def test_only_the_calls_that_end_their_process_fail():
         again = [pool.submit(partial(double, number)) for number in range(4)]
         assert not pool.alone
         assert [pool.result(call) for call in again] == [0, 2, 4, 6]
+
+
+def reported(steps: int) -> int:
+    for _ in range(steps):
+        report(0.5)
+        time.sleep(0.01)
+    return steps
+
+
+def test_the_owner_hears_of_work_before_a_call_is_done(monkeypatch):
+    monkeypatch.setattr("edge_sser.commands.process_pool.WATCH_SECONDS", 0.02)
+    heard: list[float] = []
+    with process_pool(2, "ended", heard.append) as pool:
+        calls = [pool.submit(partial(reported, steps)) for steps in (60, 40)]
+        assert [pool.result(call) for call in calls] == [60, 40]
+    assert sum(heard) == 50.0
+    assert sum(part > 0.0 for part in heard) > 2  # not all at the end
 
 
 @contextlib.contextmanager

@@ -344,12 +344,21 @@ def test_status_explains(
     assert "journalctl --user -u edge-sser" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("user", "command"), [(True, "edge-sser service install --user"), (False, "edge-sser service install")]
+)
+def test_status_names_the_command_that_installs_what_is_missing(
+    device: Path, no_systemd: Systemctl, user: bool, command: str
+) -> None:
+    _, lines = status(Layout(user=user, root=device, home=HOME), no_systemd)
+    assert lines[0].endswith(f"edge-sser.service is not there: {command}")
+    assert f"config.toml is not there: {command} writes a first one" in lines[1]
+
+
 def test_status_finds_what_is_wrong_with_the_files(device: Path, no_systemd: Systemctl) -> None:
     where = Layout(user=False, root=device, home=HOME)
     runs, lines = status(where, no_systemd)
     assert not runs
-    assert "is not there: edge-sser service install" in lines[0]
-    assert "there is no such settings file" in lines[1]
     assert "none is sent" in lines[2]
     list(install(where, installed_at(device / "opt/edge-sser"), no_systemd, ask=never))
     where.config.write_text("nod = 'x'\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -62,8 +63,40 @@ def test_readings_become_minutes(writer: HistoryWriter, path: Path) -> None:
     assert first.max == pytest.approx(0.29)
     assert (second.minute, second.readings, second.speech) == (MINUTE + 60, 10, 0.0)
     assert (second.mean, second.max, second.level) == (None, None, None)  # silence is not calm
+    assert (first.seconds, first.low_s, first.elevated_s, first.high_s) == (27.0, 0.0, 15.0, 0.0)
+    assert (second.seconds, second.low_s, second.elevated_s, second.high_s) == (5.0, 0.0, 0.0, 0.0)
     assert reader.readings(0, 2e9, "desk") == [to_line(event).decode() for event in (*spoken, *silent, *silent_minute)]
     assert reader.span() == (MINUTE, MINUTE + 60)
+
+
+def test_two_seconds_of_high_are_no_minute(writer: HistoryWriter, path: Path) -> None:
+    levels = [Level.HIGH if number < 4 else Level.LOW for number in range(120)]
+    for number, level in enumerate(levels):
+        add(writer, replace(reading(0), ts=timestamp(MINUTE + 0.5 * number), level=level))
+    writer.commit()
+    (minute,) = HistoryReader(path).minutes(0, 2e9)
+    assert (minute.level, minute.seconds, minute.low_s, minute.high_s) == (Level.HIGH, 60.0, 58.0, 2.0)
+
+
+def test_a_file_of_version_1_is_read_and_then_upgraded(writer: HistoryWriter, path: Path) -> None:
+    writer.commit()
+    writer.close()
+    columns = "minute, readings, speech, mean, max, level"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("INSERT INTO sources VALUES (1, 'cab12', 'desk')")
+        for name in ("seconds", "low_s", "elevated_s", "high_s"):
+            db.execute(f"ALTER TABLE minutes DROP COLUMN {name}")
+        db.execute(f"INSERT INTO minutes (source_id, {columns}) VALUES (1, 60, 120, 0.5, 0.9, 0.9, 'high')")
+        db.execute(f"INSERT INTO minutes (source_id, {columns}) VALUES (1, 120, 60, 0.0, NULL, NULL, NULL)")
+        db.execute("PRAGMA user_version = 1")
+    before = HistoryReader(path).minutes(0, 2e9)
+    assert [(each.seconds, each.low_s, each.high_s) for each in before] == [(60.0, 0.0, 30.0), (30.0, 0.0, 0.0)]
+    again = HistoryWriter(path, live=path)
+    again.add(reading(0), b"{}")
+    again.commit()
+    again.close()
+    after = HistoryReader(path).minutes(0, 2e9)
+    assert (after[:2], after[2].seconds) == (before, 0.5)
 
 
 def test_a_commit_completes_the_minute_of_an_earlier_one(writer: HistoryWriter, path: Path) -> None:
@@ -161,12 +194,12 @@ def test_hours_and_days_by_the_local_clock(path: Path, monkeypatch: pytest.Monke
     assert len(hours) == 2 * 22
     assert all((each.start - start) % 3600 == 0 for each in hours)
     noon = next(each for each in hours if each.start == start + 12 * 3600)
-    assert (noon.minutes, noon.level, noon.episodes, sum(noon.levels)) == (60, Level.HIGH, 1, 60)
-    assert [(each.source, each.start, each.minutes, each.episodes) for each in days] == [
-        ("source-1", start, 1320, 1),
-        ("source-1", start + DAY, 1320, 1),
-        ("source-2", start, 1320, 1),
-        ("source-2", start + DAY, 1320, 1),
+    assert (noon.seconds, noon.level, noon.episodes, sum(noon.levels)) == (3600, Level.HIGH, 1, 3600)
+    assert [(each.source, each.start, each.seconds, each.episodes) for each in days] == [
+        ("source-1", start, 79_200, 1),
+        ("source-1", start + DAY, 79_200, 1),
+        ("source-2", start, 79_200, 1),
+        ("source-2", start + DAY, 79_200, 1),
     ]
     night = hours[0]
     assert (night.speech, night.mean, night.level, night.levels) == (0.0, None, None, (0, 0, 0))
@@ -206,7 +239,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_committed(path: Path) -> No
     [
         (b"my notes\n" * 100, "this is no history file"),
         ("foreign", "another program's database"),
-        ("newer", "written by a newer edge-sser .version 2"),
+        ("newer", "written by a newer edge-sser .version 3"),
     ],
 )
 def test_a_file_of_something_else_is_left_as_it_is(path: Path, content: bytes | str, message: str) -> None:
@@ -220,7 +253,7 @@ def test_a_file_of_something_else_is_left_as_it_is(path: Path, content: bytes | 
     else:
         write_days(path, start=0, days=1)
         with sqlite3.connect(path) as db:
-            db.execute("PRAGMA user_version = 2")
+            db.execute("PRAGMA user_version = 3")
         db.close()
     before = path.read_bytes()
     writer = HistoryWriter(path, live=path)

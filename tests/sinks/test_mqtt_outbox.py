@@ -461,3 +461,60 @@ def test_it_is_a_queue_whatever_the_order_of_puts_acknowledgements_and_restarts(
             assert outbox.size_bytes == sum(entry.size_bytes for entry in outbox.pending(1000))
         assert [entry.seq for entry in outbox.pending(1000)] == [number + 1 for number in model]
         outbox.close()
+
+
+HERE, THERE = "here:1883 (node cab12)", "there:1883 (node cab12)"
+
+
+def of(destination: str, path: Path) -> Outbox:
+    return Outbox(path, max_bytes=ROOM, destination=destination, clock=Clock())
+
+
+def test_events_for_another_broker_are_kept_until_it_is_named_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outbox.db"
+    first = of(HERE, path)
+    first.put([record(1), record(2)])
+    first.close()
+    second = of(THERE, path)
+    assert (second.depth, second.pending(10), second.fault) == (0, [], None)
+    assert f"2 events wait for {HERE}, and are not sent to {THERE}" in caplog.text
+    second.put([record(3)])
+    assert [entry.seq for entry in second.pending(10)] == [1]  # a stream of its own, so that no number seems left out
+    assert second.waiting == f"outbox {path}: 1 event waits for {THERE}"
+    second.close()
+    third = of(HERE, path)
+    assert numbers(third.pending(10)) == [1, 2]
+    third.remove(third.pending(10))
+    third.close()
+    caplog.clear()
+    fourth = of(THERE, path)
+    assert numbers(fourth.pending(10)) == [3]
+    fourth.remove(fourth.pending(10))
+    fourth.close()
+    assert "not sent" not in caplog.text  # nothing waited, so nothing was kept
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["outbox.db"]
+
+
+def test_an_outbox_that_names_no_broker_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    old = opened(path)
+    old.put([record(1)])
+    old.close()
+    assert numbers(of(HERE, path).pending(10)) == [1]
+
+
+def test_a_damaged_outbox_still_knows_its_broker(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    first = of(HERE, path)
+    first.put([record(number) for number in range(1, 6)])
+    first.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE event SET crc = crc + 1 WHERE n = 1")
+        db.execute("UPDATE topic SET last = -1")
+        db.commit()
+    second = of(THERE, path)
+    assert (second.damaged, second.depth) == (1, 0)
+    second.close()
+    assert numbers(of(HERE, path).pending(10)) == [2, 3, 4, 5]

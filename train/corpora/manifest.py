@@ -8,7 +8,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edge_sser.errors import TrainingError
+from edge_sser.errors import TrainingError, short
 from edge_sser.train.corpora.table import Entry
 from edge_sser.train.data.labels import LABELS, emotion_name
 
@@ -58,7 +58,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
             if any(row.values()):  # spreadsheets write empty rows at the end
                 yield skipped + reader.line_num, dict.fromkeys(columns, "") | row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainingError(f"manifest {path}: cannot be read as CSV in UTF-8 ({error}): write it again") from None
+        raise TrainingError(
+            f"manifest {path}: cannot be read as CSV in UTF-8 ({short(error)}): write it again"
+        ) from None
 
 
 def _text(path: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sser.errors import TrainingError
+from edge_sser.errors import TrainingError, short
 from edge_sser.files import as_cell, atomic_replace, from_cell
 
 # In order of preference, where a corpus has the same clip in several formats.
@@ -135,8 +135,7 @@ def read_table(path: Path) -> Sequence[Utterance]:
         rows = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
         utterances = [_utterance(path, row) for row in rows]
     except (OSError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TrainingError(f"table {path}: {reason}: {_REMEDY}") from None
+        raise TrainingError(f"table {path}: {short(error)}: {_REMEDY}") from None
     if not utterances:
         raise TrainingError(f"table {path}: it holds no utterance: {_REMEDY}")
     return utterances

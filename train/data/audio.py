@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_sser.audio.channels import ChannelWatch
 from edge_sser.audio.recording import Recording
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.errors import SourceError
+from edge_sser.errors import SourceError, short
 
 _PART = re.compile(r"(?P<path>.+)#t=(?P<start>[0-9.]+),(?P<end>[0-9.]+)")
 _BLOCK_FRAMES = 1 << 20
@@ -95,7 +95,7 @@ def _open(file: str) -> Recording:
         if not is_pointer:
             return Recording(Path(file))
     except (OSError, SourceError) as error:
-        raise SourceError(f"{file}: cannot be read as audio ({error}): check the file") from None
+        raise SourceError(f"{file}: cannot be read as audio ({short(error)}): check the file") from None
     raise SourceError(f"{file}: is a pointer of Git LFS, not audio: run git lfs pull in the clone")
 
 

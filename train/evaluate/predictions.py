@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from edge_sser.errors import TrainingError
+from edge_sser.errors import TrainingError, short
 from edge_sser.files import as_cell, atomic_replace, from_cell, write_file
 from edge_sser.model.model import Model
 from edge_sser.pipeline.features import log_mel
@@ -192,7 +192,7 @@ def read_predictions(path: Path) -> list[Prediction]:
                 raise TrainingError(f"predictions {path}: expected the columns {', '.join(COLUMNS)}")
             out = [_prediction(row) for row in reader]
     except (OSError, UnicodeDecodeError, ValueError, TypeError, AttributeError) as error:
-        raise TrainingError(f"predictions {path}: {error}: make them with edge-sser train evaluate") from None
+        raise TrainingError(f"predictions {path}: {short(error)}: make them with edge-sser train evaluate") from None
     folds: dict[tuple[str, str], int] = {}
     for item in out:
         if folds.setdefault((item.corpus, item.speaker), item.fold) != item.fold:

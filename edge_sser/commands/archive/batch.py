@@ -74,7 +74,7 @@ def analyze_batch(
     Args:
         items: recordings.
         options: for all of them.
-        advance: is told of the share of the batch's bytes that each step has analysed, 0..1.
+        advance: is told of the bytes that each step has analysed.
 
     Raises:
         SettingsError: the settings are wrong for every recording.
@@ -82,18 +82,16 @@ def analyze_batch(
     """
     model = _model(options.settings.model, threading.get_ident())
     readings, episodes, files = Rows(reading_schema()), Rows(episode_schema()), Rows(file_schema())
-    total = sum(item.size for item in items) or 1
     for item in items:
-        share = item.size / total
         analysis = _Analysis(item, options, model, readings, episodes)
         told = 0.0
         for done in analysis.steps():
             if advance is not None:
-                advance((done - told) * share)
+                advance((done - told) * item.size)
                 told = done
         files.add(analysis.row())
         if advance is not None:
-            advance((1.0 - told) * share)
+            advance((1.0 - told) * item.size)
     return BatchResult(readings.table(), episodes.table(), files.table())
 
 

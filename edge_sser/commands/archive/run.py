@@ -15,6 +15,7 @@ from edge_sser.commands.archive.find import Item, batches, find_recordings
 from edge_sser.commands.archive.results import ArchiveResults
 from edge_sser.commands.archive.times import MODIFIED, TimeRule
 from edge_sser.commands.archive.workers import Batch, Results, Worker, in_cluster, in_pool, in_process
+from edge_sser.commands.history.overview import duration_text
 from edge_sser.commands.process_pool import has_shared_memory
 from edge_sser.commands.progress import Work, progress
 from edge_sser.errors import EdgeSserError, UsageError, need_package, printable
@@ -90,11 +91,11 @@ def run_archive(request: ArchiveRequest, settings: Settings) -> int:
     with closing(ArchiveResults(request.out, options, model.label)) as results:
         left = [item for item in items if item.name not in results.done]
         if len(left) < len(items):
-            _tell(f"{len(items) - len(left)} of {len(items)} recordings are done already")
+            _tell(f"{len(items) - len(left)} of {len(items)} recordings were done before")
         began = time.monotonic()
         with progress("analyze", _bytes(left)) as work:
             _analyze(left, _worker(request, options, len(left), work), results, model.label)
-        return _sum_up(results, items, time.monotonic() - began if left else 0.0, len(left))
+        return _sum_up(results, items, left, time.monotonic() - began)
 
 
 def _analyze(items: Sequence[Item], worker: Worker, results: ArchiveResults, model: str) -> None:
@@ -117,9 +118,9 @@ def _worker(request: ArchiveRequest, options: ArchiveOptions, items: int, work: 
         return _advancing(in_cluster(options, request.dask), work)
     if request.jobs > 1 and items > 1:
         if has_shared_memory():
-            return _advancing(in_pool(options, min(request.jobs, items)), work)
+            return in_pool(options, min(request.jobs, items), work.advance)
         _tell("warning: --jobs needs shared memory, and /dev/shm cannot be written here: jobs run one by one")
-    return in_process(options, lambda batch, share: work.advance(share * _bytes(batch)))
+    return in_process(options, work.advance)
 
 
 def _advancing(worker: Worker, work: Work) -> Worker:
@@ -138,26 +139,38 @@ def _bytes(items: Sequence[Item]) -> int:
     return sum(item.size for item in items)
 
 
-def _sum_up(results: ArchiveResults, items: Sequence[Item], seconds: float, analysed: int) -> int:
-    """Prints the summary of all recordings of this command. Returns the exit status."""
-    names = {item.name for item in items}
+def _sum_up(results: ArchiveResults, items: Sequence[Item], left: Sequence[Item], seconds: float) -> int:
+    """Prints the summary of all recordings of this command. Returns the exit status.
+
+    Args:
+        results: of this and earlier runs.
+        items: all recordings.
+        left: those that this run has analysed.
+        seconds: that it took.
+    """
+    names, new = {item.name for item in items}, {item.name for item in left}
     rows = [row for row in results.files().to_pylist() if row["path"] in names]
     failed = [row for row in rows if row["status"] == FAILED]
-    audio = sum(row["seconds"] for row in rows)
+    failed_now = sum(row["path"] in new for row in failed)
+    failed_before = len(failed) - failed_now
+    audio, speech = (sum(row[name] for row in rows) for name in ("seconds", "speech_s"))
     levels = {name: sum(row[f"{name}_s"] for row in rows) for name in ("low", "elevated", "high")}
-    scored = sum(levels.values()) or 1.0
+    judged = sum(levels.values())
+    shares = ", ".join(f"{name} {100 * part / (judged or 1.0):.1f} %" for name, part in levels.items())
     untimed = sum(row["started"] is None and row["status"] != FAILED for row in rows)
+    earlier = f", {failed_before} of them in an earlier run" if failed_before else ""
     lines = [
-        f"recordings: {len(rows)}, {len(failed)} of them failed",
-        f"audio: {audio / 3600:.1f} h, speech {sum(row['speech_s'] for row in rows) / 3600:.1f} h",
-        "of the scored time: " + ", ".join(f"{name} {100 * part / scored:.1f} %" for name, part in levels.items()),
-        f"episodes: {sum(row['episodes'] for row in rows)}",
-        f"results: {results.out}/readings, episodes and files (Parquet)",
+        f"recordings      {len(rows)}",
+        f"  analysed now  {len(left) - failed_now}" + (f", in {duration_text(seconds)}" if left else ""),
+        f"  done before   {len(rows) - len(left) - failed_before}",
+        f"  failed        {len(failed)}{earlier}",
+        f"audio           {duration_text(audio)}, of which speech {duration_text(speech)}",
+        f"levels          {shares} of the {duration_text(judged)} judged",
+        f"episodes        {sum(row['episodes'] for row in rows)}",
+        f"results         {results.out}/readings, episodes and files (Parquet)",
     ]
-    if analysed:
-        lines.insert(1, f"analysed now: {analysed}, in {seconds:.0f} s")
     if untimed:
-        lines.append(f"without a time of day: {untimed}: --times found none")
+        lines.append(f"no time of day  {untimed}: --times found none")
     print("\n".join(lines))
     for row in failed[:SHOWN_FAILURES]:
         named = row["path"] in row["reason"]

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from edge_sser.commands.archive.batch import ArchiveOptions, BatchResult, analyze_batch
 from edge_sser.commands.archive.find import Item
-from edge_sser.commands.process_pool import Call, process_pool
+from edge_sser.commands.process_pool import Call, process_pool, report
 from edge_sser.errors import EdgeSserError, UsageError, need_package
 
 Batch = tuple[Item, ...]
@@ -26,27 +26,28 @@ AHEAD_PER_JOB: Final = 3  # batches given out beyond those that are waited for
 CONNECT_SECONDS: Final = 10.0
 
 
-def in_process(options: ArchiveOptions, advance: Callable[[Batch, float], None]) -> Worker:
-    """Returns a worker that is this process; `advance` is told of shares of a batch as they are done."""
+def in_process(options: ArchiveOptions, advance: Callable[[float], None]) -> Worker:
+    """Returns a worker that is this process; `advance` is told of bytes as they are done."""
 
     def work(batches: Sequence[Batch]) -> Results:
         for batch in batches:
-            yield batch, analyze_batch(batch, options, partial(advance, batch))
+            yield batch, analyze_batch(batch, options, advance)
 
     return work
 
 
-def in_pool(options: ArchiveOptions, jobs: int) -> Worker:
-    """Returns workers that are processes of this machine."""
+def in_pool(options: ArchiveOptions, jobs: int, advance: Callable[[float], None]) -> Worker:
+    """Returns workers that are processes of this machine; `advance` is told of bytes as they are done."""
 
     def work(batches: Sequence[Batch]) -> Results:
-        with process_pool(jobs, "ended by SIGTERM: the same command goes on where this one stopped") as pool:
+        ended = "ended by SIGTERM: the same command goes on where this one stopped"
+        with process_pool(jobs, ended, advance) as pool:
             ahead: deque[tuple[Batch, Call[BatchResult]]] = deque()
             waiting = iter(batches)
             while True:
                 room = 0 if pool.alone and ahead else jobs * AHEAD_PER_JOB - len(ahead)
                 for batch in islice(waiting, room):
-                    ahead.append((batch, pool.submit(partial(analyze_batch, batch, options))))
+                    ahead.append((batch, pool.submit(partial(analyze_batch, batch, options, report))))
                 if not ahead:
                     return
                 batch, call = ahead.popleft()

@@ -23,7 +23,7 @@ from edge_sser.commands.doctor.machine import (
     check_speech_gate,
 )
 from edge_sser.commands.doctor.notify import check_notify
-from edge_sser.commands.doctor.outputs import check_file, check_metrics, check_outbox
+from edge_sser.commands.doctor.outputs import check_file, check_history, check_metrics, check_outbox, check_web
 from edge_sser.commands.doctor.sound import check_capture, check_microphones, check_permission, check_pyaudio
 from edge_sser.errors import EdgeSserError
 from edge_sser.settings.load import SOURCE, load_settings
@@ -45,13 +45,19 @@ CHECKS: Mapping[str, Callable[[CheckContext], Finding]] = {
     "broker": check_broker,
     "outbox": check_outbox,
     "event file": check_file,
+    "history": check_history,
+    "web page": check_web,
     "metrics": check_metrics,
     "notify": check_notify,
 }
 
 
 # Checks that open a microphone or a connection, or need what only `listen` may read.
-ACTIVE: Final = frozenset(("pyaudio", "permission", "microphones", "capture", "secrets", "broker"))
+ACTIVE: Final = frozenset(("pyaudio", "permission", "microphones", "capture", "secrets", "broker", "web page"))
+# Checks of tables that the defaults do not have: without the settings there is nothing to check.
+OF_SETTINGS: Final = frozenset(
+    ("secrets", "broker", "outbox", "event file", "history", "web page", "metrics", "notify")
+)
 
 
 def print_checks(config: Path | None, *, as_json: bool = False, passive: bool = False) -> int:
@@ -70,7 +76,8 @@ def print_checks(config: Path | None, *, as_json: bool = False, passive: bool = 
         for name, check in CHECKS.items():
             if passive and name in ACTIVE:
                 continue
-            finding = _run(check, context)
+            broken = findings[0][1].state is State.PROBLEM and name in OF_SETTINGS
+            finding = Finding(State.SKIPPED, "the settings must be right first") if broken else _run(check, context)
             findings.append((name, finding))
             if not as_json:
                 _print(name, finding)
@@ -110,7 +117,7 @@ def _check_settings(config: Path | None) -> tuple[CheckContext, Finding]:
     try:
         loaded = load_settings(config)
     except EdgeSserError as error:
-        remedy = "correct it: until then the checks below see the defaults, and listen ends with exit status 2"
+        remedy = "correct it: until then listen ends with exit status 2, and the checks below see the defaults"
         return _context(Settings(), configured=False, file=None), Finding(State.PROBLEM, str(error), remedy)
     configured = SOURCE in loaded.origins
     where = str(loaded.path) if loaded.path else "no file; defaults"

@@ -13,6 +13,7 @@ class State(str, Enum):
     """Severity of a finding."""
 
     FINE = "fine"
+    SKIPPED = "skipped"  # something else must be mended first
     WARNING = "warning"
     PROBLEM = "problem"
 

@@ -1,21 +1,26 @@
-"""Checks of the outputs besides the broker: files that must be writable, and the port of the metrics."""
+"""Checks of the outputs besides the broker: files that must be writable, and the ports of metrics and page."""
 
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from ipaddress import ip_address
 from pathlib import Path
 
 from edge_sser.commands.doctor.finding import CheckContext, Finding, State
-from edge_sser.errors import SinkError
+from edge_sser.errors import SinkError, need_package
 from edge_sser.files import resolve_path, state_directory
+from edge_sser.history.schema import check_file as check_history_file
 from edge_sser.settings.names import node_name
 from edge_sser.settings.sinks import MetricsSettings
+from edge_sser.settings.web import CREDENTIAL
 from edge_sser.sinks.file import check_event_file
 from edge_sser.sinks.metrics_server import CHALLENGE
+from edge_sser.sinks.mqtt.outbox_destination import KEPT_PATTERN
 
 PROBE_BYTES = 65_536  # written to see if the disk has room
 SCRAPE_SECONDS = 2.0
@@ -33,7 +38,10 @@ def check_outbox(context: CheckContext) -> Finding:
         remedy = f"publish ON to {topic}, or remove {directory / 'paused'} and start again"
         return Finding(State.WARNING, "a command has turned listening off: the microphones stay closed", remedy)
     if reason is None:
-        return Finding(State.FINE, f"in {directory}")
+        kept = ", ".join(sorted(path.name for path in directory.glob(KEPT_PATTERN)))
+        return Finding(
+            State.FINE, f"in {directory}" + (f"; events for other brokers are kept there: {kept}" if kept else "")
+        )
     return Finding(
         State.PROBLEM,
         f"events cannot wait on disk: {reason}",
@@ -55,6 +63,52 @@ def check_file(context: CheckContext) -> Finding:
         return Finding(State.FINE, str(path))
     remedy = f"give {path.parent} to the user who runs edge-sser, or set file.path to another place"
     return Finding(State.PROBLEM, f"events cannot be written: {reason}", remedy)
+
+
+def check_history(context: CheckContext) -> Finding:
+    """Checks that the history can be written, and is one. Does not touch the file: a daemon may use it.
+
+    Raises:
+        HistoryError: the file is something else.
+    """
+    settings = context.settings.history
+    if settings is None or not settings.enabled:
+        lack = "no [history] in the settings" if settings is None else "turned off by history.enabled"
+        return Finding(State.FINE, f"{lack}: edge-sser history and the page will have no past")
+    path = resolve_path(settings.path)
+    reason = _write_failure(path.parent, path.name, f"{path.name}-wal", f"{path.name}.lock")
+    if reason is not None:
+        remedy = f"give {path.parent} to the user who runs edge-sser, or set history.path to another place"
+        return Finding(State.PROBLEM, f"the history cannot be written: {reason}", remedy)
+    return Finding(State.FINE, f"{path}{'' if check_history_file(path) else ', which listen will make'}")
+
+
+def check_web(context: CheckContext) -> Finding:
+    """Checks that the page has its packages and its password, and that its port is free.
+
+    Raises:
+        MissingComponentError: a package is missing.
+    """
+    settings = context.settings.web
+    if settings is None:
+        return Finding(State.FINE, "no [web] in the settings: edge-sser web takes the defaults")
+    need_package("uvicorn", "web", "The web page")
+    folder = context.settings_file and context.settings_file.parent
+    password = settings.password_file or (folder and folder / CREDENTIAL)
+    if not ip_address(settings.address).is_loopback and not (password and os.path.exists(password)):
+        remedy = "openssl rand -hex 16 > web-password; chmod 600 web-password; name it as web.password_file"
+        return Finding(State.PROBLEM, f"{settings.address} is reached by other machines, and needs a password", remedy)
+    if settings.password_file is not None:
+        settings.password_file.open("rb").close()
+    family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.address, settings.port))
+        except OSError as error:
+            reason = error.strerror or error
+            return Finding(State.FINE, f"port {settings.port}: {reason}: edge-sser web has it, if it runs")
+    return Finding(State.FINE, f"port {settings.port} is free for edge-sser web")
 
 
 def check_metrics(context: CheckContext) -> Finding:

@@ -49,7 +49,7 @@ def check_microphones(context: CheckContext) -> Finding:
     try:
         found = list_microphones()
     except MissingComponentError:
-        return Finding(context.microphone_severity, "cannot be looked for without PyAudio")
+        return Finding(State.SKIPPED, "cannot be looked for without PyAudio")
     held = holders()
     parts = [f"mic:{microphone.id}" for microphone in found]
     parts += [f"mic:{holder.microphone_id} held by {holder}" for holder in held]
@@ -76,6 +76,8 @@ def check_capture(context: CheckContext) -> Finding:
             return Finding(context.microphone_severity, "nothing to record from")
         channels = {source.device: source.channel for source in context.settings.source}
         heard = {device: _measured_or_holder(device, channels.get(device)) for device in context.microphones}
+    except MissingComponentError:
+        return Finding(State.SKIPPED, "nothing can be recorded without PyAudio")
     except EdgeSserError as error:
         return Finding(context.microphone_severity, str(error))
     for device, measured in heard.items():

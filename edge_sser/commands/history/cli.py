@@ -79,6 +79,6 @@ def summary(
 def _file(file: Path | None, config: Path | None) -> Any:
     if file is not None:
         return file
-    from edge_sser.history.place import history_file
+    from edge_sser.history.place import existing_history
 
-    return history_file(load_with_flags(config, {}).settings)
+    return existing_history(load_with_flags(config, {}))

@@ -53,8 +53,8 @@ def summary_table(summaries: Sequence[Summary], unit: str) -> str:
         (
             f"{datetime.fromtimestamp(each.start):{form}}",
             each.source,
-            _duration(60 * each.minutes),
-            _duration(60 * each.minutes * each.speech),
+            duration_text(each.seconds),
+            duration_text(each.seconds * each.speech),
             *_shares(each.levels),
             _value(each.mean),
             _value(each.max),
@@ -67,26 +67,30 @@ def summary_table(summaries: Sequence[Summary], unit: str) -> str:
 
 
 def _source_line(minutes: Sequence[Minute]) -> tuple[str, ...]:
-    counts = [sum(each.level is level for each in minutes) for level in Level]
+    at_levels = [sum(getattr(each, f"{level.value}_s") for each in minutes) for level in Level]
     return (
         f"{minutes[0].node}/{minutes[0].source}",
-        _duration(60 * len(minutes)),
-        _duration(60 * sum(each.speech for each in minutes)),
-        *_shares(counts),
+        duration_text(sum(each.seconds for each in minutes)),
+        duration_text(sum(each.seconds * each.speech for each in minutes)),
+        *_shares(at_levels),
         _value(max((each.max for each in minutes if each.max is not None), default=None)),
     )
 
 
 def _episode_line(episode: EpisodeRow) -> tuple[str, ...]:
-    lasted = _duration(episode.duration_s) + (" so far" if episode.ended is None else "")
+    lasted = duration_text(episode.duration_s) + (" so far" if episode.ended is None else "")
     level = episode.level.value
     return _clock(episode.started), lasted, level, _value(episode.peak), _value(episode.mean), episode.source
 
 
-def _shares(counts: Sequence[int]) -> Iterable[str]:
-    """Returns the shares of the minutes with speech."""
-    total = sum(counts)
-    return (f"{100 * count / total:.0f} %" if total else "-" for count in counts)
+def _shares(seconds: Sequence[float]) -> Iterable[str]:
+    """Returns the shares of the time with speech."""
+    total = sum(seconds)
+    return (_percent(each / total) if total else "-" for each in seconds)
+
+
+def _percent(share: float) -> str:
+    return "<1 %" if 0.0 < share < 0.005 else f"{100 * share:.0f} %"
 
 
 def _clock(seconds: float) -> str:
@@ -97,7 +101,8 @@ def _value(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Returns a duration in seconds, minutes, or hours and minutes."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

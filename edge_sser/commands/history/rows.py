@@ -21,7 +21,7 @@ from edge_sser.history.summary import Summary
 
 Row = Minute | EpisodeRow | HealthRow | Summary
 _TIMES: Final = frozenset(("minute", "started", "ended", "ts", "start"))  # columns in unix seconds
-_LEVEL_MINUTES: Final = ("low_minutes", "elevated_minutes", "high_minutes")
+_LEVEL_SECONDS: Final = ("low_s", "elevated_s", "high_s")
 _KINDS: Final[Mapping[type[Any], str]] = {
     Minute: "minute",
     EpisodeRow: "episode",
@@ -126,13 +126,13 @@ def _columns(kind: type[Row]) -> dict[str, str]:
         columns[field.name] = "time" if field.name in _TIMES else of if of in ("int", "float") else "str"
     if columns.pop("levels", None):
         episodes = columns.pop("episodes")
-        columns |= dict.fromkeys(_LEVEL_MINUTES, "int") | {"episodes": episodes}
+        columns |= dict.fromkeys(_LEVEL_SECONDS, "float") | {"episodes": episodes}
     return columns
 
 
 def _values(row: Row) -> dict[str, Any]:
     values = asdict(row)
-    values |= dict(zip(_LEVEL_MINUTES, values.pop("levels", ()), strict=False))
+    values |= dict(zip(_LEVEL_SECONDS, values.pop("levels", ()), strict=False))
     return {name: _plain(name, values[name]) for name in _columns(type(row))}
 
 

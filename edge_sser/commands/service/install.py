@@ -109,12 +109,9 @@ def status(target: Layout, systemctl: Systemctl) -> tuple[bool, list[str]]:
     """
     target.check_links(read=True)
     installed = target.unit.exists()
-    lines = [f"unit      {target.named(target.unit)}{'' if installed else ' is not there: edge-sser service install'}"]
-    try:
-        load_settings(target.config, environ={})
-        lines.append(f"settings  {target.named(target.config)}: valid")
-    except EdgeSserError as error:
-        lines.append(f"settings  {error}")
+    command = f"edge-sser service install{' --user' if target.user else ''}"
+    lines = [f"unit      {target.named(target.unit)}{'' if installed else f' is not there: {command}'}"]
+    lines.append(f"settings  {_settings_state(target, command)}")
     lines.append(f"password  {_password_state(target)}")
     if not installed:
         return False, lines
@@ -287,6 +284,17 @@ def _start(target: Layout, systemctl: Systemctl, units: Sequence[str]) -> Iterat
     yield f"started   edge-sser service status{' --user' if target.user else ''}; {target.log_line} -f"
     if target.user:
         yield "note      it runs while you are logged in; for always: loginctl enable-linger"
+
+
+def _settings_state(target: Layout, command: str) -> str:
+    name = target.named(target.config)
+    if not os.path.lexists(target.config):
+        return f"{name} is not there: {command} writes a first one, with --config FILE yours"
+    try:
+        load_settings(target.config, environ={})
+    except EdgeSserError as error:
+        return str(error)
+    return f"{name}: valid"
 
 
 def _password_state(target: Layout) -> str:

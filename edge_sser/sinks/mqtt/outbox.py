@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from edge_sser.sinks.mqtt.outbox_destination import open_outbox, waiting_text
 from edge_sser.sinks.mqtt.outbox_file import Entry, Key, OutboxFile, Record, is_damage
 from edge_sser.sinks.mqtt.outbox_mark import OutboxMark
 from edge_sser.sinks.mqtt.outbox_rescue import finish_rescue, rescue
@@ -39,6 +40,7 @@ class Outbox:
 
     Args:
         path: the file; its directory is created, readable by its owner only.
+        destination: broker and node that the events are for, in words; empty for an outbox of any.
         max_bytes: limit, beyond which the oldest entries are dropped and counted in `lost`.
         clock: monotonic seconds.
         retry_seconds: between attempts to use a disk that failed; RETRY_SECONDS when not given.
@@ -54,14 +56,17 @@ class Outbox:
         path: Path,
         *,
         max_bytes: int,
+        destination: str = "",
         clock: Callable[[], float] = time.monotonic,
         retry_seconds: float | None = None,
     ) -> None:
         self._path = path
         self._max_bytes = max_bytes
+        self._destination = destination
         self._clock = clock
         self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
-        self._mark = OutboxMark(path.with_name("outbox.mark"))
+        self._mark_path = path.with_name("outbox.mark")
+        self._mark = OutboxMark(self._mark_path)
         self._file: OutboxFile | None = None
         self._memory: list[Entry] = []
         self._removed: dict[Key, Entry] = {}  # acknowledged, but still in a file that cannot be written
@@ -78,6 +83,14 @@ class Outbox:
     def depth(self) -> int:
         """Number of entries without an acknowledgement."""
         return (self._file.depth if self._file else 0) - len(self._removed) + len(self._memory)
+
+    @property
+    def waiting(self) -> str:
+        """Entries without an acknowledgement, for a person; empty without any, or while the file fails."""
+        if not self.depth or self.fault is not None:
+            return ""
+        recipient = f" for {self._destination}" if self._destination else ""
+        return f"outbox {self._path}: {waiting_text(self.depth)}{recipient}"
 
     @property
     def size_bytes(self) -> int:
@@ -217,12 +230,12 @@ class Outbox:
             self._rescue(self._damage, depth)
         finish_rescue(self._path)
         try:
-            self._file = OutboxFile(self._path)
+            self._file = open_outbox(self._path, self._destination, self._mark_path)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
             self._rescue(error, depth)
-            self._file = OutboxFile(self._path)
+            self._file = open_outbox(self._path, self._destination, self._mark_path)
         self.lost = max(self.lost, self._file.lost)
         if not self._stream:
             self._continue_stream(self._file)

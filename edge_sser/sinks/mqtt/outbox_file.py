@@ -86,6 +86,7 @@ class OutboxFile:
         path: created when missing, together with its directory, readable by its owner only.
 
     Attributes:
+        destination: broker and node that the entries are for, in words; empty when the file does not say.
         stream: of the newest entry ever put; empty in a new file.
         last: the newest `seq` of each topic in that stream.
         lost: entries dropped since the file was created.
@@ -134,6 +135,7 @@ class OutboxFile:
     def _load(self) -> None:
         try:
             facts: dict[str, Any] = dict(self._db.execute("SELECT name, value FROM fact"))
+            self.destination = str(facts.get("destination", ""))
             self.stream = str(facts.get("stream", ""))
             self.lost = int(facts.get("lost", 0))
             self.puts = int(facts.get("puts", 0))
@@ -205,6 +207,12 @@ class OutboxFile:
             self.stream, self.last = add[-1].stream, Counter(last)
         return evicted
 
+    def set_destination(self, destination: str) -> None:
+        """Writes broker and node that the entries are for, in words."""
+        with self._transaction(durable=True) as db:
+            db.execute("INSERT OR REPLACE INTO fact VALUES ('destination', ?)", (destination,))
+        self.destination = destination
+
     def rows(self, skip_topics: Collection[str] = ()) -> Iterator[Entry]:
         """Yields the entries, oldest first.
 
@@ -249,6 +257,12 @@ def is_damage(error: Exception) -> bool:
     if isinstance(error, sqlite3.OperationalError):
         return not any(text in str(error).lower() for text in _IO_ERRORS)
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError)
+
+
+def remove_outbox(path: Path) -> None:
+    """Removes the file of an outbox with its log."""
+    for suffix in ("-wal", "-shm", "-journal", ""):  # a log without its file is worth nothing
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def connect(path: Path) -> sqlite3.Connection:

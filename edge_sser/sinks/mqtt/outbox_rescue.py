@@ -59,11 +59,20 @@ def rescue(path: Path, *, known: Collection[Key], lost: int, max_bytes: int) -> 
     file = OutboxFile(part)
     try:
         file.commit(add=saved, lost=lost, max_bytes=max_bytes, durable=True)  # without a stream: a new one begins
+        file.set_destination(_destination(path))
     finally:
         file.close()  # which moves the log into the file
     move_into_place(part, path.with_name(path.name + ".rescued"))
     finish_rescue(path)
     return len(readable)
+
+
+def _destination(path: Path) -> str:
+    """Returns the destination of a damaged file; empty when it cannot be read."""
+    with suppress(sqlite3.Error), undecodable_is_damage(), closing(connect(path)) as db:
+        for (value,) in db.execute("SELECT value FROM fact WHERE name = 'destination'"):
+            return str(value)
+    return ""
 
 
 def finish_rescue(path: Path) -> None:

@@ -29,6 +29,7 @@ from edge_sser.sinks.mqtt.diagnosis import LinkState, LinkStatus, MqttReport
 from edge_sser.sinks.mqtt.link import BrokerLink
 from edge_sser.sinks.mqtt.options import broker_password, broker_tls, link_options
 from edge_sser.sinks.mqtt.outbox import Outbox, Record
+from edge_sser.sinks.mqtt.outbox_destination import destination_text
 from edge_sser.sinks.mqtt.worker import Delivery, OutboxWorker
 from edge_sser.sinks.pause import PAUSE_FILE, PauseSwitch
 
@@ -69,7 +70,8 @@ class MqttSink(Sink):
         on_change: Callable[[MqttReport], None] = lambda _report: None,
     ) -> None:
         broker_password(settings)
-        broker_tls(settings, parse_address(settings.url))
+        address = parse_address(settings.url)
+        broker_tls(settings, address)
         folder = state_directory() if directory is None else directory
         self._topics = topics = Topics(settings.base_topic, node)
         self._reading_topic = functools.cache(topics.reading)
@@ -77,7 +79,11 @@ class MqttSink(Sink):
         self._closed = False
         self._link = BrokerLink(link_options(settings, topics))
         self._worker = OutboxWorker(
-            lambda: Outbox(folder / "outbox.db", max_bytes=settings.outbox_bytes),
+            lambda: Outbox(
+                folder / "outbox.db",
+                max_bytes=settings.outbox_bytes,
+                destination=destination_text(address, node),
+            ),
             Delivery(self._link, settings.retry_max_seconds),
             on_change=on_change,
         )

@@ -228,6 +228,8 @@ class OutboxWorker(Generic[D]):
                     self._on_change(self.report)
                 self._wake.wait(self._sleep_seconds(outbox))
                 self._wake.clear()
+            if outbox.waiting:
+                log.warning("%s, to be sent when edge-sser runs again", outbox.waiting)
             outbox.close()
         except Exception as error:
             log.exception("the outbox thread has failed")
