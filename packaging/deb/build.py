@@ -33,12 +33,13 @@ Maintainer: The edge-sser authors <root@localhost>
 Installed-Size: {kib}
 Depends: {depends}
 Recommends: alsa-utils
-Suggests: mosquitto
+Suggests: libasound2-plugins, mosquitto
 Section: sound
 Priority: optional
 Description: how stressed speech sounds, on a small computer
  Listens to a microphone and says how stressed the speech sounds, on standard
- output, over MQTT or to Prometheus. No audio leaves the device.
+ output, on a web page with its history, over MQTT, to Prometheus or to a
+ webhook. No audio leaves the device.
  .
  This is not a medical device, and it does not detect lies. The weights of the
  model are for non-commercial use.
