@@ -63,7 +63,11 @@ def test_a_container_is_fenced_in(name: str) -> None:
 def test_compose_asks_for_nothing_without_a_profile() -> None:
     """Compose puts variables into every service, also into those whose profile is off: `${NAME:?}` would end it."""
     assert re.findall(r"(?<!\$)\$\{\w+:?\?", (DOCKER / "compose.yaml").read_text().partition("services:")[2]) == []
-    assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["edge-sser", "web", "mosquitto"]
+    assert [name for name, service in SERVICES.items() if "profiles" not in service] == [
+        "edge-sser",
+        "web",
+        "mosquitto",
+    ]
 
 
 @pytest.mark.parametrize(
