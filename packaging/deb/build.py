@@ -26,6 +26,8 @@ COMPLETIONS = {
     "zsh": "usr/share/zsh/vendor-completions/_edge-sser",
     "fish": "usr/share/fish/vendor_completions.d/edge-sser.fish",
 }
+# zsh loads the file at the first completion, which defines the function: without this line, the first Tab does nothing.
+ZSH_FIRST = '[[ $funcstack[1] = _edge-sser ]] && _edge_sser_completion "$@"\n'
 CONTROL = """Package: edge-sser
 Version: {version}
 Architecture: {architecture}
@@ -112,7 +114,8 @@ def write_files(stage: Path, python: Path, program: Path) -> None:
     page = run(python, HERE / "manpage.py")
     write(stage, "usr/share/man/man1/edge-sser.1.gz", gzip.compress(page.encode(), mtime=0))
     for shell, name in COMPLETIONS.items():
-        write(stage, name, run(program, _EDGE_SSER_COMPLETE=f"source_{shell}").lstrip())
+        text = run(program, _EDGE_SSER_COMPLETE=f"source_{shell}").strip() + "\n"
+        write(stage, name, text + ZSH_FIRST if shell == "zsh" else text)
     (stage / "usr/bin").mkdir(parents=True)
     (stage / "usr/bin/edge-sser").symlink_to(Path("/") / PLACE / "bin" / "edge-sser")
 

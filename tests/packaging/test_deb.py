@@ -116,6 +116,14 @@ def test_scripts_of_dpkg_and_completion_parse(stage: Path, shell: str, flag: str
         read(shell, flag, file)
 
 
+def test_the_first_completion_of_zsh_is_answered(stage: Path) -> None:
+    """Zsh calls the file itself as a function first, by its name."""
+    lines = (stage / "usr/share/zsh/vendor-completions/_edge-sser").read_text().splitlines()
+    assert lines[0] == "#compdef edge-sser"
+    assert lines[-1] == '[[ $funcstack[1] = _edge-sser ]] && _edge_sser_completion "$@"'
+    assert "_edge_sser_completion() {" in lines
+
+
 def test_bash_completes_a_command(stage: Path) -> None:
     completion = stage / "usr/share/bash-completion/completions/edge-sser"
     assert "_edge_sser_completion" in completion.read_text()
