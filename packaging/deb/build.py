@@ -51,7 +51,9 @@ Description: how stressed speech sounds, on a small computer
 def run(*command: str | Path, **environ: str) -> str:
     """Runs a program and returns its output."""
     words = list(map(str, command))
-    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **environ}).stdout
+    # pip would take what a PYTHONPATH holds for installed, and leave it out.
+    given = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env={**given, **environ}).stdout
 
 
 def version() -> str:

@@ -51,6 +51,11 @@ def read(*command: str | Path) -> str:
     return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True, timeout=120).stdout
 
 
+def test_a_pythonpath_of_the_builder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert script("build").run("sh", "-c", "echo ${PYTHONPATH-none} $GIVEN", GIVEN="yes") == "none yes\n"
+
+
 def test_every_file_is_roots_and_none_is_for_others_to_write(package: Path) -> None:
     lines = read("dpkg-deb", "--contents", package).splitlines()
     assert len(lines) > 20
