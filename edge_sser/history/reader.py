@@ -19,6 +19,7 @@ from edge_sser.events import HealthState, Level
 from edge_sser.history.live import Live, read_live
 from edge_sser.history.schema import check_file, read_as_current
 
+_OF_ANOTHER: Final = ": is it this user's? (sudo reads the service's)"
 BUSY_SECONDS: Final = 5.0  # that a query waits while the file is being checkpointed or recovered
 
 
@@ -244,9 +245,7 @@ class HistoryReader:
                 return self._connect().execute(sql, values).fetchall()
             except sqlite3.Error as error:
                 self._disconnect()
-                raise HistoryError(
-                    f"{self.path}: the history cannot be read ({error}): is it this user's? (sudo reads the service's)"
-                ) from None
+                raise HistoryError(f"{self.path}: the history cannot be read ({error}){_OF_ANOTHER}") from None
 
     def _rows(self, sql: str, values: Sequence[float], source: str | None, order: str) -> list[Any]:
         node, name = split_source(source)
@@ -270,7 +269,7 @@ class HistoryReader:
         except FileNotFoundError:
             exists = False
         except OSError as error:
-            raise HistoryError(f"{self.path}: the history cannot be read ({error.strerror})") from None
+            raise HistoryError(f"{self.path}: the history cannot be read ({error.strerror}){_OF_ANOTHER}") from None
         if not exists:
             self._disconnect()
             raise HistoryError(f"{self.path}: there is no history yet: write [history] into the settings, and listen")

@@ -7,14 +7,14 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from edge_sser.events import epoch_seconds
-from edge_sser.history.live import STALE_SECONDS, Live, LiveSource, read_live
+from edge_sser.history.live import STALE_SECONDS, WRITE_SECONDS, Live, LiveSource, read_live
 
-FOLLOW_SECONDS: Final = 0.2  # between two looks at the live file while a page is open
+FOLLOW_SECONDS: Final = 0.2  # between two looks at a live file that should have changed, while a page is open
 IDLE_SECONDS: Final = 4.0  # the same while none is: enough for the curve of the last minutes
 BEAT_SECONDS: Final = 2.0  # a page hears something at least this often, or believes the connection lost
 CURVE_SECONDS: Final = 600.0  # of each source are kept
@@ -54,25 +54,22 @@ class LiveFeed:
 
     async def run(self) -> None:
         """Follows the live file, for ever."""
-        beat = 0.0
+        told = 0.0
         while True:
-            self._look()
-            beat += FOLLOW_SECONDS
-            if self._pages and (self._news or beat >= BEAT_SECONDS):
-                beat, self._news = 0.0, False
-                self._tell(_message("now", self._now()))
             self._woken.clear()
-            if self._pages:
-                await asyncio.sleep(FOLLOW_SECONDS)
-            else:
-                try:
-                    await asyncio.wait_for(self._woken.wait(), IDLE_SECONDS)
-                except asyncio.TimeoutError:
-                    continue
+            changed = self._look()
+            if self._pages and (self._news or time.monotonic() - told >= BEAT_SECONDS):
+                told, self._news = time.monotonic(), False
+                self._tell(_message("now", self._now()))
+            # The next change comes WRITE_SECONDS after one, so that one look a change is enough.
+            seconds = IDLE_SECONDS if not self._pages else WRITE_SECONDS if changed else FOLLOW_SECONDS
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), seconds)
 
     def announce(self) -> None:
-        """Lets the pages know soon that listening was paused or resumed."""
+        """Lets the pages know at once that listening was paused or resumed."""
         self._news = True
+        self._woken.set()
 
     async def messages(self) -> AsyncIterator[str]:
         """Yields the messages to one page, in the form of server-sent events: first all there is, then what is new."""
@@ -110,8 +107,8 @@ class LiveFeed:
             waiting.get_nowait()
         waiting.put_nowait(None)
 
-    def _look(self) -> None:
-        """Reads the live file if it has changed."""
+    def _look(self) -> bool:
+        """Reads the live file if it has changed. Returns True when it has."""
         path, live = self._path(), self._live
         try:
             seen = 0 if path is None else path.stat().st_mtime_ns
@@ -126,8 +123,10 @@ class LiveFeed:
                     self._add(key_of(source), source.reading)
         elif live is not None and abs(time.time() - live.ts) > STALE_SECONDS:
             self._live = None
-        self._news = self._news or seen != self._seen or self._live is not live
+        changed = seen != self._seen
+        self._news = self._news or changed or self._live is not live
         self._seen = seen
+        return changed
 
     def _add(self, key: str, reading: Mapping[str, Any]) -> None:
         point = _point(reading)

@@ -26,6 +26,8 @@ COMPLETIONS = {
     "zsh": "usr/share/zsh/vendor-completions/_edge-sser",
     "fish": "usr/share/fish/vendor_completions.d/edge-sser.fish",
 }
+# zsh loads the file at the first completion, which defines the function: without this line, the first Tab does nothing.
+ZSH_FIRST = '[[ $funcstack[1] = _edge-sser ]] && _edge_sser_completion "$@"\n'
 CONTROL = """Package: edge-sser
 Version: {version}
 Architecture: {architecture}
@@ -33,12 +35,13 @@ Maintainer: The edge-sser authors <root@localhost>
 Installed-Size: {kib}
 Depends: {depends}
 Recommends: alsa-utils
-Suggests: mosquitto
+Suggests: libasound2-plugins, mosquitto
 Section: sound
 Priority: optional
 Description: how stressed speech sounds, on a small computer
  Listens to a microphone and says how stressed the speech sounds, on standard
- output, over MQTT or to Prometheus. No audio leaves the device.
+ output, on a web page with its history, over MQTT, to Prometheus or to a
+ webhook. No audio leaves the device.
  .
  This is not a medical device, and it does not detect lies. The weights of the
  model are for non-commercial use.
@@ -48,7 +51,9 @@ Description: how stressed speech sounds, on a small computer
 def run(*command: str | Path, **environ: str) -> str:
     """Runs a program and returns its output."""
     words = list(map(str, command))
-    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **environ}).stdout
+    # pip would take what a PYTHONPATH holds for installed, and leave it out.
+    given = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env={**given, **environ}).stdout
 
 
 def version() -> str:
@@ -111,7 +116,8 @@ def write_files(stage: Path, python: Path, program: Path) -> None:
     page = run(python, HERE / "manpage.py")
     write(stage, "usr/share/man/man1/edge-sser.1.gz", gzip.compress(page.encode(), mtime=0))
     for shell, name in COMPLETIONS.items():
-        write(stage, name, run(program, _EDGE_SSER_COMPLETE=f"source_{shell}").lstrip())
+        text = run(program, _EDGE_SSER_COMPLETE=f"source_{shell}").strip() + "\n"
+        write(stage, name, text + ZSH_FIRST if shell == "zsh" else text)
     (stage / "usr/bin").mkdir(parents=True)
     (stage / "usr/bin/edge-sser").symlink_to(Path("/") / PLACE / "bin" / "edge-sser")
 

@@ -370,6 +370,18 @@ def test_status_finds_what_is_wrong_with_the_files(device: Path, no_systemd: Sys
     assert "systemd does not run here" in lines[3]
 
 
+def test_status_knows_the_unit_of_the_debian_package(device: Path, no_systemd: Systemctl) -> None:
+    where = Layout(user=False, root=device, home=HOME)
+    packaged = device / "lib/systemd/system/edge-sser.service"
+    packaged.parent.mkdir(parents=True)
+    packaged.touch()
+    _, lines = status(where, no_systemd)
+    assert lines[0] == "unit      /lib/systemd/system/edge-sser.service"
+    assert "systemd does not run here" in lines[-1]
+    list(install(where, installed_at(device / "opt/edge-sser"), no_systemd, ask=never))
+    assert status(where, no_systemd)[1][0] == "unit      /etc/systemd/system/edge-sser.service"  # systemd prefers it
+
+
 def test_uninstalling_stops_it_and_keeps_what_is_a_persons(mine: Layout, manager: Manager, tmp_path: Path) -> None:
     list(install(mine, installed_at(tmp_path / "edge"), manager.of_user, ask=never))
     before = len(manager.calls())

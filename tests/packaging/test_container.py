@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -52,6 +53,33 @@ def test_a_container_is_fenced_in(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert "ports" not in service
+    assert "privileged" not in service
+    if "build" in service:  # the Dockerfile's user
+        assert "user" not in service
+    else:
+        assert service["user"].split(":")[0] not in ("", "0", "root")
+
+
+def test_compose_asks_for_nothing_without_a_profile() -> None:
+    """Compose puts variables into every service, also into those whose profile is off: `${NAME:?}` would end it."""
+    assert re.findall(r"(?<!\$)\$\{\w+:?\?", (DOCKER / "compose.yaml").read_text().partition("services:")[2]) == []
+    assert [name for name, service in SERVICES.items() if "profiles" not in service] == [
+        "edge-sser",
+        "web",
+        "mosquitto",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("telegraf", "INFLUX_TOKEN"), ("grafana", "GF_SECURITY_ADMIN_PASSWORD")]
+)
+def test_a_container_without_its_password_says_which_to_set(name: str, variable: str) -> None:
+    script = SERVICES[name]["entrypoint"][2].replace("$$", "$")
+    assert variable in SERVICES[name]["environment"]
+    environment = {"PATH": "/usr/bin:/bin", variable: ""}
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"set (INFLUX_TOKEN|GRAFANA_PASSWORD)$", done.stderr.strip())
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -86,7 +114,8 @@ def test_the_fleets_files_become_those_of_this_host(tmp_path: Path) -> None:
         script = script.replace("/tmp/", f"{tmp_path}/")
         for place, folder in (("/fleet/", ROOT / "docs" / "fleet"), ("/dashboards/", ROOT / "packaging" / "grafana")):
             script = script.replace(f" {place}", f" {folder}/")
-        subprocess.run(["sh", "-c", script], check=True, timeout=60)
+        environment = {**os.environ, "INFLUX_TOKEN": "token", "GF_SECURITY_ADMIN_PASSWORD": "password"}
+        subprocess.run(["sh", "-c", script], check=True, timeout=60, env=environment)
     text = (tmp_path / "telegraf.conf").read_text()
     telegraf = tomllib.loads(text)
     assert ".example" not in text

@@ -51,6 +51,11 @@ def read(*command: str | Path) -> str:
     return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True, timeout=120).stdout
 
 
+def test_a_pythonpath_of_the_builder_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert script("build").run("sh", "-c", "echo ${PYTHONPATH-none} $GIVEN", GIVEN="yes") == "none yes\n"
+
+
 def test_every_file_is_roots_and_none_is_for_others_to_write(package: Path) -> None:
     lines = read("dpkg-deb", "--contents", package).splitlines()
     assert len(lines) > 20
@@ -114,6 +119,14 @@ def test_scripts_of_dpkg_and_completion_parse(stage: Path, shell: str, flag: str
     )
     for file in files:
         read(shell, flag, file)
+
+
+def test_the_first_completion_of_zsh_is_answered(stage: Path) -> None:
+    """Zsh calls the file itself as a function first, by its name."""
+    lines = (stage / "usr/share/zsh/vendor-completions/_edge-sser").read_text().splitlines()
+    assert lines[0] == "#compdef edge-sser"
+    assert lines[-1] == '[[ $funcstack[1] = _edge-sser ]] && _edge_sser_completion "$@"'
+    assert "_edge_sser_completion() {" in lines
 
 
 def test_bash_completes_a_command(stage: Path) -> None:

@@ -44,6 +44,8 @@ def test_a_board_is_valid(board: str) -> None:
     assert settings.mqtt is not None
     assert settings.file is not None
     assert settings.metrics is None  # which needs an extra
+    assert settings.history is not None  # what the web page shows
+    assert settings.history.enabled
 
 
 @pytest.mark.parametrize(
@@ -60,8 +62,9 @@ def test_what_a_file_offers_is_valid_too(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("board", BOARDS)
 def test_a_board_names_the_tables_in_effect_and_says_what_it_is(board: str) -> None:
     text = (DIRECTORY / f"{board}.toml").read_text()
-    assert set(tomllib.loads(text)) >= {*IN_EFFECT, "mqtt", "file"}
-    assert set(tomllib.loads(all_switched_on(text))) >= {*IN_EFFECT, "mqtt", "file", "metrics", "node"}
+    assert set(tomllib.loads(text)) >= {*IN_EFFECT, "mqtt", "file", "history"}
+    offered = set(tomllib.loads(all_switched_on(text)))
+    assert offered >= {*IN_EFFECT, "mqtt", "file", "history", "metrics", "web", "node"}
     header = text.split("\n\n")[0]
     assert "Not tested on this board" in header
     assert "Power:" in header
@@ -82,6 +85,8 @@ def test_a_services_files_are_where_the_unit_lets_it_write(board: str) -> None:
     settings = load_settings(DIRECTORY / f"{board}.toml", environ={}).settings
     assert settings.file is not None
     assert settings.file.path in (Path("events.jsonl"), Path("/run/edge-sser/events.jsonl"))  # below what it is given
+    assert settings.history is not None
+    assert settings.history.path == Path("history.sqlite")  # below the state directory, so that a restart keeps it
     unit = (DIRECTORY.parent / "systemd" / "edge-sser.service").read_text()
     assert "\nStateDirectory=edge-sser\n" in unit
     assert "\nRuntimeDirectory=edge-sser\n" in unit

@@ -108,18 +108,18 @@ def status(target: Layout, systemctl: Systemctl) -> tuple[bool, list[str]]:
         ServiceError: a link leads out of the image.
     """
     target.check_links(read=True)
-    installed = target.unit.exists()
+    unit = next((path for path in (target.unit, target.packaged_unit) if path.exists()), None)
     command = f"edge-sser service install{' --user' if target.user else ''}"
-    lines = [f"unit      {target.named(target.unit)}{'' if installed else f' is not there: {command}'}"]
+    lines = [f"unit      {target.named(unit or target.unit)}{'' if unit else f' is not there: {command}'}"]
     lines.append(f"settings  {_settings_state(target, command)}")
     lines.append(f"password  {_password_state(target)}")
-    if not installed:
+    if unit is None:
         return False, lines
     if target.staged or not systemctl.running:
         return False, [*lines, "service   systemd does not run here, so its state is unknown"]
     state = systemctl.state()
     runs = state.active == "active"
-    if target.web_unit.exists():
+    if target.web_unit.exists() or target.packaged_unit.with_name(WEB_UNIT).exists():
         page = systemctl.state(WEB_UNIT)
         lines.append(f"web page  {page.active} ({page.sub}){f': {page.trouble}' if page.trouble else ''}")
     lines.append(f"service   {state.active} ({state.sub}){f': {state.status}' if state.status else ''}")

@@ -83,6 +83,11 @@ class Layout:
         return self.unit.with_name(WEB_UNIT)
 
     @property
+    def packaged_unit(self) -> Path:
+        """File of the unit that the Debian package brings; systemd prefers `unit`, where both are there."""
+        return self._below(Path("/usr/lib/systemd/user" if self.user else "/lib/systemd/system") / UNIT)
+
+    @property
     def directory(self) -> Path:
         """Directory of the settings and the passwords."""
         return self._below(self.home / ".config/edge-sser" if self.user else Path("/etc/edge-sser"))

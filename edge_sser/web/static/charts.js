@@ -84,11 +84,17 @@ export function drawCurve(canvas, points, { since, until, gap, thresholds, axes 
     context.beginPath();
     part.forEach((point, index) => context[index ? "lineTo" : "moveTo"](x(point[0]), y(value(point))));
   };
+  const dot = (time, value) => context.fillRect(x(time) - 1.5, y(value) - 1.5, 3, 3);
   if (points.length && points[0].length > 3) {
     context.strokeStyle = ink;
     context.globalAlpha = 0.35;
     context.lineWidth = 1;
-    stretches(points, gap, (point) => point[3], (part) => { trace(part, (point) => point[3]); context.stroke(); });
+    context.fillStyle = ink;
+    stretches(points, gap, (point) => point[3], (part) => {
+      trace(part, (point) => point[3]);
+      context.stroke();
+      if (part.length === 1) dot(part[0][0], part[0][3]);
+    });
     context.globalAlpha = 1;
   }
   stretches(points, gap, (point) => point[1], (part) => {
@@ -96,11 +102,11 @@ export function drawCurve(canvas, points, { since, until, gap, thresholds, axes 
     context.strokeStyle = ink;
     context.lineWidth = 1.8;
     context.stroke();
-    if (part.length === 1) context.fillRect(x(part[0][0]) - 1, y(part[0][1]) - 1, 2, 2);
+    context.fillStyle = ink;
+    if (part.length === 1) dot(part[0][0], part[0][1]);
     context.lineTo(x(part.at(-1)[0]), bottom);
     context.lineTo(x(part[0][0]), bottom);
     context.globalAlpha = 0.13;
-    context.fillStyle = ink;
     context.fill();
     context.globalAlpha = 1;
   });
