@@ -34,11 +34,13 @@ class Clip:
         samples: float32 [n], mono, 16 kHz; the whole recording.
         label: place in labels.EMOTIONS.
         voice: speaker across corpora, see `Utterance.voice`.
+        corpus: its name, for systems that weigh corpora alike.
     """
 
     samples: Samples
     label: int
     voice: str
+    corpus: str = ""
 
 
 class System(ABC):
