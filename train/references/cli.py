@@ -30,6 +30,10 @@ def reference(
             help="Split and settings of the study, with speakers on both sides: what leaks, and no score of strangers.",
         ),
     ] = False,
+    test: Annotated[
+        Path | None,
+        typer.Option(help="Also train on all speakers, and predict this table of other speakers as fold 0."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and random splits.")] = 1,
     change: ChangeOption = None,
     onnx: Annotated[
@@ -69,6 +73,7 @@ def reference(
         corpora=corpus or (),
         original=original,
         seed=seed,
+        test=test,
         onnx=onnx,
     )
     run(request, partial(typer.echo, err=True), typer.echo)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.files import write_file
+from edge_sser.train.corpora.folds import check_disjoint
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.labels import EMOTIONS, PRESETS
@@ -56,6 +57,7 @@ class ReferenceRequest:
     corpora: Sequence[str] = ()
     original: bool = False
     seed: int = 1
+    test: Path | None = None
     onnx: Path | None = None
 
     @property
@@ -176,6 +178,16 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
         results.add(split.fold, seconds, history, predict(system, clips, split, utterances, request.original))
         last = "".join(f", {name} {value:.3f}" for name, value in (history[-1] if history else {}).items())
         log(f"{title}: {seconds:.0f} s, {len(history)} epochs{last}")
+    if request.test is not None and "0" not in results.progress.seconds:
+        strangers = _strangers(request, utterances)
+        title = f"{request.stem}, all speakers"
+        everybody = ClipReader([*utterances, *strangers], recipe, request.seed)
+        final = honest_splits(utterances, recipe, None, final=True)[-1]
+        seconds, history = fit(system, everybody, final, title)
+        test = replace(final, test=[Item(len(utterances) + place) for place in range(len(strangers))])
+        found = predict(system, everybody, test, [*utterances, *strangers], original=True)
+        results.add(0, seconds, history, found)
+        log(f"{title}: {seconds:.0f} s, {len(found)} clips of {request.test} predicted")
     if waiting:
         _write_facts(request, recipe, system, results)
     for line in score_lines(results.predictions, PRESET):
@@ -210,7 +222,7 @@ class ClipReader:
     def clip(self, item: Item) -> Clip:
         """Returns an item with its label; errors as for `samples`."""
         utterance = self._utterances[item.place]
-        return Clip(self.samples(item), EMOTIONS.index(utterance.emotion), utterance.voice)
+        return Clip(self.samples(item), EMOTIONS.index(utterance.emotion), utterance.voice, utterance.corpus)
 
     def _make(self, item: Item) -> Samples:
         path = self._utterances[item.place].path
@@ -280,6 +292,16 @@ def _utterances(request: ReferenceRequest) -> list[Utterance]:
                 f"--corpus {corpus}: the table has {', '.join(known)}: add it with train index {corpus}=FOLDER"
             )
     return scorable([clip for clip in utterances if not request.corpora or clip.corpus in request.corpora], PRESET)
+
+
+def _strangers(request: ReferenceRequest, utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Returns the clips of `--test`, of nobody on the training side."""
+    assert request.test is not None
+    if request.original:
+        raise UsageError("--test: the protocol of a study has its own test: leave out --original-protocol")
+    strangers = scorable(read_table(request.test), PRESET)
+    check_disjoint(utterances, strangers)
+    return strangers
 
 
 def _key(request: ReferenceRequest, recipe: ReferenceRecipe, utterances: Sequence[Utterance]) -> str:
