@@ -15,6 +15,7 @@ from edge_sser.train.evaluate.cli import evaluate, operating, stamp
 from edge_sser.train.fit.cli import adapt
 from edge_sser.train.gate.cli import gate
 from edge_sser.train.references.cli import reference
+from edge_sser.train.references.compare_cli import compare
 from edge_sser.train.teachers.cli import ChangeOption, ThreadsOption, teacher
 
 app = typer.Typer(
@@ -133,6 +134,7 @@ app.command()(gate)
 app.command()(operating)
 app.command()(stamp)
 app.command()(reference)
+app.command()(compare)
 
 
 @app.command()

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from edge_sser.train.data.labels import read_preset
-from edge_sser.train.evaluate.metrics import NAN, mean_known
+from edge_sser.train.evaluate.metrics import NAN, macro_f1, mean_known
 from edge_sser.train.evaluate.predictions import Prediction
 from edge_sser.train.evaluate.score_table import ScoreTable
 from edge_sser.train.evaluate.scores import fold_scores
-from edge_sser.train.references.compare import macro_f1
 
 
 def score_lines(predictions: Sequence[Prediction], preset: str) -> Iterator[str]:

@@ -1,0 +1,321 @@
+"""Comparison of the reference systems with ours, from committed predictions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_sser.train.data.labels import Preset, read_preset
+from edge_sser.train.evaluate.metrics import DRAWS, NAN, Interval, macro_f1, mean_known, worst_known
+from edge_sser.train.evaluate.predictions import Prediction
+from edge_sser.train.evaluate.score_table import Mask, ScoreTable
+from edge_sser.train.evaluate.scores import fold_scores
+from edge_sser.train.evaluate.speaker_bootstrap import auroc_interval, ua_interval
+from edge_sser.train.references.result_files import Kind, Result, ResultGroup
+from edge_sser.train.references.run import stress_probability
+
+PRESETS = ("quadrant", "sssr")
+SMALL = 100_000_000  # parameters below which ours should stand above every reference
+NEAR_UA = 0.03  # distance within which a reference must be dearer than ours
+TIMES_DEARER = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class StressScores:
+    """Stress under one preset; fractions 0..1.
+
+    Attributes:
+        auroc: mean over folds and seeds.
+        worst: of the worst fold.
+        interval: 95 % over speakers, of all clips of the first seed on one scale.
+        uar: of the decision at calibrated probability 0.5, mean over folds and seeds.
+    """
+
+    auroc: float
+    worst: float
+    interval: Interval
+    uar: float
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusScores:
+    """Scores of one system on one corpus; fractions 0..1, means over folds and seeds.
+
+    Attributes:
+        corpus: its name.
+        folds: that are scored.
+        clips: number of clips.
+        ua: unweighted accuracy of the emotions.
+        ua_worst: of the worst fold.
+        ua_interval: 95 % over speakers, of all clips of the first seed.
+        wa: weighted accuracy, the share of clips that are right.
+        macro_f1: mean F1 of the emotions.
+        stress: by preset.
+    """
+
+    corpus: str
+    folds: tuple[int, ...]
+    clips: int
+    ua: float
+    ua_worst: float
+    ua_interval: Interval
+    wa: float
+    macro_f1: float
+    stress: Mapping[str, StressScores]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedSystem:
+    """One row of the comparison.
+
+    Attributes:
+        group: its results.
+        tables: predictions of each seed, by preset.
+        corpora: scores by corpus.
+        folds: the only ones it was trained for; empty for a complete system, or one on the folds of another.
+    """
+
+    group: ResultGroup
+    tables: Sequence[Mapping[str, ScoreTable]]
+    corpora: Mapping[str, CorpusScores]
+    folds: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name with its folds, if these are not all."""
+        folds = f" (fold{'s' if len(self.folds) > 1 else ''} {', '.join(map(str, self.folds))})" if self.folds else ""
+        return self.group.name + folds
+
+
+@dataclass(frozen=True, slots=True)
+class LeakyPair:
+    """One system on one corpus under the protocol of its original and under ours.
+
+    Attributes:
+        group: its results.
+        leaky: scores under the original protocol.
+        honest: scores on speakers that were not trained on.
+        alone: True when both were trained on this corpus alone; False when the honest one had further corpora.
+    """
+
+    group: ResultGroup
+    leaky: CorpusScores
+    honest: CorpusScores
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A goal for one of our systems on one corpus.
+
+    Attributes:
+        system: ours.
+        corpus: its name.
+        goal: sentence without the system.
+        compared: number of references that it was compared with.
+        against: a line for each reference that contradicts it.
+    """
+
+    system: str
+    corpus: str
+    goal: str
+    compared: int
+    against: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All systems, the leaky beside the honest ones, and the goals."""
+
+    systems: Sequence[ComparedSystem]
+    leaky: Sequence[LeakyPair]
+    claims: Sequence[Claim]
+
+
+def compare(groups: Sequence[ResultGroup], *, draws: int = DRAWS) -> Comparison:
+    """Scores all systems, and ours again on the folds of each incomplete reference.
+
+    Args:
+        groups: results by system.
+        draws: of the bootstrap.
+    """
+    systems = [_system(group, draws) for group in groups if group.honest]
+    every = {fold for system in systems for table in system.tables for fold in table[PRESETS[0]].fold.tolist()}
+    systems = [_marked(system, every) for system in systems]
+    pairs = [pair for group in groups for pair in _leaky(group, systems, draws)]
+    claims = [claim for ours in systems if ours.group.kind is Kind.OURS for claim in _claims(ours, systems, draws)]
+    subsets = sorted({each.folds for each in systems if each.group.kind is Kind.REFERENCE and each.folds})
+    again = [
+        replace(ours, corpora=_scores(ours.tables, draws, folds), folds=folds)
+        for ours in systems
+        if ours.group.kind is Kind.OURS and not ours.folds
+        for folds in subsets
+    ]
+    return Comparison([*systems, *again], pairs, claims)
+
+
+def stress_under(predictions: Sequence[Prediction], own: str, preset: Preset) -> Sequence[Prediction]:
+    """Returns predictions with stress under a preset.
+
+    Stress under another preset than a system's own is the probability of the preset's stress emotions, of all that it
+    maps.
+
+    Args:
+        predictions: of one system.
+        own: preset that their stress was trained or computed for.
+        preset: the wanted one.
+    """
+    if preset.name == own:
+        return predictions
+    shares = stress_probability(np.array([each.emotions for each in predictions]), preset.name)
+    return [replace(each, stress=float(share)) for each, share in zip(predictions, shares, strict=True)]
+
+
+def _tables(result: Result) -> dict[str, ScoreTable]:
+    presets = [read_preset(name) for name in PRESETS]
+    own = result.origin.preset
+    return {each.name: ScoreTable(stress_under(result.predictions, own, each), each) for each in presets}
+
+
+def _system(group: ResultGroup, draws: int) -> ComparedSystem:
+    tables = [_tables(result) for result in group.honest]
+    return ComparedSystem(group, tables, _scores(tables, draws))
+
+
+def _marked(system: ComparedSystem, every: Collection[int]) -> ComparedSystem:
+    folds = set(system.tables[0][PRESETS[0]].fold.tolist())
+    return system if folds == set(every) else replace(system, folds=tuple(sorted(folds)))
+
+
+def _scores(
+    tables: Sequence[Mapping[str, ScoreTable]], draws: int, folds: Collection[int] = ()
+) -> dict[str, CorpusScores]:
+    """Returns scores by corpus, without corpora that have neither emotions nor stress to score."""
+    first = tables[0][PRESETS[0]]
+    chosen = np.isin(first.fold, list(folds)) if folds else np.ones(first.fold.size, dtype=np.bool_)
+    names = sorted(set(first.corpus[chosen & (first.named | first.judged)].tolist()))
+    found = [corpus_scores(tables, corpus, draws, folds) for corpus in names]
+    return {each.corpus: each for each in found if each.ua == each.ua or each.stress[PRESETS[0]].auroc > 0.0}
+
+
+def corpus_scores(
+    tables: Sequence[Mapping[str, ScoreTable]], corpus: str, draws: int, folds: Collection[int] = ()
+) -> CorpusScores:
+    """Scores one corpus.
+
+    Args:
+        tables: of each seed, by preset.
+        corpus: its name.
+        draws: of the bootstrap.
+        folds: to score; all when empty.
+    """
+    stress = {preset: _stress([table[preset] for table in tables], corpus, draws, folds) for preset in PRESETS}
+    ua: list[float] = []
+    wa: list[float] = []
+    f1: list[float] = []
+    for table in (each[PRESETS[0]] for each in tables):
+        inside = _inside(table, corpus, folds)
+        ua += [fold.ua for fold in fold_scores(table, inside)]
+        for fold in np.unique(table.fold[inside]):
+            named = inside & table.named & (table.fold == fold)
+            labels, decided = table.emotion[named], table.decided[named]
+            wa.append(float(np.mean(labels == decided)) if labels.size else NAN)
+            f1.append(macro_f1(labels, decided))
+    first = tables[0][PRESETS[0]]
+    inside = _inside(first, corpus, folds)
+    named = inside & first.named
+    return CorpusScores(
+        corpus=corpus,
+        folds=tuple(np.unique(first.fold[inside]).tolist()),
+        clips=int(inside.sum()),
+        ua=mean_known(ua),
+        ua_worst=worst_known(ua),
+        ua_interval=ua_interval(first.speaker[named], first.emotion[named], first.decided[named], draws=draws),
+        wa=mean_known(wa),
+        macro_f1=mean_known(f1),
+        stress=stress,
+    )
+
+
+def _inside(table: ScoreTable, corpus: str, folds: Collection[int]) -> Mask:
+    inside = table.corpus == corpus
+    return np.asarray(inside & np.isin(table.fold, list(folds)) if folds else inside)
+
+
+def _stress(tables: Sequence[ScoreTable], corpus: str, draws: int, folds: Collection[int]) -> StressScores:
+    found = [fold for table in tables for fold in fold_scores(table, _inside(table, corpus, folds))]
+    first = tables[0]
+    judged = _inside(first, corpus, folds) & first.judged
+    return StressScores(
+        auroc=mean_known(fold.auroc for fold in found),
+        worst=worst_known(fold.auroc for fold in found),
+        interval=auroc_interval(first.speaker[judged], first.stress[judged], first.logits[judged], draws=draws),
+        uar=mean_known(fold.uar for fold in found),
+    )
+
+
+def _leaky(group: ResultGroup, systems: Sequence[ComparedSystem], draws: int) -> list[LeakyPair]:
+    if group.original is None:
+        return []
+    leaky = _scores([_tables(group.original)], draws)
+    whole = next((system.corpora for system in systems if system.group is group), {})
+    out = []
+    for corpus, scores in leaky.items():
+        if corpus in group.alone:
+            honest = corpus_scores([_tables(group.alone[corpus])], corpus, draws)
+            out.append(LeakyPair(group, scores, honest, alone=True))
+        elif corpus in whole:
+            out.append(LeakyPair(group, scores, whole[corpus], alone=False))
+    return out
+
+
+def _claims(ours: ComparedSystem, systems: Sequence[ComparedSystem], draws: int) -> list[Claim]:
+    references = [each for each in systems if each.group.kind is Kind.REFERENCE]
+    on_folds = {
+        folds: _scores(ours.tables, draws, folds) if folds else ours.corpora
+        for folds in {reference.folds for reference in references}
+    }
+    above, cheaper = [], []
+    for corpus in ours.corpora:
+        pairs = [
+            (reference, reference.corpora[corpus], on_folds[reference.folds][corpus])
+            for reference in references
+            if corpus in reference.corpora and corpus in on_folds[reference.folds]
+        ]
+        above.append(_above(ours, corpus, pairs))
+        cheaper.append(_cheaper(ours, corpus, pairs))
+    return [*above, *cheaper]
+
+
+Pairs = Sequence[tuple[ComparedSystem, CorpusScores, CorpusScores]]
+
+
+def _above(ours: ComparedSystem, corpus: str, pairs: Pairs) -> Claim:
+    small = [pair for pair in pairs if (pair[0].group.facts.parameters or 0) < SMALL]
+    preset = PRESETS[0]
+    against = [
+        f"{reference.name} has {theirs.stress[preset].auroc:.3f}, ours {own.stress[preset].auroc:.3f}"
+        for reference, theirs, own in small
+        if not own.stress[preset].auroc > theirs.stress[preset].auroc
+    ]
+    goal = f"above every reference under {SMALL // 10**6} M parameters in stress AUROC"
+    return Claim(ours.group.name, corpus, goal, len(small), against)
+
+
+def _cheaper(ours: ComparedSystem, corpus: str, pairs: Pairs) -> Claim:
+    near = [pair for pair in pairs if pair[1].ua >= pair[2].ua - NEAR_UA]
+    cost = ours.group.facts.cpu_ms
+    against = []
+    for reference, theirs, own in near:
+        other = reference.group.facts.cpu_ms
+        scores = f"UA {100 * theirs.ua:.1f}, ours {100 * own.ua:.1f}"
+        if cost is None or other is None:
+            against.append(f"{reference.name} ({scores}): cost not measured")
+        elif other < TIMES_DEARER * cost:
+            against.append(f"{reference.name} costs {other:.2f} ms, ours {cost:.2f} ({scores})")
+    goal = (
+        f"a window costs {TIMES_DEARER:.0f} times less than any reference within {100 * NEAR_UA:.0f} points of its UA"
+    )
+    return Claim(ours.group.name, corpus, goal, len(near), against)

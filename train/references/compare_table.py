@@ -1,0 +1,218 @@
+"""Tables of the comparison: on a terminal, in Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edge_sser.train.evaluate.scores import DASH, PROTOCOL
+from edge_sser.train.references.compare import PRESETS, ComparedSystem, Comparison, CorpusScores, LeakyPair
+from edge_sser.train.references.result_files import Kind
+from edge_sser.train.report.blocks import number, percent, signed
+
+SCHEMA = 1
+DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """Headers and rows of text.
+
+    Attributes:
+        title: above the table.
+        headers: of the columns.
+        rows: the first cell names the row.
+    """
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """Renders the table without padding, to keep the lines of a page short."""
+        lines = (self.headers, ["---"] * len(self.headers), *self.rows)
+        return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
+
+    def plain(self) -> str:
+        """Renders the table in columns for a terminal."""
+        widths = [max(len(row[place]) for row in (self.headers, *self.rows)) for place in range(len(self.headers))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(pairs)
+            )
+            for pairs in (list(zip(row, widths, strict=True)) for row in (self.headers, *self.rows))
+        ]
+        return "\n".join([self.title, "", *(line.rstrip() for line in lines)])
+
+
+def tables(comparison: Comparison) -> list[TextTable]:
+    """Returns all tables: leaky against honest, cost, and one for each corpus."""
+    return [leaky_table(comparison), cost_table(comparison), *score_tables(comparison)]
+
+
+def leaky_table(comparison: Comparison) -> TextTable:
+    """Returns UA and stress AUROC under the original protocols beside ours."""
+    headers = ("system", "UA leaky", "honest", "change", "WA leaky", "honest", "AUROC leaky", "honest", "change")
+    rows = []
+    for pair in sorted(comparison.leaky, key=lambda pair: pair.honest.ua - pair.leaky.ua):
+        leaky, honest = pair.leaky, pair.honest
+        areas = [each.stress[PRESETS[0]].auroc for each in (leaky, honest)]
+        rows.append(
+            [
+                pair_name(pair), percent(leaky.ua), percent(honest.ua), signed(100 * (honest.ua - leaky.ua), 1),
+                percent(leaky.wa), percent(honest.wa), *map(number, areas), signed(areas[1] - areas[0], 3),
+            ]
+        )  # fmt: skip
+    corpora = ", ".join(sorted({pair.leaky.corpus for pair in comparison.leaky})) or "none"
+    return TextTable(f"Leaky against honest: {corpora}", headers, rows)
+
+
+def cost_table(comparison: Comparison) -> TextTable:
+    """Returns size and cost of each system and its published figure."""
+    rows = []
+    for system in comparison.systems:
+        facts, recipe = system.group.facts, system.group.recipe
+        if system.group.kind is Kind.BASELINE or (system.folds and system.group.kind is not Kind.REFERENCE):
+            continue
+        rows.append(
+            [
+                system.group.name, thousands(facts.parameters), cost(facts.mflops), cost(facts.cpu_ms),
+                DASH if facts.window_s is None else f"{facts.window_s:g}", (recipe.published if recipe else "") or DASH,
+            ]
+        )  # fmt: skip
+    return TextTable("Size and cost", ("system", "parameters, k", "MFLOPs", "CPU ms", "window, s", "published"), rows)
+
+
+def score_tables(comparison: Comparison) -> list[TextTable]:
+    """Returns one table a corpus: all systems, references from the best stress AUROC down, then the other kinds."""
+    corpora = sorted({corpus for system in comparison.systems for corpus in system.corpora})
+    headers = (
+        "system", "UA % (worst) [95 %]", "WA", "F1", "AUROC quadrant (worst) [95 %]", "UAR", "AUROC sssr (worst)",
+        "UAR",
+    )  # fmt: skip
+    found = []
+    for corpus in corpora:
+        chosen = [system for system in comparison.systems if corpus in system.corpora]
+        chosen.sort(key=lambda system: (list(Kind).index(system.group.kind), bool(system.folds), _rank(system, corpus)))
+        found.append(TextTable(corpus, headers, [_row(system, system.corpora[corpus]) for system in chosen]))
+    return found
+
+
+def pair_name(pair: LeakyPair) -> str:
+    """Name of a system in the leaky table, with what its honest figure lacks or has beyond the leaky one."""
+    folds = pair.honest.folds if len(pair.honest.folds) < 6 else ()
+    remarks = [f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"] if folds else []
+    remarks += [] if pair.alone else ["honest: on all corpora"]
+    return f"{pair.group.name}{f' ({chr(59).join(remarks)})' if remarks else ''}"
+
+
+def claim_lines(comparison: Comparison) -> Iterator[str]:
+    """Yields a line for each goal: reached, or which reference contradicts it."""
+    for claim in comparison.claims:
+        verdict = "no" if claim.against else "yes" if claim.compared else "nothing to compare with"
+        detail = f": {'; '.join(claim.against)}" if claim.against else f" ({claim.compared} compared)"
+        yield f"{claim.system} on {claim.corpus}: {claim.goal}: {verdict}{detail if claim.compared else ''}"
+
+
+def text(comparison: Comparison) -> str:
+    """Returns everything for a terminal."""
+    parts = [table.plain() for table in tables(comparison) if table.rows]
+    parts.append("\n".join(claim_lines(comparison)))
+    parts.append(
+        f"Protocol: {PROTOCOL}. In brackets the worst fold and the 95 % bootstrap interval over speakers of the score "
+        "on all clips together. Cost is of the network alone, one window on one thread; its front end is apart."
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def as_dict(comparison: Comparison) -> dict[str, Any]:
+    """Returns all figures as plain values, rounded; null for what was not measured."""
+    values: dict[str, Any] = {
+        "schema": SCHEMA,
+        "protocol": PROTOCOL,
+        "leaky": [
+            {
+                "system": pair.group.name,
+                "corpus": pair.leaky.corpus,
+                "alone": pair.alone,
+                "published": pair.group.recipe.published if pair.group.recipe else "",
+                "leaky": asdict(pair.leaky),
+                "honest": asdict(pair.honest),
+                "difference": {
+                    "ua": pair.honest.ua - pair.leaky.ua,
+                    **{
+                        f"auroc {preset}": pair.honest.stress[preset].auroc - pair.leaky.stress[preset].auroc
+                        for preset in PRESETS
+                    },
+                },
+            }
+            for pair in comparison.leaky
+        ],
+        "systems": [
+            {
+                "system": system.group.name,
+                "kind": system.group.kind.value,
+                "folds": system.folds,
+                "facts": asdict(system.group.facts),
+                "published": system.group.recipe.published if system.group.recipe else "",
+                "mended": system.group.recipe.mended if system.group.recipe else "",
+                "corpora": {corpus: asdict(scores) for corpus, scores in system.corpora.items()},
+            }
+            for system in comparison.systems
+        ],
+        "claims": [asdict(claim) for claim in comparison.claims],
+    }
+    found: dict[str, Any] = _plain(values)
+    return found
+
+
+def json_text(comparison: Comparison) -> str:
+    """Returns `as_dict` as the text of a file."""
+    return json.dumps(as_dict(comparison), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, DIGITS)
+    return value
+
+
+def _rank(system: ComparedSystem, corpus: str) -> float:
+    area = system.corpora[corpus].stress[PRESETS[0]].auroc
+    return 0.0 if math.isnan(area) else -area
+
+
+def _row(system: ComparedSystem, scores: CorpusScores) -> list[str]:
+    quadrant, sssr = (scores.stress[preset] for preset in PRESETS)
+    accuracy, area = scores.ua_interval, quadrant.interval
+    return [
+        system.name,
+        f"{percent(scores.ua)} ({percent(scores.ua_worst)}) [{percent(accuracy.low, 0)}, {percent(accuracy.high, 0)}]",
+        percent(scores.wa),
+        percent(scores.macro_f1),
+        f"{number(quadrant.auroc)} ({number(quadrant.worst)}) [{number(area.low, 2)}, {number(area.high, 2)}]",
+        percent(quadrant.uar),
+        f"{number(sssr.auroc)} ({number(sssr.worst)})",
+        percent(sssr.uar),
+    ]
+
+
+def thousands(value: int | None) -> str:
+    """Formats a count in thousands with three digits or more."""
+    if value is None:
+        return DASH
+    return f"{value / 1000:,.0f}" if value >= 100_000 else f"{value / 1000:.1f}"
+
+
+def cost(value: float | None) -> str:
+    """Formats a cost with about three digits."""
+    if value is None:
+        return DASH
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
