@@ -12,7 +12,11 @@ from edge_sser.train.references.system import System
 _HERE = "edge_sser.train.references"
 # MODULE:FUNCTION, which takes settings and a seed; the module is imported when its system is made.
 SYSTEMS: Mapping[str, str] = {
+    "egemaps": f"{_HERE}.egemaps:make",
+    "encoder-finetune": f"{_HERE}.finetune:make",
+    "encoder-svm": f"{_HERE}.frozen_encoder:make_statistics",
     "mfcc": f"{_HERE}.mfcc:make",
+    "ssl-windows": f"{_HERE}.frozen_encoder:make_windows",
 }
 
 
