@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,6 +62,7 @@ def auroc_interval(speakers: NDArray[np.str_], labels: Labels, scores: Floats, *
     )
 
 
+@lru_cache
 def _draws(speakers: int, draws: int, seed: int = 0) -> Labels:
     """Returns how often each speaker is in each draw, int64 [draws, speakers]."""
     random = np.random.default_rng(seed)

@@ -17,9 +17,6 @@ from edge_sser.train.references.result_files import Kind, Result, ResultGroup
 from edge_sser.train.references.run import stress_probability
 
 PRESETS = ("quadrant", "sssr")
-SMALL = 100_000_000  # parameters below which ours should stand above every reference
-NEAR_UA = 0.03  # distance within which a reference must be dearer than ours
-TIMES_DEARER = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +104,11 @@ class LeakyPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A goal for one of our systems on one corpus.
-
-    Attributes:
-        system: ours.
-        corpus: its name.
-        goal: sentence without the system.
-        compared: number of references that it was compared with.
-        against: a line for each reference that contradicts it.
-    """
-
-    system: str
-    corpus: str
-    goal: str
-    compared: int
-    against: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
-    """All systems, the leaky beside the honest ones, and the goals."""
+    """All systems, ours also on the folds of each incomplete reference, and the leaky beside the honest ones."""
 
     systems: Sequence[ComparedSystem]
     leaky: Sequence[LeakyPair]
-    claims: Sequence[Claim]
 
 
 def compare(groups: Sequence[ResultGroup], *, draws: int = DRAWS) -> Comparison:
@@ -145,7 +122,6 @@ def compare(groups: Sequence[ResultGroup], *, draws: int = DRAWS) -> Comparison:
     every = {fold for system in systems for table in system.tables for fold in table[PRESETS[0]].fold.tolist()}
     systems = [_marked(system, every) for system in systems]
     pairs = [pair for group in groups for pair in _leaky(group, systems, draws)]
-    claims = [claim for ours in systems if ours.group.kind is Kind.OURS for claim in _claims(ours, systems, draws)]
     subsets = sorted({each.folds for each in systems if each.group.kind is Kind.REFERENCE and each.folds})
     again = [
         replace(ours, corpora=_scores(ours.tables, draws, folds), folds=folds)
@@ -153,7 +129,7 @@ def compare(groups: Sequence[ResultGroup], *, draws: int = DRAWS) -> Comparison:
         if ours.group.kind is Kind.OURS and not ours.folds
         for folds in subsets
     ]
-    return Comparison([*systems, *again], pairs, claims)
+    return Comparison([*systems, *again], pairs)
 
 
 def stress_under(predictions: Sequence[Prediction], own: str, preset: Preset) -> Sequence[Prediction]:
@@ -269,53 +245,3 @@ def _leaky(group: ResultGroup, systems: Sequence[ComparedSystem], draws: int) ->
         elif corpus in whole:
             out.append(LeakyPair(group, scores, whole[corpus], alone=False))
     return out
-
-
-def _claims(ours: ComparedSystem, systems: Sequence[ComparedSystem], draws: int) -> list[Claim]:
-    references = [each for each in systems if each.group.kind is Kind.REFERENCE]
-    on_folds = {
-        folds: _scores(ours.tables, draws, folds) if folds else ours.corpora
-        for folds in {reference.folds for reference in references}
-    }
-    above, cheaper = [], []
-    for corpus in ours.corpora:
-        pairs = [
-            (reference, reference.corpora[corpus], on_folds[reference.folds][corpus])
-            for reference in references
-            if corpus in reference.corpora and corpus in on_folds[reference.folds]
-        ]
-        above.append(_above(ours, corpus, pairs))
-        cheaper.append(_cheaper(ours, corpus, pairs))
-    return [*above, *cheaper]
-
-
-Pairs = Sequence[tuple[ComparedSystem, CorpusScores, CorpusScores]]
-
-
-def _above(ours: ComparedSystem, corpus: str, pairs: Pairs) -> Claim:
-    small = [pair for pair in pairs if (pair[0].group.facts.parameters or 0) < SMALL]
-    preset = PRESETS[0]
-    against = [
-        f"{reference.name} has {theirs.stress[preset].auroc:.3f}, ours {own.stress[preset].auroc:.3f}"
-        for reference, theirs, own in small
-        if not own.stress[preset].auroc > theirs.stress[preset].auroc
-    ]
-    goal = f"above every reference under {SMALL // 10**6} M parameters in stress AUROC"
-    return Claim(ours.group.name, corpus, goal, len(small), against)
-
-
-def _cheaper(ours: ComparedSystem, corpus: str, pairs: Pairs) -> Claim:
-    near = [pair for pair in pairs if pair[1].ua >= pair[2].ua - NEAR_UA]
-    cost = ours.group.facts.cpu_ms
-    against = []
-    for reference, theirs, own in near:
-        other = reference.group.facts.cpu_ms
-        scores = f"UA {100 * theirs.ua:.1f}, ours {100 * own.ua:.1f}"
-        if cost is None or other is None:
-            against.append(f"{reference.name} ({scores}): cost not measured")
-        elif other < TIMES_DEARER * cost:
-            against.append(f"{reference.name} costs {other:.2f} ms, ours {cost:.2f} ({scores})")
-    goal = (
-        f"a window costs {TIMES_DEARER:.0f} times less than any reference within {100 * NEAR_UA:.0f} points of its UA"
-    )
-    return Claim(ours.group.name, corpus, goal, len(near), against)

@@ -8,11 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edge_sser.train.evaluate.scores import DASH, PROTOCOL
+from edge_sser.train.evaluate.scores import DASH
 from edge_sser.train.references.compare import PRESETS, ComparedSystem, Comparison, CorpusScores, LeakyPair
+from edge_sser.train.references.goals import claims
 from edge_sser.train.references.result_files import Kind
 from edge_sser.train.report.blocks import number, percent, signed
 
+PROTOCOL = (
+    "speaker-disjoint folds; each clip scored by a model that heard no clip of its fold; means over folds and seeds; "
+    "stress under a preset that a system was not made for is the share of the preset's emotions in its probabilities"
+)
 SCHEMA = 1
 DIGITS = 4
 
@@ -90,7 +95,7 @@ def score_tables(comparison: Comparison) -> list[TextTable]:
     """Returns one table a corpus: all systems, references from the best stress AUROC down, then the other kinds."""
     corpora = sorted({corpus for system in comparison.systems for corpus in system.corpora})
     headers = (
-        "system", "UA % (worst) [95 %]", "WA", "F1", "AUROC quadrant (worst) [95 %]", "UAR", "AUROC sssr (worst)",
+        "system", "UA %", "worst", "95 %", "WA", "F1", "stress AUROC", "worst", "95 %", "UAR", "sssr AUROC", "worst",
         "UAR",
     )  # fmt: skip
     found = []
@@ -111,19 +116,27 @@ def pair_name(pair: LeakyPair) -> str:
 
 def claim_lines(comparison: Comparison) -> Iterator[str]:
     """Yields a line for each goal: reached, or which reference contradicts it."""
-    for claim in comparison.claims:
+    for claim in claims(comparison):
         verdict = "no" if claim.against else "yes" if claim.compared else "nothing to compare with"
         detail = f": {'; '.join(claim.against)}" if claim.against else f" ({claim.compared} compared)"
         yield f"{claim.system} on {claim.corpus}: {claim.goal}: {verdict}{detail if claim.compared else ''}"
 
 
+def remarks(comparison: Comparison) -> Iterator[str]:
+    """Yields a line for each system whose facts have a note, as random weights."""
+    for system in comparison.systems:
+        note = system.group.facts.note
+        if note and (system.group.kind is Kind.REFERENCE or not system.folds):
+            yield f"{system.name}: {note}"
+
+
 def text(comparison: Comparison) -> str:
     """Returns everything for a terminal."""
     parts = [table.plain() for table in tables(comparison) if table.rows]
-    parts.append("\n".join(claim_lines(comparison)))
+    parts += ["\n".join(remarks(comparison)), "\n".join(claim_lines(comparison))]
     parts.append(
-        f"Protocol: {PROTOCOL}. In brackets the worst fold and the 95 % bootstrap interval over speakers of the score "
-        "on all clips together. Cost is of the network alone, one window on one thread; its front end is apart."
+        f"Protocol: {PROTOCOL}. Beside a score the worst fold, and the 95 % bootstrap interval over speakers of the "
+        "score on all clips together. Cost is of the network alone, one window on one thread; its front end is apart."
     )
     return "\n\n".join(part for part in parts if part)
 
@@ -163,7 +176,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             }
             for system in comparison.systems
         ],
-        "claims": [asdict(claim) for claim in comparison.claims],
+        "claims": [asdict(claim) for claim in claims(comparison)],
     }
     found: dict[str, Any] = _plain(values)
     return found
@@ -194,12 +207,17 @@ def _row(system: ComparedSystem, scores: CorpusScores) -> list[str]:
     accuracy, area = scores.ua_interval, quadrant.interval
     return [
         system.name,
-        f"{percent(scores.ua)} ({percent(scores.ua_worst)}) [{percent(accuracy.low, 0)}, {percent(accuracy.high, 0)}]",
+        percent(scores.ua),
+        percent(scores.ua_worst),
+        f"{percent(accuracy.low, 0)}\N{EN DASH}{percent(accuracy.high, 0)}",
         percent(scores.wa),
         percent(scores.macro_f1),
-        f"{number(quadrant.auroc)} ({number(quadrant.worst)}) [{number(area.low, 2)}, {number(area.high, 2)}]",
+        number(quadrant.auroc),
+        number(quadrant.worst),
+        f"{number(area.low, 2)}\N{EN DASH}{number(area.high, 2)}",
         percent(quadrant.uar),
-        f"{number(sssr.auroc)} ({number(sssr.worst)})",
+        number(sssr.auroc),
+        number(sssr.worst),
         percent(sssr.uar),
     ]
 

@@ -165,17 +165,19 @@ def _facts(path: Path) -> Facts:
 
 
 def _histories(path: Path) -> list[History]:
-    """Reads NAME.history.json: by part of the run, a list with the values of each epoch."""
+    """Reads NAME.history.json: by fold, a list with the values of each epoch."""
     path = path.with_name(f"{path.name.removesuffix('.csv')}.history.json")
     try:
-        parts = json.loads(path.read_text("utf-8"))
-        return [_history(part, epochs) for part, epochs in parts.items() if epochs]
+        folds = json.loads(path.read_text("utf-8"))
+        return [_history(fold, epochs) for fold, epochs in folds.items() if epochs]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise TrainingError(f"{path}: {error}: make it again with edge-sser train reference") from None
 
 
-def _history(part: str, epochs: Sequence[Mapping[str, float]]) -> History:
+def _history(fold: str, epochs: Sequence[Mapping[str, float]]) -> History:
     names = list(dict.fromkeys(name for values in epochs for name in values if name != "epoch"))
-    return History(part, range(1, len(epochs) + 1), {name: [each.get(name) for each in epochs] for name in names})
+    return History(
+        f"fold {fold}", range(1, len(epochs) + 1), {name: [each.get(name) for each in epochs] for name in names}
+    )

@@ -16,10 +16,31 @@ from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.metrics import auroc, confusion, macro_roc_curve, mean_known, recalls
 from edge_sser.train.evaluate.score_table import ScoreTable
 from edge_sser.train.references.compare import PRESETS, ComparedSystem, Comparison
-from edge_sser.train.references.compare_table import TextTable, cost_table, leaky_table, pair_name, score_tables
+from edge_sser.train.references.compare_table import (
+    PROTOCOL,
+    TextTable,
+    cost_table,
+    leaky_table,
+    pair_name,
+    remarks,
+    score_tables,
+)
+from edge_sser.train.references.goals import claims
 from edge_sser.train.references.result_files import Kind
 from edge_sser.train.report import charts
-from edge_sser.train.report.blocks import Block, Cell, Figure, Grid, Legend, Paragraph, Part, Section, Table, number
+from edge_sser.train.report.blocks import (
+    Block,
+    Cell,
+    Figure,
+    Grid,
+    Legend,
+    Notes,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+    number,
+)
 from edge_sser.train.report.page import render, style_sheet
 from edge_sser.train.report.svg import WIDTH, Chart, bar_rows, heat_map, radar
 
@@ -61,9 +82,11 @@ def comparison_page(comparison: Comparison) -> str:
         sections.append(Section("leaky", leaky.title, blocks))
     sections.append(_goals(comparison))
     cost_note = "One window on one thread, without the front end. Published: as the original says, by its protocol."
-    sections.append(Section("cost", cost.title, [Paragraph(cost_note), _table(cost, "references")]))
+    sections.append(
+        Section("cost", cost.title, [Paragraph(cost_note), _table(cost, "references"), Notes([*remarks(comparison)])])
+    )
     note = (
-        "Means over folds and seeds; in brackets the worst fold and the 95 % bootstrap interval over speakers of the "
+        "Means over folds and seeds; beside them the worst fold and the 95 % bootstrap interval over speakers of the "
         "same score on all clips together. A system of some folds only stands beside ours on these folds."
     )
     for table in score_tables(comparison):
@@ -76,7 +99,7 @@ def comparison_page(comparison: Comparison) -> str:
     parts = [Part(_title(system), _figures(system_pictures(system, comparison))) for system in pictured]
     sections.append(Section("systems", "Each system", parts))
     title = "edge-sser: reference systems and ours"
-    return render(title, sections, preset=" and ".join(PRESETS), command="train compare")
+    return render(title, sections, preset=" and ".join(PRESETS), command="train compare", protocol=PROTOCOL)
 
 
 def write_pictures(folder: Path, comparison: Comparison) -> list[Path]:
@@ -208,7 +231,7 @@ def standalone(picture: Picture) -> str:
     colours = dict(re.findall(r"(--\w+): (#\w+)", style_sheet("style.css").split("@media")[0]))
     style = re.sub(r"var\((--\w+)\)", lambda match: colours[match[1]], style_sheet("charts.css"))
     total = height + 24 + len(picture.legend) * LINE
-    drawing = picture.drawing.replace("<svg ", f'<svg y="16" width="{WIDTH}" height="{height:g}" ', 1)
+    drawing = str(picture.drawing).replace("<svg ", f'<svg y="16" width="{WIDTH}" height="{height:g}" ', 1)
     title = Markup('<text class="axis" x="8" y="13">{}</text>').format(picture.title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total:g}" width="{2 * WIDTH}" '
@@ -219,13 +242,11 @@ def standalone(picture: Picture) -> str:
 
 def _goals(comparison: Comparison) -> Section:
     rows: list[list[Cell | str]] = []
-    for claim in comparison.claims:
+    for claim in claims(comparison):
         style = "" if not claim.compared else "missed" if claim.against else "kept"
         verdict = "no" if claim.against else "yes" if claim.compared else "\N{EN DASH}"
         against = "; ".join(claim.against) or f"{claim.compared} compared"
-        rows.append(
-            [f"{claim.system} on {claim.corpus}", Cell(verdict, style), Cell(f"{claim.goal}: {against}", "words")]
-        )
+        rows.append([f"{claim.system} on {claim.corpus}", Cell(verdict, style), f"{claim.goal}: {against}"])
     return Section("goals", "Goals", [Table(["system", "reached", "goal"], rows, style="references")])
 
 

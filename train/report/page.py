@@ -39,6 +39,7 @@ def render(
     *,
     preset: str,
     command: str,
+    protocol: str = PROTOCOL,
     verdicts: Sequence[Verdict] = (),
     remarks: Sequence[str] = (),
 ) -> str:
@@ -49,6 +50,7 @@ def render(
         sections: in reading order.
         preset: named in the footer.
         command: that made it.
+        protocol: named in the footer.
         verdicts: above everything.
         remarks: under the verdicts.
     """
@@ -62,7 +64,7 @@ def render(
         caution=CAUTION,
         remarks=remarks,
         sections=sections,
-        protocol=PROTOCOL,
+        protocol=protocol,
         preset=preset,
         command=command,
         version=__version__,
