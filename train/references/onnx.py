@@ -17,14 +17,12 @@ from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import ModelError, UsageError, short
 from edge_sser.export.card import ELEVATED, HIGH, LICENCES, NOTICE, OUTPUTS
 from edge_sser.export.onnx import OPSET, TOLERANCE, write_model
+from edge_sser.model.card import REFERENCE_INPUT
 from edge_sser.model.model import CARD_KEY, Calibration, Card
 from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.train.data.labels import EMOTIONS, PRESETS
 from edge_sser.train.references.recipe import ReferenceRecipe
 from edge_sser.train.references.system import System
-
-INPUT = "reference_features"
-"""Name of the input. A device knows by it that the network wants other features than its own."""
 
 
 class _Exported(nn.Module):
@@ -72,7 +70,7 @@ def export_reference(system: System, recipe: ReferenceRecipe, corpora: Sequence[
             "window_seconds": system.window_seconds or 0.0,
             "values": example.numel(),
         },
-        input=INPUT,
+        input=REFERENCE_INPUT,
         outputs=OUTPUTS,
         emotions=EMOTIONS,
         stress_preset="quadrant",
@@ -87,7 +85,7 @@ def export_reference(system: System, recipe: ReferenceRecipe, corpora: Sequence[
     )
     model = _convert(exported, batch, card, path)
     session = onnx_runtime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    outputs = session.run(list(card.outputs), {INPUT: batch.numpy()})
+    outputs = session.run(list(card.outputs), {REFERENCE_INPUT: batch.numpy()})
     with torch.inference_mode():
         own = exported(batch)
     difference = max(float(abs(one - other.numpy()).max()) for one, other in zip(outputs, own, strict=True))

@@ -31,7 +31,7 @@ def score_lines(predictions: Sequence[Prediction], preset: str) -> Iterator[str]
             float(np.mean(table.emotion[clips] == table.decided[clips])) if clips.any() else NAN for clips in named
         ]
         f1 = [macro_f1(table.emotion[clips], table.decided[clips]) for clips in named]
-        values = (mean_known(fold.ua for fold in folds), mean_known(right), mean_known(f1))
+        values = (mean_known(fold.ua for fold in folds), mean_known(map(float, right)), mean_known(f1))
         cells = [f"{100 * value:.1f}" for value in values] + [f"{mean_known(fold.auroc for fold in folds):.3f}"]
         known = (cell if cell != "nan" else "-" for cell in cells)
         yield f"| {corpus} | {int(inside.sum())} / {len(folds)} | {' | '.join(known)} |"

@@ -61,6 +61,8 @@ class Training(Section):
     weight_decay: float = Field(default=0.0, ge=0.0)
     epochs: int = Field(default=50, ge=1)
     batch: int = Field(default=32, ge=2)
+    drawn: Literal["one", "all"] = "one"
+    """Windows of a clip in an epoch: one drawn at random, or all."""
     step_epochs: int = Field(default=0, ge=0)
     """Epochs after which the learning rate is multiplied by `step_factor`; 0: never."""
     step_factor: Positive = 0.5
@@ -128,8 +130,7 @@ class TorchSystem(System):
         """Trains anew and keeps the best epoch on the validation clips, or the last without any."""
         self.net = self._new_net()
         parts = [self.inputs(clip.samples) for clip in training]
-        inputs = torch.cat(parts)
-        labels = torch.tensor([clip.label for clip, part in zip(training, parts, strict=True) for _ in part])
+        labels = torch.tensor([clip.label for clip in training])
         optimiser = self._optimiser()
         generator = torch.Generator().manual_seed(self.seed)
         best, best_score, best_epoch = None, (-1.0, 0.0), 0
@@ -137,7 +138,7 @@ class TorchSystem(System):
             if self.training.step_epochs and epoch > 1 and (epoch - 1) % self.training.step_epochs == 0:
                 for group in optimiser.param_groups:
                     group["lr"] *= self.training.step_factor
-            figures = {"loss": self._epoch(inputs, labels, optimiser, generator, epoch)}
+            figures = {"loss": self._epoch(parts, labels, optimiser, generator, epoch)}
             if validation:
                 figures |= self._validate(validation)
                 score = (figures["ua"], -figures["validation_loss"])
@@ -174,18 +175,31 @@ class TorchSystem(System):
         return kind(values, rate, weight_decay=decay)
 
     def _epoch(
-        self, inputs: Tensor, labels: Tensor, optimiser: torch.optim.Optimizer, generator: torch.Generator, epoch: int
+        self,
+        parts: Sequence[Tensor],
+        labels: Tensor,
+        optimiser: torch.optim.Optimizer,
+        generator: torch.Generator,
+        epoch: int,
     ) -> float:
+        """Trains an epoch on the windows of each clip; returns the mean loss."""
+        counts = torch.tensor([len(part) for part in parts])
+        clip = torch.arange(len(parts))
+        if self.training.drawn == "one":
+            window = (torch.rand(len(parts), generator=generator) * counts).long().clamp(max=counts - 1)
+        else:
+            clip = clip.repeat_interleave(counts)
+            window = torch.cat([torch.arange(len(part)) for part in parts])
         self.net.train()
-        total, batches = 0.0, list(torch.randperm(len(labels), generator=generator).split(self.training.batch))
+        total, batches = 0.0, list(torch.randperm(len(clip), generator=generator).split(self.training.batch))
         if len(batches) > 1 and len(batches[-1]) < 2:  # batch norm cannot take a single window
             batches.pop()
         for places in batches:
-            batch = inputs[places]
+            batch = torch.stack([parts[clip[place]][window[place]] for place in places])
             if self.augment is not None:
                 batch = self.augment(batch, generator)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                loss = self.loss(batch.to(self.device), labels[places].to(self.device))
+                loss = self.loss(batch.to(self.device), labels[clip[places]].to(self.device))
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss.item()} in epoch {epoch}: lower settings.training.learning_rate with --set"

@@ -36,7 +36,7 @@ class MfccCnn2d(nn.Module):
             nn.Conv2d(1, 64, 3), nn.BatchNorm2d(64), nn.ReLU(),
             nn.Conv2d(64, 128, 3), nn.BatchNorm2d(128), nn.ReLU(),
             nn.Conv2d(128, 128, 3), nn.ReLU(),
-        )  # fmt: skip
+        ).to(memory_format=torch.channels_last)  # fmt: skip
         self.head = nn.Linear(128, outputs)
 
     def forward(self, mfcc: Tensor) -> Tensor:
@@ -61,11 +61,11 @@ class MfccRnn(nn.Module):
 
 
 class MfccTransformer(nn.Module):
-    """Four transformer layers over the frames, each frame a token of its coefficients, and the mean of their outputs."""
+    """Four transformer layers over the frames, a token each, and the mean of their outputs."""
 
     def __init__(self, coefficients: int = 16, outputs: int = 8) -> None:
         super().__init__()
-        layer = nn.TransformerEncoderLayer(coefficients, nhead=4, dim_feedforward=512, batch_first=True)
+        layer = nn.TransformerEncoderLayer(coefficients, nhead=4, dim_feedforward=512, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, num_layers=4, enable_nested_tensor=False)
         self.head = nn.Linear(coefficients, outputs)
 
