@@ -204,12 +204,12 @@ class ClassicalSystem(System):
             return None
         return HeadNet(self.head).eval(), torch.zeros(1, self.head.centre.size)
 
-    def front_end_window(self, samples: Samples) -> NDArray[Any]:
+    def front_end_window(self, samples: Samples) -> Any:
         """Computes the features of a window, without the cache."""
         return self.compute(samples)
 
     def _vectors(self, clips: Sequence[Clip]) -> Matrix:
-        return np.array([self.features(clip.samples) for clip in clips], dtype=np.float64)
+        return np.asarray([self.features(clip.samples) for clip in clips], dtype=np.float64)
 
 
 def _mean_ua(logits: Matrix, labels: NDArray[np.int64], corpora: NDArray[np.str_]) -> float:

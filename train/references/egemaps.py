@@ -40,6 +40,6 @@ def make(settings: Mapping[str, Any], seed: int) -> ClassicalSystem:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = smile.process_signal(samples, SAMPLE_RATE).to_numpy(dtype=np.float32)[0]
-        return np.nan_to_num(values)
+        return np.asarray(np.nan_to_num(values), np.float32)
 
     return ClassicalSystem(f"eGeMAPSv02 functionals {opensmile.__version__}", functionals, chosen.classifier)

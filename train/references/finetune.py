@@ -33,9 +33,13 @@ class FinetunedEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.dims, len(EMOTIONS))
-        if not is_whisper(encoder):
-            encoder.model.config.apply_spec_augment = False  # its masks come from numpy's global generator
-        for part in _convolutions(encoder):
+        inner: Any = encoder.model
+        if is_whisper(encoder):
+            convolutions = [inner.encoder.conv1, inner.encoder.conv2]
+        else:
+            convolutions = [inner.feature_extractor]
+            inner.config.apply_spec_augment = False  # its masks come from numpy's global generator
+        for part in convolutions:
             part.requires_grad_(False)
 
     def forward(self, sound: Tensor) -> Tensor:
@@ -59,10 +63,3 @@ def make(settings: Mapping[str, Any], seed: int) -> TorchSystem:
 
 def _sound(samples: Samples) -> Tensor:
     return standardise_sound(torch.from_numpy(samples)[None])[0]
-
-
-def _convolutions(encoder: Encoder) -> list[nn.Module]:
-    """Returns the layers that turn sound into frames."""
-    if not is_whisper(encoder):
-        return [encoder.model.feature_extractor]
-    return [encoder.model.encoder.conv1, encoder.model.encoder.conv2]

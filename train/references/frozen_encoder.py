@@ -101,8 +101,25 @@ class EncoderStatistics(ClassicalSystem):
 
     def _statistics(self, samples: Samples) -> NDArray[np.float32]:
         with torch.inference_mode(), _precision():
-            parts = [self.trunk(part) for part in sound_windows(samples).split(_BATCH)]
+            parts = [self.trunk(part) for part in torch.split(sound_windows(samples), _BATCH)]
         return np.asarray(torch.cat(parts).mean(dim=0).numpy())
+
+
+def make_window_head(dims: int, settings: WindowHeadSettings) -> nn.Module:
+    """Makes the head of a window: pooled frames [batch, ...] to logits [batch, 8].
+
+    Args:
+        dims: of a frame.
+        settings: pool, width and dropout.
+    """
+    inputs = dims * (1 if settings.pool == "mean" else FRAMES)
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(inputs, settings.width),
+        nn.ReLU(),
+        nn.Dropout(settings.dropout),
+        nn.Linear(settings.width, len(EMOTIONS)),
+    )
 
 
 class WindowHead(TorchSystem):
@@ -112,16 +129,14 @@ class WindowHead(TorchSystem):
         encoder, key = open_encoder(settings.encoder, seed)
         self.encoder = encoder.requires_grad_(False)
         self.pool = settings.pool
-        width = encoder.dims * (1 if settings.pool == "mean" else FRAMES)
-        windows = Windows(seconds=WINDOW_SECONDS, hop_seconds=settings.hop_frames / _FRAMES_A_SECOND)
+        # The 149th frame ends with its window, so that a hop of 149 frames is a whole window.
+        hop = WINDOW_SECONDS if settings.hop_frames == FRAMES else settings.hop_frames / _FRAMES_A_SECOND
+        windows = Windows(seconds=WINDOW_SECONDS, hop_seconds=hop)
         kind = f"windows {key} {settings.pool} {settings.hop_frames} {has_bfloat16(torch.device('cpu'))}"
         self._cache = FeatureCache(kind, self._encode)
 
         def make_net() -> nn.Module:
-            return nn.Sequential(
-                nn.Flatten(), nn.Linear(width, settings.width), nn.ReLU(), nn.Dropout(settings.dropout),
-                nn.Linear(settings.width, len(EMOTIONS)),
-            )  # fmt: skip
+            return make_window_head(encoder.dims, settings)
 
         super().__init__(self.front_end_window, make_net, settings.training, seed, windows=windows)
         self.remark = settings.encoder.remark
@@ -148,7 +163,7 @@ class WindowHead(TorchSystem):
         sound = standardise_sound(torch.from_numpy(np.stack(self.windows.cut(samples))))
         trunk = _Pooled(self.encoder, self.pool)
         with torch.inference_mode(), _precision():
-            parts = [trunk(part) for part in sound.split(_BATCH)]
+            parts = [trunk(part) for part in torch.split(sound, _BATCH)]
         return np.asarray(torch.cat(parts).half().numpy())
 
 
