@@ -12,9 +12,12 @@ from edge_sser.train.references.system import System
 _HERE = "edge_sser.train.references"
 # MODULE:FUNCTION, which takes settings and a seed; the module is imported when its system is made.
 SYSTEMS: Mapping[str, str] = {
+    "column-vit": f"{_HERE}.columns:make",
+    "crema-features": f"{_HERE}.crema_features:make",
     "egemaps": f"{_HERE}.egemaps:make",
     "encoder-finetune": f"{_HERE}.finetune:make",
     "encoder-svm": f"{_HERE}.frozen_encoder:make_statistics",
+    "image": f"{_HERE}.images:make",
     "mfcc": f"{_HERE}.mfcc:make",
     "ssl-windows": f"{_HERE}.frozen_encoder:make_windows",
 }
