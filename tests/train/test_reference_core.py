@@ -175,6 +175,17 @@ def test_the_learning_rate_falls_in_steps() -> None:
     assert steps[1:] / steps[:-1] == pytest.approx(np.full(3, 0.1), rel=0.05)
 
 
+def test_a_doubled_softmax_can_be_had_and_is_no_default() -> None:
+    inputs, labels = torch.zeros(2, 2), torch.tensor([0, 1])
+    for doubled in (True, False):
+        system = TorchSystem(torch.from_numpy, Constant, Training(doubled_softmax=doubled), seed=1)
+        system.net.get_parameter("logits").data[0] = 9.0
+        logits = system.net(inputs)
+        given = logits.softmax(dim=1) if doubled else logits
+        assert system.loss(inputs, labels).item() == pytest.approx(nn.functional.cross_entropy(given, labels).item())
+    assert not Training().doubled_softmax
+
+
 def test_an_unusable_learning_rate_is_one_line() -> None:
     settings = Training(optimiser="sgd", learning_rate=3e38, epochs=20, batch=2, precision="float32")
     system = TorchSystem(torch.from_numpy, Constant, settings, seed=1)
@@ -305,6 +316,27 @@ def test_a_corpus_of_one_speaker_has_no_honest_fold_but_the_protocol_of_a_study(
     assert "ravdess | 4 / 1" in lines[-1]
 
 
+def test_a_table_of_strangers_is_predicted_by_a_training_on_all_and_not_mixed_with_another(
+    utterances: list[Utterance], tmp_path: Path
+) -> None:
+    voices = sorted({clip.voice for clip in utterances})
+    for number, voice in enumerate(voices[:2]):
+        write_table(tmp_path / f"{number}.csv", [clip for clip in utterances if clip.voice == voice])
+    write_table(tmp_path / "rest.csv", [clip for clip in utterances if clip.voice not in voices[:2]])
+    fold = min(clip.fold for clip in utterances if clip.voice not in voices[:2])
+    options = {"folds": (fold,), "changes": ("settings.training.epochs=1",)}
+    trained(request(tmp_path / "rest.csv", tmp_path, test=tmp_path / "0.csv", **options))
+    found = read_predictions(tmp_path / "cnn1d-mfcc.csv")
+    assert {item.speaker for item in found if item.fold == 0} == {voices[0].partition("/")[2]}
+    assert {item.fold for item in found} == {0, fold}
+    log, _ = trained(request(tmp_path / "rest.csv", tmp_path, test=tmp_path / "0.csv", **options))
+    assert log == []
+    with pytest.raises(TrainingError, match="predictions of another --test"):
+        trained(request(tmp_path / "rest.csv", tmp_path, test=tmp_path / "1.csv", **options))
+    with pytest.raises(TrainingError, match="stands in fold"):
+        trained(request(tmp_path / "rest.csv", tmp_path / "x", test=tmp_path / "rest.csv", **options))
+
+
 def test_a_clip_shorter_than_a_frame_is_named(utterances: list[Utterance], tmp_path: Path) -> None:
     soundfile.write(tmp_path / "click.wav", np.zeros(300), 16_000)
     short = replace(utterances[0], path=str(tmp_path / "click.wav"), sha256="click", fingerprint=b"")
@@ -333,7 +365,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
         ({"folds": (9,)}, UsageError, "--fold 9: the table has the folds 1, 2"),
         ({"name": "cnn3d"}, SettingsError, "recipe cnn3d.*cnn1d-mfcc"),
         ({"changes": ("settings.mood=1",)}, SettingsError, "settings.mood: unknown key"),
-        ({"changes": ("system=magic",)}, SettingsError, "system magic: there is no such system.*mfcc"),
+        ({"changes": ("system=magic",)}, SettingsError, "system magic: there is none of that name.*mfcc"),
         ({"changes": ("original.twins=true",)}, SettingsError, r"original.twins.*\[twins\]"),
     ],
 )

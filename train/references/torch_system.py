@@ -68,6 +68,8 @@ class Training(Section):
     step_factor: Positive = 0.5
     patience: int = Field(default=0, ge=0)
     """Epochs without a better validation score after which training ends; 0: never. The best epoch is kept."""
+    doubled_softmax: bool = False
+    """Softmax before cross-entropy, which has one of its own: a common fault, to see what it costs."""
     precision: Literal["auto", "float32"] = "auto"
     """auto: bfloat16 where the processor multiplies it in hardware."""
 
@@ -124,7 +126,8 @@ class TorchSystem(System):
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Returns the loss of a batch: inputs [batch, ...], labels int64 [batch]."""
-        return F.cross_entropy(self.net(inputs).float(), labels)
+        logits = self.net(inputs).float()
+        return F.cross_entropy(logits.softmax(dim=1) if self.training.doubled_softmax else logits, labels)
 
     def fit(self, training: Sequence[Clip], validation: Sequence[Clip], report: Report) -> None:
         """Trains anew and keeps the best epoch on the validation clips, or the last without any."""
