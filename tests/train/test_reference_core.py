@@ -15,7 +15,7 @@ import torch
 from components import require_package
 from torch import nn
 
-from edge_sser.errors import MissingComponentError, SettingsError, TrainingError, UsageError
+from edge_sser.errors import MissingComponentError, SettingsError, SinkError, TrainingError, UsageError
 from edge_sser.train.corpora.table import Utterance, read_table, write_table
 from edge_sser.train.evaluate.predictions import read_origin, read_predictions
 from edge_sser.train.references.cost import measure_cost, operations
@@ -374,6 +374,14 @@ def test_what_cannot_be_run_is_one_line_with_a_remedy(
 ) -> None:
     with pytest.raises(error, match=message):
         trained(request(toy_table, tmp_path, **changes))
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_training(toy_table: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for changes in ({"out": tmp_path / "file"}, {"onnx": tmp_path / "file" / "net.onnx"}):
+        with pytest.raises(SinkError, match="cannot be written"):
+            trained(request(toy_table, **{"out": tmp_path, **changes}))
+    assert not list(tmp_path.glob("*.csv"))
 
 
 def test_damaged_results_are_named(toy_table: Path, tmp_path: Path) -> None:

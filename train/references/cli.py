@@ -55,7 +55,7 @@ def reference(
             text for value, text in ((name, "NAME"), (table, "--table FILE"), (out, "--out FOLDER")) if value is None
         )
         raise UsageError(
-            f"train reference: {missing} is missing: edge-sser train reference NAME --table FILE --out FOLDER"
+            f"{missing} is missing: edge-sser train reference NAME --table FILE --out FOLDER, with a NAME of --list"
         )
     for package, extra in (("torch", "train"), ("sklearn", "train"), *((("onnx", "export"),) if onnx else ())):
         need_package(package, extra, "train reference")

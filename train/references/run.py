@@ -26,6 +26,7 @@ from edge_sser.train.references.registry import make
 from edge_sser.train.references.results import NO_FOLD, Results, write_json
 from edge_sser.train.references.score_lines import score_lines
 from edge_sser.train.references.system import System
+from edge_sser.train.report.report import check_place
 
 PRESET = "quadrant"
 
@@ -73,7 +74,7 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
         splits = original_splits(utterances, recipe, folds, request.seed)
     else:
         splits = honest_splits(utterances, recipe, folds, final=False)
-    strangers = _strangers(request, utterances)  # before hours of training
+    strangers = _strangers(request, utterances)
     names = tuple(sorted({clip.corpus for clip in utterances}))
     origin = Origin(
         system=request.stem,
@@ -82,6 +83,8 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
         preset=PRESET,
         heard=names if request.original else (),
     )
+    for path in (request.out / f"{request.stem}.csv", *([request.onnx] if request.onnx else [])):
+        check_place(path)  # before hours of training
     results = Results.open(request.out / f"{request.stem}.csv", origin, _key(request, recipe, utterances))
     results.check_strangers(strangers)
     clips = ClipReader(utterances, recipe, request.seed)
@@ -103,9 +106,9 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
 def fit(system: System, clips: ClipReader, split: Split, title: str) -> tuple[float, list[Mapping[str, float]]]:
     """Trains a system on a split; returns the time in seconds, without reading, and the figures of each epoch."""
     items = [*split.training, *split.validation]
-    reading = [clips.clip(item) for item in tqdm(items, desc=f"{title}: reading", unit=" clips", leave=False)]
+    reading = [clips.clip(item) for item in tqdm(items, desc=f"{title}: reading", unit="clip", leave=False)]
     history: list[Mapping[str, float]] = []
-    with tqdm(total=system.epochs or None, desc=title, unit=" epochs", leave=False) as bar:
+    with tqdm(total=system.epochs or None, desc=title, unit="epoch", leave=False) as bar:
 
         def report(figures: Mapping[str, float]) -> None:
             history.append({name: round(float(value), 4) for name, value in figures.items()})
