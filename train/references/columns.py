@@ -52,10 +52,15 @@ def make(settings: Mapping[str, Any], seed: int) -> System:
     """Makes the teacher or the student; arguments and errors as for `registry.make`."""
     need_package("librosa", "references", "A column ViT")
     read = read_settings(ColumnSettings, settings, "column-vit")
+
+    def make_net(depth: int, stem: bool) -> ColumnTransformer:
+        return ColumnTransformer(depth=depth, stem=stem, classes=len(EMOTIONS), dropout=read.dropout)
+
     if read.teacher is None:
-        return _system(TorchSystem, read, depth=read.depth, stem=True, training=read.training, seed=seed)
-    student = _system(Student, read, depth=read.depth, stem=False, training=read.training, seed=seed)
-    teacher = _system(TorchSystem, read, depth=read.teacher_depth, stem=True, training=read.teacher, seed=seed)
+        return TorchSystem(mel_image, partial(make_net, read.depth, True), read.training, seed, windows=read.windows)
+    teacher_net = partial(make_net, read.teacher_depth, True)
+    teacher = TorchSystem(mel_image, teacher_net, read.teacher, seed, windows=read.windows)
+    student = Student(mel_image, partial(make_net, read.depth, False), read.training, seed, windows=read.windows)
     student.follow(teacher, read.feature_weight)
     return student
 
@@ -111,8 +116,3 @@ class Student(TorchSystem):
             for place, features in zip(new, net.cls_features(inputs[new]).float(), strict=True):
                 self._taught[keys[place]] = features
         return torch.stack([self._taught[key] for key in keys])
-
-
-def _system(kind: type[Any], settings: ColumnSettings, *, depth: int, stem: bool, training: Training, seed: int) -> Any:
-    make_net = partial(ColumnTransformer, depth=depth, stem=stem, classes=len(EMOTIONS), dropout=settings.dropout)
-    return kind(mel_image, make_net, training, seed, windows=settings.windows)

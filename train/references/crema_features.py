@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor
 
@@ -95,7 +96,7 @@ def features(samples: Samples, kind: Features) -> Tensor:
     """Returns the features of samples without their level: float32 [rows, frames of 8 ms]."""
     import librosa
 
-    rows = []
+    rows: list[NDArray[np.floating[Any]]] = []
     if kind in (Features.MEL, Features.ALL):
         power = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=_FFT, hop_length=_HOP, n_mels=BANDS)
         rows.append(_standardise(librosa.power_to_db(power, ref=1.0, amin=1e-10)))
@@ -108,6 +109,6 @@ def features(samples: Samples, kind: Features) -> Tensor:
     return torch.from_numpy(np.concatenate(rows)).float()
 
 
-def _standardise(decibels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _standardise(decibels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Brings decibels to mean 0 and deviation 1."""
-    return (decibels - decibels.mean()) / max(float(decibels.std()), 1e-3)
+    return np.asarray((decibels - decibels.mean()) / max(float(decibels.std()), 1e-3), dtype=np.float32)

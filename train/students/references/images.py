@@ -70,14 +70,16 @@ def import_torchvision() -> ModuleType:
         try:
             import torchvision
         except RuntimeError:
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
             for operator in ("nms", "qnms"):
-                library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+                schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                library.define(schema)  # type: ignore[no-untyped-call]
             _DECLARED.append(library)
             for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
                 del sys.modules[name]
             import torchvision
-    return torchvision
+    module: ModuleType = torchvision
+    return module
 
 
 _DECLARED: list[torch.library.Library] = []  # the operators vanish with their library
