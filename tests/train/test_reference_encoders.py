@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from components import require_package
+from components import require_package, require_transformers
 from voices import voice
 
 torch = pytest.importorskip("torch", reason='pip install "edge-sser[train,references]"')
@@ -31,7 +31,6 @@ from edge_sser.train.references.recipe import read_reference_recipe  # noqa: E40
 from edge_sser.train.references.registry import make  # noqa: E402
 from edge_sser.train.references.run import ReferenceRequest, run  # noqa: E402
 from edge_sser.train.references.system import Clip, System  # noqa: E402
-from edge_sser.train.teachers.encoder import quiet_transformers  # noqa: E402
 
 HUBERT = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "conv_dim": [16] * 7,
@@ -52,10 +51,10 @@ TRAINED = ("hubert-finetune", "wavlm-finetune", "wav2vec2-finetune", "hubert-ran
 
 @pytest.fixture(scope="module", autouse=True)
 def _library(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    require_package("transformers", "teacher")
+    require_transformers()
     require_package("opensmile", "references")
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch, quiet_transformers():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
