@@ -69,21 +69,23 @@ class ComparedSystem:
 
     Attributes:
         group: its results.
+        results: of each seed.
         tables: predictions of each seed, by preset.
         corpora: scores by corpus.
-        folds: the only ones it was trained for; empty for a complete system, or one on the folds of another.
+        folds: that are scored, where these are not all.
     """
 
     group: ResultGroup
+    results: Sequence[Result]
     tables: Sequence[Mapping[str, ScoreTable]]
     corpora: Mapping[str, CorpusScores]
     folds: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
-        """Name with its folds, if these are not all."""
-        folds = f" (fold{'s' if len(self.folds) > 1 else ''} {', '.join(map(str, self.folds))})" if self.folds else ""
-        return self.group.name + folds
+        """Name with the folds, if these are not all, and with the corpus, if it was trained on that alone."""
+        alone = [f"{self.results[0].variant} alone"] if self.results[0].variant else []
+        return with_remarks(self.group.name, [*fold_words(self.folds), *alone])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,21 @@ class LeakyPair:
         leaky: scores under the original protocol.
         honest: scores on speakers that were not trained on.
         alone: True when both were trained on this corpus alone; False when the honest one had further corpora.
+        folds: of the honest scores, where these are not all.
     """
 
     group: ResultGroup
     leaky: CorpusScores
     honest: CorpusScores
     alone: bool
+    folds: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name with what the honest scores lack, or have beyond the leaky ones."""
+        return with_remarks(
+            self.group.name, [*fold_words(self.folds), *([] if self.alone else ["honest: all corpora"])]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +129,10 @@ def compare(groups: Sequence[ResultGroup], *, draws: int = DRAWS) -> Comparison:
         groups: results by system.
         draws: of the bootstrap.
     """
-    systems = [_system(group, draws) for group in groups if group.honest]
-    every = {fold for system in systems for table in system.tables for fold in table[PRESETS[0]].fold.tolist()}
-    systems = [_marked(system, every) for system in systems]
-    pairs = [pair for group in groups for pair in _leaky(group, systems, draws)]
+    runs = [(group, results) for group in groups for results in _runs(group)]
+    every = {each.fold for _, results in runs for result in results for each in result.predictions}
+    systems = [_system(group, results, every, draws) for group, results in runs]
+    pairs = [pair for group in groups for pair in _leaky(group, systems, every, draws)]
     subsets = sorted({each.folds for each in systems if each.group.kind is Kind.REFERENCE and each.folds})
     again = [
         replace(ours, corpora=_scores(ours.tables, draws, folds), folds=folds)
@@ -155,14 +166,19 @@ def _tables(result: Result) -> dict[str, ScoreTable]:
     return {each.name: ScoreTable(stress_under(result.predictions, own, each), each) for each in presets}
 
 
-def _system(group: ResultGroup, draws: int) -> ComparedSystem:
-    tables = [_tables(result) for result in group.honest]
-    return ComparedSystem(group, tables, _scores(tables, draws))
+def _runs(group: ResultGroup) -> list[Sequence[Result]]:
+    """Returns the results to score together: the seeds, or without them each training on one corpus."""
+    return [group.honest] if group.honest else [[result] for result in group.alone.values()]
 
 
-def _marked(system: ComparedSystem, every: Collection[int]) -> ComparedSystem:
-    folds = set(system.tables[0][PRESETS[0]].fold.tolist())
-    return system if folds == set(every) else replace(system, folds=tuple(sorted(folds)))
+def _system(group: ResultGroup, results: Sequence[Result], every: Collection[int], draws: int) -> ComparedSystem:
+    tables = [_tables(result) for result in results]
+    return ComparedSystem(group, results, tables, _scores(tables, draws), _incomplete(results[0], every))
+
+
+def _incomplete(result: Result, every: Collection[int]) -> tuple[int, ...]:
+    folds = {each.fold for each in result.predictions}
+    return () if folds == set(every) else tuple(sorted(folds))
 
 
 def _scores(
@@ -232,16 +248,28 @@ def _stress(tables: Sequence[ScoreTable], corpus: str, draws: int, folds: Collec
     )
 
 
-def _leaky(group: ResultGroup, systems: Sequence[ComparedSystem], draws: int) -> list[LeakyPair]:
+def _leaky(
+    group: ResultGroup, systems: Sequence[ComparedSystem], every: Collection[int], draws: int
+) -> list[LeakyPair]:
     if group.original is None:
         return []
-    leaky = _scores([_tables(group.original)], draws)
-    whole = next((system.corpora for system in systems if system.group is group), {})
+    whole = next((system for system in systems if system.group is group), None)
     out = []
-    for corpus, scores in leaky.items():
+    for corpus, leaky in _scores([_tables(group.original)], draws).items():
         if corpus in group.alone:
-            honest = corpus_scores([_tables(group.alone[corpus])], corpus, draws)
-            out.append(LeakyPair(group, scores, honest, alone=True))
-        elif corpus in whole:
-            out.append(LeakyPair(group, scores, whole[corpus], alone=False))
+            result = group.alone[corpus]
+            honest = corpus_scores([_tables(result)], corpus, draws)
+            out.append(LeakyPair(group, leaky, honest, True, _incomplete(result, every)))
+        elif whole is not None and corpus in whole.corpora:
+            out.append(LeakyPair(group, leaky, whole.corpora[corpus], False, whole.folds))
     return out
+
+
+def fold_words(folds: Sequence[int]) -> list[str]:
+    """Returns the folds in words; nothing for none."""
+    return [f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"] if folds else []
+
+
+def with_remarks(name: str, remarks: Sequence[str]) -> str:
+    """Returns a name with remarks in brackets."""
+    return f"{name} ({'; '.join(remarks)})" if remarks else name

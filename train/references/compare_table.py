@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge_sser.train.evaluate.scores import DASH
-from edge_sser.train.references.compare import PRESETS, ComparedSystem, Comparison, CorpusScores, LeakyPair
+from edge_sser.train.references.compare import PRESETS, ComparedSystem, Comparison, CorpusScores
 from edge_sser.train.references.goals import claims
 from edge_sser.train.references.result_files import Kind
 from edge_sser.train.report.blocks import number, percent, signed
@@ -60,15 +60,15 @@ def tables(comparison: Comparison) -> list[TextTable]:
 
 def leaky_table(comparison: Comparison) -> TextTable:
     """Returns UA and stress AUROC under the original protocols beside ours."""
-    headers = ("system", "UA leaky", "honest", "change", "WA leaky", "honest", "AUROC leaky", "honest", "change")
+    headers = ("system", "UA leaky", "honest", "change", "AUROC leaky", "honest", "change", "WA leaky", "honest")
     rows = []
     for pair in sorted(comparison.leaky, key=lambda pair: pair.honest.ua - pair.leaky.ua):
         leaky, honest = pair.leaky, pair.honest
         areas = [each.stress[PRESETS[0]].auroc for each in (leaky, honest)]
         rows.append(
             [
-                pair_name(pair), percent(leaky.ua), percent(honest.ua), signed(100 * (honest.ua - leaky.ua), 1),
-                percent(leaky.wa), percent(honest.wa), *map(number, areas), signed(areas[1] - areas[0], 3),
+                pair.name, percent(leaky.ua), percent(honest.ua), signed(100 * (honest.ua - leaky.ua), 1),
+                *map(number, areas), signed(areas[1] - areas[0], 3), percent(leaky.wa), percent(honest.wa),
             ]
         )  # fmt: skip
     corpora = ", ".join(sorted({pair.leaky.corpus for pair in comparison.leaky})) or "none"
@@ -77,17 +77,15 @@ def leaky_table(comparison: Comparison) -> TextTable:
 
 def cost_table(comparison: Comparison) -> TextTable:
     """Returns size and cost of each system and its published figure."""
-    rows = []
-    for system in comparison.systems:
-        facts, recipe = system.group.facts, system.group.recipe
-        if system.group.kind is Kind.BASELINE or (system.folds and system.group.kind is not Kind.REFERENCE):
-            continue
-        rows.append(
-            [
-                system.group.name, thousands(facts.parameters), cost(facts.mflops), cost(facts.cpu_ms),
-                DASH if facts.window_s is None else f"{facts.window_s:g}", (recipe.published if recipe else "") or DASH,
-            ]
-        )  # fmt: skip
+    groups = {each.group.name: each.group for each in comparison.systems if each.group.kind is not Kind.BASELINE}
+    rows = [
+        [
+            name, thousands(group.facts.parameters), cost(group.facts.mflops), cost(group.facts.cpu_ms),
+            DASH if group.facts.window_s is None else f"{group.facts.window_s:g}",
+            (group.recipe.published if group.recipe else "") or DASH,
+        ]
+        for name, group in groups.items()
+    ]  # fmt: skip
     return TextTable("Size and cost", ("system", "parameters, k", "MFLOPs", "CPU ms", "window, s", "published"), rows)
 
 
@@ -106,28 +104,18 @@ def score_tables(comparison: Comparison) -> list[TextTable]:
     return found
 
 
-def pair_name(pair: LeakyPair) -> str:
-    """Name of a system in the leaky table, with what its honest figure lacks or has beyond the leaky one."""
-    folds = pair.honest.folds if len(pair.honest.folds) < 6 else ()
-    remarks = [f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"] if folds else []
-    remarks += [] if pair.alone else ["honest: on all corpora"]
-    return f"{pair.group.name}{f' ({chr(59).join(remarks)})' if remarks else ''}"
-
-
 def claim_lines(comparison: Comparison) -> Iterator[str]:
     """Yields a line for each goal: reached, or which reference contradicts it."""
     for claim in claims(comparison):
         verdict = "no" if claim.against else "yes" if claim.compared else "nothing to compare with"
-        detail = f": {'; '.join(claim.against)}" if claim.against else f" ({claim.compared} compared)"
-        yield f"{claim.system} on {claim.corpus}: {claim.goal}: {verdict}{detail if claim.compared else ''}"
+        detail = f": {claim.detail}" if claim.compared else ""
+        yield f"{claim.system} on {claim.corpus}: {claim.goal}: {verdict}{detail}"
 
 
 def remarks(comparison: Comparison) -> Iterator[str]:
     """Yields a line for each system whose facts have a note, as random weights."""
-    for system in comparison.systems:
-        note = system.group.facts.note
-        if note and (system.group.kind is Kind.REFERENCE or not system.folds):
-            yield f"{system.name}: {note}"
+    groups = {each.group.name: each.group for each in comparison.systems}
+    yield from (f"{name}: {group.facts.note}" for name, group in groups.items() if group.facts.note)
 
 
 def text(comparison: Comparison) -> str:
@@ -151,6 +139,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
                 "system": pair.group.name,
                 "corpus": pair.leaky.corpus,
                 "alone": pair.alone,
+                "folds": pair.folds,
                 "published": pair.group.recipe.published if pair.group.recipe else "",
                 "leaky": asdict(pair.leaky),
                 "honest": asdict(pair.honest),
@@ -169,6 +158,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
                 "system": system.group.name,
                 "kind": system.group.kind.value,
                 "folds": system.folds,
+                "alone": system.results[0].variant,
                 "facts": asdict(system.group.facts),
                 "published": system.group.recipe.published if system.group.recipe else "",
                 "mended": system.group.recipe.mended if system.group.recipe else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_sser.train.references.compare import PRESETS, ComparedSystem, Comparison, CorpusScores
@@ -22,14 +22,19 @@ class Claim:
         corpus: its name.
         goal: sentence without the system.
         compared: number of references that it was compared with.
-        against: a line for each reference that contradicts it.
+        against: a remark for each reference that contradicts it, by its name.
     """
 
     system: str
     corpus: str
     goal: str
     compared: int
-    against: Sequence[str]
+    against: Mapping[str, str]
+
+    @property
+    def detail(self) -> str:
+        """References that contradict the goal, with their figures, or the number of those that were compared."""
+        return "; ".join(f"{name} ({why})" for name, why in self.against.items()) or f"{self.compared} compared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,11 @@ def claims(comparison: Comparison) -> list[Claim]:
 
 def _above(ours: ComparedSystem, corpus: str, pairs: Sequence[Pair]) -> Claim:
     small = [pair for pair in pairs if (pair.facts.parameters or 0) < SMALL]
-    against = []
+    against = {}
     for pair in small:
-        theirs, own = (each.stress[PRESETS[0]].auroc for each in (pair.theirs, pair.own))
+        theirs, own = pair.theirs.stress[PRESETS[0]].auroc, pair.own.stress[PRESETS[0]].auroc
         if not own > theirs:
-            against.append(f"{pair.name} has {theirs:.3f}, ours {own:.3f}")
+            against[pair.name] = f"AUROC {theirs:.3f}, ours {own:.3f}"
     goal = f"above every reference under {SMALL // 10**6} M parameters in stress AUROC"
     return Claim(ours.group.name, corpus, goal, len(small), against)
 
@@ -73,14 +78,14 @@ def _above(ours: ComparedSystem, corpus: str, pairs: Sequence[Pair]) -> Claim:
 def _cheaper(ours: ComparedSystem, corpus: str, pairs: Sequence[Pair]) -> Claim:
     near = [pair for pair in pairs if pair.theirs.ua >= pair.own.ua - NEAR_UA]
     cost = ours.group.facts.cpu_ms
-    against = []
+    against = {}
     for pair in near:
         other = pair.facts.cpu_ms
         scores = f"UA {100 * pair.theirs.ua:.1f}, ours {100 * pair.own.ua:.1f}"
         if cost is None or other is None:
-            against.append(f"{pair.name} ({scores}): cost not measured")
+            against[pair.name] = f"{scores}; cost not measured"
         elif other < TIMES_DEARER * cost:
-            against.append(f"{pair.name} costs {other:.2f} ms, ours {cost:.2f} ({scores})")
+            against[pair.name] = f"{scores}; {other:.2f} ms, ours {cost:.2f}"
     goal = (
         f"a window costs {TIMES_DEARER:.0f} times less than any reference within {100 * NEAR_UA:.0f} points of its UA"
     )

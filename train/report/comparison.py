@@ -21,7 +21,6 @@ from edge_sser.train.references.compare_table import (
     TextTable,
     cost_table,
     leaky_table,
-    pair_name,
     remarks,
     score_tables,
 )
@@ -130,7 +129,7 @@ def leaky_picture(comparison: Comparison) -> Picture:
     """Draws UA under the original protocol over UA under ours."""
     rows = [
         (
-            pair_name(pair).split(" ")[0],
+            pair.group.name,
             [
                 ("s1", pair.leaky.ua, f"leaky: UA {number(pair.leaky.ua)}"),
                 ("s0", pair.honest.ua, f"honest: UA {number(pair.honest.ua)}"),
@@ -186,7 +185,7 @@ def system_pictures(system: ComparedSystem, comparison: Comparison) -> list[Pict
         found = [auroc((labels == label).astype(np.int64), likely[:, label]) for label in np.unique(labels)]
         areas.append((f"{each} {number(mean_known(found))}", style))
     pictures.append(Picture(f"{name}-roc", "Macro ROC of the emotions", chart.svg(), areas))
-    histories = system.group.honest[0].histories
+    histories = system.results[0].histories
     values = list(dict.fromkeys(value for each in histories for value in each.values))
     parts = [(each.part, f"s{place % 6}") for place, each in enumerate(histories)]
     pictures += [
@@ -245,8 +244,7 @@ def _goals(comparison: Comparison) -> Section:
     for claim in claims(comparison):
         style = "" if not claim.compared else "missed" if claim.against else "kept"
         verdict = "no" if claim.against else "yes" if claim.compared else "\N{EN DASH}"
-        against = "; ".join(claim.against) or f"{claim.compared} compared"
-        rows.append([f"{claim.system} on {claim.corpus}", Cell(verdict, style), f"{claim.goal}: {against}"])
+        rows.append([f"{claim.system} on {claim.corpus}", Cell(verdict, style), f"{claim.goal}: {claim.detail}"])
     return Section("goals", "Goals", [Table(["system", "reached", "goal"], rows, style="references")])
 
 
