@@ -73,7 +73,7 @@ def honest_splits(
     for fold in chosen_folds(utterances, folds, final):
         training, test = split(utterances, fold)
         named = [clip for clip in training if clip.emotion in EMOTIONS]
-        learned, held = list(range(len(named))), []
+        learned, held = list(range(len(named))), list[int]()
         if recipe.validation and named:
             learned, held = split_validation(named, recipe.validation)
         out.append(

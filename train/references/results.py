@@ -112,6 +112,7 @@ class Results:
         write_json(self.beside("run"), TypeAdapter(Progress).dump_python(self.progress))
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Writes values as JSON, one entry a line; errors as for `files.write_file`."""
-    write_file(path, json.dumps(values, indent=1) + "\n", TrainingError)
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a table as JSON, one key a line; errors as for `files.write_file`."""
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())
+    write_file(path, f"{{\n{lines}\n}}\n", TrainingError)

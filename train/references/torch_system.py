@@ -194,11 +194,11 @@ class TorchSystem(System):
             clip = clip.repeat_interleave(counts)
             window = torch.cat([torch.arange(len(part)) for part in parts])
         self.net.train()
-        total, batches = 0.0, list(torch.randperm(len(clip), generator=generator).split(self.training.batch))
+        total, batches = 0.0, list(torch.split(torch.randperm(len(clip), generator=generator), self.training.batch))
         if len(batches) > 1 and len(batches[-1]) < 2:  # batch norm cannot take a single window
             batches.pop()
         for places in batches:
-            batch = torch.stack([parts[clip[place]][window[place]] for place in places])
+            batch = torch.stack([parts[int(clip[place])][window[place]] for place in places])
             if self.augment is not None:
                 batch = self.augment(batch, generator)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
@@ -227,6 +227,8 @@ class TorchSystem(System):
         clip = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(part) for part in parts]))
         self.net.to(self.device).eval()
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            found = [self.net(batch.to(self.device)).double().cpu() for batch in torch.cat(parts).split(PREDICTED)]
+            found = [
+                self.net(batch.to(self.device)).double().cpu() for batch in torch.split(torch.cat(parts), PREDICTED)
+            ]
         total = torch.zeros(len(parts), len(EMOTIONS), dtype=torch.float64).index_add_(0, clip, torch.cat(found))
         return total / torch.bincount(clip, minlength=len(parts))[:, None]
