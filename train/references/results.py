@@ -31,7 +31,7 @@ class Progress:
 
     Attributes:
         key: hash of the recipe, the seed and the clips.
-        seconds: time of each finished fold's training.
+        seconds: CPU time of each finished fold's training.
     """
 
     key: str

@@ -94,7 +94,7 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
         seconds, history = fit(system, clips, split, title)
         results.add(split.fold, seconds, history, predict(system, clips, split, utterances, request.original))
         last = "".join(f", {name} {value:.3f}" for name, value in (history[-1] if history else {}).items())
-        log(f"{title}: {seconds:.0f} s, {len(history)} epochs{last}")
+        log(f"{title}: {seconds:.0f} s of CPU, {len(history)} epochs{last}")
     if waiting:
         _write_facts(request, recipe, system, results)
     if request.test is not None or request.onnx is not None:
@@ -104,7 +104,7 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
 
 
 def fit(system: System, clips: ClipReader, split: Split, title: str) -> tuple[float, list[Mapping[str, float]]]:
-    """Trains a system on a split; returns the time in seconds, without reading, and the figures of each epoch."""
+    """Trains a system on a split; returns its CPU time in seconds, without reading, and the figures of each epoch."""
     items = [*split.training, *split.validation]
     reading = [clips.clip(item) for item in tqdm(items, desc=f"{title}: reading", unit="clip", leave=False)]
     history: list[Mapping[str, float]] = []
@@ -115,9 +115,9 @@ def fit(system: System, clips: ClipReader, split: Split, title: str) -> tuple[fl
             bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
             bar.update()
 
-        start = time.perf_counter()
+        start = time.process_time()
         system.fit(reading[: len(split.training)], reading[len(split.training) :], report)
-    return time.perf_counter() - start, history
+    return time.process_time() - start, history
 
 
 def predict(
@@ -161,7 +161,7 @@ def _all_speakers(
     clips = ClipReader([*own, *strangers], recipe, request.seed)
     split = honest_splits(own, recipe, None, final=True)[-1]
     seconds, history = fit(system, clips, split, title)
-    log(f"{title}: {seconds:.0f} s, {len(history)} epochs")
+    log(f"{title}: {seconds:.0f} s of CPU, {len(history)} epochs")
     if not done:
         split = replace(split, test=[Item(len(own) + place) for place in range(len(strangers))])
         found = predict(system, clips, split, [*own, *strangers], original=True)
