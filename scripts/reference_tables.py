@@ -19,13 +19,11 @@ from edge_sser.train.references.recipe import ReferenceRecipe, read_reference_re
 from edge_sser.train.references.result_files import read_groups
 
 RESULTS = Path("docs/results")
-PLACES = (
-    RESULTS / "references",
-    *(
-        RESULTS / f"{name}.csv"
-        for name in ("sser-cnn", "sser-cnn-seed-2", "sser-cnn-seed-3", "sser-plus", "whisper-base", "level-only")
-    ),
-)
+OURS = (
+    "sser-cnn", "sser-cnn-seed-2", "sser-cnn-seed-3", "sser-cnn.spanish", "sser-plus", "sser-plus.spanish",
+    "whisper-base", "level-only",
+)  # fmt: skip
+PLACES = (RESULTS / "references", *(RESULTS / f"{name}.csv" for name in OURS))
 PAGE = Path("docs/references.md")
 TABLE = RESULTS / "references" / "table.json"
 WIDTH = 119

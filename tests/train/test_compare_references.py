@@ -20,7 +20,7 @@ from edge_sser.train.evaluate.metrics import auroc, bootstrap_speakers, macro_f1
 from edge_sser.train.evaluate.predictions import Origin, Prediction, write_origin, write_predictions
 from edge_sser.train.evaluate.score_table import ScoreTable
 from edge_sser.train.evaluate.speaker_bootstrap import auroc_interval, ua_interval
-from edge_sser.train.references.compare import Comparison, compare, stress_under
+from edge_sser.train.references.compare import Comparison, CorpusScores, compare, stress_under
 from edge_sser.train.references.compare_table import leaky_table, score_tables
 from edge_sser.train.references.goals import Claim, claims
 from edge_sser.train.references.result_files import Kind, read_groups
@@ -220,6 +220,21 @@ def test_seeds_of_one_system_are_averaged(results: Path) -> None:
         for name in ("ours.csv", "ours-2.csv")
     ]
     assert found["ours"] == pytest.approx(np.mean(alone))
+
+
+def test_a_corpus_never_heard_joins_a_system_and_calibrates_no_other(results: Path) -> None:
+    def ours() -> dict[str, CorpusScores]:
+        (system,) = compare(read_groups(sorted(results.glob("ours*.csv"))), draws=DRAWS).systems
+        assert not system.folds
+        return dict(system.corpora)
+
+    alone = ours()["ravdess"]
+    foreign = [replace(each, fold=0, stress=each.stress / 4) for each in predictions(0.7, corpus="spanish")]
+    write(results, "ours.spanish", foreign, system="ours")
+    both = ours()
+    assert list(both) == ["ravdess", "spanish"]
+    assert both["spanish"].folds == (0,)
+    assert both["ravdess"].stress["quadrant"] == alone.stress["quadrant"]
 
 
 def test_the_command_prints_and_writes_everything(results: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -130,15 +130,18 @@ def compare(groups: Sequence[ResultGroup], *, draws: int = DRAWS) -> Comparison:
         draws: of the bootstrap.
     """
     runs = [(group, results) for group in groups for results in _runs(group)]
-    every = {each.fold for _, results in runs for result in results for each in result.predictions}
+    every = _folds(result for _, results in runs for result in results)
     systems = [_system(group, results, every, draws) for group, results in runs]
     pairs = [pair for group in groups for pair in _leaky(group, systems, every, draws)]
-    subsets = sorted({each.folds for each in systems if each.group.kind is Kind.REFERENCE and each.folds})
+    beside: dict[tuple[int, ...], set[str]] = {}  # corpora of the incomplete references, by their folds
+    for each in systems:
+        if each.group.kind is Kind.REFERENCE and each.folds:
+            beside.setdefault(each.folds, set()).update(each.corpora)
     again = [
-        replace(ours, corpora=_scores(ours.tables, draws, folds), folds=folds)
+        replace(ours, corpora=_scores(ours.tables, draws, folds, beside[folds]), folds=folds)
         for ours in systems
         if ours.group.kind is Kind.OURS and not ours.folds
-        for folds in subsets
+        for folds in sorted(beside)
     ]
     return Comparison([*systems, *again], pairs)
 
@@ -161,9 +164,18 @@ def stress_under(predictions: Sequence[Prediction], own: str, preset: Preset) ->
 
 
 def _tables(result: Result) -> dict[str, ScoreTable]:
-    presets = [read_preset(name) for name in PRESETS]
-    own = result.origin.preset
-    return {each.name: ScoreTable(stress_under(result.predictions, own, each), each) for each in presets}
+    return {name: _table(result, read_preset(name)) for name in PRESETS}
+
+
+def _table(result: Result, preset: Preset) -> ScoreTable:
+    """Returns predictions under a preset; a corpus that was not trained on does not calibrate the others."""
+    predictions = stress_under(result.predictions, result.origin.preset, preset)
+    table = ScoreTable(predictions, preset)
+    known = [result.origin.trained_on is None or each.corpus in result.origin.trained_on for each in predictions]
+    if any(known) and not all(known):
+        alone = ScoreTable([each for each, inside in zip(predictions, known, strict=True) if inside], preset)
+        table.probability[np.array(known)] = alone.probability
+    return table
 
 
 def _runs(group: ResultGroup) -> list[Sequence[Result]]:
@@ -171,24 +183,40 @@ def _runs(group: ResultGroup) -> list[Sequence[Result]]:
     return [group.honest] if group.honest else [[result] for result in group.alone.values()]
 
 
-def _system(group: ResultGroup, results: Sequence[Result], every: Collection[int], draws: int) -> ComparedSystem:
+def _system(
+    group: ResultGroup, results: Sequence[Result], every: Mapping[str, Collection[int]], draws: int
+) -> ComparedSystem:
     tables = [_tables(result) for result in results]
     return ComparedSystem(group, results, tables, _scores(tables, draws), _incomplete(results[0], every))
 
 
-def _incomplete(result: Result, every: Collection[int]) -> tuple[int, ...]:
-    folds = {each.fold for each in result.predictions}
-    return () if folds == set(every) else tuple(sorted(folds))
+def _incomplete(result: Result, every: Mapping[str, Collection[int]]) -> tuple[int, ...]:
+    """Returns the folds of the corpora that have fewer than in other results; empty for a complete result."""
+    own = _folds([result])
+    return tuple(sorted({fold for corpus, folds in own.items() if folds != every[corpus] for fold in folds}))
+
+
+def _folds(results: Iterable[Result]) -> dict[str, set[int]]:
+    """Returns the folds of each corpus in some results."""
+    found: dict[str, set[int]] = {}
+    for result in results:
+        for each in result.predictions:
+            found.setdefault(each.corpus, set()).add(each.fold)
+    return found
 
 
 def _scores(
-    tables: Sequence[Mapping[str, ScoreTable]], draws: int, folds: Collection[int] = ()
+    tables: Sequence[Mapping[str, ScoreTable]],
+    draws: int,
+    folds: Collection[int] = (),
+    corpora: Collection[str] | None = None,
 ) -> dict[str, CorpusScores]:
     """Returns scores by corpus, without corpora that have neither emotions nor stress to score."""
     first = tables[0][PRESETS[0]]
     chosen = np.isin(first.fold, list(folds)) if folds else np.ones(first.fold.size, dtype=np.bool_)
     names = sorted(set(first.corpus[chosen & (first.named | first.judged)].tolist()))
-    found = [corpus_scores(tables, corpus, draws, folds) for corpus in names]
+    kept = names if corpora is None else [name for name in names if name in corpora]
+    found = [corpus_scores(tables, corpus, draws, folds) for corpus in kept]
     return {each.corpus: each for each in found if each.ua == each.ua or each.stress[PRESETS[0]].auroc > 0.0}
 
 
@@ -249,7 +277,7 @@ def _stress(tables: Sequence[ScoreTable], corpus: str, draws: int, folds: Collec
 
 
 def _leaky(
-    group: ResultGroup, systems: Sequence[ComparedSystem], every: Collection[int], draws: int
+    group: ResultGroup, systems: Sequence[ComparedSystem], every: Mapping[str, Collection[int]], draws: int
 ) -> list[LeakyPair]:
     if group.original is None:
         return []

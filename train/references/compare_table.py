@@ -199,17 +199,22 @@ def _row(system: ComparedSystem, scores: CorpusScores) -> list[str]:
         system.name,
         percent(scores.ua),
         percent(scores.ua_worst),
-        f"{percent(accuracy.low, 0)}\N{EN DASH}{percent(accuracy.high, 0)}",
+        _between(percent(accuracy.low, 0), percent(accuracy.high, 0)),
         percent(scores.wa),
         percent(scores.macro_f1),
         number(quadrant.auroc),
         number(quadrant.worst),
-        f"{number(area.low, 2)}\N{EN DASH}{number(area.high, 2)}",
+        _between(number(area.low, 2), number(area.high, 2)),
         percent(quadrant.uar),
         number(sssr.auroc),
         number(sssr.worst),
         percent(sssr.uar),
     ]
+
+
+def _between(low: str, high: str) -> str:
+    """Returns an interval; a dash for that of a single speaker."""
+    return low if low == high == "\N{EN DASH}" else f"{low}\N{EN DASH}{high}"
 
 
 def thousands(value: int | None) -> str:

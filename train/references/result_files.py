@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Result:
         path: of the predictions.
         origin: of the predictions.
         predictions: in the order of the file.
-        variant: corpus that the system was trained on alone, ORIGINAL, or empty.
+        variant: corpus that the system was trained on alone, or one of its own that it never heard; ORIGINAL; or empty.
         histories: training curves; empty without them.
     """
 
@@ -137,12 +137,17 @@ def _read(path: Path) -> Result:
 
 def _group(name: str, results: Sequence[Result]) -> ResultGroup:
     honest = sorted((each for each in results if not each.variant), key=lambda each: each.origin.seed or 0)
+    studied = [each for each in results if each.variant and not _is_foreign(each)]
+    if honest:
+        first, *others = honest
+        further = [item for each in results if _is_foreign(each) for item in each.predictions]
+        honest = [replace(first, predictions=[*first.predictions, *further]), *others]
     seeds = [each.origin.seed for each in honest]
     if len(set(seeds)) < len(seeds):
         files = " and ".join(str(each.path) for each in honest)
         raise UsageError(f"{files} are both {name} with one seed: give one of them")
-    alone = {each.variant: each for each in results if each.variant not in ("", ORIGINAL)}
-    original = next((each for each in results if each.variant == ORIGINAL), None)
+    alone = {each.variant: each for each in studied if each.variant != ORIGINAL}
+    original = next((each for each in studied if each.variant == ORIGINAL), None)
     recipe = read_reference_recipe(name) if name in reference_names() else None
     if recipe is not None:
         kind = Kind.REFERENCE
@@ -152,6 +157,11 @@ def _group(name: str, results: Sequence[Result]) -> ResultGroup:
         kind = Kind.TEACHER if name in teachers.shipped_recipes() else Kind.OURS
     facts = _facts(results[0].path.with_name(f"{results[0].path.name.split('.')[0]}.facts.json"))
     return ResultGroup(name, kind, facts, recipe, honest, alone, original)
+
+
+def _is_foreign(result: Result) -> bool:
+    """Returns True for predictions of a corpus that the system was not trained on; they join its first seed's."""
+    return result.variant not in ("", ORIGINAL, *(result.origin.trained_on or ()))
 
 
 def _facts(path: Path) -> Facts:
