@@ -7,16 +7,18 @@ between `<!-- NAME -->` and `<!-- end -->` are replaced.
 from __future__ import annotations
 
 import re
+import statistics
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from edge_sser.train.references.compare import Comparison, compare
+from edge_sser.train.references.compare import PRESETS, Comparison, compare
 from edge_sser.train.references.compare_table import cost_table, json_text, leaky_table, remarks, score_tables
 from edge_sser.train.references.goals import claims
 from edge_sser.train.references.recipe import ReferenceRecipe, read_reference_recipe, reference_names
 from edge_sser.train.references.result_files import read_groups
+from edge_sser.train.report.blocks import signed
 
 RESULTS = Path("docs/results")
 OURS = (
@@ -46,7 +48,7 @@ def blocks(comparison: Comparison) -> dict[str, str]:
     cost = cost_table(comparison)
     short = replace(cost, headers=cost.headers[:-1], rows=[row[:-1] for row in cost.rows])
     return {
-        "leaky": leaky_table(comparison).markdown(),
+        "leaky": f"{leaky_table(comparison).markdown()}\n\n{_median_change(comparison)}",
         "goals": "\n".join(_goals(comparison)),
         "cost": "\n\n".join([short.markdown(), "\n".join(_bullet(line) for line in remarks(comparison))]),
         "scores": "\n\n".join(f"**{table.title}**\n\n{table.markdown()}" for table in score_tables(comparison)),
@@ -65,6 +67,13 @@ def with_blocks(page: str, found: Mapping[str, str]) -> str:
     return pattern.sub(lambda match: f"<!-- {match[1]} -->\n\n{found[match[1]].strip()}\n\n<!-- end -->", page)
 
 
+def _median_change(comparison: Comparison) -> str:
+    ua = statistics.median(pair.honest.ua - pair.leaky.ua for pair in comparison.leaky)
+    areas = [(pair.honest.stress[PRESETS[0]].auroc, pair.leaky.stress[PRESETS[0]].auroc) for pair in comparison.leaky]
+    area = statistics.median(honest - leaky for honest, leaky in areas)
+    return f"Median change of {len(areas)} systems: {signed(100 * ua, 1)} points of UA, {signed(area)} of stress AUROC."
+
+
 def _goals(comparison: Comparison) -> Iterable[str]:
     """Yields each goal, and below it a bullet for each of our systems."""
     found = claims(comparison)
@@ -72,7 +81,9 @@ def _goals(comparison: Comparison) -> Iterable[str]:
         yield _bullet(f"{goal[0].upper()}{goal[1:]}:")
         for system in dict.fromkeys(claim.system for claim in found):
             parts = [
-                f"{claim.corpus} no ({', '.join(claim.against)})" if claim.against else f"{claim.corpus} yes"
+                f"{claim.corpus} no ({', '.join(name.split(' ')[0] for name in claim.against)})"
+                if claim.against
+                else f"{claim.corpus} yes"
                 for claim in found
                 if (claim.goal, claim.system) == (goal, system) and claim.compared
             ]
@@ -81,14 +92,15 @@ def _goals(comparison: Comparison) -> Iterable[str]:
 
 def _about(recipes: Iterable[ReferenceRecipe]) -> Iterable[str]:
     """Yields the data and the address of each study, and below it a bullet for each of its systems."""
-    studies: dict[tuple[str, str], list[str]] = {}
+    studies: dict[tuple[str, str], dict[str, list[str]]] = {}
     for recipe in recipes:
-        published = f"; published: {recipe.published}" if recipe.published else ""
-        studies.setdefault((recipe.corpora, recipe.source), []).append(f"`{recipe.name}`: {recipe.title}{published}")
+        title = recipe.title.partition(" with a hop")[0]  # one line for systems that differ in the hop of their name
+        line = f"{title}; published: {recipe.published}" if recipe.published else title
+        studies.setdefault((recipe.corpora, recipe.source), {}).setdefault(line, []).append(f"`{recipe.name}`")
     for (corpora, source), systems in studies.items():
         address = re.sub("^doi:", "https://doi.org/", source)
         yield _bullet(f"{corpora}{f' ([study]({address}))' if source else ''}:")
-        yield from (_bullet(system, 4) for system in systems)
+        yield from (_bullet(f"{', '.join(names)}: {line}", 4) for line, names in systems.items())
 
 
 def _mended(recipes: Iterable[ReferenceRecipe]) -> Iterable[str]:

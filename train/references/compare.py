@@ -295,7 +295,7 @@ def _leaky(
 
 def fold_words(folds: Sequence[int]) -> list[str]:
     """Returns the folds in words; nothing for none."""
-    return [f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"] if folds else []
+    return [f"fold{'s' if len(folds) > 1 else ''} {','.join(map(str, folds))}"] if folds else []
 
 
 def with_remarks(name: str, remarks: Sequence[str]) -> str:

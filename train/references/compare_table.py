@@ -81,12 +81,15 @@ def cost_table(comparison: Comparison) -> TextTable:
     rows = [
         [
             name, thousands(group.facts.parameters), cost(group.facts.mflops), cost(group.facts.cpu_ms),
+            cost(group.facts.front_end_ms),
             DASH if group.facts.window_s is None else f"{group.facts.window_s:g}",
             (group.recipe.published if group.recipe else "") or DASH,
         ]
         for name, group in groups.items()
     ]  # fmt: skip
-    return TextTable("Size and cost", ("system", "parameters, k", "MFLOPs", "CPU ms", "window, s", "published"), rows)
+    return TextTable(
+        "Size and cost", ("system", "parameters, k", "MFLOPs", "CPU ms", "front end ms", "window, s", "published"), rows
+    )
 
 
 def score_tables(comparison: Comparison) -> list[TextTable]:
