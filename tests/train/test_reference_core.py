@@ -168,7 +168,7 @@ def test_the_learning_rate_falls_in_steps() -> None:
     clips = [Clip(np.zeros(2, dtype=np.float32), 0, "a")] * 2
 
     def report(figures: object) -> None:
-        moved.append(float(system.net.get_parameter("logits")[0]))
+        moved.append(float(system.net.get_parameter("logits").detach()[0]))
 
     system.fit(clips, [], report)
     steps = np.diff([0.0, *moved])

@@ -54,6 +54,8 @@ class ReferenceRecipe(Section):
     """DOI or address of the study; empty when unknown."""
     mended: str = ""
     """Fault of the study that this recipe mends, in a line; empty without one."""
+    remark: str = ""
+    """Fact that belongs beside every score of this recipe, as a training cut short; for NAME.facts.json."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the system, which it validates itself."""
     validation: Share = 0.15

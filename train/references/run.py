@@ -196,7 +196,7 @@ def _strangers(request: ReferenceRequest, utterances: Sequence[Utterance]) -> li
 
 
 def _key(request: ReferenceRequest, recipe: ReferenceRecipe, utterances: Sequence[Utterance]) -> str:
-    told = recipe.model_dump(mode="json", exclude={"title", "corpora", "published", "source", "mended"})
+    told = recipe.model_dump(mode="json", exclude={"title", "corpora", "published", "source", "mended", "remark"})
     values = [told, request.original, request.seed, sorted((clip.sha256, clip.fold) for clip in utterances)]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -206,5 +206,5 @@ def _write_facts(request: ReferenceRequest, recipe: ReferenceRecipe, system: Sys
     seconds = list(results.progress.seconds.values())
     facts = {**measure_cost(system), "fit_seconds": round(sum(seconds) / len(seconds), 1)}
     changed = f"settings changed: {', '.join(request.changes)}" if request.changes else ""
-    facts["note"] = "; ".join(filter(None, (system.remark, changed)))
+    facts["note"] = "; ".join(filter(None, (recipe.remark, system.remark, changed)))
     write_json(request.out / f"{Path(request.name).stem}.facts.json", facts)
