@@ -116,9 +116,11 @@ def claim_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def remarks(comparison: Comparison) -> Iterator[str]:
-    """Yields a line for each system whose facts have a note, as random weights."""
-    groups = {each.group.name: each.group for each in comparison.systems}
-    yield from (f"{name}: {group.facts.note}" for name, group in groups.items() if group.facts.note)
+    """Yields a line for each note in the facts, as random weights, with the systems that have it."""
+    names: dict[str, list[str]] = {}
+    for name, group in {each.group.name: each.group for each in comparison.systems}.items():
+        names.setdefault(group.facts.note, []).append(name)
+    yield from (f"{', '.join(found)}: {note}" for note, found in names.items() if note)
 
 
 def text(comparison: Comparison) -> str:
