@@ -129,7 +129,7 @@ def balanced_weights(clips: Sequence[Clip]) -> Matrix:
     cells = [(clip.corpus, clip.label) for clip in clips]
     counts = Counter(cells)
     weights = np.array([1.0 / counts[cell] for cell in cells])
-    return weights * len(clips) / weights.sum()
+    return np.asarray(weights * len(clips) / weights.sum(), dtype=np.float64)
 
 
 def best_temperature(logits: Matrix, labels: NDArray[np.int64]) -> float:
