@@ -12,7 +12,11 @@ import statistics
 import time
 
 import torch
-from transformers import HubertConfig, HubertModel
+
+from edge_sser.train.teachers.encoder import quiet_transformers
+
+with quiet_transformers():
+    from transformers import HubertConfig, HubertModel
 
 WINDOW_SAMPLES = 48_000  # 3 s at 16 kHz
 PARAMETERS = 94_370_944  # of the base size

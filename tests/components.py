@@ -33,6 +33,15 @@ def require_package(package: str, extra: str) -> Any:
     return importlib.import_module(package)
 
 
+def require_transformers() -> None:
+    """Requires transformers, and mends torchvision first, which transformers imports where it is installed."""
+    require(importlib.util.find_spec("transformers") is not None, 'pip install "edge-sser[teacher]"')
+    if importlib.util.find_spec("torchvision") is not None:
+        from edge_sser.train.students.references.images import import_torchvision
+
+        import_torchvision()
+
+
 def require_pyaudio() -> None:
     """Requires the package that records."""
     require(

@@ -14,6 +14,8 @@ from edge_sser.train.corpora.cli import TableArgument, explore, index, manifest,
 from edge_sser.train.evaluate.cli import evaluate, operating, stamp
 from edge_sser.train.fit.cli import adapt
 from edge_sser.train.gate.cli import gate
+from edge_sser.train.references.cli import reference
+from edge_sser.train.references.compare_cli import compare
 from edge_sser.train.teachers.cli import ChangeOption, ThreadsOption, teacher
 
 app = typer.Typer(
@@ -131,6 +133,8 @@ app.command()(adapt)
 app.command()(gate)
 app.command()(operating)
 app.command()(stamp)
+app.command()(reference)
+app.command()(compare)
 
 
 @app.command()

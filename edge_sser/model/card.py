@@ -17,6 +17,8 @@ from edge_sser.pipeline.features import FEATURES, FeatureParams
 
 CARD_KEY = "edge_sser.card"
 CARD_VERSION = 1
+REFERENCE_INPUT = "reference_features"
+"""Input of a network of `edge-sser train reference --onnx`, in place of log_mel."""
 MAX_NAME_CHARACTERS = 64
 MAX_OPERATING_POINTS = 48
 MAX_PROTOCOL_CHARACTERS = 200
@@ -202,6 +204,11 @@ def read_card(text: str | None, path: Path, features: FeatureParams) -> Card:
             f"model {path}: its card is damaged or of another version ({short(error)}): export it again"
         ) from None
     own = features.as_dict()
+    if card.input == REFERENCE_INPUT:
+        raise ModelError(
+            f"model {path}: {card.name} ({card.architecture}) is a reference system, whose features this device does "
+            "not compute: compare its scores with edge-sser train compare, and take a model of edge-sser export here"
+        )
     if dict(card.features) != own:
         names = sorted(name for name in {*card.features, *own} if card.features.get(name) != own.get(name))
         raise ModelError(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from components import require
+from components import require, require_transformers
 
 from edge_sser.cli import main
 from edge_sser.train.ablation import ROWS
@@ -122,7 +122,7 @@ def test_what_each_fold_s_teacher_says_of_strangers_is_kept_as_predictions(
 def test_one_command_goes_from_an_encoder_to_its_student(
     toy_table: Path, toy_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    require(transformers is not None, 'transformers not found: pip install "edge-sser[teacher]"')
+    require_transformers()
     torch.manual_seed(0)
     configuration = transformers.HubertConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7,

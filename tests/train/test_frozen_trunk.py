@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from components import require
+from components import require_transformers
 from voices import voice
 
 from edge_sser.errors import SettingsError, TrainingError, UsageError
@@ -37,7 +37,7 @@ WIDTH = 64
 
 @pytest.fixture(scope="module", autouse=True)
 def _library() -> None:
-    require(transformers is not None, 'transformers not found: pip install "edge-sser[teacher]"')
+    require_transformers()
     torch.set_num_threads(1)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from components import require
+from components import require_transformers
 from numpy.typing import NDArray
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -53,7 +53,7 @@ LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias"
 
 @pytest.fixture(scope="module", autouse=True)
 def _library() -> None:
-    require(transformers is not None, 'transformers not found: pip install "edge-sser[teacher]"')
+    require_transformers()
 
 
 def tiny(kind: str, **settings: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from components import require
+from components import require_transformers
 from torch.nn import functional as F
 from tqdm import tqdm
 from voices import voice
@@ -36,7 +36,7 @@ RMS = 0.1  # what Whisper hears; windows for other encoders have 1
 
 @pytest.fixture(scope="module", autouse=True)
 def _library() -> None:
-    require(transformers is not None, 'transformers not found: pip install "edge-sser[teacher]"')
+    require_transformers()
     torch.set_num_threads(1)
 
 

@@ -149,7 +149,7 @@ class WaveformAugmenter:
         Returns:
             float32 [n], longer or shorter after a stretch; digital silence becomes a faint hiss.
         """
-        with _seeded_random(f"{clip.sha256} {number}") as generator, warnings.catch_warnings():
+        with seeded_random(f"{clip.sha256} {number}") as generator, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # audiomentations warns of resampled files and of silence
             for step in self._steps:
                 samples = step(samples=samples, sample_rate=SAMPLE_RATE)
@@ -215,7 +215,7 @@ def apply_codec(samples: Sound, container: str, coding: str, rate: int) -> Sound
 
 
 @contextmanager
-def _seeded_random(name: str) -> Iterator[np.random.Generator]:
+def seeded_random(name: str) -> Iterator[np.random.Generator]:
     """Seeds the global generators and a new one with a name, and restores the global ones afterwards."""
     seed = np.random.SeedSequence(list(name.encode()))
     states = random.getstate(), np.random.get_state()

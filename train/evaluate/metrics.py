@@ -80,6 +80,14 @@ def unweighted_precision(matrix: Labels) -> float:
     return float(np.nan_to_num(precisions(matrix))[present].mean()) if present.any() else NAN
 
 
+def macro_f1(labels: Labels, decisions: Labels) -> float:
+    """Mean F1 of the classes that occur, 0..1; NaN without clips."""
+    labelled = [(labels == name, decisions == name) for name in np.unique(labels)]
+    return mean_known(
+        float(2.0 * (label & decided).sum() / (label.sum() + decided.sum())) for label, decided in labelled
+    )
+
+
 def auroc(labels: Labels, scores: Floats) -> float:
     """Area under the ROC curve, 0..1; ties count half. NaN unless both classes occur.
 
@@ -107,6 +115,22 @@ def roc_curve(labels: Labels, scores: Floats) -> tuple[Floats, Floats]:
         return np.empty(0), np.empty(0)
     false_positive_rate, recall, _ = metrics.roc_curve(labels, scores, drop_intermediate=False)
     return false_positive_rate, recall
+
+
+def macro_roc_curve(labels: Labels, probabilities: Floats) -> tuple[Floats, Floats]:
+    """ROC curve of each class against the others, the mean of the recalls at each false positive rate.
+
+    Args:
+        labels: places of classes, [n].
+        probabilities: of all classes, [n, classes].
+
+    Returns:
+        float64 [101] and [101], both rising.
+    """
+    rates = np.linspace(0.0, 1.0, 101)
+    classes = [((labels == label).astype(np.int64), probabilities[:, label]) for label in np.unique(labels)]
+    recalls = [np.interp(rates, *roc_curve(inside, scores)) for inside, scores in classes]
+    return rates, np.mean(recalls, axis=0)
 
 
 def precision_recall_curve(labels: Labels, scores: Floats) -> tuple[Floats, Floats]:
@@ -246,10 +270,12 @@ def bootstrap_speakers(
             for _ in range(draws)
         ]
     )
-    return tuple(_interval(value, column[~np.isnan(column)]) for value, column in zip(values, drawn.T, strict=True))
+    return tuple(interval(value, column) for value, column in zip(values, drawn.T, strict=True))
 
 
-def _interval(value: float, drawn: Floats) -> Interval:
+def interval(value: float, drawn: Floats) -> Interval:
+    """Interval of a score from the scores of its draws; those that are NaN are left out."""
+    drawn = drawn[~np.isnan(drawn)]
     if drawn.size == 0:
         return Interval(value, NAN, NAN)
     low, high = np.percentile(drawn, [2.5, 97.5])

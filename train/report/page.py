@@ -11,7 +11,7 @@ from edge_sser import __version__
 from edge_sser.train.evaluate.metrics import Check, Sense
 from edge_sser.train.evaluate.scores import PROTOCOL
 from edge_sser.train.evaluate.systems import System
-from edge_sser.train.evaluate.verdict import verdicts
+from edge_sser.train.evaluate.verdict import Verdict, verdicts
 from edge_sser.train.report import alarms, corpus, listening, sections
 from edge_sser.train.report.blocks import Cell, Paragraph, Section, Table
 from edge_sser.train.report.report import Report
@@ -23,20 +23,57 @@ CAUTION = (
 
 def page(report: Report) -> str:
     """Returns the whole document."""
+    return render(
+        f"edge-sser evaluation: {', '.join(_names(report))}",
+        _sections(report),
+        preset=report.preset,
+        command="train evaluate",
+        verdicts=verdicts(report.systems),
+        remarks=report.notes,
+    )
+
+
+def render(
+    title: str,
+    sections: Sequence[Section],
+    *,
+    preset: str,
+    command: str,
+    protocol: str = PROTOCOL,
+    verdicts: Sequence[Verdict] = (),
+    remarks: Sequence[str] = (),
+) -> str:
+    """Returns a document of sections in the style of the evaluation.
+
+    Args:
+        title: heading.
+        sections: in reading order.
+        preset: named in the footer.
+        command: that made it.
+        protocol: named in the footer.
+        verdicts: above everything.
+        remarks: under the verdicts.
+    """
     environment = Environment(
         loader=PackageLoader("edge_sser.train.report"), autoescape=True, undefined=StrictUndefined
     )
     return environment.get_template("page.html").render(
-        title=f"edge-sser evaluation: {', '.join(_names(report))}",
-        style=(resources.files("edge_sser.train.report") / "style.css").read_text("utf-8"),
-        verdicts=verdicts(report.systems),
+        title=title,
+        style=style_sheet("style.css") + style_sheet("charts.css"),
+        verdicts=verdicts,
         caution=CAUTION,
-        remarks=report.notes,
-        sections=_sections(report),
-        protocol=PROTOCOL,
-        preset=report.preset,
+        remarks=remarks,
+        sections=sections,
+        protocol=protocol,
+        preset=preset,
+        command=command,
         version=__version__,
     )
+
+
+def style_sheet(name: str) -> str:
+    """Returns the text of a style sheet of this package."""
+    return (resources.files("edge_sser.train.report") / name).read_text("utf-8")
 
 
 def _sections(report: Report) -> list[Section]:

@@ -6,10 +6,15 @@ import math
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 340, 230  # of a chart, in its own units: about as many pixels on the page
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 10, 36
+
+_NAMES = 62  # width of the names beside a heat map
+_HOT = 0.55  # share from which a cell is dark, and its text light
 
 Points = Sequence[tuple[float, float]]
 
@@ -128,8 +133,60 @@ def radar(title: str, axes: Sequence[str], series: Sequence[tuple[str, str, Sequ
     return _markup(svg)
 
 
-def _svg(title: str) -> Element:
-    svg = Element("svg", {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img", "aria-label": title})
+def heat_map(title: str, names: Sequence[str], shares: NDArray[np.float64], hints: Sequence[Sequence[str]]) -> Markup:
+    """Returns a square of coloured cells, as of a confusion matrix.
+
+    Args:
+        title: for screen readers.
+        names: of rows and columns.
+        shares: 0..1, [rows, columns]; written in per cent.
+        hints: tooltip of each cell.
+    """
+    across, down = (WIDTH - _NAMES - RIGHT) / len(names), (HEIGHT - TOP - BOTTOM) / len(names)
+    svg = _svg(title)
+    for row, name in enumerate(names):
+        y = TOP + row * down
+        _text(svg, _NAMES - 5, y + down / 2 + 3.5, name, "tick end")
+        _text(svg, _NAMES + (row + 0.5) * across, HEIGHT - BOTTOM + 13, name[:5], "tick middle")
+        for column, share in enumerate(shares[row].tolist()):
+            x = _NAMES + column * across
+            shape = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{across:.1f}", "height": f"{down:.1f}"}
+            _titled(svg, "rect", hints[row][column], {"class": "heat", "fill-opacity": f"{share:.2f}", **shape})
+            style = "tick middle hot" if share > _HOT else "tick middle"
+            _text(svg, x + across / 2, y + down / 2 + 3.5, f"{100.0 * share:.0f}", style)
+    _text(svg, (_NAMES + WIDTH - RIGHT) / 2, HEIGHT - 5, "decided; rows: label", "axis middle")
+    return _markup(svg)
+
+
+def bar_rows(title: str, rows: Sequence[tuple[str, Sequence[tuple[str, float, str]]]]) -> Markup:
+    """Returns horizontal bars of values 0..1; the picture grows with its rows.
+
+    Args:
+        title: for screen readers.
+        rows: name, and style, value and tooltip of each bar.
+    """
+    left, thick = 150.0, 7.0
+    steps = [max(len(bars), 1) * thick + 6.0 for _, bars in rows]
+    height = TOP + sum(steps) + 20.0
+    svg = _svg(title, height)
+    for tick in range(0, 11, 2):
+        x = left + (WIDTH - RIGHT - left) * tick / 10.0
+        ends = {"x1": f"{x:.1f}", "x2": f"{x:.1f}", "y1": f"{TOP}", "y2": f"{height - 20.0:.1f}"}
+        SubElement(svg, "line", {"class": "grid", **ends})
+        _text(svg, x, height - 6.0, f"{tick / 10.0:.1f}", "tick middle")
+    y = float(TOP)
+    for (name, bars), step in zip(rows, steps, strict=True):
+        _text(svg, left - 5.0, y + step / 2.0, name, "tick end")
+        for place, (style, value, hint) in enumerate(bars):
+            width = 0.0 if math.isnan(value) else value * (WIDTH - RIGHT - left)
+            shape = {"x": f"{left:.1f}", "y": f"{y + 3.0 + place * thick:.1f}", "width": f"{width:.1f}"}
+            _titled(svg, "rect", hint, {"class": f"bar {style}", "height": f"{thick - 1.0:.1f}", **shape})
+        y += step
+    return _markup(svg)
+
+
+def _svg(title: str, height: float = HEIGHT) -> Element:
+    svg = Element("svg", {"viewBox": f"0 0 {WIDTH} {height:g}", "role": "img", "aria-label": title})
     SubElement(svg, "title").text = title
     return svg
 

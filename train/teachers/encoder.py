@@ -7,6 +7,7 @@ nothing but tensors is unpickled.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -85,7 +86,7 @@ def load_encoder(weights: str, sha256: str = "") -> Encoder:
             another checksum.
     """
     path, digest = find_weights(weights, sha256)
-    with _quiet_transformers():
+    with quiet_transformers():
         from transformers import AutoModel
 
         try:
@@ -201,8 +202,12 @@ def _download(name: str) -> Path:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silences progress bars and warnings of transformers; failures still raise."""
+    if importlib.util.find_spec("torchvision") is not None:
+        from edge_sser.train.students.references.images import import_torchvision
+
+        import_torchvision()  # transformers imports it too, which fails beside a torch without CUDA
     from transformers.utils import logging as notes
 
     before = notes.get_verbosity()

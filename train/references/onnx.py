@@ -1,0 +1,124 @@
+"""Writes the network of a reference system as ONNX, with a card that says which system it is."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.errors import ModelError, UsageError, short
+from edge_sser.export.card import ELEVATED, HIGH, LICENCES, NOTICE, OUTPUTS
+from edge_sser.export.onnx import OPSET, TOLERANCE, write_model
+from edge_sser.model.card import REFERENCE_INPUT
+from edge_sser.model.model import CARD_KEY, Calibration, Card
+from edge_sser.model.onnx_backend import onnx_runtime
+from edge_sser.train.data.labels import EMOTIONS, PRESETS
+from edge_sser.train.references.recipe import ReferenceRecipe
+from edge_sser.train.references.system import System
+
+
+class _Exported(nn.Module):
+    """A network with the two outputs of a model file: the stress logit from the emotions' probabilities, and theirs."""
+
+    def __init__(self, net: nn.Module, preset: str) -> None:
+        super().__init__()
+        self.net = net
+        values = [PRESETS[preset][name] for name in EMOTIONS]
+        self.stressed = [place for place, value in enumerate(values) if value == 1]
+        self.calm = [place for place, value in enumerate(values) if value == 0]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.net(features)
+        stress = logits[:, self.stressed].logsumexp(dim=1) - logits[:, self.calm].logsumexp(dim=1)
+        return stress, logits
+
+
+def export_reference(system: System, recipe: ReferenceRecipe, corpora: Sequence[str], path: Path) -> None:
+    """Writes the network of a trained system.
+
+    Args:
+        system: after its training.
+        recipe: of the system.
+        corpora: names of those it was trained on.
+        path: of the file.
+
+    Raises:
+        UsageError: the system has no network.
+        ModelError: the network cannot be written as ONNX, or the file computes other logits.
+    """
+    found = system.network()
+    if found is None:
+        raise UsageError(f"--onnx {path}: {recipe.name} has no network to write: leave the option out")
+    net, example = found
+    exported = _Exported(net, "quadrant").eval()
+    batch = torch.cat([example, 0.5 * example])
+    card = Card(
+        name=f"reference-{recipe.name}",
+        version="1",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        architecture=recipe.title,
+        features={
+            "sample_rate": SAMPLE_RATE,
+            "window_seconds": system.window_seconds or 0.0,
+            "values": example.numel(),
+        },
+        input=REFERENCE_INPUT,
+        outputs=OUTPUTS,
+        emotions=EMOTIONS,
+        stress_preset="quadrant",
+        calibration=Calibration(temperature=1.0, bias=0.0),
+        elevated=ELEVATED,
+        high=HIGH,
+        precision="fp32",
+        training=tuple({"name": name, "licence": LICENCES.get(name, "your own")} for name in corpora),
+        licence=", ".join(sorted({LICENCES.get(name, "by the terms of your recordings") for name in corpora})),
+        accuracy={},
+        notice=NOTICE,
+    )
+    model = _convert(exported, batch, card, path)
+    session = onnx_runtime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    outputs = session.run(list(card.outputs), {REFERENCE_INPUT: batch.numpy()})
+    with torch.inference_mode():
+        own = exported(batch)
+    difference = max(float(abs(one - other.numpy()).max()) for one, other in zip(outputs, own, strict=True))
+    if not difference <= 10 * TOLERANCE:  # networks of 100 layers differ by more than a compact one
+        raise ModelError(f"--onnx {path}: the file's logits differ by {difference:.2g} from the network's")
+    model.metadata_props.add(key=CARD_KEY, value=card.to_json())
+    write_model(path, model)
+
+
+def _convert(exported: nn.Module, batch: Tensor, card: Card, path: Path) -> onnx.ModelProto:
+    buffer = io.BytesIO()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecation notes of the exporter itself
+            program = torch.onnx.export(
+                exported,
+                (batch,),
+                input_names=[card.input],
+                output_names=list(card.outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                external_data=False,
+                dynamo=True,
+                verbose=False,
+            )
+            program.save(buffer)  # type: ignore[union-attr,arg-type]
+    except Exception as error:  # of many unrelated classes, from the exporter
+        raise ModelError(f"--onnx {path}: the network cannot be written as ONNX ({short(error)})") from None
+    model = onnx.load_from_string(buffer.getvalue())
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    model.producer_name = "edge-sser"
+    return model
