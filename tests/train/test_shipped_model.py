@@ -27,6 +27,8 @@ from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.operating_result import operating_points, summary
 from edge_sser.train.evaluate.predictions import read_origin, read_predictions, write_origin, write_predictions
 from edge_sser.train.evaluate.scores import evaluate, markdown_table
+from edge_sser.train.recipe import read_recipe
+from edge_sser.train.students.backend import emotion_vote
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -140,6 +142,7 @@ def test_the_larger_models_card_agrees_with_its_committed_results() -> None:
     assert (model.card.name, model.card.precision) == ("sser-plus", "int8")
     assert "whisper-tiny" in model.card.architecture
     assert "MIT" in model.card.licence
+    assert model.card.emotion_vote == emotion_vote(read_recipe("sser-plus"))
     report = json.loads((RESULTS / "export-report-plus.json").read_text("utf-8"))
     (item,) = (item for item in report["artefacts"] if item["file"] == PLUS_MODEL)
     data = (models_folder() / PLUS_MODEL).read_bytes()
@@ -154,7 +157,7 @@ def test_the_larger_models_card_agrees_with_its_committed_results() -> None:
 def test_the_larger_models_predictions_are_the_mean_logits_of_its_two_networks(tmp_path: Path) -> None:
     script = ROOT / "scripts" / "average_predictions.py"
     members = [RESULTS / "sser-cnn.csv", RESULTS / "whisper-trunk.csv"]
-    subprocess.run([sys.executable, script, tmp_path / "sser-plus.csv", *members], check=True, timeout=120)
+    subprocess.run([sys.executable, script, "sser-plus", tmp_path / "sser-plus.csv", *members], check=True, timeout=120)
     assert (tmp_path / "sser-plus.csv").read_bytes() == (RESULTS / "sser-plus.csv").read_bytes()
 
 
@@ -171,7 +174,10 @@ def test_predictions_of_other_folds_or_presets_are_not_averaged(tmp_path: Path, 
         write_origin(other, replace(origin, preset="sssr"))
     script = ROOT / "scripts" / "average_predictions.py"
     ended = subprocess.run(
-        [sys.executable, script, tmp_path / "out.csv", own, other], capture_output=True, text=True, timeout=120
+        [sys.executable, script, "sser-plus", tmp_path / "out.csv", own, other],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"error: {other} ")
