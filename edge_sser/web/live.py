@@ -35,7 +35,7 @@ class LiveFeed:
     def __init__(self, path: Callable[[], Path | None], listening: Callable[[], bool]) -> None:
         self._path = path
         self._listening = listening
-        self._seen = 0  # time of the live file's last change, ns
+        self._seen: tuple[int, int] | None = None  # inode of the live file and time of its last change, ns
         self._live: Live | None = None
         self._curves: dict[str, deque[Point]] = {}
         self._pages: set[asyncio.Queue[str | None]] = set()
@@ -111,10 +111,12 @@ class LiveFeed:
         """Reads the live file if it has changed. Returns True when it has."""
         path, live = self._path(), self._live
         try:
-            seen = 0 if path is None else path.stat().st_mtime_ns
+            status = None if path is None else path.stat()
         except OSError:
-            seen = 0
-        if path is None or not seen:
+            status = None
+        # Two files written within a tick of the kernel's clock have one time; each has an inode of its own.
+        seen = None if status is None else (status.st_ino, status.st_mtime_ns)
+        if path is None or seen is None:
             self._live = None
         elif seen != self._seen:
             self._live = read_live(path)

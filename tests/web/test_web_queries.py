@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from statistics import mean
@@ -79,6 +80,7 @@ def test_a_page_gets_the_curve_so_far_and_then_what_is_new(tmp_path: Path) -> No
         feed = LiveFeed(lambda: device.state / "live.json", lambda: True)
         following = asyncio.create_task(feed.run())
         for stress in (0.1, 0.2):
+            time.sleep(0.002)  # events have milliseconds
             device.hear(stress, Level.LOW)
             feed._look()
         page = feed.messages()
