@@ -22,7 +22,6 @@ from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.train.data.features import windows
 from edge_sser.train.students.net import Student
 
-OPSET = 20  # the first with Gelu as one node
 TOLERANCE = 1e-4  # largest difference of a logit between the file and the network it came from
 
 
@@ -59,7 +58,7 @@ def export_onnx(student: Student, card: Card, path: Path) -> float:
             input_names=[card.input],
             output_names=list(card.outputs),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
+            opset_version=student.opset,
             external_data=False,
             dynamo=True,
             verbose=False,

@@ -15,6 +15,7 @@ from speech_clips import RATE, speech_clip
 from test_train_cli import edge_sser
 from untrained_run import write_run
 
+from edge_sser.commands.bench import demo_samples
 from edge_sser.errors import EdgeSserError
 from edge_sser.export.calibration import Method, find_range, observe
 from edge_sser.export.card import make_card
@@ -24,7 +25,7 @@ from edge_sser.model.card import Card, OperatingPoint
 from edge_sser.model.model import CARD_KEY, Model
 from edge_sser.model.shipped import INT8_MODEL, PLUS_MODEL, TENSORRT_MODEL, models_folder
 from edge_sser.model.vote import EmotionVote
-from edge_sser.pipeline.features import FEATURES, log_mel
+from edge_sser.pipeline.features import log_mel
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.table import Utterance, write_table
@@ -192,9 +193,7 @@ def test_the_heads_of_the_files_that_ship_in_8_bits_are_found(name: str) -> None
     loaded = Model.load(path, runtime=Runtime.CPU)
     model = with_float_head(onnx.load(path), loaded.card)
     place = find_head(model, loaded.card, path)
-    sound = np.linspace(-90.0, -20.0, FEATURES.frames, dtype=np.float32)[None, :, None] * np.ones(
-        (1, 1, FEATURES.bands), dtype=np.float32
-    )
+    sound = windows(log_mel(demo_samples()))[:1]
     embedding, vote = Embedder(model, loaded.card, place).embed(sound)
     share = loaded.card.emotion_vote.share if loaded.card.emotion_vote else 0.0
     own = read_head(model, place).logits(embedding[None])[0]

@@ -235,16 +235,16 @@ def test_weights_that_cannot_be_fetched_are_named_with_the_place_to_put_them(
         env={**os.environ, **network, "HF_HOME": str(tmp_path / "hub"), "COLUMNS": "200"},
     )  # fmt: skip
     assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1
-    assert lines[0].startswith("edge-sser: error: encoder facebook/hubert-base-ls960")
+    chosen, line = [line for line in done.stderr.splitlines() if line.strip()]
+    assert chosen.startswith("threads: ")
+    assert line.startswith("edge-sser: error: encoder facebook/hubert-base-ls960")
     for message in (
         "config.json",
         "pytorch_model.bin",
         "huggingface.co",
         str(tmp_path / "facebook" / "hubert-base-ls960"),
     ):
-        assert message in lines[0]
+        assert message in line
 
 
 class Trap:

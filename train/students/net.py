@@ -33,6 +33,8 @@ class Logits:
 class Net(nn.Module, ABC):
     """Network in two halves that training calls separately: the embedding of a sound, and its classification."""
 
+    opset = 18
+    """Version of ONNX's operators in an exported file."""
     dropout: nn.Dropout
     head: nn.Linear
     """Maps an embedding to stress, intensity and emotions, in this order."""

@@ -36,6 +36,7 @@ _EPSILON: Final = 1e-4  # of a variance
 class WhisperTrunk(Student):
     """Frozen early layers of Whisper's encoder, with a compact CNN or alone, and a linear head."""
 
+    opset = 20  # the first with Gelu as one node
     bands: Tensor
     energy: Tensor
     positions: Tensor
