@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import ModelError, UsageError, short
 from edge_sser.export.card import ELEVATED, HIGH, LICENCES, NOTICE, OUTPUTS
-from edge_sser.export.onnx import OPSET, TOLERANCE, write_model
+from edge_sser.export.onnx import TOLERANCE, write_model
 from edge_sser.model.card import REFERENCE_INPUT
 from edge_sser.model.model import CARD_KEY, Calibration, Card
 from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.train.data.labels import EMOTIONS, PRESETS
 from edge_sser.train.references.recipe import ReferenceRecipe
 from edge_sser.train.references.system import System
+
+OPSET = 20  # the first with Gelu as one node
 
 
 class _Exported(nn.Module):
