@@ -187,3 +187,12 @@ def test_predictions_of_other_folds_or_presets_are_not_averaged(tmp_path: Path, 
 
 def test_the_licence_of_the_frozen_layers_lies_beside_the_model() -> None:
     assert "Copyright (c) 2022 OpenAI" in (models_folder() / "sser-plus.LICENSE").read_text("utf-8")
+
+
+def test_the_table_of_the_emotions_vote_is_what_its_script_prints() -> None:
+    script = ROOT / "scripts" / "vote_shares.py"
+    printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=120).stdout
+    page = (RESULTS / "plus.md").read_text("utf-8").replace("**", "").replace("| .", "| 0.")
+    rows = [line.removeprefix("| sser-plus ") for line in printed.splitlines() if line.startswith("| sser-plus ")]
+    assert len(rows) == 5
+    assert [row for row in rows if row not in page] == []
