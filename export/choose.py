@@ -127,11 +127,13 @@ def levels(card: Card, stress: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def _logits(model: onnx.ModelProto, card: Card, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns logits, float64 [windows, 1 + classes]: stress, then emotions."""
+    """Returns logits, float64 [windows, 1 + classes]: stress with the vote of the emotions, then these."""
     session = onnx_runtime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     parts = []
     for start in range(0, len(windows), _BATCH):
         stress, emotions = session.run(list(card.outputs), {card.input: windows[start : start + _BATCH]})
+        if card.emotion_vote is not None:
+            stress = card.emotion_vote.blend(stress, emotions, card.emotions)
         parts.append(np.column_stack([stress, emotions]).astype(np.float64))
     return np.concatenate(parts)
 

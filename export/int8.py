@@ -95,11 +95,12 @@ def export_int8(
         parity = write_fp32(fp32)
         progress(f"drawing windows of {len(speakers.training)} recordings")
         data = draw_windows(speakers.training)
+        model = smooth(onnx.load(fp32), observe_channels(onnx.load(fp32), data.calibration))
         choices: dict[Path, Choice] = {}
         for target in targets:
             progress(f"quantising for {target.value}: methods, then a sweep over the nodes")
             path = folder / f"{name}{SUFFIXES[target]}"
-            choices[path] = _quantise(fp32, path, target, data, float_nodes, qat)
+            choices[path] = _quantise(fp32, model, path, target, data, float_nodes, qat)
         artefacts = _measure(fp32, parity, choices, data, speakers, progress)
         remarks = _remarks(speakers, data, choices, qat)
         text = "\n\n".join([table(artefacts), *remarks])
@@ -173,10 +174,14 @@ def _sha256(path: Path) -> str:
 
 
 def _quantise(
-    fp32: Path, path: Path, target: Target, data: CalibrationData, float_nodes: Sequence[str], qat: Qat | None
+    fp32: Path,
+    model: onnx.ModelProto,
+    path: Path,
+    target: Target,
+    data: CalibrationData,
+    float_nodes: Sequence[str],
+    qat: Qat | None,
 ) -> Choice:
-    model = onnx.load(fp32)
-    model = smooth(model, observe_channels(model, data.calibration))
     card = Model.load(fp32, runtime="cpu").card
     quantised, choice = choose(model, card, target, data, float_nodes)
     if qat:

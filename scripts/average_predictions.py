@@ -44,7 +44,7 @@ def average(members: Sequence[Prediction], vote: EmotionVote | None = None) -> P
     logits = np.log(np.clip([one.emotions for one in members], LEAST, 1.0)).mean(axis=0)
     emotions: NDArray[np.float64] = np.exp(logits)
     if vote is not None:
-        logit = (1.0 - vote.share) * logit + vote.share * float(vote.log_odds(logits, EMOTIONS))
+        logit = float(vote.blend(np.array(logit), logits, EMOTIONS))
     return replace(
         members[0], stress=float(1.0 / (1.0 + np.exp(-logit))), emotions=tuple(map(float, emotions / emotions.sum()))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from edge_sser.export.calibration import Method
 from edge_sser.export.choose import choose, levels
 from edge_sser.export.quantize import Target, slow_nodes, weighted_nodes
 from edge_sser.export.tensorrt import check_tensorrt_graph
+from edge_sser.model.vote import EmotionVote
 from edge_sser.train.students.vit import ColumnVit
 
 
@@ -142,3 +144,13 @@ def test_of_a_transformer_only_what_has_weights_is_quantised(tmp_path: Path) -> 
     windows = spoken(8, seed=900)
     truth, found = (logits(each, card, windows, tmp_path) for each in (model, made))
     assert np.abs(truth - found).max() < 0.25 * truth.std()
+
+
+def test_files_are_compared_by_the_stress_that_a_device_computes(tmp_path: Path) -> None:
+    model, card = fp32(tmp_path)
+    vote = EmotionVote(share=0.5, stressed=card.emotions[:2], unstressed=card.emotions[2:])
+    windows = spoken(4, seed=901)
+    plain, voting = (choosing._logits(model, each, windows) for each in (card, replace(card, emotion_vote=vote)))
+    expected = 0.5 * plain[:, 0] + 0.5 * vote.log_odds(plain[:, 1:], card.emotions)
+    assert voting[:, 0] == pytest.approx(expected, abs=1e-5)
+    assert np.array_equal(voting[:, 1:], plain[:, 1:])

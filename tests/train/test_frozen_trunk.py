@@ -282,3 +282,8 @@ def test_a_checkpoint_loads_without_the_encoders_weights(student: WhisperTrunk, 
     again, _, _ = load_student(tmp_path / "model.safetensors")
     with torch.inference_mode():
         assert torch.equal(again(sound()).stress, student(sound()).stress)
+
+
+def test_a_preset_without_emotions_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="emotion_share"):
+        FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=["preset=arousal_valence"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -95,6 +96,13 @@ def test_validation_speakers_are_not_learnt_from_and_do_not_depend_on_the_order(
     assert {training[::-1][place].speaker for place in split_validation(training[::-1], 0.4)[1]} == speakers
     with pytest.raises(TrainingError, match="validation"):
         split_validation([clip for clip in training if clip.speaker == training[0].speaker], 0.5)
+
+
+def test_a_person_of_two_corpora_is_on_one_side_of_the_validation(rows: Sequence[Utterance]) -> None:
+    training = [replace(clip, person=f"person {clip.speaker}") for clip in split(rows, 1)[0]]
+    both = [*training, *(replace(clip, corpus=f"other {name}") for name in range(4) for clip in training)]
+    kept, validation = split_validation(both, 0.2)
+    assert not {both[place].voice for place in kept} & {both[place].voice for place in validation}
 
 
 def test_with_validation_the_best_epoch_is_kept(

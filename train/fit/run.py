@@ -34,6 +34,7 @@ from edge_sser.train.fit.task import StudentTask
 from edge_sser.train.fit.teaching import check_trunk, load_lessons, make_teachers
 from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.recipe import Recipe, read_recipe
+from edge_sser.train.students.backend import emotion_vote
 from edge_sser.train.teachers.lesson import Lesson, check_teacher_input
 from edge_sser.train.teachers.recipe import shipped_recipes
 
@@ -95,6 +96,7 @@ class FitRequest:
         if plan.distillation:
             check_teacher_input(len(self.teachers), plan.distillation.teacher_hears)
         read_preset(plan.preset)
+        emotion_vote(plan)  # refuses a preset without emotions before hours of training
         check_trunk(plan, companion=self.companion is not None, tensorboard=self.tensorboard)
         object.__setattr__(self, "plan", plan)
         object.__setattr__(self, "labels_only", labels_only)

@@ -38,7 +38,8 @@ def split_validation(training: Sequence[Utterance], share: float) -> tuple[list[
         order = sorted(names, key=lambda name: hashlib.sha256(f"{corpus} {name}".encode()).digest())
         count = min(max(1, round(share * len(order))), len(order) - 1)
         held_back |= {(corpus, name) for name in order[:count]}
-    validation = [(utterance.corpus, utterance.speaker) in held_back for utterance in training]
+    voices = {clip.voice for clip in training if (clip.corpus, clip.speaker) in held_back}
+    validation = [utterance.voice in voices for utterance in training]  # a person may speak in several corpora
     if not any(validation):
         raise TrainingError("recipe: validation: each corpus has one speaker only, none can be held back: leave it out")
     places = range(len(training))
