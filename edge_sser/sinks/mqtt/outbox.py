@@ -224,17 +224,17 @@ class Outbox:
             self.fault = None
 
     def _open(self) -> None:
-        depth = self._file.depth if self._file is not None else 0
+        before = self._file
         self._release()
         if self._damage is not None:
-            self._rescue(self._damage, depth)
+            self._rescue(self._damage, before)
         finish_rescue(self._path)
         try:
             self._file = open_outbox(self._path, self._destination, self._mark_path)
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
-            self._rescue(error, depth)
+            self._rescue(error, before)
             self._file = open_outbox(self._path, self._destination, self._mark_path)
         self.lost = max(self.lost, self._file.lost)
         if not self._stream:
@@ -256,10 +256,11 @@ class Outbox:
         elif file.stream:
             log.info("outbox %s: numbers begin in a new stream, as after each start of the machine", self._path)
 
-    def _rescue(self, error: Exception, depth: int) -> None:
-        """Replaces a damaged file by one with its readable entries."""
+    def _rescue(self, error: Exception, before: OutboxFile | None) -> None:
+        """Replaces a damaged file by one with its readable entries; `before` knows it as it was, if it was open."""
+        depth, destination = (before.depth, before.destination) if before is not None else (0, "")
         known = {entry.key for entry in self._memory} | self._removed.keys()
-        saved = rescue(self._path, known=known, lost=self.lost, max_bytes=self._max_bytes)
+        saved = rescue(self._path, known=known, lost=self.lost, max_bytes=self._max_bytes, destination=destination)
         self._damage = None
         self.damaged += 1
         self.lost += max(0, depth - saved)

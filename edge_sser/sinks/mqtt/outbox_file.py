@@ -259,10 +259,21 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError)
 
 
+def log_path(path: Path) -> Path:
+    """Returns the log of an outbox, which `OutboxFile.close` removes once all of it is in the file."""
+    return path.with_name(path.name + "-wal")
+
+
+def remove_log(path: Path) -> None:
+    """Removes the log of an outbox, but not its file."""
+    for log in (log_path(path), path.with_name(path.name + "-shm"), path.with_name(path.name + "-journal")):
+        log.unlink(missing_ok=True)
+
+
 def remove_outbox(path: Path) -> None:
-    """Removes the file of an outbox with its log."""
-    for suffix in ("-wal", "-shm", "-journal", ""):  # a log without its file is worth nothing
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    """Removes an outbox: first its log, which must not be applied to the next file of that name."""
+    remove_log(path)
+    path.unlink(missing_ok=True)
 
 
 def connect(path: Path) -> sqlite3.Connection:

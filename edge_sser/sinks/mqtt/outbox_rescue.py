@@ -15,11 +15,11 @@ from edge_sser.sinks.mqtt.outbox_file import (
     Key,
     OutboxFile,
     connect,
+    remove_log,
+    remove_outbox,
     undecodable_is_damage,
     valid_entry,
 )
-
-_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
 def salvage(path: Path) -> list[Entry]:
@@ -34,7 +34,7 @@ def salvage(path: Path) -> list[Entry]:
     return [found[n] for n in sorted(found)]
 
 
-def rescue(path: Path, *, known: Collection[Key], lost: int, max_bytes: int) -> int:
+def rescue(path: Path, *, known: Collection[Key], lost: int, max_bytes: int, destination: str = "") -> int:
     """Replaces a damaged file by one with every row that can be read, and keeps the old one as PATH.damaged.
 
     Killed at any moment, it leaves the damaged file or the whole new one; `finish_rescue` then does the rest.
@@ -44,6 +44,7 @@ def rescue(path: Path, *, known: Collection[Key], lost: int, max_bytes: int) -> 
         known: keys of entries to leave out.
         lost: as in `OutboxFile.commit`, before.
         max_bytes: likewise.
+        destination: of the damaged file, where the caller knows it; empty to read it from the file.
 
     Returns:
         The number of rows that could be read, those left out included.
@@ -55,11 +56,11 @@ def rescue(path: Path, *, known: Collection[Key], lost: int, max_bytes: int) -> 
     readable = salvage(path)
     saved = [entry for entry in readable if entry.key not in known]
     part = path.with_name(path.name + ".part")
-    _unlink(part, *_SUFFIXES)  # of a killed process
+    remove_outbox(part)  # of a killed process
     file = OutboxFile(part)
     try:
         file.commit(add=saved, lost=lost, max_bytes=max_bytes, durable=True)  # without a stream: a new one begins
-        file.set_destination(_destination(path))
+        file.set_destination(destination or _destination(path))
     finally:
         file.close()  # which moves the log into the file
     move_into_place(part, path.with_name(path.name + ".rescued"))
@@ -86,12 +87,7 @@ def finish_rescue(path: Path) -> None:
         return
     damaged = path.with_name(path.name + ".damaged")  # one at most, so that they cannot pile up
     with suppress(OSError):  # some file systems have no links; the copy is a convenience
-        _unlink(damaged, "")
+        damaged.unlink(missing_ok=True)
         os.link(path, damaged)
-    _unlink(path, *_SUFFIXES[1:])  # its log must not be applied to the new file
+    remove_log(path)  # which must not be applied to the new file
     move_into_place(rescued, path)
-
-
-def _unlink(path: Path, *suffixes: str) -> None:
-    for suffix in suffixes:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
