@@ -280,6 +280,21 @@ def test_a_run_writes_predictions_facts_and_curves(result: tuple[Path, list[str]
     assert float(row[-2]) > 0.8  # voices that are higher and faster when agitated
 
 
+def test_a_corpus_without_emotions_is_predicted_but_is_none_that_was_trained_on(
+    utterances: list[Utterance], tmp_path: Path
+) -> None:
+    first = utterances[0].voice
+    judged = [
+        replace(clip, corpus="judged", emotion="", stress=0.0, sha256=f"{clip.sha256} judged") for clip in utterances
+        if clip.voice == first
+    ]  # fmt: skip
+    rest = [clip for clip in utterances if clip.voice != first]
+    write_table(tmp_path / "table.csv", [*rest, *judged])
+    trained(request(tmp_path / "table.csv", tmp_path, folds=(), changes=("settings.training.epochs=1",)))
+    assert {item.corpus for item in read_predictions(tmp_path / "cnn1d-mfcc.csv")} == {"judged", "ravdess"}
+    assert read_origin(tmp_path / "cnn1d-mfcc.csv").trained_on == ("ravdess",)
+
+
 def test_a_finished_fold_is_kept_and_another_run_is_not_overwritten(
     result: tuple[Path, list[str]], toy_table: Path
 ) -> None:

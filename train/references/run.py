@@ -75,7 +75,7 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
     else:
         splits = honest_splits(utterances, recipe, folds, final=False)
     strangers = _strangers(request, utterances)
-    names = tuple(sorted({clip.corpus for clip in utterances}))
+    names = tuple(sorted({clip.corpus for clip in utterances if clip.emotion in EMOTIONS}))  # others are never learned
     origin = Origin(
         system=request.stem,
         seed=request.seed,
