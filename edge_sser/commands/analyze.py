@@ -226,10 +226,13 @@ def _analyze_in_process(
 ) -> Iterator[str | None]:
     for recording in recordings:
         if options.format is not OutputFormat.TEXT:
-            yield _analyze_one(recording, options, model, sys.stdout, work.advance)
+            with work.part(_seconds(recording.path)) as advance:
+                failure = _analyze_one(recording, options, model, sys.stdout, advance)
+            yield failure
             continue
         out = io.StringIO()  # a few lines: the bar must be out of their way
-        failure = _analyze_one(recording, options, model, out, work.advance)
+        with work.part(_seconds(recording.path)) as advance:
+            failure = _analyze_one(recording, options, model, out, advance)
         with work.hidden():
             sys.stdout.write(out.getvalue())
             sys.stdout.flush()
@@ -248,7 +251,8 @@ def _analyze_in_pool(
             room = 0 if pool.alone and ahead else jobs * AHEAD_PER_JOB - len(ahead)
             for number, recording in islice(waiting, room):
                 lines = Path(folder) / str(number)
-                ahead.append((recording, lines, pool.submit(partial(_analyze_into, lines, recording, options))))
+                call = pool.submit(partial(_analyze_into, lines, recording, options), _seconds(recording.path))
+                ahead.append((recording, lines, call))
             if not ahead:
                 return
             recording, lines, call = ahead.popleft()
@@ -256,6 +260,7 @@ def _analyze_in_pool(
                 failure = pool.result(call)
             except BrokenProcessPool:  # lines of the recording may be cut in two
                 lines.unlink(missing_ok=True)
+                work.advance(call.size or 0.0)
                 yield printable(
                     f"{recording.path} cannot be analysed: the process that did was killed, or crashed: is there too "
                     "little memory? The lines of this recording are left out"

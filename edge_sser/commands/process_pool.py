@@ -18,8 +18,9 @@ from edge_sser.errors import EdgeSserError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 WATCH_SECONDS = 0.5  # between two looks at what the calls have reported
-_SLOTS = 1024  # of reported work, one for each process: a lock could be left behind by one that is killed
+_SLOTS = 4096  # of reported work, one for each call in flight: a lock could be left behind by a killed process
 _reported: ctypes.Array[ctypes.c_double] | None = None  # in a process of a pool
+_slot = 0  # of the call that a process of a pool makes
 
 _CONTEXT = multiprocessing.get_context("spawn")  # a fork would share running threads of ONNX Runtime
 
@@ -32,6 +33,8 @@ class Call(Generic[Result]):
 
     run: Callable[[], Result]
     future: Future[Result]
+    slot: int
+    size: float | None
 
 
 class ProcessPool:
@@ -42,7 +45,8 @@ class ProcessPool:
 
     Args:
         processes: number of processes.
-        advance: told of the work that calls report by `report`, while `result` waits for them.
+        advance: told of the work of the calls, while `result` waits for them: of those in flight what they have
+            told `report`, of each that has a result all of it. Less than 0 takes back what a crash has undone.
 
     Attributes:
         alone: True after a crash, while unfinished calls are made one at a time. The next `submit` ends it.
@@ -53,39 +57,66 @@ class ProcessPool:
         self.alone = False
         self._processes = processes
         self._advance = advance
-        self._told = 0.0
+        self._finished = self._told = 0.0
+        self._submitted = 0
+        self._in_flight: dict[int, float | None] = {}  # sizes of the calls, by slot
         self._work = _CONTEXT.RawArray(ctypes.c_double, _SLOTS)
         self._executor = _executor(processes, self._work)
 
-    def submit(self, run: Callable[[], Result]) -> Call[Result]:
-        """Starts a call. While `alone`, take the results of all earlier calls first."""
+    def submit(self, run: Callable[[], Result], size: float | None = None) -> Call[Result]:
+        """Starts a call. While `alone`, take the results of all earlier calls first.
+
+        Args:
+            run: the call.
+            size: work that it counts as when its result is in; None for what it has reported.
+        """
         if self.alone:
             self._replace(self._processes)
             self.alone = False
-        return Call(run, self._start(run))
+        slot = self._submitted % _SLOTS
+        self._submitted += 1
+        self._in_flight[slot] = size
+        return Call(run, self._start(run, slot), slot, size)
 
     def result(self, call: Call[Result]) -> Result:
         """Returns the result of a call, in the order of `submit`; raises the error of the call.
 
         Raises:
-            BrokenProcessPool: the call ends its process.
+            BrokenProcessPool: the call ends its process; its work counts as not done.
         """
+        done = 0.0
+        try:
+            result = self._awaited(call)
+            done = self._work[call.slot] if call.size is None else call.size
+            return result
+        finally:
+            self._in_flight.pop(call.slot, None)
+            self._finished += done
+            self._tell()
+
+    def _awaited(self, call: Call[Result]) -> Result:
         try:
             return self._watched(call.future)
         except BrokenProcessPool:
             self.alone = True
         self._replace(1)
-        return self._watched(self._start(call.run))
+        return self._watched(self._start(call.run, call.slot))
 
     def _watched(self, future: Future[Result]) -> Result:
         """Waits for a result, and passes on what the calls report meanwhile."""
         finished = False
         while not finished:
             finished = bool(wait([future], timeout=WATCH_SECONDS).done)
-            done = sum(self._work)
-            self._advance(done - self._told)
-            self._told = done
+            self._tell()
         return future.result()
+
+    def _tell(self) -> None:
+        """Passes on the work done since the last time."""
+        done = self._finished
+        for slot, size in self._in_flight.items():
+            done += self._work[slot] if size is None else min(self._work[slot], size)
+        self._advance(done - self._told)
+        self._told = done
 
     def close(self) -> None:
         """Ends all processes, whatever they do."""
@@ -98,10 +129,11 @@ class ProcessPool:
         self.close()
         self._executor = _executor(processes, self._work)
 
-    def _start(self, run: Callable[[], Result]) -> Future[Result]:
+    def _start(self, run: Callable[[], Result], slot: int) -> Future[Result]:
+        self._work[slot] = 0.0
         with interrupts_blocked():
             try:
-                return self._executor.submit(run)
+                return self._executor.submit(_make, run, slot)
             except BrokenProcessPool as error:  # an earlier call ended its process a moment ago
                 failed: Future[Result] = Future()
                 failed.set_exception(error)
@@ -111,7 +143,7 @@ class ProcessPool:
 def report(done: float) -> None:
     """Adds finished work, in any unit, to what the pool of this process tells its owner."""
     if _reported is not None:
-        _reported[os.getpid() % _SLOTS] += done
+        _reported[_slot] += done
 
 
 def has_shared_memory() -> bool:
@@ -170,6 +202,13 @@ def _begin(parent: int, work: ctypes.Array[ctypes.c_double]) -> None:
     global _reported
     _reported = work
     _end_with_parent(parent)
+
+
+def _make(run: Callable[[], Result], slot: int) -> Result:
+    """Makes a call, whose reports go into a slot, in a process of a pool."""
+    global _slot
+    _slot = slot
+    return run()
 
 
 def _end_with_parent(parent: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +43,21 @@ class Work:
             left = (now - self._begun) * max(0.0, self._total / self._done - 1.0)
             text = f"{min(1.0, self._done / self._total):.0%}, about {max(1.0, left / 60.0):.0f} min left"
         print(f"edge-sser: {self._label}: {text}", file=sys.stderr)
+
+    @contextmanager
+    def part(self, size: float) -> Iterator[Callable[[float], None]]:
+        """Yields the `advance` of a part of the work, which counts as whole at the end, also after an error."""
+        left = size
+
+        def advance(done: float) -> None:
+            nonlocal left
+            self.advance(min(done, left))
+            left -= min(done, left)
+
+        try:
+            yield advance
+        finally:
+            advance(left)
 
     @contextmanager
     def hidden(self) -> Iterator[None]:

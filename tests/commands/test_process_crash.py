@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from edge_sser.commands.process_pool import process_pool, report
+from edge_sser.commands.progress import Work
 
 
 def noise(seconds: float, seed: int) -> np.ndarray:
@@ -67,6 +69,56 @@ def test_the_owner_hears_of_work_before_a_call_is_done(monkeypatch):
         assert [pool.result(call) for call in calls] == [60, 40]
     assert sum(heard) == 50.0
     assert sum(part > 0.0 for part in heard) > 2  # not all at the end
+
+
+def reported_then_killed(steps: int, before: Path | None = None) -> None:
+    """Reports, and ends its process: at the first time, or at each where there is no file to remember it by."""
+    reported(steps)
+    time.sleep(0.2)
+    if before is None or not before.exists():
+        if before is not None:
+            before.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("size", [10.0, None])
+def test_work_that_a_crash_has_undone_is_not_counted_twice(monkeypatch, tmp_path, size):
+    monkeypatch.setattr("edge_sser.commands.process_pool.WATCH_SECONDS", 0.02)
+    heard: list[float] = []
+    with process_pool(2, "ended", heard.append) as pool:
+        calls = [pool.submit(partial(reported_then_killed, 20, tmp_path / "killed"), size)]
+        calls += [pool.submit(partial(reported, 20), size) for _ in range(3)]
+        for call in calls:
+            pool.result(call)
+    assert sum(heard) == 40.0
+    assert max(itertools.accumulate(heard)) == 40.0
+
+
+def test_a_call_counts_as_whole_when_its_result_is_in_and_as_nothing_when_it_crashes():
+    heard: list[float] = []
+    with process_pool(1, "ended", heard.append) as pool:
+        assert pool.result(pool.submit(partial(reported, 1), 7.0)) == 1
+        assert sum(heard) == 7.0
+        with pytest.raises(BrokenProcessPool):
+            pool.result(pool.submit(partial(reported_then_killed, 4), 3.0))
+    assert sum(heard) == 7.0
+
+
+def test_a_part_of_work_counts_as_whole_also_when_it_fails():
+    class Sum(Work):
+        total = 0.0
+
+        def advance(self, done: float = 1.0) -> None:
+            self.total += done
+
+    work = Sum("test", 30.0)
+    with contextlib.suppress(ValueError), work.part(20.0) as advance:
+        advance(5.0)
+        raise ValueError
+    assert work.total == 20.0
+    with work.part(10.0) as advance:
+        advance(10.5)  # the header says a little less
+    assert work.total == 30.0
 
 
 @contextlib.contextmanager

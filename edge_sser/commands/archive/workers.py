@@ -47,13 +47,16 @@ def in_pool(options: ArchiveOptions, jobs: int, advance: Callable[[float], None]
             while True:
                 room = 0 if pool.alone and ahead else jobs * AHEAD_PER_JOB - len(ahead)
                 for batch in islice(waiting, room):
-                    ahead.append((batch, pool.submit(partial(analyze_batch, batch, options, report))))
+                    size = sum(item.size for item in batch)
+                    ahead.append((batch, pool.submit(partial(analyze_batch, batch, options, report), size)))
                 if not ahead:
                     return
                 batch, call = ahead.popleft()
                 try:
                     yield batch, pool.result(call)
                 except BrokenProcessPool:
+                    if len(batch) == 1:  # else its recordings are tried again
+                        advance(call.size or 0.0)
                     yield batch, None
 
     return work
