@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from edge_sser.settings.section import Section
 
 CREDENTIAL: Final = "web-password"  # the name in `LoadCredential=` of the unit
+MIN_PASSWORD: Final = 8  # characters
 
 
 class WebSettings(Section):

@@ -14,11 +14,10 @@ import uvicorn
 from edge_sser.credentials import read_password, server_context
 from edge_sser.errors import EdgeSserError, SettingsError
 from edge_sser.settings.load import Loaded
-from edge_sser.settings.web import CREDENTIAL, WebSettings
+from edge_sser.settings.web import CREDENTIAL, MIN_PASSWORD, WebSettings
 from edge_sser.web.app import Page
 from edge_sser.web.guard import Guard, is_loopback, own_names
 
-MIN_PASSWORD: Final = 8  # characters
 CLOSE_SECONDS: Final = 2  # for requests that run when the server ends
 
 log = logging.getLogger("edge_sser.web")

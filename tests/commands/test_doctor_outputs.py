@@ -18,9 +18,10 @@ from mqtt_rig import free_port
 from unprivileged import as_ordinary_user, folder_for_all
 
 from edge_sser.commands.doctor.finding import CheckContext, State
-from edge_sser.commands.doctor.outputs import check_file, check_outbox
+from edge_sser.commands.doctor.outputs import check_file, check_outbox, check_web
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import FileSinkSettings, MetricsSettings, MqttSettings
+from edge_sser.settings.web import WebSettings
 from edge_sser.sinks.metrics import MetricsSink
 from edge_sser.sinks.mqtt.outbox_destination import destination_text, kept_path
 
@@ -201,6 +202,96 @@ def test_the_port_of_the_page(examine):
         other.listen()
         assert "edge-sser web has it" in examine(f"{RECORDING}\n[web]\nport = {port}")[1]["web page"]
     assert "is free" in examine(f"{RECORDING}\n[web]\nport = {port}")[1]["web page"]
+
+
+def test_a_page_that_cannot_be_opened_at_its_address(examine, tmp_path):
+    require_package("uvicorn", "web")
+    (tmp_path / "web-password").write_text("long enough\n")
+    status, found = examine(f'{RECORDING}\n[web]\naddress = "192.0.2.1"')  # of documentation, never this machine's
+    assert status == 1
+    assert found["web page"].startswith("problem")
+    assert "192.0.2.1:8321 cannot be opened: Cannot assign requested address" in found["web page"]
+    assert "set web.address to an address of this machine" in found["web page"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_password_of_the_page_that_is_too_short(examine, tmp_path, own):
+    require_package("uvicorn", "web")
+    path = tmp_path / "web-password"
+    path.write_text("short\n")
+    key = f'password_file = "{path}"' if own else ""
+    status, found = examine(f"{RECORDING}\n[web]\nport = {free_port()}\n{key}")
+    assert status == 1
+    assert f"web.password_file {path} must hold at least 8 characters" in found["web page"]
+    path.write_text("long enough\n")
+    assert "is free" in examine(f"{RECORDING}\n[web]\nport = {free_port()}\n{key}")[1]["web page"]
+
+
+def test_a_password_of_the_service_that_this_user_may_not_read():
+    require_package("uvicorn", "web")
+    with folder_for_all() as folder:
+        folder.chmod(0o755)
+        (folder / "web-password").write_text("long enough\n")
+        (folder / "web-password").chmod(0o600)
+        settings = Settings(web=WebSettings(address="0.0.0.0", port=free_port()))
+        context = CheckContext(settings, (), microphone_configured=False, settings_file=folder / "config.toml")
+        with as_ordinary_user():
+            finding = check_web(context)
+    assert finding.state is State.WARNING
+    assert finding.remedy.startswith("sudo edge-sser doctor")
+
+
+def test_a_certificate_of_the_page_that_is_none(examine, tmp_path):
+    require_package("uvicorn", "web")
+    none = tmp_path / "none.pem"
+    status, found = examine(f'{RECORDING}\n[web]\ncert_file = "{none}"\nkey_file = "{none}"')
+    assert status == 1
+    assert f"web.cert_file {none}" in found["web page"]
+
+
+RELATIVE = f"""{RECORDING}
+[metrics]
+port = %d
+token_file = "metrics-token"
+
+[[notify]]
+name = "hook"
+url_file = "hook-url"
+"""
+
+
+def test_secrets_that_are_credentials_of_the_service_and_not_here(examine, tmp_path, monkeypatch):
+    require_package("httpx", "notify")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    status, found = examine(RELATIVE % free_port())
+    assert status == 0
+    assert found["secrets"].startswith("fine")
+    assert found["metrics"].startswith("skipped")
+    assert found["notify"].startswith("skipped")
+    assert "notify.url_file is a credential that is not here" in found["notify"]
+
+
+@pytest.mark.parametrize("systemd", [True, False])
+def test_secrets_that_are_credentials_of_the_service(examine, tmp_path, monkeypatch, systemd):
+    require_package("httpx", "notify")
+    folder = tmp_path
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    if systemd:
+        folder = tmp_path / "credentials"
+        folder.mkdir()
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    token, url = folder / "metrics-token", folder / "hook-url"
+    token.write_text("secret")
+    token.chmod(0o604)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url.write_text(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        url.chmod(0o600)
+        found = examine(RELATIVE % free_port())[1]
+    assert f"every user may read {token}" in found["secrets"]
+    assert "is free" in found["metrics"]
+    assert found["notify"].startswith("fine")
+    token.chmod(0o600)
+    assert examine(RELATIVE % free_port())[1]["secrets"] == f"fine     secrets     {token}"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

@@ -8,7 +8,6 @@ topic `BASE/NODE/doctor`: one empty, one of blanks. Topics in use get none, sinc
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,9 +17,17 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from edge_sser import __version__
-from edge_sser.commands.doctor.finding import CheckContext, Finding, State
+from edge_sser.commands.doctor.finding import (
+    CheckContext,
+    Finding,
+    State,
+    credential,
+    credential_environ,
+    not_tried,
+    secret_file,
+)
 from edge_sser.commands.doctor.service_link import connected_service
-from edge_sser.credentials import readable_by_all, secret_path
+from edge_sser.credentials import readable_by_all
 from edge_sser.events import Status, StatusState
 from edge_sser.settings.broker import CREDENTIAL, BrokerAddress, parse_address
 from edge_sser.settings.names import node_name, source_name
@@ -48,11 +55,11 @@ def check_secrets(context: CheckContext) -> Finding:
     mqtt, metrics, web = context.settings.mqtt, context.settings.metrics, context.settings.web
     files: list[Path | None] = []
     if mqtt is not None:
-        files += [mqtt.password_file or _credential(context, CREDENTIAL), mqtt.key_file]
+        files += [mqtt.password_file or credential(context, CREDENTIAL), mqtt.key_file]
     if metrics is not None:
-        files += [metrics.token_file and secret_path(metrics.token_file, "metrics.token_file"), metrics.key_file]
+        files += [metrics.token_file and secret_file(context, metrics.token_file), metrics.key_file]
     if web is not None:
-        files += [web.password_file or _credential(context, WEB_CREDENTIAL), web.key_file]
+        files += [web.password_file or credential(context, WEB_CREDENTIAL), web.key_file]
     secrets = [path for path in files if path is not None]
     for path in secrets:
         if readable_by_all(path):
@@ -69,15 +76,12 @@ def check_broker(context: CheckContext) -> Finding:
     settings = context.settings.mqtt
     if settings is None:
         return Finding(State.FINE, "no [mqtt] in the settings")
-    credential = None if settings.password_file else _credential(context, CREDENTIAL)
-    if credential is not None and not os.access(credential, os.R_OK):
-        return Finding(
-            State.WARNING,
-            f"not tried: this user may not read the service's password, {credential}",
-            f"sudo edge-sser doctor --config {context.settings_file}",
-        )
+    file = None if settings.password_file else credential(context, CREDENTIAL)
+    closed = file and not_tried(context, "password", file)
+    if closed:
+        return closed
     broker = parse_address(settings.url)
-    password = broker_password(settings, {"CREDENTIALS_DIRECTORY": str(credential.parent)} if credential else {})
+    password = broker_password(settings, credential_environ(file))
     broker_tls(settings, broker)
     service = connected_service(broker) if broker.username or settings.cert_file else None
     who = f" as {broker.username}" if broker.username else ""
@@ -231,10 +235,3 @@ def _items(queue: SimpleQueue[T]) -> Iterator[T]:
     with suppress(Empty):
         while True:
             yield queue.get(timeout=max(0.0, deadline - time.monotonic()))
-
-
-def _credential(context: CheckContext, name: str) -> Path | None:
-    """Returns the file of the systemd credential: of this process, else the one beside the settings for a service."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    folder = Path(directory) if directory else context.settings_file and context.settings_file.parent
-    return folder / name if folder and (folder / name).exists() else None

@@ -1,7 +1,9 @@
-"""Input and result of a check."""
+"""Input and result of a check, and the secrets that checks look for."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -53,3 +55,32 @@ class CheckContext:
     def microphone_severity(self) -> State:
         """Severity of a missing microphone: only a warning for users who analyse recordings."""
         return State.PROBLEM if self.microphone_configured else State.WARNING
+
+
+def credential(context: CheckContext, name: str) -> Path | None:
+    """Returns the file of the systemd credential: of this process, else the one beside the settings for a service."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    folder = Path(directory) if directory else context.settings_file and context.settings_file.parent
+    return folder / name if folder and (folder / name).exists() else None
+
+
+def credential_environ(file: Path | None) -> Mapping[str, str]:
+    """Returns the environment in which the credential of a file is found; without one, none is."""
+    return {} if file is None else {"CREDENTIALS_DIRECTORY": str(file.parent)}
+
+
+def secret_file(context: CheckContext, path: Path) -> Path | None:
+    """Returns the file of a secret of the settings: a relative path is the name of a credential, None if not found."""
+    path = Path(os.path.expanduser(path))
+    return path if path.is_absolute() else credential(context, str(path))
+
+
+def not_tried(context: CheckContext, noun: str, file: Path) -> Finding | None:
+    """Returns a finding when this user may not read a credential of the service; None when it can."""
+    if os.access(file, os.R_OK) or not file.exists():  # a missing one is named by its reader
+        return None
+    return Finding(
+        State.WARNING,
+        f"not tried: this user may not read the service's {noun}, {file}",
+        f"sudo edge-sser doctor --config {context.settings_file}",
+    )

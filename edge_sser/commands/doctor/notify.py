@@ -7,8 +7,8 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edge_sser.commands.doctor.finding import CheckContext, Finding, State
-from edge_sser.credentials import readable_by_all, secret_path
+from edge_sser.commands.doctor.finding import CheckContext, Finding, State, not_tried, secret_file
+from edge_sser.credentials import readable_by_all
 from edge_sser.errors import EdgeSserError, short
 from edge_sser.settings.notify import NotifySettings
 from edge_sser.sinks.notify.targets import Target, WebhookTarget, open_target
@@ -21,20 +21,32 @@ def check_notify(context: CheckContext) -> Finding:
     tables = context.settings.notify
     if tables is None:
         return Finding(State.FINE, "no [[notify]] in the settings")
-    fine = []
+    fine: list[str] = []
+    missing: list[str] = []
     for table in tables:
+        secrets = {key: secret_file(context, file) for key, file in _secrets(table).items()}
+        lacking = [key for key, file in secrets.items() if file is None]
+        if lacking:
+            missing.append(f"{table.name}: not tried, since notify.{lacking[0]} is a credential that is not here")
+            continue
+        files = [file for file in secrets.values() if file is not None]
+        closed = next((found for file in files if (found := _closed(context, table, file))), None)
+        if closed is not None:
+            return closed
         try:
-            target = open_target(table)
+            target = open_target(table.model_copy(update=secrets))
             reason = _unreachable(target)
         except EdgeSserError as error:
             return Finding(State.PROBLEM, f"{table.name}: {error}")
         if reason is not None:
             remedy = f"check the address and this device's network, then: edge-sser notify test {table.name}"
             return Finding(State.PROBLEM, f"{table.name}: {target.label} cannot be reached: {reason}", remedy)
-        for secret in _secrets(table):
+        for secret in files:
             if readable_by_all(secret):
                 return Finding(State.WARNING, f"every user may read {secret}", f"chmod o-rwx {secret}")
         fine.append(f"{table.name} ({target.label})")
+    if missing:
+        return Finding(State.SKIPPED, "; ".join((*missing, *fine)))
     return Finding(State.FINE, f"{', '.join(fine)}; edge-sser notify test sends a message")
 
 
@@ -55,6 +67,14 @@ def _unreachable(target: Target) -> str | None:
     return None
 
 
-def _secrets(table: NotifySettings) -> list[Path]:
+def _closed(context: CheckContext, table: NotifySettings, file: Path) -> Finding | None:
+    """Returns a finding when this user may not read a credential; of a whole path, its reader says so."""
+    if file in _secrets(table).values():
+        return None
+    return not_tried(context, f"secret of {table.name}", file)
+
+
+def _secrets(table: NotifySettings) -> dict[str, Path]:
+    """Returns the files of secrets by setting."""
     files = {"url_file": table.url_file, "token_file": table.token_file, "apprise_file": table.apprise_file}
-    return [secret_path(file, f"notify.{key}") for key, file in files.items() if file is not None]
+    return {key: file for key, file in files.items() if file is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import tempfile
@@ -11,13 +12,22 @@ from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 
-from edge_sser.commands.doctor.finding import CheckContext, Finding, State
+from edge_sser.commands.doctor.finding import (
+    CheckContext,
+    Finding,
+    State,
+    credential,
+    credential_environ,
+    not_tried,
+    secret_file,
+)
+from edge_sser.credentials import read_password, server_context
 from edge_sser.errors import SinkError, need_package
 from edge_sser.files import resolve_path, state_directory
 from edge_sser.history.schema import check_file as check_history_file
 from edge_sser.settings.names import node_name
 from edge_sser.settings.sinks import MetricsSettings
-from edge_sser.settings.web import CREDENTIAL
+from edge_sser.settings.web import CREDENTIAL, MIN_PASSWORD, WebSettings
 from edge_sser.sinks.file import check_event_file
 from edge_sser.sinks.metrics_server import CHALLENGE
 from edge_sser.sinks.mqtt.outbox_destination import KEPT_PATTERN
@@ -84,30 +94,44 @@ def check_history(context: CheckContext) -> Finding:
 
 
 def check_web(context: CheckContext) -> Finding:
-    """Checks that the page has its packages and its password, and that its port is free.
+    """Checks that the page has its packages, password and certificate, and that its port is free.
 
     Raises:
         MissingComponentError: a package is missing.
+        SettingsError: the password, certificate or key cannot be used.
     """
     settings = context.settings.web
     if settings is None:
         return Finding(State.FINE, "no [web] in the settings: edge-sser web takes the defaults")
     need_package("uvicorn", "web", "The web page")
-    folder = context.settings_file and context.settings_file.parent
-    password = settings.password_file or (folder and folder / CREDENTIAL)
-    if not ip_address(settings.address).is_loopback and not (password and os.path.exists(password)):
-        remedy = "openssl rand -hex 16 > web-password; chmod 600 web-password; name it as web.password_file"
-        return Finding(State.PROBLEM, f"{settings.address} is reached by other machines, and needs a password", remedy)
-    if settings.password_file is not None:
-        settings.password_file.open("rb").close()
+    file = None if settings.password_file else credential(context, CREDENTIAL)
+    closed = file and not_tried(context, "password of the page", file)
+    if not closed:
+        environ = credential_environ(file)
+        password = read_password(settings.password_file, "web.password_file", CREDENTIAL, environ, least=MIN_PASSWORD)
+        if password is None and not ip_address(settings.address).is_loopback:
+            remedy = "openssl rand -hex 16 > web-password; chmod 600 web-password; name it as web.password_file"
+            detail = f"{settings.address} is reached by other machines, and needs a password"
+            return Finding(State.PROBLEM, detail, remedy)
+    if settings.cert_file is not None and settings.key_file is not None:
+        server_context("web", settings.cert_file, settings.key_file)
+    port = _web_port(settings)
+    return closed if closed and port.state is State.FINE else port
+
+
+def _web_port(settings: WebSettings) -> Finding:
+    """Returns the finding on the port of the page."""
     family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((settings.address, settings.port))
-        except OSError as error:
-            reason = error.strerror or error
+    except OSError as error:
+        reason = error.strerror or error
+        if error.errno == errno.EADDRINUSE:
             return Finding(State.FINE, f"port {settings.port}: {reason}: edge-sser web has it, if it runs")
+        remedy = "set web.address to an address of this machine, and web.port to a port from 1024 on"
+        return Finding(State.PROBLEM, f"{settings.address}:{settings.port} cannot be opened: {reason}", remedy)
     return Finding(State.FINE, f"port {settings.port} is free for edge-sser web")
 
 
@@ -118,6 +142,15 @@ def check_metrics(context: CheckContext) -> Finding:
         return Finding(State.FINE, "no [metrics] in the settings")
     from edge_sser.sinks.metrics import MetricsSink
 
+    if settings.token_file is not None:
+        token = secret_file(context, settings.token_file)
+        if token is None:
+            detail = f"not tried, since metrics.token_file {settings.token_file} is a credential that is not here"
+            return Finding(State.SKIPPED, detail)
+        closed = None if token == settings.token_file else not_tried(context, "token", token)
+        if closed:
+            return closed
+        settings = settings.model_copy(update={"token_file": token})
     try:
         MetricsSink.of_settings(settings).close()
     except SinkError:
