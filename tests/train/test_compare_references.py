@@ -50,10 +50,18 @@ def predictions(sure: float, *, corpus: str = "ravdess", folds: Sequence[int] = 
     return [each for each in out if each.fold in folds]
 
 
-def write(folder: Path, name: str, found: Sequence[Prediction], *, system: str = "", baseline: bool = False) -> None:
+def write(
+    folder: Path,
+    name: str,
+    found: Sequence[Prediction],
+    *,
+    system: str = "",
+    baseline: bool = False,
+    trained_on: tuple[str, ...] = ("ravdess",),
+) -> None:
     path = folder / f"{name}.csv"
     write_predictions(path, found)
-    write_origin(path, Origin(system=system or name, seed=1, trained_on=("ravdess",), baseline=baseline))
+    write_origin(path, Origin(system=system or name, seed=1, trained_on=trained_on, baseline=baseline))
 
 
 def write_facts(folder: Path, name: str, **facts: object) -> None:
@@ -175,6 +183,23 @@ def test_leaky_against_honest_is_of_the_training_on_one_corpus(comparison: Compa
     (pair,) = compare(read_groups([results]), draws=DRAWS).leaky
     assert not pair.alone
     assert "honest: all corpora" in leaky_table(Comparison([], [pair])).rows[0][0]
+
+
+def test_a_training_on_two_corpora_is_no_corpus_never_heard_and_pairs_with_the_same_two(results: Path) -> None:
+    both = [*predictions(0.3), *predictions(0.3, corpus="tess")]
+    write(results, "cnn1d-mfcc.ravdess+tess", both, trained_on=("ravdess", "tess"))
+    (group,) = read_groups(sorted(results.glob("cnn1d-mfcc*.csv")))
+    assert {each.corpus for each in group.honest[0].predictions} == {"ravdess"}
+    assert set(group.alone) == {"ravdess", "ravdess+tess"}
+    for original, corpora in (("ravdess",), {"ravdess"}), (("ravdess", "tess"), {"ravdess", "tess"}):
+        leaky = [replace(each, fold=0) for each in both if each.corpus in corpora]
+        write(results, "cnn1d-mfcc.original", leaky, trained_on=original)
+        pairs = compare(read_groups([results]), draws=DRAWS).leaky
+        assert {pair.honest.corpus for pair in pairs} == corpora
+        assert all(pair.alone for pair in pairs)
+    for name in ("cnn1d-mfcc.ravdess+tess", "cnn1d-mfcc"):
+        (results / f"{name}.csv").unlink()
+    assert not compare(read_groups([results]), draws=DRAWS).leaky  # ravdess alone learned less than the original
 
 
 def test_a_training_on_one_corpus_stands_for_a_system_without_another(results: Path) -> None:

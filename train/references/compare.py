@@ -96,7 +96,7 @@ class LeakyPair:
         group: its results.
         leaky: scores under the original protocol.
         honest: scores on speakers that were not trained on.
-        alone: True when both were trained on this corpus alone; False when the honest one had further corpora.
+        alone: True when both were trained on the same corpora; False when the honest one was trained on all.
         folds: of the honest scores, where these are not all.
     """
 
@@ -193,7 +193,7 @@ def _system(
 def _incomplete(result: Result, every: Mapping[str, Collection[int]]) -> tuple[int, ...]:
     """Returns the folds of the corpora that have fewer than in other results; empty for a complete result."""
     own = _folds([result])
-    return tuple(sorted({fold for corpus, folds in own.items() if folds != every[corpus] for fold in folds}))
+    return tuple(sorted({fold for corpus, folds in own.items() if folds != every.get(corpus, folds) for fold in folds}))
 
 
 def _folds(results: Iterable[Result]) -> dict[str, set[int]]:
@@ -281,11 +281,12 @@ def _leaky(
 ) -> list[LeakyPair]:
     if group.original is None:
         return []
-    whole = next((system for system in systems if system.group is group), None)
+    whole = next((system for system in systems if system.group is group and group.honest), None)
+    alike = [each for each in group.alone.values() if each.origin.trained_on == group.original.origin.trained_on]
     out = []
     for corpus, leaky in _scores([_tables(group.original)], draws).items():
-        if corpus in group.alone:
-            result = group.alone[corpus]
+        result = next((each for each in alike if corpus in _folds([each])), None)
+        if result is not None:
             honest = corpus_scores([_tables(result)], corpus, draws)
             out.append(LeakyPair(group, leaky, honest, True, _incomplete(result, every)))
         elif whole is not None and corpus in whole.corpora:

@@ -61,7 +61,8 @@ class Result:
         path: of the predictions.
         origin: of the predictions.
         predictions: in the order of the file.
-        variant: corpus that the system was trained on alone, or one of its own that it never heard; ORIGINAL; or empty.
+        variant: corpora that the system was trained on alone, joined by +; a corpus that it never heard; ORIGINAL; or
+            empty.
         histories: training curves; empty without them.
     """
 
@@ -82,7 +83,7 @@ class ResultGroup:
         facts: size and cost.
         recipe: of a reference; None for the other kinds.
         honest: out-of-fold predictions of a training on all corpora, one a seed.
-        alone: the same of a training on one corpus, by its name.
+        alone: the same of a training on some corpora alone, by variant.
         original: predictions under the protocol of the original; None without them.
     """
 
@@ -160,8 +161,9 @@ def _group(name: str, results: Sequence[Result]) -> ResultGroup:
 
 
 def _is_foreign(result: Result) -> bool:
-    """Returns True for predictions of a corpus that the system was not trained on; they join its first seed's."""
-    return result.variant not in ("", ORIGINAL, *(result.origin.trained_on or ()))
+    """Returns True for predictions of corpora that the system was not trained on; they join its first seed's."""
+    known = result.origin.trained_on or ()
+    return result.variant not in ("", ORIGINAL) and not any(each.corpus in known for each in result.predictions)
 
 
 def _facts(path: Path) -> Facts:
