@@ -316,18 +316,36 @@ def add_twin(folder: Path) -> None:
     write(folder, "ours-again", predictions(0.5), system="ours")
 
 
+def add_copy(name: str) -> Callable[[Path], None]:
+    def add(folder: Path) -> None:
+        (folder / "other").mkdir()
+        for suffix in ("csv", "json"):
+            (folder / "other" / f"{name}.{suffix}").write_bytes((folder / f"{name}.{suffix}").read_bytes())
+
+    return add
+
+
+def add_seed_of_fewer_folds(folder: Path) -> None:
+    path = folder / "ours-2.csv"
+    write_predictions(path, predictions(1.0, folds=(1, 2)))
+    write_origin(path, Origin(system="ours", seed=2))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (damage_facts, r"ours.facts.json: .*train reference"),
         (damage_history, r"cnn1d-mfcc.history.json: .*train reference"),
         (add_twin, r"are both ours with one seed"),
+        (add_copy("cnn1d-mfcc.ravdess"), r"other/.* are both cnn1d-mfcc.ravdess with one seed: give one of them"),
+        (add_copy("cnn1d-mfcc.original"), r"other/.* are both cnn1d-mfcc.original with one seed: give one of them"),
+        (add_seed_of_fewer_folds, r"ours.csv are seeds of ours, and one alone has fold 3 of ravdess"),
     ],
 )
 def test_wrong_files_are_named(results: Path, damage: Callable[[Path], None], words: str) -> None:
     damage(results)
     with pytest.raises(EdgeSserError, match=words):
-        read_groups([results])
+        read_groups([path for path in (results, results / "other") if path.exists()])
 
 
 def test_a_place_is_given_once(results: Path) -> None:

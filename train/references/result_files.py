@@ -103,7 +103,8 @@ def read_groups(places: Sequence[Path]) -> list[ResultGroup]:
         places: files of predictions, and folders with such files.
 
     Raises:
-        UsageError: a place does not exist or has no predictions, or one file is given twice.
+        UsageError: a place does not exist or has no predictions, one file or one seed is given twice, or the seeds of a
+            system have different folds.
         TrainingError: a file is malformed.
     """
     results: dict[str, list[Result]] = {}
@@ -137,16 +138,13 @@ def _read(path: Path) -> Result:
 
 
 def _group(name: str, results: Sequence[Result]) -> ResultGroup:
+    _check_seeds(name, results)
     honest = sorted((each for each in results if not each.variant), key=lambda each: each.origin.seed or 0)
     studied = [each for each in results if each.variant and not _is_foreign(each)]
     if honest:
         first, *others = honest
         further = [item for each in results if _is_foreign(each) for item in each.predictions]
         honest = [replace(first, predictions=[*first.predictions, *further]), *others]
-    seeds = [each.origin.seed for each in honest]
-    if len(set(seeds)) < len(seeds):
-        files = " and ".join(str(each.path) for each in honest)
-        raise UsageError(f"{files} are both {name} with one seed: give one of them")
     alone = {each.variant: each for each in studied if each.variant != ORIGINAL}
     original = next((each for each in studied if each.variant == ORIGINAL), None)
     recipe = read_reference_recipe(name) if name in reference_names() else None
@@ -158,6 +156,33 @@ def _group(name: str, results: Sequence[Result]) -> ResultGroup:
         kind = Kind.TEACHER if name in teachers.shipped_recipes() else Kind.OURS
     facts = _facts(results[0].path.with_name(f"{results[0].path.name.split('.')[0]}.facts.json"))
     return ResultGroup(name, kind, facts, recipe, honest, alone, original)
+
+
+def _check_seeds(name: str, results: Sequence[Result]) -> None:
+    """Checks that each file is another seed or another variant, and that the seeds can be averaged.
+
+    Raises:
+        UsageError: two files are one seed or one variant, or the seeds have different folds of a corpus.
+    """
+    seen: dict[tuple[str, int | None], Path] = {}
+    for each in results:
+        seed = None if each.variant else each.origin.seed
+        first = seen.setdefault((each.variant, seed), each.path)
+        if first is not each.path:
+            raise UsageError(
+                f"{first} and {each.path} are both {'.'.join(filter(None, (name, each.variant)))} with one seed: give "
+                "one of them"
+            )
+    seeds = [
+        (each.path, {(item.corpus, item.fold) for item in each.predictions}) for each in results if not each.variant
+    ]
+    for path, folds in seeds[1:]:
+        if folds != seeds[0][1]:
+            corpus, fold = min(folds ^ seeds[0][1])
+            raise UsageError(
+                f"{seeds[0][0]} and {path} are seeds of {name}, and one alone has fold {fold} of {corpus}: train the "
+                "other on it too, or give one of them"
+            )
 
 
 def _is_foreign(result: Result) -> bool:
