@@ -20,7 +20,7 @@ from edge_sser.train.corpora.table import Utterance, read_table, write_table
 from edge_sser.train.evaluate.predictions import read_origin, read_predictions
 from edge_sser.train.references.cost import measure_cost, operations
 from edge_sser.train.references.front_ends import Mfcc, TwinMaker
-from edge_sser.train.references.protocols import honest_splits, original_splits
+from edge_sser.train.references.protocols import honest_split, original_splits
 from edge_sser.train.references.recipe import ReferenceRecipe, read_reference_recipe, reference_names
 from edge_sser.train.references.registry import SYSTEMS, make
 from edge_sser.train.references.run import ReferenceRequest, run, stress_probability
@@ -210,8 +210,9 @@ def utterances(toy_table: Path) -> list[Utterance]:
 def test_honest_folds_share_no_voice_and_twins_are_learned_from_alone(
     utterances: list[Utterance], recipe: ReferenceRecipe
 ) -> None:
-    splits = honest_splits(utterances, recipe, None, final=True)
+    splits = [honest_split(utterances, recipe, fold) for fold in (1, 2, 3, 4, 5, 6, None)]
     assert [split.fold for split in splits] == [1, 2, 3, 4, 5, 6, 0]
+    assert not splits[-1].test
     for split in splits:
         sides = (split.training, split.validation, split.test)
         voices = [{utterances[item.place].voice for item in items} for items in sides]
@@ -252,11 +253,11 @@ def test_a_random_split_without_twins_before_it_tests_clips_alone(
 def test_a_class_that_nobody_learns_is_named(utterances: list[Utterance], recipe: ReferenceRecipe) -> None:
     odd = [replace(clip, emotion="disgust") if clip.fold == 2 else clip for clip in utterances]
     with pytest.raises(TrainingError, match=r"fold 2: it has clips that are disgust.*--drop emotion=disgust"):
-        honest_splits(odd, recipe, None, final=False)
-    assert len(honest_splits(odd, recipe, [1, 3], final=False)) == 2
+        honest_split(odd, recipe, 2)
+    assert honest_split(odd, recipe, 1).test
     calm = [replace(clip, emotion="calm") for clip in utterances]
     with pytest.raises(TrainingError, match="fold 1: its training side has the emotion calm alone"):
-        honest_splits(calm, recipe, None, final=False)
+        honest_split(calm, recipe, 1)
 
 
 # Runs

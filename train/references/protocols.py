@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.train.corpora.folds import chosen_folds, split
+from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.fit.validation import split_validation
@@ -45,47 +45,40 @@ class Split:
     test: Sequence[Item]
 
 
-def honest_splits(
-    utterances: Sequence[Utterance], recipe: ReferenceRecipe, folds: Sequence[int] | None, final: bool
-) -> list[Split]:
-    """Splits by speaker: the folds of the table, and validation speakers from each training side.
+def honest_split(utterances: Sequence[Utterance], recipe: ReferenceRecipe, fold: int | None) -> Split:
+    """Splits by speaker: a fold of the table to test, and validation speakers from the training side.
 
     Twins are made of clips to learn from alone.
 
     Args:
         utterances: of a table.
         recipe: with the share of validation speakers and the number of twins.
-        folds: to hold out; None: all.
-        final: also a training on all speakers, without a test; the last.
+        fold: to hold out; None: a training on all speakers, without a test.
 
     Raises:
-        UsageError: the table has no such fold, or one fold alone.
-        TrainingError: a person would stand on two sides, or a split has no clips for something.
+        UsageError: the table has one fold alone, which would be held out.
+        TrainingError: a person would stand on two sides, or the split has no clips for something.
     """
-    if len({utterance.fold for utterance in utterances}) < 2:
+    if fold is not None and len({utterance.fold for utterance in utterances}) < 2:
         raise UsageError(
             "all clips are in one fold, so that nobody would be left to test on: choose corpora with two speakers or "
             "more, or take --original-protocol"
         )
     place = {utterance.path: index for index, utterance in enumerate(utterances)}
     twins = range(1 + (recipe.twins.count if recipe.twins else 0))
-    out = []
-    for fold in chosen_folds(utterances, folds, final):
-        training, test = split(utterances, fold)
-        named = [clip for clip in training if clip.emotion in EMOTIONS]
-        learned, held = list(range(len(named))), list[int]()
-        if recipe.validation and named:
-            learned, held = split_validation(named, recipe.validation)
-        out.append(
-            Split(
-                fold or 0,
-                [Item(place[named[index].path], twin) for index in learned for twin in twins],
-                [Item(place[named[index].path]) for index in held],
-                [Item(place[clip.path]) for clip in test],
-            )
-        )
-        _check_classes(utterances, out[-1])
-    return out
+    training, test = split(utterances, fold)
+    named = [clip for clip in training if clip.emotion in EMOTIONS]
+    learned, held = list(range(len(named))), list[int]()
+    if recipe.validation and named:
+        learned, held = split_validation(named, recipe.validation)
+    found = Split(
+        fold or 0,
+        [Item(place[named[index].path], twin) for index in learned for twin in twins],
+        [Item(place[named[index].path]) for index in held],
+        [Item(place[clip.path]) for clip in test],
+    )
+    _check_classes(utterances, found)
+    return found
 
 
 def original_splits(

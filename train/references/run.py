@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_sser.errors import UsageError
-from edge_sser.train.corpora.folds import check_disjoint
+from edge_sser.train.corpora.folds import check_disjoint, chosen_folds
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.labels import EMOTIONS, PRESETS
 from edge_sser.train.evaluate.predictions import Origin, Prediction, make_prediction, scorable
 from edge_sser.train.references.clips import ClipReader
 from edge_sser.train.references.cost import measure_cost
-from edge_sser.train.references.protocols import Item, Split, honest_splits, original_splits
+from edge_sser.train.references.protocols import Item, Split, honest_split, original_splits
 from edge_sser.train.references.recipe import ReferenceRecipe, read_reference_recipe
 from edge_sser.train.references.registry import make
 from edge_sser.train.references.results import NO_FOLD, Results, write_json
@@ -73,7 +73,7 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
     if request.original:
         splits = original_splits(utterances, recipe, folds, request.seed)
     else:
-        splits = honest_splits(utterances, recipe, folds, final=False)
+        splits = [honest_split(utterances, recipe, fold) for fold in chosen_folds(utterances, folds, final=False)]
     strangers = _strangers(request, utterances)
     names = tuple(sorted({clip.corpus for clip in utterances if clip.emotion in EMOTIONS}))  # others are never learned
     origin = Origin(
@@ -159,7 +159,7 @@ def _all_speakers(
         return
     title = f"{request.stem}, all speakers"
     clips = ClipReader([*own, *strangers], recipe, request.seed)
-    split = honest_splits(own, recipe, None, final=True)[-1]
+    split = honest_split(own, recipe, None)
     seconds, history = fit(system, clips, split, title)
     log(f"{title}: {seconds:.0f} s of CPU, {len(history)} epochs")
     if not done:
