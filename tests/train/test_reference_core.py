@@ -320,6 +320,17 @@ def test_the_protocol_of_a_study_stands_beside_and_says_that_voices_were_heard(t
     assert read_origin(tmp_path / "cnn1d-mfcc.original.csv").heard == ("ravdess",)
 
 
+def test_the_facts_are_of_the_run_on_all_corpora_in_whatever_order(toy_table: Path, tmp_path: Path) -> None:
+    def note(number: int, **options: object) -> str:
+        changes = (f"settings.training.epochs={number}",)
+        trained(request(toy_table, tmp_path, folds=(1,), changes=changes, **options))
+        return str(json.loads((tmp_path / "cnn1d-mfcc.facts.json").read_text("utf-8"))["note"])
+
+    assert note(1, corpora=("ravdess",)).endswith("epochs=1")
+    assert note(2).endswith("epochs=2")
+    assert note(3, original=True).endswith("epochs=2")
+
+
 def test_a_corpus_of_one_speaker_has_no_honest_fold_but_the_protocol_of_a_study(
     utterances: list[Utterance], tmp_path: Path
 ) -> None:

@@ -202,9 +202,12 @@ def _key(request: ReferenceRequest, recipe: ReferenceRecipe, utterances: Sequenc
 
 
 def _write_facts(request: ReferenceRequest, recipe: ReferenceRecipe, system: System, results: Results) -> None:
-    """Writes size and cost; they are of the system, so that its three runs share NAME.facts.json."""
+    """Writes size and cost to NAME.facts.json, which the runs of a system share; that on all corpora has the say."""
+    path = request.out / f"{Path(request.name).stem}.facts.json"
+    if path.exists() and (request.original or request.corpora):
+        return
     seconds = list(results.progress.seconds.values())
     facts = {**measure_cost(system), "fit_seconds": round(sum(seconds) / len(seconds), 1)}
     changed = f"settings changed: {', '.join(request.changes)}" if request.changes else ""
     facts["note"] = "; ".join(filter(None, (recipe.remark, system.remark, changed)))
-    write_json(request.out / f"{Path(request.name).stem}.facts.json", facts)
+    write_json(path, facts)
