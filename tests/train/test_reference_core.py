@@ -77,7 +77,7 @@ def test_a_system_gives_probabilities_after_an_epoch_and_knows_its_cost(name: st
     recipe = read_reference_recipe(name, ["settings.training.epochs=1", "settings.training.batch=2"])
     system = make(recipe.system, recipe.settings, seed=1)
     random = np.random.default_rng(0)
-    clips = [Clip(random.normal(size=n).astype(np.float32), n % 8, f"voice {n}") for n in (9_001, 40_002, 50_003)]
+    clips = [Clip(random.normal(size=n).astype(np.float32), n % 8) for n in (9_001, 40_002, 50_003)]
     epochs: list[object] = []
     system.fit(clips, clips[:1], epochs.append)
     found = system.probabilities([clip.samples for clip in clips])
@@ -151,8 +151,8 @@ def test_training_stops_early_and_keeps_the_best_epoch() -> None:
     settings = Training(epochs=50, patience=3, learning_rate=0.5, batch=4, precision="float32")
     system = TorchSystem(torch.from_numpy, Constant, settings, seed=1)
     sounds = [np.full(4, n, dtype=np.float32) for n in range(8)]
-    training = [Clip(sound, 0, "a") for sound in sounds]
-    validation = [Clip(sounds[0], 0, "b"), Clip(sounds[1], 1, "b")]  # more certain of 0 is worse for one of them
+    training = [Clip(sound, 0) for sound in sounds]
+    validation = [Clip(sounds[0], 0), Clip(sounds[1], 1)]  # more certain of 0 is worse for one of them
     losses: list[float] = []
     system.fit(training, validation, lambda figures: losses.append(figures["validation_loss"]))
     best = int(np.argmin(losses))
@@ -165,7 +165,7 @@ def test_the_learning_rate_falls_in_steps() -> None:
     settings = Training(optimiser="sgd", momentum=0.0, epochs=4, step_epochs=1, step_factor=0.1, batch=2)
     moved: list[float] = []
     system = TorchSystem(torch.from_numpy, Constant, settings, seed=1)
-    clips = [Clip(np.zeros(2, dtype=np.float32), 0, "a")] * 2
+    clips = [Clip(np.zeros(2, dtype=np.float32), 0)] * 2
 
     def report(figures: object) -> None:
         moved.append(float(system.net.get_parameter("logits").detach()[0]))
@@ -189,7 +189,7 @@ def test_a_doubled_softmax_can_be_had_and_is_no_default() -> None:
 def test_an_unusable_learning_rate_is_one_line() -> None:
     settings = Training(optimiser="sgd", learning_rate=3e38, epochs=20, batch=2, precision="float32")
     system = TorchSystem(torch.from_numpy, Constant, settings, seed=1)
-    clips = [Clip(np.zeros(2, dtype=np.float32), label, "a") for label in (0, 1)] * 2
+    clips = [Clip(np.zeros(2, dtype=np.float32), label) for label in (0, 1)] * 2
     with pytest.raises(TrainingError, match="learning_rate"):
         system.fit(clips, [], lambda figures: None)
 

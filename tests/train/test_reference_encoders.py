@@ -65,7 +65,7 @@ def clips(count: int, voices: str, *, corpus: str = "toy", seconds: float = 3.4)
     for number in range(count):
         pitch, syllables, label = ((120.0, 2.0, CALM), (240.0, 5.0, ANGRY))[number % 2]
         samples = voice(pitch_hz=pitch + number, syllables_hz=syllables, seconds=seconds, seed=number)
-        out.append(Clip(samples.astype(np.float32), label, f"{corpus}/{voices}{number}", corpus))
+        out.append(Clip(samples.astype(np.float32), label, corpus))
     return out
 
 
@@ -207,7 +207,7 @@ def test_the_whole_network_gives_the_probabilities_of_a_window(name: str):
 @pytest.mark.parametrize("kind", ["svm", "logistic-regression"])
 def test_the_head_as_a_network_gives_the_same_logits(kind: str):
     random = np.random.default_rng(0)
-    labelled = [Clip(np.zeros(1, np.float32), label, "a", "a") for label in (0, 1, 4) for _ in range(10)]
+    labelled = [Clip(np.zeros(1, np.float32), label, "a") for label in (0, 1, 4) for _ in range(10)]
     features = random.standard_normal((30, 5)) + np.array([clip.label for clip in labelled])[:, None]
     head = replace(fit_head(features, labelled, Classifier(kind=kind, c=[1.0]), 1.0), temperature=0.5)
     own = head.logits(features)
@@ -217,9 +217,7 @@ def test_the_head_as_a_network_gives_the_same_logits(kind: str):
 
 def test_each_class_of_each_corpus_weighs_the_same():
     cells = {("a", 0): 2, ("a", 1): 6, ("b", 1): 12}
-    labelled = [
-        Clip(np.zeros(1, np.float32), label, "x", corpus) for (corpus, label), n in cells.items() for _ in range(n)
-    ]
+    labelled = [Clip(np.zeros(1, np.float32), label, corpus) for (corpus, label), n in cells.items() for _ in range(n)]
     weights = balanced_weights(labelled)
     assert weights.mean() == pytest.approx(1.0)
     sums = [weights[:2].sum(), weights[2:8].sum(), weights[8:].sum()]
@@ -239,7 +237,7 @@ def test_c_is_chosen_on_the_validation_speakers():
 
     random = np.random.default_rng(1)
     noise = [
-        Clip(random.standard_normal(40).astype(np.float32) + 0.5 * (label == ANGRY), label, f"{n}", "a")
+        Clip(random.standard_normal(40).astype(np.float32) + 0.5 * (label == ANGRY), label, "a")
         for label in (CALM, ANGRY)
         for n in range(30)
     ]

@@ -50,7 +50,7 @@ def clips(count: int, *, seconds: float = 1.0) -> list[Clip]:
     for number in range(count):
         pitch = (120.0, 240.0)[number % 2]
         samples = voice(pitch_hz=pitch, syllables_hz=3.0, seconds=seconds, seed=number).astype(np.float32)
-        out.append(Clip(samples, (1, 4)[number % 2], f"toy/{number}", "toy"))
+        out.append(Clip(samples, (1, 4)[number % 2], "toy"))
     return out
 
 
@@ -216,7 +216,7 @@ def test_weights_of_a_file_are_loaded(tmp_path: Path):
     [
         ("dummynet", "settings.pooling=flatten", "windows.seconds to 5.12"),
         ("exponet", "settings.features=pitch", "features"),
-        ("column-vit-teacher", "settings.kind=student", "teacher"),
+        ("column-vit-teacher", "settings.kind=student", "kind"),
         ("resnet50-mel", "settings.kind=vgg", "kind"),
     ],
 )

@@ -39,7 +39,7 @@ class ClipReader:
     def clip(self, item: Item) -> Clip:
         """Returns an item with its label; errors as for `samples`."""
         utterance = self._utterances[item.place]
-        return Clip(self.samples(item), EMOTIONS.index(utterance.emotion), utterance.voice, utterance.corpus)
+        return Clip(self.samples(item), EMOTIONS.index(utterance.emotion), utterance.corpus)
 
     def _make(self, item: Item) -> Samples:
         path = self._utterances[item.place].path

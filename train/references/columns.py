@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,13 +22,11 @@ from edge_sser.train.references.torch_system import TorchSystem, Training, Windo
 from edge_sser.train.students.references.column_vit import SIDE, ColumnTransformer
 
 _FFT, _WINDOW, _HOP = 1024, 512, 64  # samples
-_STUDENT_DEPTH = 3
 
 
 class ColumnSettings(Section):
     """Settings of a column ViT."""
 
-    kind: Literal["teacher", "student"]
     depth: int = Field(ge=1, le=12)
     """Transformer blocks: 6 in the teacher, 3 in the student."""
     dropout: Share = 0.4
@@ -37,15 +35,9 @@ class ColumnSettings(Section):
     teacher_depth: int = Field(default=6, ge=1, le=12)
     """student alone."""
     teacher: Training | None = None
-    """student alone: training of the teacher, on the same clips, before the student's."""
+    """Training of the teacher, on the same clips, before the student's; None: the system is a teacher itself."""
     feature_weight: float = Field(default=10.0, ge=0.0)
     """student alone: weight of the L1 distance between the CLS tokens of both, beside the cross-entropy."""
-
-    @model_validator(mode="after")
-    def _check_teacher(self) -> ColumnSettings:
-        if (self.kind == "student") is not (self.teacher is not None):
-            raise ValueError("teacher: a student has the table, a teacher has not")
-        return self
 
 
 def make(settings: Mapping[str, Any], seed: int) -> System:

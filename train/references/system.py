@@ -33,13 +33,11 @@ class Clip:
     Attributes:
         samples: float32 [n], mono, 16 kHz; the whole recording.
         label: place in labels.EMOTIONS.
-        voice: speaker across corpora, see `Utterance.voice`.
         corpus: its name, for systems that weigh corpora alike.
     """
 
     samples: Samples
     label: int
-    voice: str
     corpus: str = ""
 
 
