@@ -161,6 +161,16 @@ def test_training_stops_early_and_keeps_the_best_epoch() -> None:
     assert -np.log([kept[0, 0], kept[1, 1]]).mean() == pytest.approx(losses[best], abs=1e-4)
 
 
+def test_the_inputs_of_validation_clips_are_gathered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = TorchSystem(torch.from_numpy, Constant, Training(epochs=5, batch=2), seed=1)
+    sounds = [np.full(4, n, dtype=np.float32) for n in range(3)]
+    asked: list[float] = []
+    inputs = system.inputs
+    monkeypatch.setattr(system, "inputs", lambda samples: asked.append(float(samples[0])) or inputs(samples))
+    system.fit([Clip(sound, 0) for sound in sounds[:2]], [Clip(sounds[2], 0)], lambda figures: None)
+    assert asked == [0.0, 1.0, 2.0]
+
+
 def test_the_learning_rate_falls_in_steps() -> None:
     settings = Training(optimiser="sgd", momentum=0.0, epochs=4, step_epochs=1, step_factor=0.1, batch=2)
     moved: list[float] = []

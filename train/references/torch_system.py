@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -74,6 +75,14 @@ class Training(Section):
     """auto: bfloat16 where the processor multiplies it in hardware."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Inputs of some clips: float32 [windows, ...], and the number of windows of each clip."""
+
+    windows: Tensor
+    counts: Tensor
+
+
 class TorchSystem(System):
     """A network over a front end, trained with cross-entropy.
 
@@ -134,6 +143,8 @@ class TorchSystem(System):
         self.net = self._new_net()
         parts = [self.inputs(clip.samples) for clip in training]
         labels = torch.tensor([clip.label for clip in training])
+        held = self._batch([clip.samples for clip in validation]) if validation else None
+        held_labels = np.array([clip.label for clip in validation])
         optimiser = self._optimiser()
         generator = torch.Generator().manual_seed(self.seed)
         best, best_score, best_epoch = None, (-1.0, 0.0), 0
@@ -142,20 +153,20 @@ class TorchSystem(System):
                 for group in optimiser.param_groups:
                     group["lr"] *= self.training.step_factor
             figures = {"loss": self._epoch(parts, labels, optimiser, generator, epoch)}
-            if validation:
-                figures |= self._validate(validation)
+            if held is not None:
+                figures |= self._validate(held, held_labels)
                 score = (figures["ua"], -figures["validation_loss"])
                 if score > best_score:
                     best, best_score, best_epoch = deepcopy(self.net.state_dict()), score, epoch
             report(figures)
-            if self.training.patience and validation and epoch - best_epoch >= self.training.patience:
+            if self.training.patience and held is not None and epoch - best_epoch >= self.training.patience:
                 break
         if best is not None:
             self.net.load_state_dict(best)
 
     def probabilities(self, clips: Sequence[Samples]) -> NDArray[np.float64]:
         """Returns the softmax of the mean logits of each clip's windows: [clips, 8]."""
-        return self._logits(clips).softmax(dim=1).numpy()
+        return self._logits(self._batch(clips)).softmax(dim=1).numpy()
 
     def inputs(self, samples: Samples) -> Tensor:
         """Returns the network's inputs of a clip's windows: float32 [windows, ...]; computed once."""
@@ -213,22 +224,22 @@ class TorchSystem(System):
             total += loss.item() / len(batches)
         return total
 
-    def _validate(self, clips: Sequence[Clip]) -> dict[str, float]:
-        logits = self._logits([clip.samples for clip in clips])
-        labels = np.array([clip.label for clip in clips])
+    def _validate(self, held: _Batch, labels: NDArray[np.int64]) -> dict[str, float]:
+        logits = self._logits(held)
         return {
             "ua": unweighted_accuracy(labels, logits.argmax(dim=1).numpy()),
             "validation_loss": F.cross_entropy(logits, torch.from_numpy(labels)).item(),
         }
 
-    def _logits(self, clips: Sequence[Samples]) -> Tensor:
-        """Returns the mean logits of each clip's windows: float64 [clips, 8]."""
+    def _batch(self, clips: Sequence[Samples]) -> _Batch:
         parts = [self.inputs(samples) for samples in clips]
-        clip = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(part) for part in parts]))
+        return _Batch(torch.cat(parts), torch.tensor([len(part) for part in parts]))
+
+    def _logits(self, batch: _Batch) -> Tensor:
+        """Returns the mean logits of each clip's windows: float64 [clips, 8]."""
         self.net.to(self.device).eval()
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            found = [
-                self.net(batch.to(self.device)).double().cpu() for batch in torch.split(torch.cat(parts), PREDICTED)
-            ]
-        total = torch.zeros(len(parts), len(EMOTIONS), dtype=torch.float64).index_add_(0, clip, torch.cat(found))
-        return total / torch.bincount(clip, minlength=len(parts))[:, None]
+            found = [self.net(part.to(self.device)).double().cpu() for part in torch.split(batch.windows, PREDICTED)]
+        clip = torch.repeat_interleave(torch.arange(len(batch.counts)), batch.counts)
+        total = torch.zeros(len(batch.counts), len(EMOTIONS), dtype=torch.float64)
+        return total.index_add_(0, clip, torch.cat(found)) / batch.counts[:, None]
