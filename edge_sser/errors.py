@@ -192,7 +192,8 @@ def _usage_text(error: Any) -> str:
     surplus = re.search(r"unexpected extra argument(?:\(s\)|s)? \((.*)\)", message)
     if surplus and context and context.command_path.endswith("listen"):
         return f"{message}: did you mean {context.command_path} --source {' --source '.join(surplus[1].split())}?"
-    return f"{message}: {context.command_path if context else 'edge-sser'} --help shows what there is"
+    joint = "" if message.endswith("?") else ":"
+    return f"{message}{joint} {context.command_path if context else 'edge-sser'} --help shows what there is"
 
 
 def _fail(message: str, status: int) -> int:

@@ -117,7 +117,7 @@ def _check_settings(config: Path | None) -> tuple[CheckContext, Finding]:
     try:
         loaded = load_settings(config)
     except EdgeSserError as error:
-        remedy = "correct it: until then listen ends with exit status 2, and the checks below see the defaults"
+        remedy = "mend this: until then listen ends with exit status 2, and the checks below see the defaults"
         return _context(Settings(), configured=False, file=None), Finding(State.PROBLEM, str(error), remedy)
     configured = SOURCE in loaded.origins
     where = str(loaded.path) if loaded.path else "no file; defaults"
