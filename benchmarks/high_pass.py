@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_sser.model.model import Model
-from edge_sser.model.shipped import default_model_path
+from edge_sser.model.shipped import model_file
 from edge_sser.pipeline.features import log_mel
 from edge_sser.pipeline.highpass import high_pass
 from edge_sser.train.corpora.table import read_table
@@ -45,4 +45,4 @@ def main(table: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else default_model_path())
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else model_file())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", metavar="FILE", help="Model: an .onnx file, or sser-plus. Default: sser-cnn."),
+    typer.Option("--model", metavar="FILE", help="Model: an .onnx file, sser-plus or sser-cnn. Default: sser-plus."),
 ]
 RuntimeOption = Annotated[
     str | None,

@@ -21,14 +21,7 @@ from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
 from edge_sser.model.engine_file import EngineMissError, engines_folder
 from edge_sser.model.graph_check import MAX_FILE_BYTES
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
-from edge_sser.model.shipped import (
-    DEFAULT_MODEL,
-    NAMES,
-    default_model_path,
-    named_model,
-    shipped_for,
-    shipped_for_engines,
-)
+from edge_sser.model.shipped import MODELS, ShippedModel, named_model
 from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import ModelSettings, Runtime
@@ -42,12 +35,10 @@ log = logging.getLogger("edge_sser.model")
 
 __all__ = [
     "CARD_KEY",
-    "DEFAULT_MODEL",
     "Calibration",
     "Card",
     "Model",
     "Score",
-    "default_model_path",
     "load_engine",
 ]
 
@@ -100,8 +91,8 @@ class Model:
         """Loads and checks a model file, and logs the backend that computes it, with the reason.
 
         Args:
-            path: an .onnx file with a card, or the name of a model that ships; None for the default's file that suits
-                the backend.
+            path: an .onnx file with a card; or the name of a model that ships, whose file that suits the backend is
+                taken; None for the default.
             runtime: auto takes an engine that was built from the file if it is valid here, else the best provider of
                 ONNX Runtime. No engine is ever built.
             threads: of one inference.
@@ -111,12 +102,12 @@ class Model:
             ModelError: the file is missing, damaged, without a card, or made for other features; the provider is not
                 in this ONNX Runtime; or the runtime is `engine`, and no engine can be used.
         """
-        path = named_model(path)
+        chosen = named_model(path)
         runtime = Runtime(runtime)
         why, level = f"runtime = {runtime.value}", logging.INFO
         if runtime in (Runtime.AUTO, Runtime.ENGINE):
             try:
-                model = _first_engine([path] if path is not None else shipped_for_engines(), engines)
+                model = _first_engine([chosen] if isinstance(chosen, Path) else chosen.for_engines(), engines)
                 log.info("%s is computed by an engine that was built for this machine", model.label)
                 return model
             except EngineMissError as miss:
@@ -126,7 +117,7 @@ class Model:
                         "or take --runtime auto"
                     ) from None
                 why, level = f"no engine: {miss}", logging.WARNING if miss.refused else logging.INFO
-        model = _load_with_provider(path, runtime, threads)
+        model = _load_with_provider(chosen, runtime, threads)
         log.log(level, "%s is computed by ONNX Runtime's %s (%s)", model.label, model.provider, why)
         return model
 
@@ -246,15 +237,15 @@ def _first_engine(paths: Sequence[Path], engines: Path | None) -> Model:
     raise next((each for each in misses if each.refused), misses[0])
 
 
-def _load_with_provider(path: Path | None, runtime: Runtime, threads: int) -> Model:
-    """Loads a file, or the shipped one that suits the provider, into ONNX Runtime."""
-    if path is not None:
-        return _load_onnx(path, runtime, threads)
+def _load_with_provider(chosen: ShippedModel | Path, runtime: Runtime, threads: int) -> Model:
+    """Loads a file, or that of a shipped model that suits the provider, into ONNX Runtime."""
+    if isinstance(chosen, Path):
+        return _load_onnx(chosen, runtime, threads)
     provider = automatic_providers()[0] if runtime is Runtime.AUTO else runtime
-    model = _load_onnx(shipped_for(provider), runtime, threads)
+    model = _load_onnx(chosen.for_provider(provider), runtime, threads)
     if provider is not Runtime.CPU and model.provider == PROVIDERS[Runtime.CPU]:
         # The provider is in this ONNX Runtime, but its libraries are missing on this machine.
-        model = _load_onnx(shipped_for(Runtime.CPU), runtime, threads)
+        model = _load_onnx(chosen.int8, runtime, threads)
     return model
 
 
@@ -316,5 +307,5 @@ def _read(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ModelError(
-            f"model {path}: {reason}: give an .onnx file made by edge-sser export, or {' or '.join(NAMES)}"
+            f"model {path}: {reason}: give an .onnx file made by edge-sser export, or {' or '.join(MODELS)}"
         ) from None

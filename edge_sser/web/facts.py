@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from edge_sser.errors import EdgeSserError
 from edge_sser.model.card import CARD_KEY, read_card
 from edge_sser.model.graph_check import check_graph
-from edge_sser.model.shipped import default_model_path
+from edge_sser.model.shipped import model_file
 from edge_sser.monitor.operating import LevelRule, expected_rule
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.load import SOURCE, Loaded, known_keys, section_in
@@ -32,7 +32,7 @@ def level_rule(settings: Settings) -> LevelRule | None:
 
     The card is read without the library that computes the model, which would cost this process 60 MB.
     """
-    path = settings.model.path or default_model_path()
+    path = model_file(settings.model.path)
     try:
         card = read_card(check_graph(path.read_bytes()).get(CARD_KEY), path, FEATURES)
         return expected_rule(settings, card)

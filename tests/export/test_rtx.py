@@ -31,7 +31,7 @@ from edge_sser.model.card import Card
 from edge_sser.model.engine_file import engine_path
 from edge_sser.model.model import Model
 from edge_sser.model.rtx import CAPABILITIES, prepare_build
-from edge_sser.model.shipped import INT8_MODEL, TENSORRT_MODEL, default_model_path, models_folder, shipped_for_engines
+from edge_sser.model.shipped import MODELS, SSER_CNN
 from edge_sser.model.tensorrt_library import RTX, make_logger
 from edge_sser.train.students.vit import ColumnVit
 
@@ -73,7 +73,7 @@ def build(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     return call
 
 
-@pytest.mark.parametrize("model", shipped_for_engines(), ids=lambda path: path.name)
+@pytest.mark.parametrize("model", [path for model in MODELS.values() for path in model.for_engines()], ids=lambda path: path.name)
 def test_the_shipped_files_become_engines_for_all_capabilities(model: Path, build, tmp_path: Path) -> None:
     out, _ = build(model)
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -157,7 +157,7 @@ def test_both_students_are_built_in_their_precisions(families, compile_graph, na
 
 @pytest.mark.parametrize("capability", ["sm86", "sm75"])  # the network for Turing is rewritten
 def test_the_parsed_network_computes_what_onnx_runtime_computes(capability: str) -> None:
-    trt, path = RTX.load(), default_model_path()
+    trt, path = RTX.load(), SSER_CNN.fp32
     logger = make_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -173,15 +173,15 @@ def test_the_parsed_network_computes_what_onnx_runtime_computes(capability: str)
 
 
 def test_the_export_report_says_what_computes_in_8_bits() -> None:
-    sentence = inspect_layers(models_folder() / TENSORRT_MODEL)
+    sentence = inspect_layers(SSER_CNN.tensorrt)
     assert sentence == f"TensorRT for RTX {RTX.load().__version__} builds it for sm86 with {LAYERS['int8', False]}."
-    refused = inspect_layers(models_folder() / INT8_MODEL)
+    refused = inspect_layers(SSER_CNN.int8)
     assert "node student.attention.bias_DequantizeLinear" in refused
     assert len(refused.splitlines()) == 1
 
 
 def test_scratch_memory_is_a_fixed_workspace_and_eight_windows(compile_graph) -> None:
-    path = models_folder() / TENSORRT_MODEL
+    path = SSER_CNN.tensorrt
     _, messages = compile_graph(onnx.load(path), Model.load(path, runtime="cpu").card, "sm86")
     (scratch,) = (int(found[1]) for _, text in messages if (found := re.search(r"Max Scratch Memory: (\d+)", text)))
     assert WORKSPACE_BYTES < scratch <= WORKSPACE_BYTES + 8 * WINDOW_BYTES
@@ -209,12 +209,12 @@ def test_a_product_that_turing_lacks_is_named(families, tmp_path: Path) -> None:
 
 
 def test_too_little_workspace_is_one_line(tmp_path: Path) -> None:
-    line = fail_alone(default_model_path(), tmp_path / "engines", "--workspace-mib", "4")
+    line = fail_alone(SSER_CNN.fp32, tmp_path / "engines", "--workspace-mib", "4")
     assert "could not build an engine for sm75 (Tactic Selection: no tactics" in line
 
 
 def test_without_space_nothing_half_written_stays(tmp_path: Path) -> None:
-    line = fail_alone(default_model_path(), tmp_path / "engines", file_size=1 << 20)
+    line = fail_alone(SSER_CNN.fp32, tmp_path / "engines", file_size=1 << 20)
     assert "cannot be written (File too large)" in line
 
 
@@ -267,23 +267,23 @@ def test_what_the_parser_refuses_the_checker_refuses(families, compile_graph, sp
 
 
 def test_the_file_for_processors_is_refused_with_its_node(build) -> None:
-    _, line = build(models_folder() / INT8_MODEL, status=1)
+    _, line = build(SSER_CNN.int8, status=1)
     assert "node student.attention.bias_DequantizeLinear (DequantizeLinear): " in line
     assert "input has type Int32 but must have type" in line
 
 
 def test_another_capability_is_refused(build) -> None:
-    _, line = build(default_model_path(), "--compute-capability", "sm90", status=1)
+    _, line = build(SSER_CNN.fp32, "--compute-capability", "sm90", status=1)
     assert "does not build for sm90, only for sm75, sm80, sm86, sm89, sm120, sm121" in line
 
 
 def test_the_current_capability_needs_a_gpu(build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_sser.model.cuda.LIBRARY", "libcuda.so.none")
-    assert "needs a GPU" in build(default_model_path(), "--compute-capability", "current", status=1)[1]
+    assert "needs a GPU" in build(SSER_CNN.fp32, "--compute-capability", "current", status=1)[1]
 
 
 def test_capabilities_are_chosen_each_once(build, tmp_path: Path) -> None:
-    out, _ = build(default_model_path(), *("--compute-capability sm121 " * 2 + "--compute-capability sm86").split())
+    out, _ = build(SSER_CNN.fp32, *("--compute-capability sm121 " * 2 + "--compute-capability sm86").split())
     assert [path.suffixes[-2] for path in sorted((tmp_path / "engines").iterdir())] == [".sm121", ".sm86"]
     assert len(out) == 2
 
@@ -295,13 +295,13 @@ def test_wheels_for_two_versions_of_cuda_are_told(build, monkeypatch: pytest.Mon
 
     wheels = [Wheel("tensorrt_rtx_cu12_libs"), Wheel("tensorrt-rtx-cu13-libs"), Wheel("numpy")]
     monkeypatch.setattr("edge_sser.model.tensorrt_library.distributions", lambda: wheels)
-    _, line = build(default_model_path(), status=1)
+    _, line = build(SSER_CNN.fp32, status=1)
     assert "tensorrt-rtx-cu12-libs and tensorrt-rtx-cu13-libs are both installed: pip uninstall" in line
 
 
 def test_without_the_wheels_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, build) -> None:
     monkeypatch.setattr("edge_sser.model.tensorrt_library.find_spec", lambda name: None)
-    assert 'pip install "edge-sser[tensorrt-rtx]"' in build(default_model_path(), status=1)[1]
+    assert 'pip install "edge-sser[tensorrt-rtx]"' in build(SSER_CNN.fp32, status=1)[1]
 
 
 def test_options_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

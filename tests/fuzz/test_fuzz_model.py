@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from models import CARD, save_graph, write_model
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_sser.model.model import default_model_path
+from edge_sser.model.shipped import SSER_CNN
 
 LOADER = Path(__file__).with_name("model_loader.py")
 FIELDS = sorted(json.loads(CARD.to_json()))
@@ -50,7 +50,7 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, list[int]]]:
     """Good files, each with the places where it is more than weights."""
-    files = [write_model(tmp_path_factory.mktemp("good") / "tiny.onnx"), default_model_path()]
+    files = [write_model(tmp_path_factory.mktemp("good") / "tiny.onnx"), SSER_CNN.fp32]
     out = []
     for content in (file.read_bytes() for file in files):
         weights = bytearray(len(content))

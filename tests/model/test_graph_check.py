@@ -19,9 +19,9 @@ from edge_sser.errors import ModelError
 from edge_sser.model import graph_check
 from edge_sser.model.graph_check import check_graph
 from edge_sser.model.model import CARD_KEY, Model
-from edge_sser.model.shipped import default_model_path
+from edge_sser.model.shipped import models_folder
 
-MODELS = sorted(default_model_path().parent.glob("*.onnx"))
+MODELS = sorted(models_folder().glob("*.onnx"))
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)

@@ -14,10 +14,11 @@ import pytest
 from edge_sser.cli import main
 from edge_sser.model.cuda import Cuda
 from edge_sser.model.model import Model
-from edge_sser.model.shipped import shipped_for_engines
+from edge_sser.model.shipped import MODELS
 from edge_sser.model.tensorrt_library import LIBRARIES, RTX
 from edge_sser.pipeline.features import FEATURES
 
+FILES = [path for model in MODELS.values() for path in model.for_engines()]
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(3600)]  # a small board builds an engine for many minutes
 
 
@@ -29,7 +30,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.fail("neither TensorRT nor TensorRT for RTX is installed: docs/tensorrt.md")
     folder = tmp_path_factory.mktemp("engines")
     options = [*(["--compute-capability", "current"] if library is RTX else []), "--engines", str(folder)]
-    for model in shipped_for_engines():
+    for model in FILES:
         assert main(["export", str(model), "--target", library.target, *options]) == 0
     return folder
 
@@ -48,7 +49,7 @@ def test_memory_goes_to_the_gpu_and_back(engines: Path) -> None:
     cuda.close()
 
 
-@pytest.mark.parametrize("model", shipped_for_engines(), ids=lambda path: path.name)
+@pytest.mark.parametrize("model", FILES, ids=lambda path: path.name)
 def test_an_engine_computes_what_onnx_runtime_computes(engines: Path, model: Path) -> None:
     engine, reference = Model.load(model, runtime="engine", engines=engines), Model.load(model, runtime="cpu")
     windows = np.random.default_rng(0).normal(-60.0, 20.0, (200, FEATURES.frames, FEATURES.bands)).astype(np.float32)

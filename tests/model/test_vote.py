@@ -43,7 +43,7 @@ def test_readings_and_batches_have_the_vote(tmp_path: Path) -> None:
 
 
 def test_a_card_keeps_its_vote() -> None:
-    card = Model.load().card
+    card = Model.load(Path("sser-cnn")).card
     voting = replace(card, emotion_vote=VOTE)
     assert Card.from_json(voting.to_json()) == voting
     assert "emotion_vote" not in card.to_json()

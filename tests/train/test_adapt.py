@@ -23,7 +23,7 @@ from edge_sser.export.onnx import export_onnx
 from edge_sser.export.quantize import Target, activations, quantise
 from edge_sser.model.card import Card, OperatingPoint
 from edge_sser.model.model import CARD_KEY, Model
-from edge_sser.model.shipped import INT8_MODEL, PLUS_MODEL, TENSORRT_MODEL, models_folder
+from edge_sser.model.shipped import SSER_CNN, SSER_PLUS
 from edge_sser.model.vote import EmotionVote
 from edge_sser.pipeline.features import log_mel
 from edge_sser.settings.schema import Runtime
@@ -187,9 +187,12 @@ def test_a_file_in_8_bits_is_adapted_too_and_gets_a_head_in_float(
     assert not head & stored.keys()
 
 
-@pytest.mark.parametrize("name", [INT8_MODEL, TENSORRT_MODEL, PLUS_MODEL])
-def test_the_heads_of_the_files_that_ship_in_8_bits_are_found(name: str) -> None:
-    path = models_folder() / name
+@pytest.mark.parametrize(
+    "path",
+    [SSER_CNN.int8, SSER_CNN.tensorrt, SSER_PLUS.int8, SSER_PLUS.tensorrt],
+    ids=lambda path: path.name,
+)
+def test_the_heads_of_the_files_that_ship_in_8_bits_are_found(path: Path) -> None:
     loaded = Model.load(path, runtime=Runtime.CPU)
     model = with_float_head(onnx.load(path), loaded.card)
     place = find_head(model, loaded.card, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from components import require
 
-from edge_sser.model.model import default_model_path
+from edge_sser.model.shipped import SSER_CNN
 from edge_sser.settings.schema import Settings
 from edge_sser.train.corpora.index import index
 from edge_sser.train.corpora.table import Utterance
@@ -41,7 +41,7 @@ def clips(data: Path) -> Sequence[Utterance]:
 def test_the_gain_knob_changes_nothing_and_20_db_of_noise_little(clips: Sequence[Utterance], data: Path) -> None:
     names = ("gain, +12 dB", "gain, -12 dB", "white noise, 20 dB", "babble of 4, 0 dB")
     conditions = [condition for condition in make_conditions(clips, {})[0] if condition.name in names]
-    found = try_conditions(open_file(default_model_path(), clips), clips, conditions, preset="quadrant")
+    found = try_conditions(open_file(SSER_CNN.fp32, clips), clips, conditions, preset="quadrant")
     effects = {effect.condition: effect for effect in found.effects}
     for name in names[:2]:
         assert all(check.passed for check in effects[name].checks)
@@ -53,7 +53,7 @@ def test_streams_of_an_actor_are_scored_as_offline_and_their_events_found(
     clips: Sequence[Utterance], data: Path
 ) -> None:
     sounds = parse_sounds([f"noise={data / 'background'}"])
-    models = open_file(default_model_path(), clips)
+    models = open_file(SSER_CNN.fp32, clips)
     found = try_streams(models, clips, read_preset("quadrant"), sounds, [Point("half", 0.5)])
     assert found.left_out == 0
     assert found.compared > 100
@@ -64,7 +64,7 @@ def test_streams_of_an_actor_are_scored_as_offline_and_their_events_found(
 
 
 def test_a_conversation_is_scored_as_offline_to_the_last_bit(data: Path) -> None:
-    model = open_file(default_model_path()).final
+    model = open_file(SSER_CNN.fp32).final
     samples = read_audio(data / "speech" / "conversation.flac")
     windows, different = compare_offline(samples, model, Settings(), play_stream(samples, model, Settings()))
     assert windows > 300

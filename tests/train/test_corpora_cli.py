@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from corpus_folders import savee, sounds, touch
 
-from edge_sser.model.model import default_model_path
+from edge_sser.model.shipped import SSER_CNN
 from edge_sser.train.corpora.table import read_table, write_table
 
 
@@ -92,11 +92,11 @@ def test_clips_without_a_label_are_not_scored_and_those_with_another_emotion_are
     rows = read_table(toy_table)
     odd = [replace(rows[0], emotion=""), replace(rows[1], emotion="bored"), *rows[2:]]
     write_table(tmp_path / "odd.parquet", odd)
-    done = train("evaluate", default_model_path(), "--table", tmp_path / "odd.parquet")
+    done = train("evaluate", SSER_CNN.fp32, "--table", tmp_path / "odd.parquet")
     assert done.stdout.startswith("1 of 48 clips of ravdess have no emotion that the model knows and no stress label: ")
     assert "| ravdess | 47 / 6 / 6 |" in done.stdout
     write_table(tmp_path / "none.csv", [replace(row, emotion="") for row in rows])
-    done = train("evaluate", default_model_path(), "--table", tmp_path / "none.csv", status=1)
+    done = train("evaluate", SSER_CNN.fp32, "--table", tmp_path / "none.csv", status=1)
     assert "none.csv: no clip has an emotion that the model knows" in done.stderr
     baseline = tmp_path / "level.csv"
     train("baseline", tmp_path / "odd.parquet", "--out", baseline)
@@ -118,7 +118,7 @@ def test_a_corpus_labelled_by_stress_alone_goes_through_evaluation_and_its_page(
     write_table(tmp_path / "t.parquet", [*rows, *calm])
     train("baseline", tmp_path / "t.parquet", "--out", tmp_path / "level-only.csv")
     done = train(
-        "evaluate", default_model_path(), "--table", tmp_path / "t.parquet",
+        "evaluate", SSER_CNN.fp32, "--table", tmp_path / "t.parquet",
         "--predictions", tmp_path / "level-only.csv", "--robustness", "--streaming", "--clips", "8",
         "--html", tmp_path / "r.html", "--json", tmp_path / "r.json",
     )  # fmt: skip

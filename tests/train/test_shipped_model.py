@@ -14,14 +14,7 @@ import pytest
 
 from edge_sser.export.tensorrt import check_tensorrt_graph
 from edge_sser.model.model import Model
-from edge_sser.model.shipped import (
-    DEFAULT_MODEL,
-    INT8_MODEL,
-    PLUS_MODEL,
-    TENSORRT_MODEL,
-    default_model_path,
-    models_folder,
-)
+from edge_sser.model.shipped import DEFAULT, MODELS, SSER_CNN, SSER_PLUS, ShippedModel, models_folder
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.operating_result import operating_points, summary
@@ -32,53 +25,79 @@ from edge_sser.train.students.backend import emotion_vote
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-NAME = Path(DEFAULT_MODEL).stem
+NAME = SSER_CNN.name
+REPORTS = {"sser-cnn": "export-report", "sser-plus": "export-report-plus"}
+POINTS = {"sser-cnn": "operating-points.json", "sser-plus": "operating-points-plus.json"}
+each_model = pytest.mark.parametrize("shipped", MODELS.values(), ids=lambda shipped: shipped.name)
 
 
-def test_it_is_one_small_file() -> None:
-    assert default_model_path().stat().st_size < 1_000_000
+def files(shipped: ShippedModel) -> list[Path]:
+    """All files of a model, as an export reports them."""
+    return [*([shipped.fp32] if shipped.has_fp32 else []), shipped.int8, shipped.tensorrt]
 
 
-def test_the_files_that_ship_are_those_of_the_committed_export_report() -> None:
-    report = json.loads((RESULTS / "export-report.json").read_text("utf-8"))
+def test_the_files_are_small() -> None:
+    assert SSER_CNN.fp32.stat().st_size < 1_000_000
+    assert DEFAULT.int8.stat().st_size < 6_000_000
+
+
+def test_nothing_else_ships() -> None:
+    found = {path for path in models_folder().iterdir() if ".onnx" in path.name}
+    assert found == {path for model in MODELS.values() for path in files(model)}
+
+
+@each_model
+def test_the_files_that_ship_are_those_of_the_committed_export_report(shipped: ShippedModel) -> None:
+    report = json.loads((RESULTS / f"{REPORTS[shipped.name]}.json").read_text("utf-8"))
     by_file = {item["file"]: item for item in report["artefacts"]}
-    assert [*by_file] == [DEFAULT_MODEL, INT8_MODEL, TENSORRT_MODEL]
-    shipped = sorted(path.name for path in models_folder().iterdir() if ".onnx" in path.name)
-    assert shipped == sorted([*by_file, PLUS_MODEL])
-    for name, item in by_file.items():
-        data = (models_folder() / name).read_bytes()
+    assert {path.name for path in files(shipped)} == {*by_file} - {f"{SSER_PLUS.name}.onnx"}
+    for path in files(shipped):
+        data, item = path.read_bytes(), by_file[path.name]
         assert (item["size_bytes"], item["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert by_file[shipped.int8.name]["size_bytes"] <= 0.32 * by_file[f"{shipped.name}.onnx"]["size_bytes"]
+
+
+def test_the_checkpoint_of_the_report_is_the_committed_one() -> None:
+    report = json.loads((RESULTS / "export-report.json").read_text("utf-8"))
     checkpoint = (RESULTS / f"{NAME}.safetensors").read_bytes()
     assert report["checkpoint"]["sha256"] == hashlib.sha256(checkpoint).hexdigest()
-    assert by_file[INT8_MODEL]["size_bytes"] <= 0.32 * by_file[DEFAULT_MODEL]["size_bytes"]
 
 
-def test_the_cards_of_the_int8_files_agree_with_the_fp32_one_and_the_report() -> None:
-    report = json.loads((RESULTS / "export-report.json").read_text("utf-8"))
-    fp32 = Model.load(models_folder() / DEFAULT_MODEL)
-    assert (fp32.card.precision, fp32.card.parent_sha256) == ("fp32", None)
-    assert fp32.card.parity == pytest.approx(report["artefacts"][0]["parity"], rel=1e-2)
-    for name, choice in zip((INT8_MODEL, TENSORRT_MODEL), report["quantisation"], strict=True):
-        card = Model.load(models_folder() / name, runtime=Runtime.CPU).card
-        assert (card.precision, card.parent_sha256) == ("int8", fp32.sha256)
-        assert (card.calibration, card.accuracy) == (fp32.card.calibration, fp32.card.accuracy)
-        assert card.speech_trust == fp32.card.speech_trust
-        assert card.operating_points == fp32.card.operating_points
+@each_model
+def test_the_cards_of_the_files_agree_with_each_other_and_the_report(shipped: ShippedModel) -> None:
+    report = json.loads((RESULTS / f"{REPORTS[shipped.name]}.json").read_text("utf-8"))
+    fp32 = next(item for item in report["artefacts"] if item["made_for"] == "fp32")
+    first = Model.load(shipped.int8).card
+    for path, choice in zip((shipped.int8, shipped.tensorrt), report["quantisation"], strict=True):
+        card = Model.load(path, runtime=Runtime.CPU).card
+        assert (card.precision, card.parent_sha256) == ("int8", fp32["sha256"])
+        assert (card.calibration, card.accuracy) == (first.calibration, first.accuracy)
+        assert (card.speech_trust, card.emotion_vote) == (first.speech_trust, first.emotion_vote)
+        assert card.operating_points == first.operating_points
         assert card.quantisation is not None
         assert card.quantisation["calibration"] == report["calibration"]
         assert card.quantisation["target"] == choice["target"]
         assert card.quantisation["float_nodes"] == choice["float_nodes"]
-    check_tensorrt_graph(onnx.load(models_folder() / TENSORRT_MODEL))
+    check_tensorrt_graph(onnx.load(shipped.tensorrt))
+    if shipped.has_fp32:
+        model = Model.load(shipped.fp32)
+        assert (model.card.precision, model.card.parent_sha256) == ("fp32", None)
+        assert model.sha256 == fp32["sha256"]
+        assert model.card.parity == pytest.approx(fp32["parity"], rel=1e-2)
+        assert (model.card.calibration, model.card.accuracy) == (first.calibration, first.accuracy)
+        assert model.card.operating_points == first.operating_points
 
 
-def test_the_cards_operating_points_are_those_of_the_committed_result() -> None:
-    result = json.loads((RESULTS / "operating-points.json").read_text("utf-8"))
-    points = Model.load(models_folder() / DEFAULT_MODEL).card.operating_points
+@each_model
+def test_the_cards_operating_points_are_those_of_the_committed_result(shipped: ShippedModel) -> None:
+    result = json.loads((RESULTS / POINTS[shipped.name]).read_text("utf-8"))
+    points = Model.load(shipped.int8).card.operating_points
     assert points == operating_points(result)
-    page = (RESULTS / "decision.md").read_text("utf-8")
     rows = [line for line in summary(result) if line.startswith("|")]
     assert len(rows) == 3 + len(points)
-    assert [row for row in rows if row not in page] == []
+    if shipped is SSER_CNN:
+        page = (RESULTS / "decision.md").read_text("utf-8")
+        assert [row for row in rows if row not in page] == []
 
 
 def test_the_results_quote_the_table_that_the_export_printed() -> None:
@@ -89,11 +108,12 @@ def test_the_results_quote_the_table_that_the_export_printed() -> None:
     assert [row for row in rows if row not in page] == []
 
 
-def test_the_cards_figures_are_those_of_the_committed_predictions() -> None:
-    card = Model.load().card
-    for name in (NAME, "level-only"):
+@each_model
+def test_the_cards_figures_are_those_of_the_committed_predictions(shipped: ShippedModel) -> None:
+    card = Model.load(shipped.int8).card
+    for name in (shipped.name, "level-only"):
         assert card.accuracy[name] == evaluate(read_predictions(RESULTS / f"{name}.csv")).as_dict()
-    found = evaluate(read_predictions(RESULTS / f"{NAME}.csv")).calibration
+    found = evaluate(read_predictions(RESULTS / f"{shipped.name}.csv")).calibration
     assert card.calibration.temperature == pytest.approx(found.temperature, rel=1e-3)
     assert card.calibration.bias == pytest.approx(found.bias, abs=1e-3)
     assert card.emotions == EMOTIONS
@@ -117,7 +137,7 @@ def test_the_readme_quotes_the_areas_that_the_committed_predictions_give() -> No
     readme = (ROOT / "README.md").read_text("utf-8")
     titles = {"ravdess": "RAVDESS", "nemo": "nEMO", "indian-emospeech": "Indian EmoSpeech"}
     evaluations = {
-        name: evaluate(read_predictions(RESULTS / f"{name}.csv")) for name in (NAME, "sser-plus", "level-only")
+        name: evaluate(read_predictions(RESULTS / f"{name}.csv")) for name in ("sser-plus", NAME, "level-only")
     }
     printed = {}
     for line in markdown_table(evaluations).splitlines():
@@ -137,24 +157,15 @@ def test_no_speaker_stands_in_two_folds_and_all_corpora_are_there() -> None:
         assert sum(item.emotions) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_the_larger_models_card_agrees_with_its_committed_results() -> None:
-    model = Model.load(Path("sser-plus"), runtime=Runtime.CPU)
-    assert (model.card.name, model.card.precision) == ("sser-plus", "int8")
-    assert "whisper-tiny" in model.card.architecture
-    assert "MIT" in model.card.licence
-    assert model.card.emotion_vote == emotion_vote(read_recipe("sser-plus"))
-    report = json.loads((RESULTS / "export-report-plus.json").read_text("utf-8"))
-    (item,) = (item for item in report["artefacts"] if item["file"] == PLUS_MODEL)
-    data = (models_folder() / PLUS_MODEL).read_bytes()
-    assert (item["size_bytes"], item["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-    result = json.loads((RESULTS / "operating-points-plus.json").read_text("utf-8"))
-    assert model.card.operating_points == operating_points(result)
-    scores = evaluate(read_predictions(RESULTS / "sser-plus.csv"), "quadrant")
-    assert model.card.accuracy["sser-plus"] == scores.as_dict()
-    assert model.card.calibration == scores.calibration
+def test_the_defaults_card_names_its_trunk_and_its_vote() -> None:
+    card = Model.load(runtime=Runtime.CPU).card
+    assert (card.name, card.precision) == ("sser-plus", "int8")
+    assert "whisper-tiny" in card.architecture
+    assert "MIT" in card.licence
+    assert card.emotion_vote == emotion_vote(read_recipe("sser-plus"))
 
 
-def test_the_larger_models_predictions_are_the_mean_logits_of_its_two_networks(tmp_path: Path) -> None:
+def test_the_defaults_predictions_are_the_mean_logits_of_its_two_networks(tmp_path: Path) -> None:
     script = ROOT / "scripts" / "average_predictions.py"
     members = [RESULTS / "sser-cnn.csv", RESULTS / "whisper-trunk.csv"]
     subprocess.run([sys.executable, script, "sser-plus", tmp_path / "sser-plus.csv", *members], check=True, timeout=120)

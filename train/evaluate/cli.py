@@ -54,11 +54,11 @@ def evaluate(
 ) -> None:
     """Scores a run on the speakers each fold left out, a model file, or committed predictions; writes a report."""
     need_package("sklearn", "train", "Training")
-    from edge_sser.model.shipped import trainable_model
+    from edge_sser.model.shipped import trainable_file
     from edge_sser.train.evaluate.run import EvaluationRequest, run
 
     request = EvaluationRequest(
-        model=trainable_model(model) if model is not None else None,
+        model=trainable_file(model) if model is not None else None,
         table=table,
         test=test,
         out=out,

@@ -17,7 +17,7 @@ from edge_sser.errors import ModelError, TrainingError, UsageError
 from edge_sser.files import write_file
 from edge_sser.model.card import CARD_KEY, Calibration, Card
 from edge_sser.model.model import Model
-from edge_sser.model.shipped import trainable_model
+from edge_sser.model.shipped import trainable_file
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.corpora.table import read_table
 from edge_sser.train.data.labels import read_preset
@@ -63,7 +63,7 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
     """Adapts a model file and writes the new one.
 
     Args:
-        path: model file, or sser-cnn or sser-plus.
+        path: model file, or the name of a model that ships.
         table: of the site's utterances.
         out: file to write.
         preset: mapping of labels to stress; None: the card's.
@@ -74,7 +74,7 @@ def adapt(path: Path, table: Path, out: Path, preset: str | None, say: Callable[
     """
     import onnx
 
-    path = trainable_model(path)
+    path = trainable_file(path)
     if out.suffix != ".onnx" or out.resolve() == path.resolve():
         raise UsageError(f"--out {out}: expected another file that ends in .onnx")
     loaded = Model.load(path, runtime=Runtime.CPU)

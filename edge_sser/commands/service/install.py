@@ -22,7 +22,7 @@ from edge_sser.commands.service.systemctl import UNIT, WEB_UNIT, ServiceError, S
 from edge_sser.credentials import read_password
 from edge_sser.errors import EdgeSserError, SettingsError, need_package
 from edge_sser.files import write_file
-from edge_sser.model.shipped import named_model
+from edge_sser.model.shipped import model_file
 from edge_sser.settings.broker import parse_address
 from edge_sser.settings.load import load_settings
 from edge_sser.settings.schema import Settings
@@ -250,7 +250,7 @@ def _notes(target: Layout, settings: Settings) -> Iterator[str]:
         yield f"note      the broker's password goes into {password}: --mqtt-password FILE copies it"
     if target.user or target.staged:
         return
-    files = {"model.path": named_model(settings.model.path)}
+    files = {"model.path": model_file(settings.model.path)}
     if mqtt is not None:
         names = ("password_file", "ca_file", "cert_file", "key_file")
         files |= {f"mqtt.{name}": getattr(mqtt, name) for name in names}
