@@ -122,16 +122,20 @@ class Plot:
         rolling = [nan if reading.stress_rolling is None else reading.stress_rolling for reading in self._readings]
         axes.plot(ends, single, ".", color="#777777", markersize=4, label="one window")
         axes.plot(ends, rolling, color="black", label="rolling")
-        for level, value in ((Level.ELEVATED, thresholds.elevated), (Level.HIGH, thresholds.high)):
+        # One label above its line and one below: the thresholds may be close together.
+        for level, value, side in (
+            (Level.ELEVATED, thresholds.elevated, "top"),
+            (Level.HIGH, thresholds.high, "bottom"),
+        ):
             axes.axhline(value, color=COLOURS[level], lw=1, ls="--")
             axes.annotate(
                 f"{level.value} from {value:.2f}",
                 (1.0, value),
                 xycoords=("axes fraction", "data"),
                 ha="right",
-                va="bottom",
+                va=side,
                 fontsize="small",
-                xytext=(-4, 1),
+                xytext=(-4, 1 if side == "bottom" else -2),
                 textcoords="offset points",
             )
         labelled: set[Level] = set()

@@ -154,7 +154,7 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
         axes.set_xticks(BUDGETS, [f"{budget:g}" for budget in BUDGETS])
         axes.set(xlabel="false episodes an hour of calm speech, at most", ylabel=title, ylim=(0.0, top))
         axes.grid(alpha=0.3)
-    found.legend(loc="upper left")
+    found.legend(loc="lower right")  # the curves rise towards the upper right
     try:
         figure.savefig(path, dpi=110)
     except OSError as error:
