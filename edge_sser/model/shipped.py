@@ -51,8 +51,7 @@ class ShippedModel:
         return [self.tensorrt, self.fp32] if self.has_fp32 else [self.tensorrt]
 
     def for_provider(self, provider: Runtime) -> Path:
-        """Returns the file for a provider of ONNX Runtime: INT8 for the processor; for the others FP32, or the file
-        for TensorRT, whose signed numbers they can compute."""
+        """Returns the file for a provider of ONNX Runtime: INT8 for a processor, else FP32 or that for TensorRT."""
         if provider is Runtime.CPU:
             return self.int8
         return self.fp32 if self.has_fp32 else self.tensorrt
