@@ -96,7 +96,7 @@ class LeakyPair:
         group: its results.
         leaky: scores under the original protocol.
         honest: scores on speakers that were not trained on.
-        alone: True when both were trained on the same corpora; False when the honest one was trained on all.
+        alone: True when both were trained on the same corpora; False when the honest one was trained on more.
         folds: of the honest scores, where these are not all.
     """
 
@@ -284,7 +284,8 @@ def _leaky(
             honest = corpus_scores([_tables(result)], corpus, draws)
             out.append(LeakyPair(group, leaky, honest, True, _incomplete(result, every)))
         elif whole is not None and corpus in whole.corpora:
-            out.append(LeakyPair(group, leaky, whole.corpora[corpus], False, whole.folds))
+            alone = whole.results[0].origin.trained_on == group.original.origin.trained_on
+            out.append(LeakyPair(group, leaky, whole.corpora[corpus], alone, whole.folds))
     return out
 
 
