@@ -23,7 +23,7 @@ from edge_sser.train.report.blocks import signed
 RESULTS = Path("docs/results")
 OURS = (
     "sser-cnn", "sser-cnn-seed-2", "sser-cnn-seed-3", "sser-cnn.spanish", "sser-plus", "sser-plus.spanish",
-    "whisper-base", "level-only",
+    "whisper-trunk", "whisper-trunk.original", "whisper-base", "level-only",
 )  # fmt: skip
 PLACES = (RESULTS / "references", *(RESULTS / f"{name}.csv" for name in OURS))
 PAGE = Path("docs/references.md")
