@@ -33,7 +33,6 @@ from edge_sser.train.teachers.hubert import EncoderHead
 from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped_recipes
 
 ROUNDS = 3
-VARIANTS = {"whisper-trunk": ("sser-plus", ["student.companion=0"])}
 
 
 def measure(results: Path, weights: Path) -> None:
@@ -56,7 +55,7 @@ def make_system(name: str, parameters: int, weights: Path) -> System:
         net = nn.Sequential(encoder, EncoderHead(**sizes, dropout=0.0))
         return _system(net, lambda samples: standardise_sound(torch.from_numpy(samples)[None])[0])
     if name not in reference_names():
-        student = make_student(read_recipe(*VARIANTS.get(name, (name,))), len(EMOTIONS))
+        student = make_student(read_recipe(name), len(EMOTIONS))
         return _system(student, lambda samples: torch.from_numpy(log_mel(samples)[: FEATURES.frames]))
     reference = read_reference_recipe(name)
     settings = dict(reference.settings)
