@@ -48,31 +48,7 @@ def export_onnx(student: Student, card: Card, path: Path) -> float:
         ModelError: the file computes different logits, or cannot be written.
     """
     sample = torch.from_numpy(_test_windows())
-    buffer = io.BytesIO()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecation notes of the exporter itself
-        program = torch.onnx.export(
-            _Exported(student).eval(),
-            (sample[:2],),
-            input_names=[card.input],
-            output_names=list(card.outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=student.opset,
-            external_data=False,
-            dynamo=True,
-            verbose=False,
-        )
-        program.save(buffer)  # type: ignore[union-attr,arg-type]
-    model = onnx.load_from_string(buffer.getvalue())
-    del model.metadata_props[:]
-    for node in model.graph.node:  # traces of the exporter are of no use on a device
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
-    model.producer_name = "edge-sser"
-    onnx.checker.check_model(model, full_check=True)
+    model = convert(_Exported(student).eval(), sample[:2], card, student.opset)
     difference = _difference(student, model.SerializeToString(), card, sample)
     if not difference <= TOLERANCE:
         raise ModelError(
@@ -81,6 +57,46 @@ def export_onnx(student: Student, card: Card, path: Path) -> float:
     model.metadata_props.add(key=CARD_KEY, value=replace(card, parity=float(f"{difference:.3g}")).to_json())
     write_model(path, model)
     return difference
+
+
+def convert(net: nn.Module, batch: Tensor, card: Card, opset: int) -> onnx.ModelProto:
+    """Converts a network to ONNX, for batches of any size and without the exporter's traces.
+
+    Args:
+        net: in evaluation mode and on the CPU.
+        batch: an example of its input, of two or more.
+        card: with the names of inputs and outputs.
+        opset: of ONNX.
+
+    Raises:
+        Exception: of many unrelated classes, when the exporter cannot convert the network.
+    """
+    buffer = io.BytesIO()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecation notes of the exporter itself
+        program = torch.onnx.export(
+            net,
+            (batch,),
+            input_names=[card.input],
+            output_names=list(card.outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=opset,
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+        program.save(buffer)  # type: ignore[union-attr,arg-type]
+    model = onnx.load_from_string(buffer.getvalue())
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    model.producer_name = "edge-sser"
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 def write_model(path: Path, model: onnx.ModelProto) -> None:

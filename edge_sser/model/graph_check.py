@@ -43,28 +43,38 @@ _TENSOR_DIMS, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
-def check_graph(data: bytes) -> dict[str, str]:
-    """Checks the content of a model file; returns its metadata.
+def read_metadata(data: bytes) -> dict[str, str]:
+    """Returns the metadata of a model file with one graph, whatever that holds.
+
+    Raises:
+        ValueError: it is no model; the text says why.
+    """
+    metadata: dict[str, str] = {}
+    graphs = 0
+    for field, value in _fields(memoryview(data)):
+        if field == _MODEL_GRAPH:
+            graphs += 1
+        elif field == _MODEL_METADATA:
+            entry = {number: bytes(_bytes(text)) for number, text in _fields(_bytes(value))}
+            metadata[entry.get(1, b"").decode()] = entry.get(2, b"").decode()
+    if graphs != 1:
+        raise ValueError(f"it holds {graphs} graphs, expected 1")
+    return metadata
+
+
+def check_graph(data: bytes) -> None:
+    """Checks the content of a model file.
 
     Raises:
         ValueError: it is no model, is too large, or uses what a model does not need; the text says what.
     """
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"it has {len(data)} bytes, more than {MAX_FILE_BYTES}")
-    metadata: dict[str, str] = {}
-    graphs = 0
     for field, value in _fields(memoryview(data)):
         if field == _MODEL_GRAPH:
-            graphs += 1
             _check_nodes(_bytes(value))
-        elif field == _MODEL_METADATA:
-            entry = {number: bytes(_bytes(text)) for number, text in _fields(_bytes(value))}
-            metadata[entry.get(1, b"").decode()] = entry.get(2, b"").decode()
         elif field in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
             raise ValueError("it has functions of its own, which a model does not need")
-    if graphs != 1:
-        raise ValueError(f"it holds {graphs} graphs, expected 1")
-    return metadata
 
 
 def _check_nodes(graph: memoryview) -> None:

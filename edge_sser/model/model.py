@@ -305,7 +305,6 @@ def _read(path: Path) -> bytes:
             raise OSError(None, "Not a regular file")  # a device or a pipe may be endless
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
         raise ModelError(
-            f"model {path}: {reason}: give an .onnx file made by edge-sser export, or {' or '.join(MODELS)}"
+            f"model {path}: {short(error)}: give an .onnx file made by edge-sser export, or {' or '.join(MODELS)}"
         ) from None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_sser.errors import ModelError
 from edge_sser.model.backend import Logits
 from edge_sser.model.card import CARD_KEY, read_card
-from edge_sser.model.graph_check import check_graph
+from edge_sser.model.graph_check import check_graph, read_metadata
 from edge_sser.pipeline.features import FeatureParams
 from edge_sser.settings.schema import Runtime
 
@@ -51,7 +51,8 @@ class OnnxBackend:
             ValueError: the file holds more than a model needs; see `check_graph`.
             Exception: of several unrelated classes, when ONNX Runtime cannot load the graph.
         """
-        self.card = read_card(check_graph(data).get(CARD_KEY), path, features)
+        self.card = read_card(read_metadata(data).get(CARD_KEY), path, features)  # it names a file for other programs
+        check_graph(data)
         self._session = _session(data, runtime, threads)
         self.provider: str = self._session.get_providers()[0]
         self._check_shapes(path, features)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from edge_sser.errors import EdgeSserError
 from edge_sser.model.card import CARD_KEY, read_card
-from edge_sser.model.graph_check import check_graph
+from edge_sser.model.graph_check import read_metadata
 from edge_sser.model.shipped import model_file
 from edge_sser.monitor.operating import LevelRule, expected_rule
 from edge_sser.pipeline.features import FEATURES
@@ -34,7 +34,7 @@ def level_rule(settings: Settings) -> LevelRule | None:
     """
     path = model_file(settings.model.path)
     try:
-        card = read_card(check_graph(path.read_bytes()).get(CARD_KEY), path, FEATURES)
+        card = read_card(read_metadata(path.read_bytes()).get(CARD_KEY), path, FEATURES)
         return expected_rule(settings, card)
     except (EdgeSserError, OSError, ValueError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -181,6 +182,9 @@ def test_leaky_against_honest_is_of_the_training_on_one_corpus(comparison: Compa
     assert row[:3] == ["cnn1d-mfcc", f"{100 * pair.leaky.ua:.1f}", f"{100 * pair.honest.ua:.1f}"]
     (results / "cnn1d-mfcc.ravdess.csv").unlink()
     (pair,) = compare(read_groups([results]), draws=DRAWS).leaky
+    assert pair.alone
+    write(results, "cnn1d-mfcc", predictions(0.4), trained_on=("ravdess", "tess"))
+    (pair,) = compare(read_groups([results]), draws=DRAWS).leaky
     assert not pair.alone
     assert "honest: all corpora" in leaky_table(Comparison([], [pair])).rows[0][0]
 
@@ -302,6 +306,19 @@ def test_rows_of_a_corpus_are_ordered_by_part_and_score(comparison: Comparison) 
     assert table.title == "ravdess"
     assert [row[0] for row in table.rows][:2] == ["cnn1d-mfcc", "rnn-mfcc (folds 1,2)"]
     assert len({len(row) for row in [table.headers, *table.rows]}) == 1
+
+
+def test_bars_stand_in_the_order_of_the_table_under_whole_names(comparison: Comparison) -> None:
+    from edge_sser.train.report.comparison import metric_bars
+
+    names = re.findall(r'class="tick end"[^>]*>([^<]+)<', metric_bars(comparison, "ravdess").drawing)
+    assert names == ["cnn1d-mfcc", "rnn-mfcc", "ours", "level-only"]
+
+
+def test_a_single_epoch_is_no_curve(results: Path) -> None:
+    (results / "rnn-mfcc.history.json").write_text(json.dumps({"1": [{"c": 1.0}]}), "utf-8")
+    curves = {group.name: group.honest[0].histories for group in read_groups([results])}
+    assert (len(curves["cnn1d-mfcc"]), len(curves["rnn-mfcc"])) == (2, 0)
 
 
 def damage_facts(folder: Path) -> None:

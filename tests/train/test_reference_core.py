@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from edge_sser.train.references.front_ends import Mfcc, TwinMaker
 from edge_sser.train.references.protocols import honest_split, original_splits
 from edge_sser.train.references.recipe import ReferenceRecipe, read_reference_recipe, reference_names
 from edge_sser.train.references.registry import SYSTEMS, make
+from edge_sser.train.references.result_files import Kind, read_groups
 from edge_sser.train.references.run import ReferenceRequest, run, stress_probability
 from edge_sser.train.references.system import Clip
 from edge_sser.train.references.torch_system import TorchSystem, Training, Windows
@@ -258,6 +260,18 @@ def test_a_random_split_without_twins_before_it_tests_clips_alone(
     assert original_splits(utterances, recipe, None, seed=1) == [split]
     with pytest.raises(UsageError, match="--fold 2"):
         original_splits(utterances, recipe, [2], seed=1)
+
+
+def test_a_recipe_of_the_user_is_a_reference_beside_ours(toy_table: Path, tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    recipes = resources.files("edge_sser.train") / "recipes" / "references"
+    own.write_text((recipes / "lstm-mean-mfcc.toml").read_text("utf-8"), "utf-8")
+    out = tmp_path / "out"
+    trained(request(toy_table, out, name=str(own), folds=(1,), changes=("settings.training.epochs=1",)))
+    trained(request(toy_table, out, name=str(own), folds=(1,), changes=("settings.training.epochs=1",), original=True))
+    (group,) = read_groups([out])
+    assert (group.name, group.kind, len(group.honest)) == ("mine", Kind.REFERENCE, 1)
+    assert group.original is not None
 
 
 def test_a_class_that_nobody_learns_is_named(utterances: list[Utterance], recipe: ReferenceRecipe) -> None:

@@ -15,11 +15,12 @@ from voices import voice
 
 torch = pytest.importorskip("torch", reason='pip install "edge-sser[train,references]"')
 
-from edge_sser.errors import MissingComponentError, SettingsError, TrainingError, UsageError  # noqa: E402
+from edge_sser.errors import MissingComponentError, ModelError, SettingsError, TrainingError, UsageError  # noqa: E402
+from edge_sser.model.model import Model  # noqa: E402
 from edge_sser.train.corpora.table import read_table, write_table  # noqa: E402
 from edge_sser.train.evaluate.predictions import read_origin, read_predictions  # noqa: E402
 from edge_sser.train.references import classical  # noqa: E402
-from edge_sser.train.references.classical import Classifier, HeadNet, balanced_weights, fit_head  # noqa: E402
+from edge_sser.train.references.classical import Classifier, HeadNet, balanced_weights, fit_heads  # noqa: E402
 from edge_sser.train.references.encoders import EncoderSettings, keep_layers, open_encoder  # noqa: E402
 from edge_sser.train.references.finetune import FinetunedEncoder  # noqa: E402
 from edge_sser.train.references.frozen_encoder import (  # noqa: E402
@@ -204,12 +205,28 @@ def test_the_whole_network_gives_the_probabilities_of_a_window(name: str):
     assert system.parameters >= trunk > 0
 
 
+@pytest.mark.parametrize("name", ["egemaps-svm", "egemaps-lr", "encoder-svm", "whisper-windows-50", "whisper-finetune"])
+def test_the_network_as_onnx_computes_the_same_and_a_device_says_why_it_refuses_it(name: str, tmp_path: Path):
+    require_package("onnx", "export")
+    require_package("onnxruntime", "export")
+    from edge_sser.train.references.onnx import export_reference
+
+    recipe = read_reference_recipe(name)
+    system = make(recipe.system, recipe.settings, 1) if name.startswith("egemaps") else build(name, "whisper")
+    system.fit(clips(8, "a"), clips(4, "b"), lambda figures: None)
+    file = tmp_path / "net.onnx"
+    export_reference(system, recipe, ["toy"], file)
+    assert file.stat().st_size > 1_000
+    with pytest.raises(ModelError, match=rf"reference-{name} .* is a reference system, whose features this device"):
+        Model.load(file, runtime="cpu")
+
+
 @pytest.mark.parametrize("kind", ["svm", "logistic-regression"])
 def test_the_head_as_a_network_gives_the_same_logits(kind: str):
     random = np.random.default_rng(0)
     labelled = [Clip(np.zeros(1, np.float32), label, "a") for label in (0, 1, 4) for _ in range(10)]
     features = random.standard_normal((30, 5)) + np.array([clip.label for clip in labelled])[:, None]
-    head = replace(fit_head(features, labelled, Classifier(kind=kind, c=[1.0]), 1.0), temperature=0.5)
+    head = replace(next(fit_heads(features, labelled, Classifier(kind=kind, c=[1.0]), [1.0])), temperature=0.5)
     own = head.logits(features)
     assert np.mean(own.argmax(axis=1) == [clip.label for clip in labelled]) > 0.8
     assert HeadNet(head)(torch.from_numpy(features).float()).numpy() == pytest.approx(own, rel=1e-3, abs=1e-3)

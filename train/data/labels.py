@@ -126,6 +126,10 @@ class Preset:
         """Returns 1 for stress of 0.5 or more, 0 for less, None when the labels give none."""
         return binary_label(self.stress(utterance))
 
+    def emotions_with(self, value: int) -> tuple[str, ...]:
+        """Returns the model's emotions that the preset calls stress, for 1, or no stress, for 0; in their order."""
+        return tuple(name for name in EMOTIONS if self.emotions.get(name) == value)
+
     def stress_from(
         self,
         emotion: str,

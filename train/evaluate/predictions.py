@@ -261,6 +261,7 @@ class Origin:
         preset: of stress.
         baseline: True for a trivial system, for comparison.
         heard: corpora whose predicted speakers were in the training data. Their scores say nothing of strangers.
+        reference: True for a reference system, also of a recipe that does not ship.
     """
 
     system: str
@@ -269,6 +270,7 @@ class Origin:
     preset: str = "quadrant"
     baseline: bool = False
     heard: tuple[str, ...] = ()
+    reference: bool = False
 
     @property
     def label(self) -> str:

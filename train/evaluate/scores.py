@@ -15,6 +15,7 @@ from edge_sser.train.evaluate.metrics import (
     NAN,
     auroc,
     expected_calibration_error,
+    macro_f1,
     mean_known,
     uar,
     unweighted_accuracy,
@@ -192,6 +193,8 @@ class FoldScores:
         speakers: number of speakers.
         clips: number of clips.
         ua: unweighted accuracy of the emotions.
+        wa: weighted accuracy of the emotions, the share of clips that are right.
+        macro_f1: mean F1 of the emotions.
         auroc: of stress.
         uar: unweighted accuracy of the stress decision.
     """
@@ -200,6 +203,8 @@ class FoldScores:
     speakers: int
     clips: int
     ua: float
+    wa: float
+    macro_f1: float
     auroc: float
     uar: float
 
@@ -211,13 +216,15 @@ def fold_scores(table: ScoreTable, inside: Mask) -> list[FoldScores]:
         clips = inside & (table.fold == fold)
         judged = clips & table.judged
         named = clips & table.named
-        stress = table.stress[judged]
+        labels, decided, stress = table.emotion[named], table.decided[named], table.stress[judged]
         out.append(
             FoldScores(
                 fold=int(fold),
                 speakers=len(set(table.speaker[clips])),
                 clips=int(clips.sum()),
-                ua=unweighted_accuracy(table.emotion[named], table.decided[named]),
+                ua=unweighted_accuracy(labels, decided),
+                wa=float(np.mean(labels == decided)) if labels.size else NAN,
+                macro_f1=macro_f1(labels, decided),
                 auroc=auroc(stress, table.logits[judged]),
                 uar=uar(stress, table.stressed[judged]),
             )

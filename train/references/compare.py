@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_sser.train.data.labels import Preset, read_preset
-from edge_sser.train.evaluate.metrics import DRAWS, NAN, Interval, macro_f1, mean_known, worst_known
+from edge_sser.train.evaluate.metrics import DRAWS, Interval, mean_known, worst_known
 from edge_sser.train.evaluate.predictions import Prediction
 from edge_sser.train.evaluate.score_table import Mask, ScoreTable
-from edge_sser.train.evaluate.scores import fold_scores
+from edge_sser.train.evaluate.scores import FoldScores, fold_scores
 from edge_sser.train.evaluate.speaker_bootstrap import auroc_interval, ua_interval
 from edge_sser.train.references.result_files import Kind, Result, ResultGroup
 from edge_sser.train.references.run import stress_probability
@@ -96,7 +96,7 @@ class LeakyPair:
         group: its results.
         leaky: scores under the original protocol.
         honest: scores on speakers that were not trained on.
-        alone: True when both were trained on the same corpora; False when the honest one was trained on all.
+        alone: True when both were trained on the same corpora; False when the honest one was trained on more.
         folds: of the honest scores, where these are not all.
     """
 
@@ -232,17 +232,7 @@ def corpus_scores(
         folds: to score; all when empty.
     """
     stress = {preset: _stress([table[preset] for table in tables], corpus, draws, folds) for preset in PRESETS}
-    ua: list[float] = []
-    wa: list[float] = []
-    f1: list[float] = []
-    for table in (each[PRESETS[0]] for each in tables):
-        inside = _inside(table, corpus, folds)
-        ua += [fold.ua for fold in fold_scores(table, inside)]
-        for fold in np.unique(table.fold[inside]):
-            named = inside & table.named & (table.fold == fold)
-            labels, decided = table.emotion[named], table.decided[named]
-            wa.append(float(np.mean(labels == decided)) if labels.size else NAN)
-            f1.append(macro_f1(labels, decided))
+    found = _fold_scores([each[PRESETS[0]] for each in tables], corpus, folds)
     first = tables[0][PRESETS[0]]
     inside = _inside(first, corpus, folds)
     named = inside & first.named
@@ -250,11 +240,11 @@ def corpus_scores(
         corpus=corpus,
         folds=tuple(np.unique(first.fold[inside]).tolist()),
         clips=int(inside.sum()),
-        ua=mean_known(ua),
-        ua_worst=worst_known(ua),
+        ua=mean_known(fold.ua for fold in found),
+        ua_worst=worst_known(fold.ua for fold in found),
         ua_interval=ua_interval(first.speaker[named], first.emotion[named], first.decided[named], draws=draws),
-        wa=mean_known(wa),
-        macro_f1=mean_known(f1),
+        wa=mean_known(fold.wa for fold in found),
+        macro_f1=mean_known(fold.macro_f1 for fold in found),
         stress=stress,
     )
 
@@ -264,8 +254,12 @@ def _inside(table: ScoreTable, corpus: str, folds: Collection[int]) -> Mask:
     return np.asarray(inside & np.isin(table.fold, list(folds)) if folds else inside)
 
 
+def _fold_scores(tables: Sequence[ScoreTable], corpus: str, folds: Collection[int]) -> list[FoldScores]:
+    return [fold for table in tables for fold in fold_scores(table, _inside(table, corpus, folds))]
+
+
 def _stress(tables: Sequence[ScoreTable], corpus: str, draws: int, folds: Collection[int]) -> StressScores:
-    found = [fold for table in tables for fold in fold_scores(table, _inside(table, corpus, folds))]
+    found = _fold_scores(tables, corpus, folds)
     first = tables[0]
     judged = _inside(first, corpus, folds) & first.judged
     return StressScores(
@@ -290,7 +284,8 @@ def _leaky(
             honest = corpus_scores([_tables(result)], corpus, draws)
             out.append(LeakyPair(group, leaky, honest, True, _incomplete(result, every)))
         elif whole is not None and corpus in whole.corpora:
-            out.append(LeakyPair(group, leaky, whole.corpora[corpus], False, whole.folds))
+            alone = whole.results[0].origin.trained_on == group.original.origin.trained_on
+            out.append(LeakyPair(group, leaky, whole.corpora[corpus], alone, whole.folds))
     return out
 
 

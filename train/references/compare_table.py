@@ -101,10 +101,16 @@ def score_tables(comparison: Comparison) -> list[TextTable]:
     )  # fmt: skip
     found = []
     for corpus in corpora:
-        chosen = [system for system in comparison.systems if corpus in system.corpora]
-        chosen.sort(key=lambda system: (list(Kind).index(system.group.kind), bool(system.folds), _rank(system, corpus)))
-        found.append(TextTable(corpus, headers, [_row(system, system.corpora[corpus]) for system in chosen]))
+        rows = [_row(system, system.corpora[corpus]) for system in ranked(comparison, corpus)]
+        found.append(TextTable(corpus, headers, rows))
     return found
+
+
+def ranked(comparison: Comparison, corpus: str) -> list[ComparedSystem]:
+    """Returns the systems of a corpus: by kind, complete ones first, from the best stress AUROC down."""
+    chosen = [system for system in comparison.systems if corpus in system.corpora]
+    kinds = list(Kind)
+    return sorted(chosen, key=lambda each: (kinds.index(each.group.kind), bool(each.folds), _rank(each, corpus)))
 
 
 def claim_lines(comparison: Comparison) -> Iterator[str]:
@@ -233,4 +239,4 @@ def cost(value: float | None) -> str:
     """Formats a cost with about three digits."""
     if value is None:
         return DASH
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

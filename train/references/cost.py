@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -71,12 +72,14 @@ def operations(net: nn.Module, example: Tensor) -> int:
     counter = FlopCounterMode(display=False)
     try:
         with (
+            warnings.catch_warnings(),
             torch.no_grad(),
-            torch.backends.mkldnn.flags(enabled=False),
             sdpa_kernel(SDPBackend.MATH),
             counter,
         ):
-            net(example)
+            warnings.simplefilter("ignore")  # about processors other than this one
+            with torch.backends.mkldnn.flags(enabled=False):
+                net(example)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return int(counter.get_total_flops())

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import onnx
 import torch
 from torch import Tensor, nn
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import ModelError, UsageError, short
 from edge_sser.export.card import ELEVATED, HIGH, LICENCES, NOTICE, OUTPUTS
-from edge_sser.export.onnx import TOLERANCE, write_model
+from edge_sser.export.onnx import TOLERANCE, convert, write_model
 from edge_sser.model.card import REFERENCE_INPUT
 from edge_sser.model.model import CARD_KEY, Calibration, Card
 from edge_sser.model.onnx_backend import onnx_runtime
-from edge_sser.train.data.labels import EMOTIONS, PRESETS
+from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.references.recipe import ReferenceRecipe
 from edge_sser.train.references.system import System
 
@@ -33,9 +29,9 @@ class _Exported(nn.Module):
     def __init__(self, net: nn.Module, preset: str) -> None:
         super().__init__()
         self.net = net
-        values = [PRESETS[preset][name] for name in EMOTIONS]
-        self.stressed = [place for place, value in enumerate(values) if value == 1]
-        self.calm = [place for place, value in enumerate(values) if value == 0]
+        self.stressed, self.calm = (
+            [EMOTIONS.index(name) for name in read_preset(preset).emotions_with(value)] for value in (1, 0)
+        )
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.net(features)
@@ -85,7 +81,10 @@ def export_reference(system: System, recipe: ReferenceRecipe, corpora: Sequence[
         accuracy={},
         notice=NOTICE,
     )
-    model = _convert(exported, batch, card, path)
+    try:
+        model = convert(exported, batch, card, OPSET)
+    except Exception as error:  # of many unrelated classes, from the exporter
+        raise ModelError(f"--onnx {path}: the network cannot be written as ONNX ({short(error)})") from None
     session = onnx_runtime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     outputs = session.run(list(card.outputs), {REFERENCE_INPUT: batch.numpy()})
     with torch.inference_mode():
@@ -95,32 +94,3 @@ def export_reference(system: System, recipe: ReferenceRecipe, corpora: Sequence[
         raise ModelError(f"--onnx {path}: the file's logits differ by {difference:.2g} from the network's")
     model.metadata_props.add(key=CARD_KEY, value=card.to_json())
     write_model(path, model)
-
-
-def _convert(exported: nn.Module, batch: Tensor, card: Card, path: Path) -> onnx.ModelProto:
-    buffer = io.BytesIO()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecation notes of the exporter itself
-            program = torch.onnx.export(
-                exported,
-                (batch,),
-                input_names=[card.input],
-                output_names=list(card.outputs),
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=OPSET,
-                external_data=False,
-                dynamo=True,
-                verbose=False,
-            )
-            program.save(buffer)  # type: ignore[union-attr,arg-type]
-    except Exception as error:  # of many unrelated classes, from the exporter
-        raise ModelError(f"--onnx {path}: the network cannot be written as ONNX ({short(error)})") from None
-    model = onnx.load_from_string(buffer.getvalue())
-    del model.metadata_props[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    model.producer_name = "edge-sser"
-    return model

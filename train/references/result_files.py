@@ -81,7 +81,7 @@ class ResultGroup:
         name: of the system.
         kind: its part.
         facts: size and cost.
-        recipe: of a reference; None for the other kinds.
+        recipe: of a reference that ships; None for the others.
         honest: out-of-fold predictions of a training on all corpora, one a seed.
         alone: the same of a training on some corpora alone, by variant.
         original: predictions under the protocol of the original; None without them.
@@ -148,7 +148,7 @@ def _group(name: str, results: Sequence[Result]) -> ResultGroup:
     alone = {each.variant: each for each in studied if each.variant != ORIGINAL}
     original = next((each for each in studied if each.variant == ORIGINAL), None)
     recipe = read_reference_recipe(name) if name in reference_names() else None
-    if recipe is not None:
+    if recipe is not None or any(each.origin.reference for each in results):
         kind = Kind.REFERENCE
     elif any(each.origin.baseline for each in results):
         kind = Kind.BASELINE
@@ -206,7 +206,7 @@ def _histories(path: Path) -> list[History]:
     path = path.with_name(f"{path.name.removesuffix('.csv')}.history.json")
     try:
         folds = json.loads(path.read_text("utf-8"))
-        return [_history(fold, epochs) for fold, epochs in folds.items() if epochs]
+        return [_history(fold, epochs) for fold, epochs in folds.items() if len(epochs) > 1]  # one is no curve
     except FileNotFoundError:
         return []
     except (OSError, ValueError, AttributeError, TypeError) as error:

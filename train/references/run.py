@@ -16,7 +16,7 @@ from tqdm import tqdm
 from edge_sser.errors import UsageError
 from edge_sser.train.corpora.folds import check_disjoint, chosen_folds
 from edge_sser.train.corpora.table import Utterance, read_table
-from edge_sser.train.data.labels import EMOTIONS, PRESETS
+from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.evaluate.predictions import Origin, Prediction, make_prediction, scorable
 from edge_sser.train.references.clips import ClipReader
 from edge_sser.train.references.cost import measure_cost
@@ -82,6 +82,7 @@ def run(request: ReferenceRequest, log: Log, echo: Log) -> None:
         trained_on=names,
         preset=PRESET,
         heard=names if request.original else (),
+        reference=True,
     )
     for path in (request.out / f"{request.stem}.csv", *([request.onnx] if request.onnx else [])):
         check_place(path)  # before hours of training
@@ -138,9 +139,9 @@ def predict(
 
 def stress_probability(emotions: NDArray[np.float64], preset: str = PRESET) -> NDArray[np.float64]:
     """Returns the probability of the emotions that a preset calls stress, of all that it maps: [n] of [n, 8]."""
-    values = PRESETS[preset]
-    stressed, mapped = ([values[name] in kinds for name in EMOTIONS] for kinds in ((1,), (0, 1)))
-    share = emotions[:, stressed].sum(axis=1) / np.maximum(emotions[:, mapped].sum(axis=1), 1e-9)
+    found = read_preset(preset)
+    stress, calm = (np.isin(EMOTIONS, found.emotions_with(value)) for value in (1, 0))
+    share = emotions[:, stress].sum(axis=1) / np.maximum(emotions[:, stress | calm].sum(axis=1), 1e-9)
     return np.asarray(share.clip(0.0, 1.0))
 
 

@@ -116,7 +116,7 @@ def history(histories: Sequence[History], name: str) -> Markup:
     last = max(each.epochs[-1] for each in histories if each.epochs)
     low, high = min(known), max(known)
     margin = (high - low or abs(high) or 1.0) * 0.05
-    chart = Chart(name, x=(0, last), y=(low - margin, high + margin), x_label="epoch", y_label=name)
+    chart = Chart(name, x=(0, last), y=(low - margin, high + margin), x_label="epoch", y_label="")
     for place, each in enumerate(histories):
         values = each.values.get(name, ())
         points = [(float(epoch), value) for epoch, value in zip(each.epochs, values, strict=False) if value is not None]

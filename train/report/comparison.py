@@ -21,6 +21,7 @@ from edge_sser.train.references.compare_table import (
     TextTable,
     cost_table,
     leaky_table,
+    ranked,
     remarks,
     score_tables,
 )
@@ -144,13 +145,16 @@ def leaky_picture(comparison: Comparison) -> Picture:
 def metric_bars(comparison: Comparison, corpus: str) -> Picture:
     """Draws the metrics of all systems on a corpus as bars."""
     rows = []
-    for system in comparison.systems:
-        if corpus not in system.corpora or (system.folds and system.group.kind is not Kind.REFERENCE):
+    for system in ranked(comparison, corpus):
+        if system.folds and system.group.kind is not Kind.REFERENCE:
             continue
         scores = system.corpora[corpus]
         values = (scores.ua, scores.wa, scores.macro_f1, scores.stress[PRESETS[0]].auroc)
-        bars = [(style, value, f"{name} {number(value)}") for (name, style), value in zip(METRICS, values, strict=True)]
-        rows.append((system.name, bars))
+        bars = [
+            (style, value, f"{system.name}: {name} {number(value)}")
+            for (name, style), value in zip(METRICS, values, strict=True)
+        ]
+        rows.append((system.group.name, bars))
     return Picture(f"metrics-{corpus}", f"Metrics on {corpus}", bar_rows(f"Metrics on {corpus}", rows), METRICS)
 
 
@@ -189,7 +193,7 @@ def system_pictures(system: ComparedSystem, comparison: Comparison) -> list[Pict
     values = list(dict.fromkeys(value for each in histories for value in each.values))
     parts = [(each.part, f"s{place % 6}") for place, each in enumerate(histories)]
     pictures += [
-        Picture(f"{name}-training-{value}", f"Training: {value}", charts.history(histories, value), parts)
+        Picture(f"{name}-training-{value}", f"Training: {_words(value)}", charts.history(histories, value), parts)
         for value in values
     ]
     return pictures
@@ -261,6 +265,10 @@ def _figures(pictures: Sequence[Picture]) -> list[Block]:
 def _title(system: ComparedSystem) -> str:
     recipe = system.group.recipe
     return f"{system.name}: {recipe.title}" if recipe else system.name
+
+
+def _words(value: str) -> str:
+    return re.sub(r"\bua\b", "UA", value.replace("_", " "))
 
 
 def _pictured(system: ComparedSystem) -> bool:

@@ -50,8 +50,8 @@ def emotion_vote(recipe: Recipe) -> EmotionVote | None:
     """
     if not recipe.emotion_share:
         return None
-    mapped = read_preset(recipe.preset).emotions
-    yes, no = (tuple(name for name in EMOTIONS if mapped.get(name) == value) for value in (1, 0))
+    preset = read_preset(recipe.preset)
+    yes, no = preset.emotions_with(1), preset.emotions_with(0)
     if not yes or not no:
         raise SettingsError(
             f"recipe {recipe.name}: its preset {recipe.preset} maps no emotions to stress and to none: set "
