@@ -21,15 +21,22 @@ def config_check(
         Path | None, typer.Argument(metavar="[FILE]", help="Settings file (TOML); the one that listen takes.")
     ] = None,
 ) -> None:
-    """Validates a settings file, without the environment."""
-    from edge_sser.settings.file import SYSTEM_FILE, USER_FILE, find_file
+    """Validates a settings file, without the environment, and lists all its faults."""
+    from edge_sser.settings.faults import WrongSettingsError
+    from edge_sser.settings.file import find_file, places
     from edge_sser.settings.load import load_settings
 
     path = file or find_file(os.environ)
     if path is None:
-        typer.echo(f"no settings file: neither {USER_FILE} nor {SYSTEM_FILE} is there, and listen takes the defaults")
+        where = " or ".join(map(str, places(os.environ)))
+        typer.echo(f"no settings file: there is no {where}, and listen takes the defaults")
         return
-    load_settings(path, environ={})
+    try:
+        load_settings(path, environ={})
+    except WrongSettingsError as error:
+        for fault in error.faults:
+            typer.echo(f"edge-sser: error: {fault}", err=True)
+        raise typer.Exit(error.exit_status) from None
     typer.echo(f"{path}: valid{'' if file else ', and what listen takes'}")
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from edge_sser.errors import HistoryError
 from edge_sser.files import resolve_path
-from edge_sser.settings.file import SYSTEM_FILE, USER_FILE
+from edge_sser.settings.file import SYSTEM_FILE, places
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import HistorySettings
@@ -42,8 +42,8 @@ def existing_history(loaded: Loaded) -> Path:
     section = loaded.settings.history
     if section is None and loaded.path is None:
         raise HistoryError(
-            f"there is no history, since no settings file was found ({USER_FILE} or {SYSTEM_FILE}): write [history] "
-            "into one, and run edge-sser listen"
+            f"there is no history, since no settings file was found ({' or '.join(map(str, places(os.environ)))}): "
+            "write [history] into one, and run edge-sser listen"
         )
     if section is None or not section.enabled:
         lack = "has no [history]: write it there" if section is None else "turns it off: set history.enabled = true"

@@ -132,6 +132,28 @@ def test_config_check_accepts_a_valid_file_and_ignores_the_environment(call, tmp
     call("config", "check", path).refuses(2, str(path), "gate.agressiveness", "gate.aggressiveness")
 
 
+def test_config_check_lists_all_faults_and_other_commands_point_to_it(call, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[gate]\naggressiveness = 9\nfloor = 3\n[mqqt]\n")
+    checked = call("config", "check", path)
+    assert (checked.status, checked.out) == (2, "")
+    first, second, third = checked.err.splitlines()
+    assert first == f"edge-sser: error: {path}: gate.aggressiveness: expected a whole number from 0 to 3, got 9"
+    assert second == f"edge-sser: error: {path}: unknown key gate.floor: did you mean gate.floor_dbfs?"
+    assert third == f"edge-sser: error: {path}: unknown table [mqqt]: did you mean [mqtt]?"
+    listened = call("listen", "--config", path)
+    assert listened.err == f"{first} (2 more: edge-sser config check FILE lists them)\n"
+
+
+def test_doctor_and_history_name_the_places_where_they_looked_for_settings(call, own_home, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_home / "xdg"))
+    looked = " or ".join(str(own_home / folder / "edge-sser/config.toml") for folder in ("xdg", ".config"))
+    looked += " or /etc/edge-sser/config.toml"
+    assert call("doctor", "--passive").out.startswith(f"fine     settings    defaults, since there is no {looked}\n")
+    assert f"no settings file was found ({looked})" in call("history").err
+    assert call("config", "check").out.startswith(f"no settings file: there is no {looked}, and listen")
+
+
 def test_config_check_without_a_file_takes_the_one_of_listen(call, own_home):
     assert "no settings file" in call("config", "check").out
     path = own_home / ".config/edge-sser/config.toml"

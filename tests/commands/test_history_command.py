@@ -152,7 +152,7 @@ def test_a_range_without_rows_says_what_there_is(call: Callable[..., Any]) -> No
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (None, "no settings file was found (~/.config/edge-sser/config.toml or "),
+        (None, "home/.config/edge-sser/config.toml or /etc/edge-sser/config.toml): write [history]"),
         ('node = "a"', "config.toml has no [history]: write it there"),
         ("[history]\nenabled = false", "config.toml turns it off: set history.enabled"),
         (
