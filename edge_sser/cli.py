@@ -23,6 +23,7 @@ from edge_sser.commands.options import (
     ModelOption,
     NodeOption,
     RuntimeOption,
+    check_raw_flags,
     given_flags,
     load_with_flags,
 )
@@ -138,6 +139,7 @@ def listen(
     )
     with default_interrupt():
         loaded = load_with_flags(config, flags)
+    check_raw_flags(loaded, flags)
     file = loaded.path
     load = None if file is None else lambda: load_with_flags(file, flags).settings
     raise typer.Exit(run_listen(loaded.settings, paced=pace, log_level=log_level, load=load))

@@ -41,6 +41,23 @@ def given_flags(*given: tuple[str, str, Any]) -> dict[str, Flag]:
     return {key: Flag(name, value) for key, name, value in given if value not in (None, [])}
 
 
+def check_raw_flags(loaded: Loaded, flags: dict[str, Flag]) -> None:
+    """Refuses a description of raw PCM where no source has any.
+
+    Raises:
+        UsageError: there is one.
+    """
+    from edge_sser.errors import UsageError
+    from edge_sser.settings.names import STANDARD_INPUT
+
+    raw = next((flag.name for key, flag in flags.items() if key.startswith("source.raw_")), None)
+    if raw and all(source.device != STANDARD_INPUT for source in loaded.settings.source):
+        raise UsageError(
+            f"{raw} describes raw PCM on standard input, and is nothing to a recording or microphone: leave it out, or "
+            "pipe the sound in and add --source -"
+        )
+
+
 def load_with_flags(config: Path | None, flags: dict[str, Flag]) -> Loaded:
     """Loads the settings; errors as for `load_settings`."""
     from edge_sser.settings.load import load_settings

@@ -23,11 +23,11 @@ from edge_sser.model.graph_check import MAX_FILE_BYTES
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
 from edge_sser.model.shipped import (
     DEFAULT_MODEL,
-    NAMES,
     default_model_path,
     named_model,
     shipped_for,
     shipped_for_engines,
+    unreadable_text,
 )
 from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
@@ -314,7 +314,4 @@ def _read(path: Path) -> bytes:
             raise OSError(None, "Not a regular file")  # a device or a pipe may be endless
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(
-            f"model {path}: {reason}: give an .onnx file made by edge-sser export, or {' or '.join(NAMES)}"
-        ) from None
+        raise ModelError(unreadable_text(path, error)) from None

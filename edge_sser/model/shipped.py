@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from edge_sser.errors import is_bare, unknown_name
 from edge_sser.settings.schema import Runtime
 
 DEFAULT_MODEL = "sser-cnn.onnx"  # FP32, which every runtime takes
@@ -26,6 +27,19 @@ def named_model(path: Path | None) -> Path | None:
         return path
     name = NAMES[str(path)]
     return models_folder() / name if name else None
+
+
+def unreadable_text(path: Path, error: OSError | ValueError) -> str:
+    """Returns the message on a model file that cannot be read, or on a name that no model has.
+
+    Args:
+        path: the file or name.
+        error: of reading it.
+    """
+    if is_bare(str(path)) and isinstance(error, FileNotFoundError):
+        return unknown_name("model", str(path), list(NAMES), "an .onnx file")
+    reason = getattr(error, "strerror", None) or error
+    return f"model {path}: {reason}: give an .onnx file made by edge-sser export, or {' or '.join(NAMES)}"
 
 
 def default_model_path() -> Path:

@@ -164,6 +164,18 @@ def test_config_check_without_a_file_takes_the_one_of_listen(call, own_home):
     call("config", "check").refuses(2, str(path), "gate.agressiveness")
 
 
+@pytest.mark.parametrize("command", [["listen", "--source"], ["analyze"]])
+def test_a_name_that_no_model_has_names_those_that_ship(call, speech, command):
+    result = call(*command, speech, "--model", "sser-pluss")
+    result.refuses(1, "no model 'sser-pluss': did you mean sser-plus? ones that ship: sser-cnn, sser-plus;")
+
+
+@pytest.mark.parametrize("option", [["--raw-rate", 8000], ["--raw-channels", 2], ["--raw-format", "f32le"]])
+def test_a_description_of_raw_pcm_is_refused_for_a_recording(call, speech, option):
+    result = call("listen", "--source", speech, *option)
+    result.refuses(2, f"{option[0]} describes raw PCM on standard input", "leave it out", "--source -")
+
+
 def test_a_missing_package_is_named_as_pip_knows_it():
     assert "scikit-learn: pip install" in str(missing_extra("sklearn", "train", "Training"))
 

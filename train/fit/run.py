@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from edge_sser.errors import TrainingError, UsageError, need_package
+from edge_sser.errors import TrainingError, UsageError, is_bare, need_package, unknown_name
 from edge_sser.train.corpora.folds import chosen_folds, split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
@@ -93,6 +93,9 @@ class FitRequest:
         if labels_only:
             plan = plan.model_copy(update={"distillation": None})
         check_teacher(plan, bool(self.teachers))
+        for name in self.teachers:
+            if is_bare(name) and name not in shipped_recipes() and not Path(name).exists():
+                raise UsageError(unknown_name("teacher", name, shipped_recipes(), "a folder from train teacher"))
         if plan.distillation:
             check_teacher_input(len(self.teachers), plan.distillation.teacher_hears)
         read_preset(plan.preset)
