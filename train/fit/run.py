@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from edge_sser.errors import TrainingError, UsageError, is_bare, need_package, unknown_name
+from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.train.corpora.folds import chosen_folds, split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
@@ -36,7 +36,7 @@ from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.backend import emotion_vote
 from edge_sser.train.teachers.lesson import Lesson, check_teacher_input
-from edge_sser.train.teachers.recipe import shipped_recipes
+from edge_sser.train.teachers.recipe import check_teacher_names, shipped_recipes
 
 # A bar that moves inside an epoch, so that it shows the time left from the first seconds.
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
@@ -93,9 +93,7 @@ class FitRequest:
         if labels_only:
             plan = plan.model_copy(update={"distillation": None})
         check_teacher(plan, bool(self.teachers))
-        for name in self.teachers:
-            if is_bare(name) and name not in shipped_recipes() and not Path(name).exists():
-                raise UsageError(unknown_name("teacher", name, shipped_recipes(), "a folder from train teacher"))
+        check_teacher_names(self.teachers)
         if plan.distillation:
             check_teacher_input(len(self.teachers), plan.distillation.teacher_hears)
         read_preset(plan.preset)
