@@ -10,7 +10,10 @@ import typer
 if TYPE_CHECKING:
     from edge_sser.settings.load import Flag, Loaded
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings file (TOML), in place of the one that is found."),
+]
 ModelOption = Annotated[
     Path | None,
     typer.Option("--model", metavar="FILE", help="Model: an .onnx file, or sser-plus. Default: sser-cnn."),
@@ -19,14 +22,20 @@ RuntimeOption = Annotated[
     str | None,
     typer.Option(
         "--runtime",
+        metavar="NAME",
         help="Backend for the model: engine (a TensorRT engine that export built here), tensorrt, cuda or cpu (ONNX "
         "Runtime), or auto.",
     ),
 ]
-NodeOption = Annotated[str | None, typer.Option("--node", help="This device's name in events.")]
+NodeOption = Annotated[str | None, typer.Option("--node", metavar="NAME", help="This device's name in events.")]
 ChannelOption = Annotated[
     int | None,
-    typer.Option("--channel", min=0, metavar="N", help="Channel to take, from 0; without it their mean."),
+    typer.Option(
+        "--channel",
+        min=0,
+        metavar="N",
+        help="Channel to take, from 0; without it their mean, or the best of a microphone's.",
+    ),
 ]
 
 

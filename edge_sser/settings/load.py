@@ -180,9 +180,11 @@ class _Layers:
             duplicate = next((name for name in names if names.count(name) > 1), None)
             if duplicate is not None:
                 plural = "sources" if table == SOURCE else "notifications"
+                origin = self._origin_of(table)
+                of_file = " of a settings file" if origin in self._exact else ""
                 raise SettingsError(
-                    f"{self._origin_of(table)}: two {plural} are called {duplicate}, expected different names: "
-                    f"set a name in each [[{table}]]"
+                    f"{origin}: two {plural} are called {duplicate}, expected different names: set a name in each "
+                    f"[[{table}]]{of_file}"
                 )
         return settings
 

@@ -13,6 +13,7 @@ import pytest
 
 import edge_sser
 from edge_sser import cli
+from edge_sser.commands.order import ORDER
 from edge_sser.errors import missing_extra
 from edge_sser.events import json_schema
 
@@ -162,6 +163,13 @@ def test_config_check_without_a_file_takes_the_one_of_listen(call, own_home):
     assert call("config", "check").out == f"{path}: valid, and what listen takes\n"
     path.write_text("[gate]\nagressiveness = 3\n")
     call("config", "check").refuses(2, str(path), "gate.agressiveness")
+
+
+def test_the_help_lists_each_command_in_a_line_of_its_own(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = call("--help").out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in commands] == list(ORDER)
+    assert [line for line in commands if not line.endswith(".") or line.endswith("...")] == []
 
 
 @pytest.mark.parametrize("command", [["listen", "--source"], ["analyze"]])

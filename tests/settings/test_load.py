@@ -181,6 +181,12 @@ def test_a_wrong_variable_names_itself_and_what_was_expected(text):
     assert message.startswith("EDGE_SSER_GATE_AGGRESSIVENESS: expected a whole number from 0 to 3, got ")
 
 
+def test_two_sources_of_one_name_on_the_command_line_are_told_where_names_are_set():
+    message = refusal(None, **{"source.device": Flag("--source", ["a/talk.flac", "b/talk.flac"])})
+    assert message.startswith("--source: two sources are called talk, expected different names: ")
+    assert message.endswith("set a name in each [[source]] of a settings file")
+
+
 def test_a_wrong_flag_names_itself():
     message = refusal(None, **{"output.format": Flag("--format", "xml")})
     assert message == '--format: expected one of auto, jsonl, text, got "xml"'

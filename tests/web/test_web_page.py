@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from daemon_process import Daemon
 from mqtt_rig import eventually
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 from playwright.sync_api import Page as Tab
 from web_rig import Device, Page, open_episode
 
@@ -107,6 +107,19 @@ def test_a_device_that_does_not_listen_says_so(tab: Tab, page: Page) -> None:
     tab.goto(page.url)
     expect(tab.locator("#connection")).to_have_text("not listening")
     expect(tab.locator("main")).to_contain_text("Nobody listens at the moment")
+
+
+def test_without_a_history_the_page_tells_how_to_get_one(context: BrowserContext, tmp_path: Path) -> None:
+    tab, page = context.new_page(), Page(tmp_path)
+    remedy = "page.toml has no [history]: write it there, and run edge-sser listen"
+    try:
+        tab.goto(page.start().url)
+        expect(tab.locator("main")).to_contain_text("There is nothing to show yet")
+        expect(tab.locator("main")).to_contain_text(remedy)
+    finally:
+        told = page.close()
+    assert told.startswith("edge-sser: the page is empty until there is a history: ")
+    assert told.endswith(f"{remedy}\n")
 
 
 def test_listening_is_paused_after_a_question_and_resumed(tab: Tab, page: Page, device: Device) -> None:
