@@ -23,9 +23,11 @@ from edge_sser.commands.options import (
     ModelOption,
     NodeOption,
     RuntimeOption,
+    check_raw_flags,
     given_flags,
     load_with_flags,
 )
+from edge_sser.commands.order import OrderedCommands
 from edge_sser.commands.service.cli import app as service_app
 from edge_sser.commands.settings_cli import config_app, notify_app, print_json
 from edge_sser.errors import UsageError, missing_extra, run_command, run_program
@@ -42,16 +44,17 @@ VERSION_TEXT = (
 )
 
 app = typer.Typer(
+    cls=OrderedCommands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     invoke_without_command=True,
     help=f"How stressed speech sounds: a microphone in, rolling levels out.\n\n{NOTICE}",
 )
-app.add_typer(notify_app, name="notify")
+app.add_typer(notify_app, name="notify", short_help="Sends test notifications.")
 app.add_typer(config_app, name="config")
 app.add_typer(service_app, name="service")
-app.add_typer(baseline_app, name="baseline")
-app.add_typer(history_app, name="history")
+app.add_typer(baseline_app, name="baseline", short_help="Learns, shows and removes baselines of calm speech.")
+app.add_typer(history_app, name="history", short_help="Shows levels, episodes and health of the past.")
 
 
 def _show_version(requested: bool) -> None:
@@ -99,22 +102,28 @@ def listen(
     output: Annotated[
         str | None,
         typer.Option(
-            "--format", help="jsonl, text, or auto: a live view on a terminal, JSON Lines when it is not one."
+            "--format",
+            metavar="FORMAT",
+            help="jsonl, text, or auto (the default): a live view on a terminal, JSON Lines when it is not one.",
         ),
     ] = None,
     channel: ChannelOption = None,
-    raw_rate: Annotated[int | None, typer.Option("--raw-rate", metavar="HZ", help="Rate of raw PCM.")] = None,
+    raw_rate: Annotated[
+        int | None, typer.Option("--raw-rate", metavar="HZ", help="Rate of raw PCM; else 16000.")
+    ] = None,
     raw_channels: Annotated[
-        int | None, typer.Option("--raw-channels", metavar="N", help="Interleaved channels of raw PCM.")
+        int | None,
+        typer.Option("--raw-channels", metavar="N", help="Interleaved channels of raw PCM; else 1."),
     ] = None,
     raw_format: Annotated[
-        str | None, typer.Option("--raw-format", help="Coding of raw PCM: s16le, s32le or f32le.")
+        str | None,
+        typer.Option("--raw-format", metavar="CODING", help="Of raw PCM: s16le (default), s32le or f32le."),
     ] = None,
     pace: Annotated[
         bool, typer.Option("--pace/--no-pace", help="Play a recording in real time, or as fast as it goes.")
     ] = True,
     log_level: Annotated[
-        str, typer.Option("--log-level", help="On standard error: debug, info, warning or error.")
+        str, typer.Option("--log-level", metavar="LEVEL", help="On standard error: debug, info, warning or error.")
     ] = "warning",
     version: VersionOption = False,
 ) -> None:
@@ -138,6 +147,7 @@ def listen(
     )
     with default_interrupt():
         loaded = load_with_flags(config, flags)
+    check_raw_flags(loaded, flags)
     file = loaded.path
     load = None if file is None else lambda: load_with_flags(file, flags).settings
     raise typer.Exit(run_listen(loaded.settings, paced=pace, log_level=log_level, load=load))
@@ -147,7 +157,7 @@ def listen(
 def analyze(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Recordings, in any format; with --out also folders."),
+        typer.Argument(metavar="FILE", help="Recordings, in any format; with --out also folders."),
     ],
     config: ConfigOption = None,
     model: ModelOption = None,
@@ -157,6 +167,7 @@ def analyze(
         str,
         typer.Option(
             "--format",
+            metavar="FORMAT",
             help="jsonl (readings and episodes), csv (readings), text (a summary), or auto: text on a terminal, jsonl "
             "elsewhere.",
         ),
@@ -192,7 +203,7 @@ def analyze(
     raise typer.Exit(run_analyze(files, settings=settings, form=output, plot=plot, jobs=jobs, channel=channel))
 
 
-app.command(epilog=NOTICE)(calibrate)
+app.command(epilog=NOTICE, short_help="Learns the calm voice of a place, and chooses thresholds.")(calibrate)
 
 
 @app.command()
@@ -227,7 +238,7 @@ def export(context: typer.Context) -> None:
 @app.command()
 def bench(
     models: Annotated[
-        list[Path] | None, typer.Argument(metavar="MODEL...", help="Model files; the default one.")
+        list[Path] | None, typer.Argument(metavar="MODEL", help="Model files; the default one when none is given.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", hidden=True)] = False,  # of version 0.1
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
@@ -255,7 +266,7 @@ def doctor(
     raise typer.Exit(print_checks(config, as_json=as_json, passive=passive))
 
 
-app.command()(web)
+app.command(short_help="Serves a page with live levels and history (extra: web).")(web)
 
 
 @app.command()

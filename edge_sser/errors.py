@@ -17,11 +17,12 @@ Exit status: 0 done, 1 a failure at run time, 2 wrong usage or configuration, 13
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -89,6 +90,29 @@ class MissingComponentError(EdgeSserError):
 def printable(text: object) -> str:
     """Returns a text on one line and without control characters."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
+def is_bare(name: str) -> bool:
+    """Returns True for a text that reads as a name, not as a path: without a folder and a suffix."""
+    return "/" not in name and "." not in name
+
+
+def unknown_name(kind: str, name: str, shipped: Collection[str], file: str) -> str:
+    """Returns the message on a name that is none of those that ship.
+
+    Args:
+        kind: of the thing.
+        name: as given.
+        shipped: names that would do.
+        file: what may be given in place of a name.
+
+    Examples:
+        >>> unknown_name("model", "sser-pluss", ["sser-cnn", "sser-plus"], "an .onnx file")
+        "no model 'sser-pluss': did you mean sser-plus? ones that ship: sser-cnn, sser-plus; or give an .onnx file"
+    """
+    near = difflib.get_close_matches(name, shipped, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"no {kind} {name!r}: {meant}ones that ship: {', '.join(shipped)}; or give {file}"
 
 
 def missing_extra(package: str, extra: str, purpose: str, hint: str = "") -> MissingComponentError:

@@ -68,3 +68,15 @@ def test_a_reader_who_opens_a_folder_sees_the_trade():
     top = {folder: len(list((ROOT / folder).glob("*.py"))) for folder in ("edge_sser", "train")}
     assert top["edge_sser"] <= 8
     assert top["train"] <= 6
+
+
+def test_no_test_imports_a_conftest():
+    """There are several of that name: the import would find the one that was loaded last."""
+    wrong = [
+        path.name
+        for path in modules("tests")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.ImportFrom) and node.module == "conftest")
+        or (isinstance(node, ast.Import) and any(name.name == "conftest" for name in node.names))
+    ]
+    assert wrong == []

@@ -114,10 +114,12 @@ class Page:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(LIMIT_SECONDS)
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+    def close(self) -> str:
+        """Ends the page at once; returns what it wrote to standard error."""
+        if self._process is None:
+            return ""
+        self._process.kill()
+        return self._process.communicate()[1]
 
     def ask(
         self,

@@ -12,7 +12,7 @@ from edge_sser.commands.options import ConfigOption, ModelOption, given_flags, l
 baseline_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Learn, show and remove baselines: how a source sounds when its speaker is calm.",
+    help="Learns, shows and removes baselines: how a source sounds when its speaker is calm.",
 )
 
 SourceArgument = Annotated[str | None, typer.Argument(metavar="SOURCE", help="Name of the source, as in its events.")]

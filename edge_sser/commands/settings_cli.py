@@ -11,8 +11,8 @@ import typer
 from edge_sser.commands.options import ConfigOption, load_with_flags
 from edge_sser.errors import EdgeSserError
 
-config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check and show settings.")
-notify_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Test notifications ([[notify]]).")
+config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Checks and shows settings.")
+notify_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Tests notifications ([[notify]]).")
 
 
 @config_app.command("check")
@@ -21,21 +21,31 @@ def config_check(
         Path | None, typer.Argument(metavar="[FILE]", help="Settings file (TOML); the one that listen takes.")
     ] = None,
 ) -> None:
-    """Validates a settings file, without the environment."""
-    from edge_sser.settings.file import SYSTEM_FILE, USER_FILE, find_file
+    """Lists the faults of a settings file.
+
+    The environment does not count.
+    """
+    from edge_sser.settings.faults import WrongSettingsError
+    from edge_sser.settings.file import find_file, places
     from edge_sser.settings.load import load_settings
 
     path = file or find_file(os.environ)
     if path is None:
-        typer.echo(f"no settings file: neither {USER_FILE} nor {SYSTEM_FILE} is there, and listen takes the defaults")
+        where = " or ".join(map(str, places(os.environ)))
+        typer.echo(f"no settings file: there is no {where}, and listen takes the defaults")
         return
-    load_settings(path, environ={})
+    try:
+        load_settings(path, environ={})
+    except WrongSettingsError as error:
+        for fault in error.faults:
+            typer.echo(f"edge-sser: error: {fault}", err=True)
+        raise typer.Exit(error.exit_status) from None
     typer.echo(f"{path}: valid{'' if file else ', and what listen takes'}")
 
 
 @config_app.command("show")
 def config_show(config: ConfigOption = None) -> None:
-    """Prints the settings in effect as TOML, with the origin of each value."""
+    """Prints the settings in effect, with their origins, as TOML."""
     from edge_sser.model.model import Model
     from edge_sser.monitor.operating import expected_rule
     from edge_sser.settings.show import as_toml

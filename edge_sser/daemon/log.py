@@ -12,6 +12,7 @@ from typing import Final
 from edge_sser.errors import SinkError, goes_to_journal
 from edge_sser.events import Health, HealthState
 from edge_sser.sinks.stdout import NonBlockingWriter
+from edge_sser.sinks.terminal import detail_text
 
 # Levels of logging -> priorities of syslog(3), which systemd reads as <N> at the start of a line.
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -122,5 +123,6 @@ def log_health(health: Health) -> None:
     if health.state is HealthState.MISSING:
         return
     level = logging.WARNING if health.detail else logging.INFO
-    detail = f": {health.detail}" if health.detail else ""
-    logging.getLogger("edge_sser.daemon").log(level, "%s is %s%s", health.source, health.state.value, detail)
+    logging.getLogger("edge_sser.daemon").log(
+        level, "%s is %s%s", health.source, health.state.value, detail_text(health)
+    )

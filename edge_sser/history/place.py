@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pwd
 from pathlib import Path
 from typing import Final
 
 from edge_sser.errors import HistoryError
 from edge_sser.files import resolve_path
-from edge_sser.settings.file import SYSTEM_FILE, USER_FILE
+from edge_sser.settings.file import SYSTEM_FILE, places
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.sinks import HistorySettings
@@ -43,29 +42,22 @@ def existing_history(loaded: Loaded) -> Path:
     section = loaded.settings.history
     if section is None and loaded.path is None:
         raise HistoryError(
-            f"there is no history, since no settings file was found ({USER_FILE} or {SYSTEM_FILE}): write [history] "
-            "into one, and run edge-sser listen"
+            f"there is no history, since no settings file was found ({' or '.join(map(str, places(os.environ)))}): "
+            "write [history] into one, and run edge-sser listen"
         )
     if section is None or not section.enabled:
         lack = "has no [history]: write it there" if section is None else "turns it off: set history.enabled = true"
         raise HistoryError(f"there is no history: {loaded.path or 'the environment'} {lack}, and run edge-sser listen")
-    raise HistoryError(
-        f"{path}: there is no history yet: {loaded.path or 'the environment'} asks for one, but nothing has been "
-        f"written here: {_writer(path)}"
-    )
+    asks = f"{loaded.path} asks" if loaded.path else "the environment asks"
+    raise HistoryError(f"{path}: no history has been written here yet, though {asks} for one: {_first_step(path)}")
 
 
-def _writer(path: Path) -> str:
-    """Returns who would write a file, as a question."""
+def _first_step(path: Path) -> str:
+    """Returns what makes a history begin at a path."""
     if path.is_relative_to(SERVICE_STATE):
-        return f"does the service run, with [history] in {SYSTEM_FILE}? edge-sser service status tells"
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        user = f"user {os.geteuid()}"
-    return (
-        f"does edge-sser listen, or a service --user, run as {user}? sudo edge-sser history asks the system service's"
-    )
+        return f"start the service with [history] in {SYSTEM_FILE}; edge-sser service status tells if it runs"
+    listen = "run edge-sser listen with these settings, and ask again"
+    return listen if os.geteuid() == 0 else f"{listen}; sudo edge-sser history asks the system service's"
 
 
 def _is_missing(path: Path) -> bool:

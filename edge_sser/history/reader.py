@@ -272,7 +272,10 @@ class HistoryReader:
             raise HistoryError(f"{self.path}: the history cannot be read ({error.strerror}){_OF_ANOTHER}") from None
         if not exists:
             self._disconnect()
-            raise HistoryError(f"{self.path}: there is no history yet: write [history] into the settings, and listen")
+            raise HistoryError(
+                f"{self.path}: no history has been written here yet: check the path, or run edge-sser listen with "
+                "[history] in its settings"
+            )
         uri = f"file:{quote(os.path.abspath(self.path))}?mode=ro"
         self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         read_as_current(self._db)

@@ -21,7 +21,7 @@ from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
 from edge_sser.model.engine_file import EngineMissError, engines_folder
 from edge_sser.model.graph_check import MAX_FILE_BYTES
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
-from edge_sser.model.shipped import MODELS, ShippedModel, named_model
+from edge_sser.model.shipped import ShippedModel, named_model, unreadable_text
 from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import ModelSettings, Runtime
@@ -305,6 +305,4 @@ def _read(path: Path) -> bytes:
             raise OSError(None, "Not a regular file")  # a device or a pipe may be endless
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise ModelError(
-            f"model {path}: {short(error)}: give an .onnx file made by edge-sser export, or {' or '.join(MODELS)}"
-        ) from None
+        raise ModelError(unreadable_text(path, error)) from None

@@ -15,11 +15,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["CONFIG_VARIABLE", "SYSTEM_FILE", "USER_FILE", "find_file", "read_file", "shorten", "tomllib"]
+__all__ = ["CONFIG_VARIABLE", "SYSTEM_FILE", "find_file", "places", "read_file", "shorten", "tomllib"]
 
 CONFIG_VARIABLE = "EDGE_SSER_CONFIG"
-USER_FILE = Path("~/.config/edge-sser/config.toml")
-SYSTEM_FILE = Path("/etc/edge-sser/config.toml")
+_BELOW_FOLDER = Path("edge-sser/config.toml")
+SYSTEM_FILE = Path("/etc") / _BELOW_FOLDER
 # Limits far beyond any settings. Without them a few hundred kilobytes of TOML would take gigabytes of memory.
 MAX_BYTES = 65_536
 MAX_LINE_CHARACTERS = 1_000
@@ -34,10 +34,19 @@ def find_file(environ: Mapping[str, str]) -> Path | None:
     named = environ.get(CONFIG_VARIABLE)
     if named:
         return Path(os.path.expanduser(named))  # Path.expanduser raises for an unknown ~user
-    home = environ.get("HOME")
-    places = [Path(home) / USER_FILE.relative_to("~")] if home else []
     # Not Path.exists, which raises for a home folder that this user may not read.
-    return next((place for place in [*places, SYSTEM_FILE] if os.path.exists(place)), None)
+    return next((place for place in places(environ) if os.path.exists(place)), None)
+
+
+def places(environ: Mapping[str, str]) -> list[Path]:
+    """Returns where settings are looked for, in this order: the user's folders, and the system's.
+
+    `~/.config` counts also when XDG_CONFIG_HOME names another folder: the service of a user has its settings there.
+    """
+    base, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME")
+    folders = [Path(base)] if os.path.isabs(base) else []
+    folders += [Path(home) / ".config"] if home else []
+    return [*dict.fromkeys(folder / _BELOW_FOLDER for folder in folders), SYSTEM_FILE]
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from edge_sser.errors import SettingsError
+from edge_sser.settings.faults import FaultDescriber, WrongSettingsError
 from edge_sser.settings.file import CONFIG_VARIABLE, find_file, read_file, shorten
 from edge_sser.settings.names import source_name
 from edge_sser.settings.schema import Settings
@@ -33,7 +33,6 @@ DEFAULT_ORIGIN = "default"
 SOURCE = "source"
 NOTIFY = "notify"  # tables that a file alone can hold
 DEVICE = "source.device"
-_NAME_PATTERN = re.compile(r"\^\(?\[[^\]]+\]\[([^\]]+)\]\{0,(\d+)\}\)?\??\$$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,25 +125,6 @@ def variable(key: str) -> str:
     return PREFIX + (SOURCE if key == DEVICE else key.replace(".", "_")).upper()
 
 
-def expected(schema: Mapping[str, Any]) -> str:
-    """Describes the values that a JSON Schema allows.
-
-    Examples:
-        >>> expected({"type": "integer", "minimum": 0, "maximum": 3})
-        'a whole number from 0 to 3'
-    """
-    options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
-    option = options[0]
-    if "enum" in option:
-        return "one of " + ", ".join(map(str, option["enum"]))
-    kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "array": "a list of texts"}
-    kind = kinds.get(option.get("type", ""))
-    if kind is None:
-        return "a path" if option.get("format") == "path" else _text_expected(option.get("pattern", ""))
-    low, high = option.get("minimum"), option.get("maximum")
-    return kind if low is None or high is None else f"{kind} from {low} to {high}"
-
-
 class _Layers:
     """Values of all layers, merged, with their origins."""
 
@@ -185,24 +165,47 @@ class _Layers:
         sources = self._values.get(SOURCE, [{}])
         if self._common and isinstance(sources, list):
             self._values[SOURCE] = [source | self._common if _is_table(source) else source for source in sources]
+        faults = []
         try:
-            # Through JSON, whose strict mode takes text for a path or an enumeration, but never "2" for 2.
-            settings = Settings.model_validate_json(json.dumps(self._values, default=_unsupported), strict=True)
+            settings = self._model()
+        except SettingsError as error:  # of mqtt.url, from a validator that must not repeat the value
+            faults = [f"{self.origins.get('mqtt.url', 'settings')}: {error}", *self._faults_beside_url()]
         except ValidationError as error:
-            raise SettingsError(self._message(error)) from None
-        except SettingsError as error:  # from a validator that must not repeat the value
-            raise SettingsError(f"{self.origins.get('mqtt.url', 'settings')}: {error}") from None
+            faults = self._described(error)
+        if faults:
+            raise WrongSettingsError(faults, in_file=not self._exact) from None
         named = {SOURCE: [source_name(source) for source in settings.source]}
         named[NOTIFY] = [each.name for each in settings.notify or ()]
         for table, names in named.items():
             duplicate = next((name for name in names if names.count(name) > 1), None)
             if duplicate is not None:
                 plural = "sources" if table == SOURCE else "notifications"
+                origin = self._origin_of(table)
+                of_file = " of a settings file" if origin in self._exact else ""
                 raise SettingsError(
-                    f"{self._origin_of(table)}: two {plural} are called {duplicate}, expected different names: "
-                    f"set a name in each [[{table}]]"
+                    f"{origin}: two {plural} are called {duplicate}, expected different names: set a name in each "
+                    f"[[{table}]]{of_file}"
                 )
         return settings
+
+    def _model(self) -> Settings:
+        # Through JSON, whose strict mode takes text for a path or an enumeration, but never "2" for 2.
+        return Settings.model_validate_json(json.dumps(self._values, default=_unsupported), strict=True)
+
+    def _described(self, error: ValidationError) -> list[str]:
+        describe = FaultDescriber(self._known, self._origin_of, self._exact)
+        found = error.errors()
+        # A list whose parts are all wrong counts as empty: that is no fault of its own.
+        inside = {fault["loc"][:length] for fault in found for length in range(len(fault["loc"]))}
+        return [describe(fault) for fault in found if fault["loc"] not in inside]
+
+    def _faults_beside_url(self) -> list[str]:
+        self._values["mqtt"]["url"] = "mqtt://host"
+        try:
+            self._model()
+        except ValidationError as error:
+            return self._described(error)
+        return []
 
     def _set(self, key: str, value: Any, origin: str) -> None:
         for text in value if isinstance(value, list) else [value]:
@@ -226,50 +229,11 @@ class _Layers:
                 target[name] = value
         self.origins[key] = origin
 
-    def _message(self, error: ValidationError) -> str:
-        first = error.errors()[0]
-        kind, given = first["type"], _shown(first["input"])
-        key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-        origin = self._origin_of(key)
-        if kind == "extra_forbidden":
-            return f"{origin}: unknown key {shorten(place)}: did you mean {self._nearest(key)}?"
-        where = origin if origin in self._exact else f"{origin}: {place}"
-        allowed = expected(self._known[key]) if key in self._known else "a table of settings"
-        if key in (SOURCE, NOTIFY):
-            allowed = f"1 to {64 if key == SOURCE else 16} tables, each begun by [[{key}]]"
-        if kind == "missing":
-            return f"{where} is missing, expected {allowed}"
-        if kind == "value_error":
-            return f"{where}: {first['ctx']['error']}" + (f", got {given}" if key in self._known else "")
-        return f"{where}: expected {allowed}, got {given}"
-
     def _origin_of(self, key: str) -> str:
         """Returns the origin of a key or table, else that of a key inside it, else that of its table."""
         inside = [origin for known, origin in self.origins.items() if known.startswith(f"{key}.")]
         outside = self.origins.get(key.rpartition(".")[0], "settings")
         return self.origins.get(key) or (inside[-1] if inside else outside)
-
-    def _nearest(self, key: str) -> str:
-        table, _, name = key.rpartition(".")
-        siblings = [known for known in self._known if known.rpartition(".")[0] == table]
-        if any(difflib.get_close_matches(name, [sibling.rpartition(".")[2] for sibling in siblings], n=1)):
-            return difflib.get_close_matches(key, siblings, n=1, cutoff=0.0)[0]
-        by_name = {known.rpartition(".")[2]: known for known in self._known}
-        tables = {known.partition(".")[0] for known in self._known}
-        candidates: Sequence[str] = [*by_name, *tables, *self._known]
-        best = difflib.get_close_matches(name if table else key, candidates, n=1, cutoff=0.0)[0]
-        return by_name.get(best, best)
-
-
-def _text_expected(pattern: str) -> str:
-    """Describes the texts that match a pattern."""
-    name = _NAME_PATTERN.match(pattern)
-    if name is None:
-        return f"text that matches {pattern}" if pattern else "text"
-    letters = "the letters a to z" if "A-Z" in name[1] else "the small letters a to z"
-    marks = " ".join(re.sub("A-Z|a-z|0-9", "", name[1]))
-    return f"text of {letters}, digits and {marks}, at most {int(name[2]) + 1} long, no mark first"
 
 
 def _from_text(text: str, schema: Mapping[str, Any]) -> Any:
@@ -291,11 +255,6 @@ def _resolved(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[st
     if "anyOf" in schema:
         return schema | {"anyOf": [_resolved(option, definitions) for option in schema["anyOf"]]}
     return schema
-
-
-def _shown(value: Any) -> str:
-    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    return shorten(json.dumps(plain, default=str, ensure_ascii=False))
 
 
 def _is_utf8(text: str) -> bool:

@@ -26,7 +26,7 @@ class MqttVersion(str, Enum):
 class MqttSettings(Section):
     """A broker to publish to. The password stands in a file or a systemd credential, never here."""
 
-    url: str
+    url: str = Field(examples=["mqtts://cabinet@broker.example"])
     """`mqtt://[USER@]HOST[:PORT]`, or `mqtts://` for TLS; ports 1883 and 8883 unless given. No password here."""
     password_file: Path | None = None
     """A file whose first line is the password; else the systemd credential `mqtt-password`, when there is one."""

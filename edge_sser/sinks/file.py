@@ -23,6 +23,8 @@ from edge_sser.files import make_private_below_state
 from edge_sser.settings.sinks import FileSinkSettings
 from edge_sser.sinks.base import Sink
 
+REMEDY = "make room, or set file.path to a place that this user may write"
+
 log = logging.getLogger("edge_sser.file")
 
 MAX_QUEUED_LINES = 10_000  # for a disk that does not answer, before the oldest go
@@ -187,7 +189,7 @@ class RotatingFileSink(Sink):
                 os.close(self._fd)
             self._fd = -1
         if self.fault is None:
-            log.warning("event file %s: %s; trying again", self._settings.path, error.strerror)
+            log.warning("event file %s: %s: %s; trying again", self._settings.path, error.strerror, REMEDY)
         self.fault = error.strerror or str(error)
 
 

@@ -30,6 +30,7 @@ COMMIT_SECONDS: Final = 60.0  # between two transactions, beside those of episod
 PRUNE_SECONDS: Final = 3600.0  # between two deletions of what is old
 CLOSE_SECONDS: Final = 3.0  # for a slow disk to take the last rows
 MEGABYTE: Final = 1_000_000
+REMEDY: Final = "make room, or set history.path to a place that this user may write"
 
 
 class HistorySink(Sink):
@@ -137,7 +138,7 @@ class HistorySink(Sink):
             self._writer.prune(keep_days=self._settings.keep_days, max_bytes=self._settings.max_mb * MEGABYTE)
 
     def _fail(self, error: Exception) -> None:
-        reason = str(error) if isinstance(error, HistoryError) else f"{self._settings.path}: {_reason(error)}"
+        reason = str(error) if isinstance(error, HistoryError) else f"{self._settings.path}: {_reason(error)}: {REMEDY}"
         if not self.fault:
             log.warning("the history cannot be written: %s; trying again", reason)
         self.fault = reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_sser.events import Episode, Event, Health, Phase, Reading
+from edge_sser.events import Episode, Event, Health, HealthState, Phase, Reading
 from edge_sser.sinks.stdout import WriterSink
 
 
@@ -54,4 +54,13 @@ def _episode_text(episode: Episode) -> str:
 
 def _health_text(health: Health) -> str:
     lost = f", {health.dropped_s:.1f} s of audio lost" if health.dropped_s else ""
-    return f"{health.state.value}{lost}" + (f": {health.detail}" if health.detail else "")
+    return f"{health.state.value}{lost}{detail_text(health)}"
+
+
+def detail_text(health: Health) -> str:
+    """Returns the detail of a health event as the end of a line that begins with the state; empty without one.
+
+    A source in good health has a detail when something beside it is at fault, as a full disk: hence the "but".
+    """
+    joint = ", but " if health.state is HealthState.OK else ": "
+    return joint + health.detail if health.detail else ""

@@ -88,6 +88,14 @@ class Page:
         with suppress(asyncio.CancelledError):
             await following
 
+    def missing_history(self) -> str:
+        """Returns why there is no past to show, and what to do; empty when there is one."""
+        try:
+            self._history_reader()
+        except HistoryError as error:
+            return str(error)
+        return ""
+
     def _history_reader(self) -> HistoryReader:
         """Returns the reader, which opens the file again when it was replaced.
 

@@ -15,7 +15,9 @@ def web(
     address: Annotated[
         str | None,
         typer.Option(
-            "--address", metavar="IP", help="Address to serve at; any but this machine's own needs a password."
+            "--address",
+            metavar="IP",
+            help="Address to serve at; 127.0.0.1 when not given. Any but this machine's own needs a password.",
         ),
     ] = None,
     port: Annotated[int | None, typer.Option("--port", metavar="N", help="Port; 8321 when not given.")] = None,

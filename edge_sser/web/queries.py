@@ -60,8 +60,8 @@ def curves(reader: HistoryReader, span: Span, bin_seconds: int) -> dict[str, lis
         bin_seconds: length of a bin, whole minutes.
 
     Returns:
-        Of each bin: number, mean rolling stress and highest (None without speech), share of speech, minutes in which
-        the level was elevated, and high.
+        Of each bin: number, mean rolling stress and highest (None without speech), share of speech, seconds of scored
+        speech at low, elevated and high.
 
     Raises:
         UsageError: there would be too many bins.
@@ -72,8 +72,8 @@ def curves(reader: HistoryReader, span: Span, bin_seconds: int) -> dict[str, lis
     if (span.until - span.since) / bin_seconds > MAX_BINS:
         raise UsageError(f"more than {MAX_BINS} bins: choose longer ones, or a shorter time")
     sql = (
-        "SELECT (minute - ?2) / ?4 AS bin, avg(mean), max(max), avg(speech), sum(level IS 'elevated'), "
-        "sum(level IS 'high') FROM minutes WHERE source_id = ?1 AND minute >= ?2 AND minute < ?3 GROUP BY bin"
+        "SELECT (minute - ?2) / ?4 AS bin, avg(mean), max(max), avg(speech), total(low_s), total(elevated_s), "
+        "total(high_s) FROM minutes WHERE source_id = ?1 AND minute >= ?2 AND minute < ?3 GROUP BY bin"
     )
     found = {}
     for number, node, source in reader.query("SELECT id, node, source FROM sources ORDER BY node, source"):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from types import FrameType
 from typing import Final
 
@@ -53,6 +54,9 @@ def run_web(loaded: Loaded) -> None:
     scheme = "http" if settings.cert_file is None else "https"
     place = f"[{settings.address}]" if ":" in settings.address else settings.address
     print(f"{scheme}://{place}:{settings.port}/", flush=True)
+    missing = page.missing_history()
+    if missing:
+        print(f"edge-sser: the page is empty until there is a history: {missing}", file=sys.stderr, flush=True)
     signal.signal(signal.SIGTERM, _end)  # the server raises the signal again when it has ended
     try:
         asyncio.run(PageServer(config, page).serve([listener]))

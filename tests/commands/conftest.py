@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ import pytest
 import soundfile
 from doctor_report import read_report
 from models import write_model
+from program import COMMAND
 
 from edge_sser.cli import main
 from edge_sser.events import json_schema
 
-COMMAND = [sys.executable, "-m", "edge_sser.cli"]
 _VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
@@ -61,6 +60,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("EDGE_SSER_CONFIG", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     return home
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from components import require_package
-from conftest import COMMAND
+from program import COMMAND
 from test_process_crash import killed_when_opened
 
 from edge_sser.commands.archive.find import BATCH_FILES, Item, batches, find_recordings

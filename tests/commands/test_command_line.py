@@ -13,6 +13,7 @@ import pytest
 
 import edge_sser
 from edge_sser import cli
+from edge_sser.commands.order import ORDER
 from edge_sser.errors import missing_extra
 from edge_sser.events import json_schema
 
@@ -132,6 +133,28 @@ def test_config_check_accepts_a_valid_file_and_ignores_the_environment(call, tmp
     call("config", "check", path).refuses(2, str(path), "gate.agressiveness", "gate.aggressiveness")
 
 
+def test_config_check_lists_all_faults_and_other_commands_point_to_it(call, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[gate]\naggressiveness = 9\nfloor = 3\n[mqqt]\n")
+    checked = call("config", "check", path)
+    assert (checked.status, checked.out) == (2, "")
+    first, second, third = checked.err.splitlines()
+    assert first == f"edge-sser: error: {path}: gate.aggressiveness: expected a whole number from 0 to 3, got 9"
+    assert second == f"edge-sser: error: {path}: unknown key gate.floor: did you mean gate.floor_dbfs?"
+    assert third == f"edge-sser: error: {path}: unknown table [mqqt]: did you mean [mqtt]?"
+    listened = call("listen", "--config", path)
+    assert listened.err == f"{first} (2 more: edge-sser config check FILE lists them)\n"
+
+
+def test_doctor_and_history_name_the_places_where_they_looked_for_settings(call, own_home, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_home / "xdg"))
+    looked = " or ".join(str(own_home / folder / "edge-sser/config.toml") for folder in ("xdg", ".config"))
+    looked += " or /etc/edge-sser/config.toml"
+    assert call("doctor", "--passive").out.startswith(f"fine     settings    defaults, since there is no {looked}\n")
+    assert f"no settings file was found ({looked})" in call("history").err
+    assert call("config", "check").out.startswith(f"no settings file: there is no {looked}, and listen")
+
+
 def test_config_check_without_a_file_takes_the_one_of_listen(call, own_home):
     assert "no settings file" in call("config", "check").out
     path = own_home / ".config/edge-sser/config.toml"
@@ -140,6 +163,25 @@ def test_config_check_without_a_file_takes_the_one_of_listen(call, own_home):
     assert call("config", "check").out == f"{path}: valid, and what listen takes\n"
     path.write_text("[gate]\nagressiveness = 3\n")
     call("config", "check").refuses(2, str(path), "gate.agressiveness")
+
+
+def test_the_help_lists_each_command_in_a_line_of_its_own(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = call("--help").out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in commands] == list(ORDER)
+    assert [line for line in commands if not line.endswith(".") or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("command", [["listen", "--source"], ["analyze"]])
+def test_a_name_that_no_model_has_names_those_that_ship(call, speech, command):
+    result = call(*command, speech, "--model", "sser-pluss")
+    result.refuses(1, "no model 'sser-pluss': did you mean sser-plus? ones that ship: sser-cnn, sser-plus;")
+
+
+@pytest.mark.parametrize("option", [["--raw-rate", 8000], ["--raw-channels", 2], ["--raw-format", "f32le"]])
+def test_a_description_of_raw_pcm_is_refused_for_a_recording(call, speech, option):
+    result = call("listen", "--source", speech, *option)
+    result.refuses(2, f"{option[0]} describes raw PCM on standard input", "leave it out", "--source -")
 
 
 def test_a_missing_package_is_named_as_pip_knows_it():

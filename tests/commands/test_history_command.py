@@ -134,7 +134,7 @@ def test_a_plot_of_yesterday(call: Callable[..., Any], tmp_path: Path) -> None:
         ("--plot day.gif", 2, "expected a name that ends in .png"),
         ("--day 1999-01-01 --plot day.png", 1, "nothing to draw"),
         ("--file /etc/hostname", 1, "no history file"),
-        ("--file nowhere.sqlite", 1, "there is no history yet"),
+        ("--file nowhere.sqlite", 1, "no history has been written here yet: check the path"),
         ("--out /proc/no/file", 1, "cannot be written"),
     ],
 )
@@ -152,10 +152,13 @@ def test_a_range_without_rows_says_what_there_is(call: Callable[..., Any]) -> No
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (None, "no settings file was found (~/.config/edge-sser/config.toml or "),
+        (None, "home/.config/edge-sser/config.toml or /etc/edge-sser/config.toml): write [history]"),
         ('node = "a"', "config.toml has no [history]: write it there"),
         ("[history]\nenabled = false", "config.toml turns it off: set history.enabled"),
-        ("[history]", "config.toml asks for one, but nothing has been written here: does edge-sser listen"),
+        (
+            "[history]",
+            "config.toml asks for one: run edge-sser listen",
+        ),
     ],
 )
 def test_a_missing_history_is_explained_by_the_settings(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_sser.daemon.log import LINES_A_MINUTE, JournalFormatter, RateLimitFilter
+from edge_sser.daemon.log import LINES_A_MINUTE, JournalFormatter, RateLimitFilter, log_health
 from edge_sser.errors import goes_to_journal
+from edge_sser.events import Health, HealthState, timestamp
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,23 @@ def test_the_journal_is_recognised_by_its_device_and_inode(tmp_path: Path) -> No
         assert not goes_to_journal(stream, {})
     assert not goes_to_journal(io.StringIO(), environ)
     assert not goes_to_journal(sys.__stderr__, environ)
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "line"),
+    [
+        (HealthState.OK, "", "desk is ok"),
+        (HealthState.OK, "the disk is full", "desk is ok, but the disk is full"),
+        (HealthState.STALLED, "no audio", "desk is stalled: no audio"),
+    ],
+)
+def test_trouble_beside_a_good_source_is_told_as_such(
+    state: HealthState, detail: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = {"read_s": 0.0, "processed_s": 0.0, "dropped_s": 0.0, "overruns": 0}
+    with caplog.at_level(logging.INFO, "edge_sser.daemon"):
+        log_health(Health(node="cab12", source="desk", ts=timestamp(0.0), state=state, detail=detail, **counts))
+    assert caplog.messages == [line]
 
 
 def test_lines_of_a_kind_are_limited_and_the_last_one_says_so() -> None:

@@ -52,8 +52,9 @@ def test_a_network_that_falls_silent_in_the_middle_of_a_publish_delays_no_readin
     assert cable.connections == 1
     eventually(lambda: subscriber.payloads(TOPIC) == daemon.episode_lines(), "all arrives, in order")
     assert cable.connections == 2
-    (line,) = [line for line in daemon.log if "MQTT" in line]
-    assert "connection lost" in line
+    lost, back = [line for line in daemon.log if "MQTT" in line]
+    assert "connection lost" in lost
+    assert back == f"edge-sser: MQTT broker 127.0.0.1:{cable.port}: connected (MQTT 5)"
     assert daemon.stop() == 0
     assert gaps(subscriber.received) == []
     cable.close()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sser.errors import SettingsError
+from edge_sser.settings.faults import WrongSettingsError
 from edge_sser.settings.load import Flag, known_keys, load_settings, variable
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.show import as_toml
@@ -70,6 +71,20 @@ def test_the_file_is_looked_for_in_the_environment_and_then_in_the_home_folder(t
     assert load_settings(environ=environ | {"EDGE_SSER_CONFIG": str(named)}).settings.node == "from-variable"
 
 
+def test_the_folder_for_settings_of_the_user_may_be_named_by_the_environment(tmp_path):
+    def settings_in(folder: str) -> None:
+        path = tmp_path / folder / "edge-sser" / "config.toml"
+        path.parent.mkdir(parents=True)
+        path.write_text(f'node = "{path.parts[-3].strip(".")}"')
+
+    environ = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+    settings_in(".config")  # where the service of a user has its settings
+    assert load_settings(environ=environ).settings.node == "config"
+    settings_in("xdg")
+    assert load_settings(environ=environ).settings.node == "xdg"
+    assert load_settings(environ=environ | {"XDG_CONFIG_HOME": "xdg"}).settings.node == "config"  # must be absolute
+
+
 def test_a_source_from_elsewhere_replaces_the_tables_of_the_file(write):
     path = write('[[source]]\ndevice = "mic:usb"\nchannel = 3\nname = "desk"\n[[source]]\ndevice = "mic:hall"\n')
     (source,) = load_settings(path, environ={"EDGE_SSER_SOURCE": "talk.flac"}).settings.source
@@ -96,8 +111,15 @@ def test_a_variable_that_is_set_to_nothing_counts_as_not_set():
     ("text", "parts"),
     [
         ("[gate]\nagressiveness = 2", ["unknown key gate.agressiveness", "did you mean gate.aggressiveness?"]),
-        ("aggressiveness = 2", ["unknown key aggressiveness", "did you mean gate.aggressiveness?"]),
-        ("[gates]\naggressiveness = 2", ["unknown key gates", "did you mean gate?"]),
+        ("aggressiveness = 2", ["unknown key aggressiveness: it belongs in [gate]"]),
+        ("[gates]\naggressiveness = 2", ["unknown table [gates]: did you mean [gate]?"]),
+        ("[[sorce]]\ndevice = 'mic'", ["unknown table [sorce]: did you mean [[source]]?"]),
+        ("[logging]\nlevel = 'info'", ["unknown table [logging]: the tables are [[source]], [gate]"]),
+        ("[rolling]\nurl = 'x'", ["unknown key rolling.url: it belongs in [mqtt] or in [[notify]]"]),
+        ("[window]\nnode = 'x'", ["unknown key window.node: it belongs above all tables"]),
+        ("[web]\nzzz = 1", ["unknown key web.zzz: [web] has address, port"]),
+        ("[gate]\nsensitivty = 'quick'", ["did you mean rolling.sensitivity?"]),
+        ("xxx = 1", ["unknown key xxx: edge-sser config schema has all"]),
         ("[[source]]\nchanel = 2", ["unknown key source[0].chanel", "did you mean source.channel?"]),
         ("[gate]\naggressiveness = 7", ["gate.aggressiveness", "a whole number from 0 to 3", "got 7"]),
         ('[gate]\naggressiveness = "2"', ["gate.aggressiveness", "a whole number from 0 to 3", 'got "2"']),
@@ -111,7 +133,7 @@ def test_a_variable_that_is_set_to_nothing_counts_as_not_set():
         ("source = []", ["source", "[[source]]"]),
         ('[source]\ndevice = "mic"', ["source", "[[source]]"]),
         ("node = 1979-05-27", ["node", "text", "1979-05-27"]),
-        ("[mqtt]\nclient_id = 'x'", ["mqtt.url is missing"]),
+        ("[mqtt]\nclient_id = 'x'", ["mqtt.url is missing, expected a text as mqtts://"]),
         ('[[source]]\ndevice = "mic"\n[[source]]\ndevice = "mic"', ["two sources are called mic", "name"]),
         ("[gate]\naggressiveness = = 2", ["not valid TOML", "line 2"]),
         ("[gate]\n[gate]", ["not valid TOML", "line 2"]),
@@ -125,6 +147,28 @@ def test_a_wrong_file_is_refused_by_name_key_and_expectation(write, text, parts)
         assert part in message
 
 
+def test_all_faults_of_a_file_are_known_and_one_is_told(write):
+    path = write(
+        'url = "x"\n[gate]\naggressiveness = 9\n[mqtt]\nurl = "mqtt://a:hunter2@host"\nkeepalive_seconds = "x"\n'
+        '[[source]]\nname = "A"\n[mqqt]\n'
+    )
+    with pytest.raises(WrongSettingsError) as caught:
+        load_settings(path, environ={})
+    message, faults = str(caught.value), caught.value.faults
+    assert [fault.removeprefix(f"{path}: ")[:24] for fault in faults] == [
+        "mqtt.url has a password ",
+        "source[0].name: expected",
+        "gate.aggressiveness: exp",
+        "mqtt.keepalive_seconds: ",
+        "unknown key url: it belo",
+        "unknown table [mqqt]: di",
+    ]
+    assert message == f"{faults[0]} (5 more: edge-sser config check FILE lists them)"
+    assert "hunter2" not in "".join(faults)
+    with pytest.raises(WrongSettingsError, match=r"got 9 \(1 more\)$"):  # a check of the file would not find them
+        load_settings(environ={"EDGE_SSER_GATE_AGGRESSIVENESS": "9", "EDGE_SSER_GATE_FLOOR_DBFS": "x"})
+
+
 def test_a_variable_that_is_no_setting_names_the_nearest():
     message = refusal(None, {"EDGE_SSER_GATE_AGRESSIVENESS": "1"})
     assert message.startswith("EDGE_SSER_GATE_AGRESSIVENESS: ")
@@ -135,6 +179,12 @@ def test_a_variable_that_is_no_setting_names_the_nearest():
 def test_a_wrong_variable_names_itself_and_what_was_expected(text):
     message = refusal(None, {"EDGE_SSER_GATE_AGGRESSIVENESS": text})
     assert message.startswith("EDGE_SSER_GATE_AGGRESSIVENESS: expected a whole number from 0 to 3, got ")
+
+
+def test_two_sources_of_one_name_on_the_command_line_are_told_where_names_are_set():
+    message = refusal(None, **{"source.device": Flag("--source", ["a/talk.flac", "b/talk.flac"])})
+    assert message.startswith("--source: two sources are called talk, expected different names: ")
+    assert message.endswith("set a name in each [[source]] of a settings file")
 
 
 def test_a_wrong_flag_names_itself():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_sser.errors import SettingsError, TrainingError
+from edge_sser.errors import SettingsError, TrainingError, UsageError
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore, windows
@@ -17,7 +17,7 @@ from edge_sser.train.evaluate.predictions import predict
 from edge_sser.train.evaluate.scores import evaluate
 from edge_sser.train.fit.checkpoint import Checkpoint, load_checkpoint, load_student, save_checkpoint
 from edge_sser.train.fit.loop import LAST_FILE, Epoch
-from edge_sser.train.fit.run import fit
+from edge_sser.train.fit.run import FitRequest, fit
 from edge_sser.train.recipe import Recipe, read_recipe
 
 
@@ -208,6 +208,19 @@ def test_an_unknown_key_in_a_recipe_is_named(toy_recipe: Path, tmp_path: Path) -
     path.write_text(toy_recipe.read_text("utf-8").replace("dropout", "dropuot"), encoding="utf-8")
     with pytest.raises(SettingsError, match=r"wrong\.toml: student\.dropuot: unknown key"):
         read_recipe(str(path))
+
+
+def test_a_name_that_no_recipe_or_teacher_has_is_told_before_the_table_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "gone.csv"
+    ships = "ones that ship: sser-cnn, sser-plus, sser-vit"
+    with pytest.raises(SettingsError, match=f"no recipe 'sser-pluss': did you mean sser-plus. {ships}"):
+        FitRequest(table=table, out=tmp_path, recipe="sser-pluss")
+    with pytest.raises(SettingsError, match=f"no recipe 'nothing-of-it': {ships}"):
+        FitRequest(table=table, out=tmp_path, recipe="nothing-of-it")
+    with pytest.raises(SettingsError, match=r"recipe mine\.toml: No such file or directory: give"):
+        FitRequest(table=table, out=tmp_path, recipe="mine.toml")
+    with pytest.raises(UsageError, match="no teacher 'whisper-tny': did you mean whisper-tiny"):
+        FitRequest(table=table, out=tmp_path, recipe="sser-cnn", teachers=["whisper-tny"])
 
 
 def test_each_corpus_has_its_share_of_an_epoch_and_no_clip_waits() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sqlite3
 import time
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from daemon_process import Daemon
 from mqtt_rig import eventually
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 from playwright.sync_api import Page as Tab
 from web_rig import Device, Page, open_episode
 
 from edge_sser.events import HealthState, Level
+from edge_sser.history.schema import FILE_NAME
 
 VIEWS = ("live", "history", "episodes", "health", "settings")
 READY = {  # what a view shows when its data has come
@@ -107,6 +109,19 @@ def test_a_device_that_does_not_listen_says_so(tab: Tab, page: Page) -> None:
     expect(tab.locator("main")).to_contain_text("Nobody listens at the moment")
 
 
+def test_without_a_history_the_page_tells_how_to_get_one(context: BrowserContext, tmp_path: Path) -> None:
+    tab, page = context.new_page(), Page(tmp_path)
+    remedy = "page.toml has no [history]: write it there, and run edge-sser listen"
+    try:
+        tab.goto(page.start().url)
+        expect(tab.locator("main")).to_contain_text("There is nothing to show yet")
+        expect(tab.locator("main")).to_contain_text(remedy)
+    finally:
+        told = page.close()
+    assert told.startswith("edge-sser: the page is empty until there is a history: ")
+    assert told.endswith(f"{remedy}\n")
+
+
 def test_listening_is_paused_after_a_question_and_resumed(tab: Tab, page: Page, device: Device) -> None:
     device.hear(0.04, Level.LOW)
     show(tab, page, "live")
@@ -149,6 +164,21 @@ def test_the_history_of_a_day_and_a_week_by_keyboard(tab: Tab, page: Page, devic
     expect(tab.locator(".readout").last).to_contain_text("average")
     tab.get_by_role("button", name="30 days").click()
     expect(tab.locator("#curve-title")).to_contain_text("source-2")
+
+
+def test_the_source_that_leads_is_the_one_with_most_stress_in_its_speech(tab: Tab, page: Page, device: Device) -> None:
+    """Not the one that was listened to for longer, nor one with a few seconds of speech."""
+    few = "source_id = (SELECT id FROM sources WHERE source = 'source-2')"
+    with sqlite3.connect(device.state / FILE_NAME) as db:
+        db.execute("UPDATE minutes SET (low_s, elevated_s, high_s) = (30, 15, 0)")
+        db.execute(f"UPDATE minutes SET (low_s, elevated_s, high_s) = (5, 40, 0) WHERE {few}")
+        db.execute(f"DELETE FROM minutes WHERE {few} AND minute % 86400 / 3600 != 12")
+    tab.goto(f"{page.url}#/history?day={int(device.first_day)}")
+    expect(tab.locator("#curve-title")).to_have_text("source-2: stress over time (largest share of stressed speech)")
+    with sqlite3.connect(device.state / FILE_NAME) as db:
+        db.execute(f"UPDATE minutes SET (low_s, elevated_s, high_s) = (0, 0.1, 0) WHERE {few}")
+    tab.reload()
+    expect(tab.locator("#curve-title")).to_contain_text("source-1: stress over time")
 
 
 def test_episodes_are_filtered_and_downloaded(tab: Tab, page: Page, device: Device) -> None:

@@ -35,14 +35,14 @@ def test_bins_sum_up_their_minutes(reader: HistoryReader, bin_seconds: int) -> N
     found = curves(reader, span, bin_seconds)
     assert list(found) == ["cab/source-1", "cab/source-2"]
     minutes = reader.minutes(span.since, span.until, "source-2")
-    for number, average, highest, speech, elevated, high in found["cab/source-2"]:
+    for number, average, highest, speech, *seconds in found["cab/source-2"]:
         inside = [each for each in minutes if (each.minute - since) // bin_seconds == number]
         scored = [each.mean for each in inside if each.mean is not None]
         assert average == (pytest.approx(mean(scored), abs=6e-4) if scored else None)
         assert highest == (pytest.approx(max(each.max or 0 for each in inside), abs=6e-4) if scored else None)
         assert speech == pytest.approx(mean(each.speech for each in inside), abs=6e-4)
-        assert elevated == sum(each.level is Level.ELEVATED for each in inside)
-        assert high == sum(each.level is Level.HIGH for each in inside)
+        for level, found_s in zip(Level, seconds, strict=True):
+            assert found_s == pytest.approx(sum(getattr(each, f"{level.value}_s") for each in inside), abs=6e-4)
     numbers = [each[0] for each in found["cab/source-2"]]
     expected = {(each.minute - since) // bin_seconds for each in minutes}
     assert numbers == sorted(expected)

@@ -36,7 +36,7 @@ from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.backend import emotion_vote
 from edge_sser.train.teachers.lesson import Lesson, check_teacher_input
-from edge_sser.train.teachers.recipe import shipped_recipes
+from edge_sser.train.teachers.recipe import check_teacher_names, shipped_recipes
 
 # A bar that moves inside an epoch, so that it shows the time left from the first seconds.
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
@@ -93,6 +93,7 @@ class FitRequest:
         if labels_only:
             plan = plan.model_copy(update={"distillation": None})
         check_teacher(plan, bool(self.teachers))
+        check_teacher_names(self.teachers)
         if plan.distillation:
             check_teacher_input(len(self.teachers), plan.distillation.teacher_hears)
         read_preset(plan.preset)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from importlib import resources
+from pathlib import Path
 
 from pydantic import Field
 
+from edge_sser.errors import UsageError, is_bare, unknown_name
 from edge_sser.settings.section import Section
 from edge_sser.train.recipe import Losses, Optimisation, Positive, Sampling, Share, read_toml
 
@@ -62,6 +64,17 @@ def shipped_recipes() -> list[str]:
     """Returns the names of the recipes that ship."""
     folder = resources.files(__package__) / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def check_teacher_names(names: Sequence[str]) -> None:
+    """Checks that each name is a recipe that ships, or may be a folder.
+
+    Raises:
+        UsageError: one is neither.
+    """
+    for name in names:
+        if is_bare(name) and name not in shipped_recipes() and not Path(name).exists():
+            raise UsageError(unknown_name("teacher", name, shipped_recipes(), "a folder from train teacher"))
 
 
 def read_teacher_recipe(name: str, changes: Sequence[str] = ()) -> TeacherRecipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from edge_sser.commands.doctor.notify import check_notify
 from edge_sser.commands.doctor.outputs import check_file, check_history, check_metrics, check_outbox, check_web
 from edge_sser.commands.doctor.sound import check_capture, check_microphones, check_permission, check_pyaudio
 from edge_sser.errors import EdgeSserError
+from edge_sser.settings.file import places
 from edge_sser.settings.load import SOURCE, load_settings
 from edge_sser.settings.names import MICROPHONE
 from edge_sser.settings.schema import Settings
@@ -120,7 +122,7 @@ def _check_settings(config: Path | None) -> tuple[CheckContext, Finding]:
         remedy = "mend this: until then listen ends with exit status 2, and the checks below see the defaults"
         return _context(Settings(), configured=False, file=None), Finding(State.PROBLEM, str(error), remedy)
     configured = SOURCE in loaded.origins
-    where = str(loaded.path) if loaded.path else "no file; defaults"
+    where = str(loaded.path or f"defaults, since there is no {' or '.join(map(str, places(os.environ)))}")
     return _context(loaded.settings, configured=configured, file=loaded.path), Finding(State.FINE, where)
 
 

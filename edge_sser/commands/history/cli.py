@@ -16,11 +16,13 @@ app = typer.Typer(
     'today, yesterday, monday, "2 hours ago", 14:30, 2026-11-28, "2026-11-28 14:30". A day is its first moment.',
 )
 
-SinceOption = Annotated[str | None, typer.Option("--since", metavar="MOMENT", help="Begin of the range; today.")]
-UntilOption = Annotated[str | None, typer.Option("--until", metavar="MOMENT", help="End of the range; now.")]
+SinceOption = Annotated[str | None, typer.Option("--since", metavar="MOMENT", help="Begin of the range; else today.")]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="MOMENT", help="End of the range; else now.")]
 DayOption = Annotated[str | None, typer.Option("--day", metavar="DAY", help="A whole day, as yesterday.")]
 SourceOption = Annotated[str | None, typer.Option("--source", metavar="NAME", help="Of one source only.")]
-FormatOption = Annotated[str, typer.Option("--format", help="table, jsonl, csv or parquet (extra: parquet).")]
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="table, jsonl, csv or parquet (extra: parquet).")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="File to write, not standard output.")]
 FileOption = Annotated[
     Path | None, typer.Option("--file", metavar="FILE", help="History file in place of the settings'.")
@@ -35,11 +37,16 @@ def history(
     day: DayOption = None,
     source: SourceOption = None,
     level: Annotated[
-        str | None, typer.Option("--level", help="Lowest level of episodes and minutes: elevated or high.")
+        str | None,
+        typer.Option("--level", metavar="LEVEL", help="Lowest level of episodes and minutes: elevated or high."),
     ] = None,
     rows: Annotated[
         str | None,
-        typer.Option("--rows", help="minutes, episodes or health; in jsonl also readings, or all with their type."),
+        typer.Option(
+            "--rows",
+            metavar="KIND",
+            help="minutes, episodes or health; in jsonl also readings, or all with their type.",
+        ),
     ] = None,
     form: FormatOption = "table",
     out: OutOption = None,
@@ -59,7 +66,7 @@ def history(
 
 @app.command()
 def summary(
-    by: Annotated[str, typer.Option("--by", help="hour or day.")] = "hour",
+    by: Annotated[str, typer.Option("--by", metavar="UNIT", help="hour or day.")] = "hour",
     since: SinceOption = None,
     until: UntilOption = None,
     day: DayOption = None,

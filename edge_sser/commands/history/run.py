@@ -189,4 +189,8 @@ def _at_least(level: Level | None, lowest: Level) -> bool:
 
 def _holds(reader: HistoryReader) -> str:
     span = reader.span()
-    return "The history holds no minute yet" if span is None else f"The history holds {range_text(*span)}"
+    return (
+        "The history holds no minute yet: edge-sser listen adds one a minute"
+        if span is None
+        else f"The history holds {range_text(*span)}"
+    )

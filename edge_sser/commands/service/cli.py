@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edge_sser.commands.service.layout import Layout
     from edge_sser.commands.service.systemctl import Systemctl
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run edge-sser as a service of systemd.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Runs edge-sser as a service of systemd.")
 
 UserOption = Annotated[
     bool,

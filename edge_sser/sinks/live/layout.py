@@ -18,6 +18,7 @@ from edge_sser.pipeline.rolling import Thresholds
 from edge_sser.sinks.live.row import Row
 from edge_sser.sinks.live.state import CELL_SECONDS, Cell, SourceView, ViewState
 from edge_sser.sinks.pause import PauseReason
+from edge_sser.sinks.terminal import detail_text
 
 NARROW_COLUMNS: Final = 60  # below it no gauge, loudness or share of speech
 GAUGE_CELLS: Final = 16
@@ -216,7 +217,7 @@ def _is_worth_a_row(health: Health) -> bool:
 def _health_rows(health: Health, name_cells: int, look: Look) -> list[Callable[[], Row]]:
     """Returns the row of a state, and below it the rest of a long detail, which says what to do."""
     name, state = f" {_cut(health.source, name_cells)} ", health.state.value
-    text = f"{state} since {clock_words(epoch_seconds(health.ts), look.clock)}: {health.detail}"
+    text = f"{state} since {clock_words(epoch_seconds(health.ts), look.clock)}{detail_text(health)}"
     first, *rest = _wrap(text, look.columns - len(name))
     style = _FAULT_STYLES.get(health.state, "yellow")
     indent = " " * len(name)

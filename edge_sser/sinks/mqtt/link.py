@@ -270,8 +270,9 @@ class BrokerLink:
             return
         self._status = status
         if status.state is LinkState.CONNECTED:
+            level = logging.WARNING if self._logged else logging.INFO  # whoever read of the fault reads of its end
             self._logged.clear()
-            log.info("MQTT broker %s: connected (%s)", self._options.address, status)
+            log.log(level, "MQTT broker %s: connected (%s)", self._options.address, status)
         elif status.state is not LinkState.CLOSED and not known:
             self._logged.add(status)
             log.warning("MQTT broker %s: %s; trying again", self._options.address, status)

@@ -104,7 +104,7 @@ export class LiveView {
     this.empty.hidden = all.length > 0;
     if (all.length || !state) return;
     this.empty.replaceChildren(
-      h("h3", {}, "Nobody listens at the moment"),
+      h("h3", {}, this.about.no_history ? "There is nothing to show yet" : "Nobody listens at the moment"),
       this.about.no_history
         ? h("p", {}, this.about.no_history)
         : h("p", {}, "Start ", h("code", {}, "edge-sser listen"), " or the service (", h("code", {}, "edge-sser service status"), "). What was heard before is under ", h("a", { href: "#/history" }, "History"), "."));
