@@ -266,5 +266,8 @@ def test_a_model_that_ships_is_given_by_name() -> None:
     assert Model.load(Path("sser-plus"), runtime="cpu").sha256 == Model.load(runtime="cpu").sha256
 
 
-def test_another_name_is_a_path(refused: Callable[[Path], str]) -> None:
-    assert "No such file" in refused(Path("sser-pluss"))
+def test_another_name_is_refused_with_those_that_ship_and_another_path_as_a_file(
+    refused: Callable[[Path], str],
+) -> None:
+    assert "did you mean sser-plus? ones that ship: sser-plus, sser-cnn" in refused(Path("sser-pluss"))
+    assert "No such file" in refused(Path("models/sser-pluss"))
