@@ -175,7 +175,7 @@ def test_the_help_lists_each_command_in_a_line_of_its_own(call, monkeypatch):
 @pytest.mark.parametrize("command", [["listen", "--source"], ["analyze"]])
 def test_a_name_that_no_model_has_names_those_that_ship(call, speech, command):
     result = call(*command, speech, "--model", "sser-pluss")
-    result.refuses(1, "no model 'sser-pluss': did you mean sser-plus? ones that ship: sser-cnn, sser-plus;")
+    result.refuses(1, "no model 'sser-pluss': did you mean sser-plus? ones that ship: sser-plus, sser-cnn;")
 
 
 @pytest.mark.parametrize("option", [["--raw-rate", 8000], ["--raw-channels", 2], ["--raw-format", "f32le"]])
