@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from edge_sser.errors import TrainingError
+from edge_sser.model.model import Model
 from edge_sser.train.corpora.table import Utterance, read_table, write_table
+from edge_sser.train.data.features import FeatureStore, windows
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate import transfer as transfer_module
 from edge_sser.train.evaluate.metrics import Interval
-from edge_sser.train.evaluate.transfer import TransferScore, by_corpus, transfer, transfer_table
+from edge_sser.train.evaluate.transfer import TransferScore, by_corpus, clip_score, transfer, transfer_table
 from edge_sser.train.fit import teaching
-from edge_sser.train.fit.checkpoint import load_checkpoint
+from edge_sser.train.fit.checkpoint import load_checkpoint, load_student
 from edge_sser.train.fit.run import FitRequest
+from edge_sser.train.students.backend import emotion_vote
 
 PRESET = read_preset("quadrant")
 
@@ -66,6 +69,34 @@ def test_no_clip_of_the_tested_corpus_was_trained_on(
     assert header["recipe"]["optimisation"]["seed"] == 2
 
 
+def test_the_scores_have_the_vote_of_the_emotions(
+    rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    request = FitRequest(
+        table=tmp_path / "table.csv", out=tmp_path / "out", recipe=str(toy_recipe), threads=1,
+        changes=["optimisation.epochs=1", "sampling.shares={}", "emotion_share=1"],
+    )  # fmt: skip
+    scores: dict[str, float] = {}
+
+    def record(model: Model, store: FeatureStore, clip: Utterance) -> float:
+        scores[clip.sha256] = clip_score(model, store, clip)
+        return scores[clip.sha256]
+
+    monkeypatch.setattr(transfer_module, "clip_score", record)
+    transfer(request, rows, [1], lambda line: None)
+    student, recipe, header = load_student(tmp_path / "out" / "seed-1" / "fold-1" / "model.safetensors")
+    clips = [clip for clip in by_corpus(rows, PRESET)[0] if clip.fold == 1]
+    store = FeatureStore(clips, tmp_path)
+    vote = emotion_vote(recipe)
+    assert vote is not None
+    for clip in clips:
+        with torch.inference_mode():
+            logits = student(torch.from_numpy(windows(store[clip])))
+        log_odds = vote.log_odds(logits.emotions.numpy(), header["emotions"])
+        assert scores[clip.sha256] == pytest.approx(float(log_odds.mean()), abs=1e-5)
+
+
 def test_the_seeds_share_one_teacher_and_one_number_of_threads(
     rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +110,7 @@ def test_the_seeds_share_one_teacher_and_one_number_of_threads(
     monkeypatch.setattr(teaching, "make_encoder_teachers", make)
     monkeypatch.setattr(transfer_module, "fit_all", lambda request, *_: fitted.append(request))
     monkeypatch.setattr(transfer_module, "load_student", lambda path: (None, None, None))
+    monkeypatch.setattr(transfer_module, "trained_model", lambda *_: None)
     monkeypatch.setattr(transfer_module, "FeatureStore", lambda table, cache: None)
     monkeypatch.setattr(transfer_module, "score_corpus", lambda *_: score)
     request = FitRequest(

@@ -15,15 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from edge_sser.errors import TrainingError
+from edge_sser.model.model import Model
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore, windows
 from edge_sser.train.data.labels import Emotion, Preset, read_preset
 from edge_sser.train.evaluate.metrics import Floats, Interval, Labels, auroc, bootstrap_speakers, mean_known
+from edge_sser.train.evaluate.models import trained_model
 from edge_sser.train.fit.checkpoint import MODEL_FILE, load_student, run_folder
 from edge_sser.train.fit.run import FitRequest, fit_all
 from edge_sser.train.fit.teaching import make_teachers
 from edge_sser.train.fit.threads import choose_threads
-from edge_sser.train.students.net import Student
 
 CALM: Final = (Emotion.NEUTRAL.value, Emotion.CALM.value, "")
 AROUSED: Final = (Emotion.HAPPY.value, Emotion.SURPRISED.value)
@@ -104,17 +105,18 @@ def transfer(
         fit_all(run, table, folds, warn)
         store = FeatureStore(table, cache)
         for fold, corpus in enumerate(tested, start=1):
-            student, _, _ = load_student(run_folder(folder, fold) / MODEL_FILE)
+            path = run_folder(folder, fold) / MODEL_FILE
+            model = trained_model(*load_student(path), path)
             clips = [clip for clip in table if clip.corpus == corpus and preset.decision(clip) is not None]
-            found.append(score_corpus(student, clips, store, preset, seed))
+            found.append(score_corpus(model, clips, store, preset, seed))
     return found
 
 
 def score_corpus(
-    student: Student, clips: Sequence[Utterance], store: FeatureStore, preset: Preset, seed: int
+    model: Model, clips: Sequence[Utterance], store: FeatureStore, preset: Preset, seed: int
 ) -> TransferScore:
-    """Scores a student on the clips of one corpus, all with a stress label."""
-    scores = np.array([clip_score(student, store, clip) for clip in clips])
+    """Scores a model on the clips of one corpus, all with a stress label."""
+    scores = np.array([clip_score(model, store, clip) for clip in clips])
     labels = np.array([preset.decision(clip) or 0 for clip in clips])
     emotions = np.array([clip.emotion for clip in clips])
     sexes = np.array([clip.sex for clip in clips])
@@ -135,11 +137,11 @@ def _group_auroc(labels: Labels, scores: Floats, group: NDArray[np.bool_]) -> fl
     return auroc(labels[group], scores[group])
 
 
-def clip_score(student: Student, store: FeatureStore, clip: Utterance) -> float:
-    """Returns the mean stress logit of a clip's windows."""
-    with torch.inference_mode():
-        parts = torch.split(torch.from_numpy(windows(store[clip])), _BATCH)
-        return float(torch.cat([student(part).stress for part in parts]).mean())
+def clip_score(model: Model, store: FeatureStore, clip: Utterance) -> float:
+    """Returns the mean stress logit of a clip's windows, with the vote of the emotions as on a device."""
+    sound = windows(store[clip])
+    parts = [model.logits(sound[start : start + _BATCH])[0] for start in range(0, len(sound), _BATCH)]
+    return float(np.concatenate(parts).mean())
 
 
 def transfer_table(scores: Sequence[TransferScore]) -> str:
