@@ -414,7 +414,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     [
         ({"corpora": ("tess",)}, UsageError, "--corpus tess: the table has ravdess.*train index tess=FOLDER"),
         ({"folds": (9,)}, UsageError, "--fold 9: the table has the folds 1, 2"),
-        ({"name": "cnn3d"}, SettingsError, "recipe cnn3d.*cnn1d-mfcc"),
+        ({"name": "cnn3d"}, SettingsError, "no recipe 'cnn3d': ones that ship: cnn1d-mfcc"),
         ({"changes": ("settings.mood=1",)}, SettingsError, "settings.mood: unknown key"),
         ({"changes": ("system=magic",)}, SettingsError, "system magic: there is none of that name.*mfcc"),
         ({"changes": ("original.twins=true",)}, SettingsError, r"original.twins.*\[twins\]"),
