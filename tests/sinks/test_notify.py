@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -100,6 +100,29 @@ def test_the_examples_in_the_documentation_hold() -> None:
     for module in (message, targets):
         result = doctest.testmod(module)
         assert (result.attempted > 0, result.failed) == (True, 0)
+
+
+def test_a_state_that_comes_while_another_is_on_its_way_is_told_too(
+    start: Start, server: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = start({"url": server.url + "/hook"})
+    (lane,) = sink._delivery.lanes.values()
+    deliver, gate = lane.target.deliver, threading.Event()
+
+    def held(content: Mapping[str, Any], key: str) -> None:
+        assert gate.wait(LIMIT_SECONDS)
+        deliver(content, key)
+
+    monkeypatch.setattr(lane.target, "deliver", held)
+    emit(sink, health(HealthState.MISSING, "unplugged"))
+    eventually(lambda: lane.entry is not None, "on its way")
+    emit(sink, health())
+    for _ in range(2):
+        step = threading.Event()
+        sink._worker.submit(step.set)
+        assert step.wait(LIMIT_SECONDS)
+    gate.set()
+    eventually(lambda: told(server) == ["missing", "ok"], f"both: {told(server)}")
 
 
 def test_a_webhook_gets_start_and_end_of_an_episode_and_changes_of_health(start: Start, server: WebhookServer) -> None:

@@ -64,10 +64,10 @@ def test_the_commands_of_the_page_lead_from_recordings_to_readings(calls: Path) 
         refused = name == "train adapt" and "adapted.onnx is not written: stress AUROC" in done.stderr
         assert done.returncode == int(refused), f"{command}: {done.stderr}"
         assert "Warning" not in done.stderr
-        said[" ".join(command[1:4]) if "sser-cnn" in command[:4] else name] = done.stdout
+        said[" ".join(command[1:4]) if "sser-plus" in command[:4] else name] = done.stdout
     assert "calls: 24 clips; 24 utterances, 4 speakers, 4 folds" in said["train index"]
-    assert "| calls | 24 / 4 / 4 | sser-cnn.onnx |" in said["train evaluate sser-cnn"]
-    assert "stress AUROC of held-out speakers" in said["train adapt sser-cnn"]
+    assert "| calls | 24 / 4 / 4 | sser-plus.int8.onnx |" in said["train evaluate sser-plus"]
+    assert "stress AUROC of held-out speakers" in said["train adapt sser-plus"]
     assert "| calls | 24 / 4 / 4 | sser-cnn | - |" in said["train evaluate"]
     assert "| calls | 24 / 4 / 4 | level-only | - |" in said["train evaluate"]
     assert "level-only" in (calls.parent / "report.html").read_text("utf-8")

@@ -14,6 +14,7 @@ from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.sampling import Sampler, epoch_size
 from edge_sser.train.evaluate.metrics import auroc
+from edge_sser.train.evaluate.models import trained_model
 from edge_sser.train.evaluate.transfer import clip_score
 from edge_sser.train.fit.checkpoint import load_student
 from edge_sser.train.fit.run import fit
@@ -75,8 +76,9 @@ def test_a_short_run_with_the_default_average_learns(toy_table: Path, toy_recipe
     rows: Sequence[Utterance] = read_table(toy_table)
     plan: Recipe = read_recipe(str(toy_recipe), ["optimisation.average=0.995"])
     store = FeatureStore(rows, tmp_path)
-    student, _, _ = load_student(fit(rows, plan, store, tmp_path / "run"))
-    scores = np.array([clip_score(student, store, row) for row in rows])
+    path = fit(rows, plan, store, tmp_path / "run")
+    model = trained_model(*load_student(path), path)
+    scores = np.array([clip_score(model, store, row) for row in rows])
     labels = np.array([int(row.emotion == "angry") for row in rows])
     kept = np.isin([row.emotion for row in rows], ["angry", "calm"])
     assert auroc(labels[kept], scores[kept]) > 0.9

@@ -84,7 +84,11 @@ def test_a_finished_run_is_not_trained_again(run: Path, toy_recipe: Path) -> Non
     [
         (("train", "index", "nowhere", "--out", "x.csv"), 1, "nowhere"),
         (("train", "fit", "nowhere.csv", "--out", "x"), 1, "nowhere.csv"),
-        (("train", "fit", "nowhere.csv", "--recipe", "nothing", "--out", "x"), 2, "recipe nothing"),
+        (
+            ("train", "fit", "nowhere.csv", "--recipe", "nothing", "--out", "x"),
+            2,
+            "no recipe 'nothing': ones that ship",
+        ),
         (("train", "evaluate"), 2, "--predictions"),
         (("train", "evaluate", "--predictions", "nowhere.csv"), 1, "nowhere.csv"),
         (("export", "nowhere.safetensors", "--out", "x"), 1, "nowhere.safetensors"),

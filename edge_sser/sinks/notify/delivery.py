@@ -130,7 +130,8 @@ class NotifyDelivery:
     def send(self, outbox: Outbox) -> None:
         """Gives each free lane the oldest entry that is due."""
         self._wake_at = float("inf")
-        blocked: set[str] = set()
+        # Health on its way decides what its target knows: a later state of the same source waits for the answer.
+        blocked = {entry.record.topic for entry in self._busy if is_health(entry.record.topic)}
         again = True
         while again:
             again = False
