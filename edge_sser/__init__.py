@@ -6,7 +6,7 @@ may change with any version. Each is imported when it is first used, so that `im
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # as in `typing`, whose import takes milliseconds
 
 __version__ = "0.1.0"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+# What the module `signal` wraps, whose own import takes milliseconds in which Ctrl-C would print a traceback.
+import _signal as signal  # type: ignore[import-not-found]
 import sys
 
 
