@@ -187,7 +187,7 @@ class ModelSettings(Section):
     """The model and its backend."""
 
     path: Path | None = None
-    """An .onnx file with a card, or a model that ships: sser-plus, the default, or sser-cnn, which takes a tenth of the
+    """An .onnx file with a card, or a model that ships: sser-plus, the default, or sser-cnn, which takes a sixth of the
     time and finds less."""
     runtime: Runtime = Runtime.AUTO
     """Backend: an engine, a provider of ONNX Runtime (tensorrt, cuda, cpu), or auto. The log says which."""

@@ -207,3 +207,18 @@ def test_the_table_of_the_emotions_vote_is_what_its_script_prints() -> None:
     rows = [line.removeprefix("| sser-plus ") for line in printed.splitlines() if line.startswith("| sser-plus ")]
     assert len(rows) == 5
     assert [row for row in rows if row not in page] == []
+
+
+def test_the_tables_of_groups_are_what_their_script_prints_and_the_readme_agrees() -> None:
+    script = ROOT / "scripts" / "group_figures.py"
+    printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=120).stdout
+    rows = [line for line in printed.splitlines() if line]
+    page = (RESULTS / "plus.md").read_text("utf-8")
+    assert len(rows) == 4 + 10
+    assert [row for row in rows if row not in page] == []
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (sexes,) = [row for row in rows if row.startswith("| sser-plus | ")]
+    women, men = (float(value) for value in sexes.split(" | ")[1].split(", "))
+    assert f"({men:.0f} against {women:.0f} % of emotions right on RAVDESS)" in readme
+    lively = sorted(int(row.split(" | ")[2]) for row in rows if "| sser-plus | " in row and row is not sexes)
+    assert f"{lively[0]} to {lively[-1]} % of happy and surprised clips are called stressed" in readme

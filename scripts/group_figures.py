@@ -1,0 +1,72 @@
+"""Prints how the models that ship judge women, men and single emotions, as two Markdown tables.
+
+    python scripts/group_figures.py
+
+From the committed predictions of speakers that the scored network never heard; "called stressed" at the calibration of
+the card, as on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge_sser.model.model import Model
+from edge_sser.train.data.labels import read_preset
+from edge_sser.train.evaluate.groups import by_sex
+from edge_sser.train.evaluate.metrics import auroc
+from edge_sser.train.evaluate.predictions import Prediction, read_predictions
+from edge_sser.train.evaluate.score_table import ScoreTable
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+NAMES = ("sser-plus", "sser-cnn")
+CORPORA = ("ravdess", "nemo", "indian-emospeech", "spanish")
+GROUPS = (("happy", "surprised"), ("sad",), ("calm", "neutral"), ("angry", "fearful"))
+STRESSED, LIVELY = GROUPS[-1], GROUPS[0]
+
+
+def sexes(name: str) -> str:
+    """Returns the row of a model: UA and stress AUROC by sex, and AUROC against happy and surprised clips."""
+    items = read_predictions(RESULTS / f"{name}.csv")
+    table = ScoreTable(items, read_preset("quadrant"))
+    cells = []
+    for corpus in ("ravdess", "nemo"):
+        gaps = by_sex(table, table.corpus == corpus)
+        assert gaps is not None
+        women, men = gaps.groups
+        cells += [f"{100 * women.ua:.1f}, {100 * men.ua:.1f}", f"{women.auroc:.3f}, {men.auroc:.3f}"]
+    folds = [_against_lively(items, fold) for fold in sorted({item.fold for item in items if item.corpus == "ravdess"})]
+    return f"| {name} | {' | '.join(cells)} | {np.mean(folds):.3f} ({min(folds):.3f}) |"
+
+
+def called_stressed(name: str) -> list[str]:
+    """Returns the rows of a model: clips of each corpus that are called stressed, %, by emotion."""
+    calibration = Model.load(Path(name), runtime="cpu").card.calibration
+    items = read_predictions(RESULTS / f"{name}.csv") + read_predictions(RESULTS / f"{name}.spanish.csv")
+    logits = ScoreTable(items, read_preset("quadrant")).logits
+    called = np.array([calibration.log_odds(float(logit)) >= 0.0 for logit in logits])
+    out = []
+    for corpus in CORPORA:
+        cells = []
+        for group in GROUPS:
+            inside = np.array([item.corpus == corpus and item.emotion in group for item in items])
+            cells.append(f"{100 * called[inside].mean():.0f}" if inside.any() else "-")
+        out.append(f"| {corpus} | {name} | {' | '.join(cells)} |")
+    return out
+
+
+def _against_lively(items: Sequence[Prediction], fold: int) -> float:
+    chosen = [item for item in items if item.corpus == "ravdess" and item.fold == fold]
+    chosen = [item for item in chosen if item.emotion in (*STRESSED, *LIVELY)]
+    labels = np.array([int(item.emotion in STRESSED) for item in chosen])
+    return auroc(labels, np.array([item.stress for item in chosen]))
+
+
+if __name__ == "__main__":
+    print("| women, men | RAVDESS UA % | AUROC | nEMO UA % | AUROC | RAVDESS against happy, surprised (worst fold) |")
+    print("|---|---|---|---|---|---|")
+    print("\n".join(map(sexes, NAMES)))
+    print(f"\n| called stressed, % | | {' | '.join(', '.join(group) for group in GROUPS)} |\n|---|---|---|---|---|---|")
+    print("\n".join(row for name in NAMES for row in called_stressed(name)))
