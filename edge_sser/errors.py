@@ -115,6 +115,21 @@ def unknown_name(kind: str, name: str, shipped: Collection[str], file: str) -> s
     return f"no {kind} {name!r}: {meant}ones that ship: {', '.join(shipped)}; or give {file}"
 
 
+def unreadable(kind: str, name: str, error: Exception, shipped: Collection[str], file: str) -> str:
+    """Returns the message on a file that cannot be read, or on a name that none has.
+
+    Args:
+        kind: of the thing.
+        name: as given: of one that ships, or a path.
+        error: of reading it.
+        shipped: names that would do.
+        file: what may be given in place of a name.
+    """
+    if is_bare(name) and isinstance(error, FileNotFoundError):
+        return unknown_name(kind, name, shipped, file)
+    return f"{kind} {name}: {short(error)}: give {file} or {' or '.join(shipped)}"
+
+
 def missing_extra(package: str, extra: str, purpose: str, hint: str = "") -> MissingComponentError:
     """Returns the error for an optional package that is not installed.
 

@@ -95,7 +95,8 @@ def export_int8(
         parity = write_fp32(fp32)
         progress(f"drawing windows of {len(speakers.training)} recordings")
         data = draw_windows(speakers.training)
-        model = smooth(onnx.load(fp32), observe_channels(onnx.load(fp32), data.calibration))
+        loaded = onnx.load(fp32)
+        model = smooth(loaded, observe_channels(loaded, data.calibration))
         choices: dict[Path, Choice] = {}
         for target in targets:
             progress(f"quantising for {target.value}: methods, then a sweep over the nodes")

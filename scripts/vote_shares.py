@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_sser.model.card import sigmoid
 from edge_sser.model.vote import EmotionVote
 from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.evaluate.metrics import logit
 from edge_sser.train.evaluate.predictions import Prediction, read_predictions
 from edge_sser.train.evaluate.scores import evaluate
 from edge_sser.train.recipe import read_recipe
@@ -35,11 +37,9 @@ def with_share(item: Prediction, vote: EmotionVote, was: float, share: float) ->
         was: share in the file.
         share: to give.
     """
-    stress = float(np.clip(item.stress, LEAST, 1.0 - LEAST))
-    emotions = float(vote.log_odds(np.log(np.clip(item.emotions, LEAST, 1.0)).astype(np.float32), EMOTIONS))
-    own = (np.log(stress / (1.0 - stress)) - was * emotions) / (1.0 - was)
-    logit = (1.0 - share) * own + share * emotions
-    return replace(item, stress=float(1.0 / (1.0 + np.exp(-logit))))
+    emotions = np.log(np.clip(item.emotions, LEAST, 1.0))
+    own = (logit(np.asarray(item.stress)) - was * vote.log_odds(emotions, EMOTIONS)) / (1.0 - was)
+    return replace(item, stress=sigmoid(float(replace(vote, share=share).blend(own, emotions, EMOTIONS))))
 
 
 def rows(name: str, shares: Sequence[float]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_sser.commands.doctor.broker import check_secrets
-from edge_sser.commands.doctor.finding import CheckContext, State
+from edge_sser.commands.doctor.finding import CheckContext, State, not_tried, secret_file
 from edge_sser.credentials import MAX_SECRET_BYTES, client_context, read_password, read_secret, server_context
 from edge_sser.errors import SettingsError
 from edge_sser.settings.schema import Settings
@@ -91,3 +91,18 @@ def test_doctor_sees_a_token_or_password_that_everybody_may_read(tmp_path: Path,
     assert (finding.state, finding.remedy) == (State.WARNING, f"chmod o-rwx {secret}")
     secret.chmod(0o600)
     assert check_secrets(context).state is State.FINE
+
+
+def test_a_secret_that_a_whole_path_names_is_no_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader says why it cannot be read; `~` is a whole path, too."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    file = tmp_path / "token"
+    file.write_text("x", "utf-8")
+    context = CheckContext(Settings(), (), microphone_configured=False, settings_file=None)
+    for given in (file, Path("~/token")):
+        assert secret_file(context, given) == file
+        assert not_tried(context, "token", file, given) is None
+    found = not_tried(context, "token", file, Path("token"))
+    assert found is not None
+    assert "may not read the service's token" in found.detail

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from edge_sser.errors import SettingsError, is_bare, short, unknown_name
+from edge_sser.errors import SettingsError, unreadable
 from edge_sser.settings.file import tomllib
 from edge_sser.settings.section import Section
 
@@ -286,10 +286,7 @@ def read_toml(kind: type[AnySection], name: str, shipped: Traversable, changes: 
     try:
         text = found[name].read_text("utf-8") if name in found else Path(name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        ships = sorted(found)
-        if is_bare(name) and isinstance(error, FileNotFoundError):
-            raise SettingsError(unknown_name("recipe", name, ships, "a .toml file")) from None
-        raise SettingsError(f"recipe {name}: {short(error)}: give a .toml file or {' or '.join(ships)}") from None
+        raise SettingsError(unreadable("recipe", name, error, sorted(found), "a .toml file")) from None
     try:
         values = tomllib.loads(text)
         for change in changes:

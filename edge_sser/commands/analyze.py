@@ -54,11 +54,13 @@ class Recording:
     Attributes:
         name: name of its source in events, unique in a run.
         plot: file of its plot; None for no plot.
+        seconds: its length by its header; 0 when unknown.
     """
 
     path: Path
     name: str
     plot: Path | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def _recordings(files: Sequence[Path], plot: Path | None) -> list[Recording]:
             name = f"{stem[:58]}-{number}"
         names.add(name)
         own_plot = plot if plot is None or len(files) == 1 else plot.with_stem(f"{plot.stem}-{name}")
-        out.append(Recording(path, name, own_plot))
+        out.append(Recording(path, name, own_plot, _seconds(path)))
     return out
 
 
@@ -226,12 +228,12 @@ def _analyze_in_process(
 ) -> Iterator[str | None]:
     for recording in recordings:
         if options.format is not OutputFormat.TEXT:
-            with work.part(_seconds(recording.path)) as advance:
+            with work.part(recording.seconds) as advance:
                 failure = _analyze_one(recording, options, model, sys.stdout, advance)
             yield failure
             continue
         out = io.StringIO()  # a few lines: the bar must be out of their way
-        with work.part(_seconds(recording.path)) as advance:
+        with work.part(recording.seconds) as advance:
             failure = _analyze_one(recording, options, model, out, advance)
         with work.hidden():
             sys.stdout.write(out.getvalue())
@@ -251,7 +253,7 @@ def _analyze_in_pool(
             room = 0 if pool.alone and ahead else jobs * AHEAD_PER_JOB - len(ahead)
             for number, recording in islice(waiting, room):
                 lines = Path(folder) / str(number)
-                call = pool.submit(partial(_analyze_into, lines, recording, options), _seconds(recording.path))
+                call = pool.submit(partial(_analyze_into, lines, recording, options), recording.seconds)
                 ahead.append((recording, lines, call))
             if not ahead:
                 return
@@ -260,7 +262,7 @@ def _analyze_in_pool(
                 failure = pool.result(call)
             except BrokenProcessPool:  # lines of the recording may be cut in two
                 lines.unlink(missing_ok=True)
-                work.advance(call.size or 0.0)
+                work.advance(recording.seconds)
                 yield printable(
                     f"{recording.path} cannot be analysed: the process that did was killed, or crashed: is there too "
                     "little memory? The lines of this recording are left out"
@@ -304,7 +306,7 @@ def _progress_bar(recordings: Sequence[Recording], form: OutputFormat) -> Iterat
     if sys.stdout.isatty() and form is not OutputFormat.TEXT:
         yield Work("analyze", None)
         return
-    with progress("analyze", sum(_seconds(recording.path) for recording in recordings)) as work:
+    with progress("analyze", sum(recording.seconds for recording in recordings)) as work:
         yield work
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.errors import ModelError, short
+from edge_sser.errors import ModelError, short, unreadable
 from edge_sser.model.backend import Backend
 from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
 from edge_sser.model.engine_file import EngineMissError, engines_folder
 from edge_sser.model.graph_check import MAX_FILE_BYTES
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
-from edge_sser.model.shipped import ShippedModel, named_model, unreadable_text
+from edge_sser.model.shipped import MODELS, ShippedModel, named_model
 from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import ModelSettings, Runtime
@@ -305,4 +305,5 @@ def _read(path: Path) -> bytes:
             raise OSError(None, "Not a regular file")  # a device or a pipe may be endless
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise ModelError(unreadable_text(path, error)) from None
+        text = unreadable("model", str(path), error, list(MODELS), "an .onnx file made by edge-sser export")
+        raise ModelError(text) from None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from edge_sser.errors import is_bare, short, unknown_name
 from edge_sser.settings.schema import Runtime
 
 
@@ -79,15 +78,3 @@ def trainable_file(path: Path) -> Path:
     """Returns an existing path as it is; else the file of a model that ships whose head can be fitted anew."""
     found = path if path.exists() else named_model(path)
     return found if isinstance(found, Path) else found.trainable
-
-
-def unreadable_text(path: Path, error: OSError | ValueError) -> str:
-    """Returns the message on a model file that cannot be read, or on a name that no model has.
-
-    Args:
-        path: the file or name.
-        error: of reading it.
-    """
-    if is_bare(str(path)) and isinstance(error, FileNotFoundError):
-        return unknown_name("model", str(path), list(MODELS), "an .onnx file")
-    return f"model {path}: {short(error)}: give an .onnx file made by edge-sser export, or {' or '.join(MODELS)}"

@@ -200,7 +200,7 @@ class _Layers:
         return [describe(fault) for fault in found if fault["loc"] not in inside]
 
     def _faults_beside_url(self) -> list[str]:
-        self._values["mqtt"]["url"] = "mqtt://host"
+        self._values["mqtt"]["url"] = "mqtts://host"  # under which no rule on TLS finds a fault
         try:
             self._model()
         except ValidationError as error:

@@ -59,9 +59,13 @@ def test_a_webhook_that_hangs_holds_nothing_up_and_is_told_once_after_a_restart(
     assert SECRET not in "\n".join(daemon.log)
     server.status = 200
     again = start(*arguments, fed=True)
-    told = eventually(lambda: taken if len(taken := keys([one.json() for one in server.taken])) >= 6 else None, "all")
+
+    def told() -> list[tuple[str, str]]:
+        return keys([one.json() for one in server.taken])
+
+    eventually(lambda: len(told()) >= 6, f"what was due: {again.log}")
     assert again.stop() == 0
-    assert told == printed, again.log
+    assert told() == printed, again.log
 
 
 def stored(folder: Path) -> int:

@@ -149,7 +149,8 @@ def test_a_wrong_file_is_refused_by_name_key_and_expectation(write, text, parts)
 
 def test_all_faults_of_a_file_are_known_and_one_is_told(write):
     path = write(
-        'url = "x"\n[gate]\naggressiveness = 9\n[mqtt]\nurl = "mqtt://a:hunter2@host"\nkeepalive_seconds = "x"\n'
+        'url = "x"\n[gate]\naggressiveness = 9\n'
+        '[mqtt]\nurl = "mqtts://a:hunter2@host"\nca_file = "/x"\nkeepalive_seconds = "x"\n'
         '[[source]]\nname = "A"\n[mqqt]\n'
     )
     with pytest.raises(WrongSettingsError) as caught:

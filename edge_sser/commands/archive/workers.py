@@ -56,7 +56,7 @@ def in_pool(options: ArchiveOptions, jobs: int, advance: Callable[[float], None]
                     yield batch, pool.result(call)
                 except BrokenProcessPool:
                     if len(batch) == 1:  # else its recordings are tried again
-                        advance(call.size or 0.0)
+                        advance(sum(item.size for item in batch))
                     yield batch, None
 
     return work

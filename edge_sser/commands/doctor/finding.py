@@ -75,9 +75,17 @@ def secret_file(context: CheckContext, path: Path) -> Path | None:
     return path if path.is_absolute() else credential(context, str(path))
 
 
-def not_tried(context: CheckContext, noun: str, file: Path) -> Finding | None:
-    """Returns a finding when this user may not read a credential of the service; None when it can."""
-    if os.access(file, os.R_OK) or not file.exists():  # a missing one is named by its reader
+def not_tried(context: CheckContext, noun: str, file: Path, given: Path | None = None) -> Finding | None:
+    """Returns a finding when this user may not read a credential of the service; None when it can.
+
+    Args:
+        context: of the check.
+        noun: for the message.
+        file: of the credential.
+        given: the setting that names it: a whole path there is no credential, and its reader says what is wrong.
+    """
+    whole = given is not None and Path(os.path.expanduser(given)).is_absolute()
+    if whole or os.access(file, os.R_OK) or not file.exists():  # a missing one is named by its reader
         return None
     return Finding(
         State.WARNING,

@@ -24,13 +24,15 @@ def check_notify(context: CheckContext) -> Finding:
     fine: list[str] = []
     missing: list[str] = []
     for table in tables:
-        secrets = {key: secret_file(context, file) for key, file in _secrets(table).items()}
+        given = _secrets(table)
+        secrets = {key: secret_file(context, file) for key, file in given.items()}
         lacking = [key for key, file in secrets.items() if file is None]
         if lacking:
             missing.append(f"{table.name}: not tried, since notify.{lacking[0]} is a credential that is not here")
             continue
-        files = [file for file in secrets.values() if file is not None]
-        closed = next((found for file in files if (found := _closed(context, table, file))), None)
+        files = {key: file for key, file in secrets.items() if file is not None}
+        noun = f"secret of {table.name}"
+        closed = next((found for key in files if (found := not_tried(context, noun, files[key], given[key]))), None)
         if closed is not None:
             return closed
         try:
@@ -41,7 +43,7 @@ def check_notify(context: CheckContext) -> Finding:
         if reason is not None:
             remedy = f"check the address and this device's network, then: edge-sser notify test {table.name}"
             return Finding(State.PROBLEM, f"{table.name}: {target.label} cannot be reached: {reason}", remedy)
-        for secret in files:
+        for secret in files.values():
             if readable_by_all(secret):
                 return Finding(State.WARNING, f"every user may read {secret}", f"chmod o-rwx {secret}")
         fine.append(f"{table.name} ({target.label})")
@@ -65,13 +67,6 @@ def _unreachable(target: Target) -> str | None:
     except (OSError, UnicodeError) as error:
         return short(getattr(error, "strerror", None) or error)
     return None
-
-
-def _closed(context: CheckContext, table: NotifySettings, file: Path) -> Finding | None:
-    """Returns a finding when this user may not read a credential; of a whole path, its reader says so."""
-    if file in _secrets(table).values():
-        return None
-    return not_tried(context, f"secret of {table.name}", file)
 
 
 def _secrets(table: NotifySettings) -> dict[str, Path]:

@@ -147,7 +147,7 @@ def check_metrics(context: CheckContext) -> Finding:
         if token is None:
             detail = f"not tried, since metrics.token_file {settings.token_file} is a credential that is not here"
             return Finding(State.SKIPPED, detail)
-        closed = None if token == settings.token_file else not_tried(context, "token", token)
+        closed = not_tried(context, "token", token, settings.token_file)
         if closed:
             return closed
         settings = settings.model_copy(update={"token_file": token})
