@@ -34,7 +34,7 @@ PARALLEL = -n 4 --dist worksteal
 .PHONY: demo test lint bench docs lock supply-chain sbom minimum dist deb deb-try clean
 
 demo: .venv/installed
-	@.venv/bin/edge-sser listen --source edge_sser/data/demo.flac
+	@.venv/bin/edge-sser listen --source edge_sser/data/demo.flac || [ $$? -eq 130 ]  # Ctrl-C
 
 test: .venv-test/installed
 	OMP_NUM_THREADS=1 .venv-test/bin/pytest $(PARALLEL) $(SELECT) $(PYTEST)

@@ -38,8 +38,8 @@ FONTS = ("DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf")
 FONT_SIZE, CELL_WIDTH, CELL_HEIGHT, MARGIN = 16, 10, 20, 10
 BACKGROUND, FOREGROUND = "#1b1d23", "#d5d8df"
 COLOURS = {"green": "#4fc38a", "yellow": "#e8c547", "red": "#f2645a", "cyan": "#4fb6c3"}
-THRESHOLDS = Thresholds(elevated=0.68, high=0.8, hysteresis=0.25)
-MODEL = "sser-cnn@0da4b736"
+THRESHOLDS = Thresholds(elevated=0.92, high=0.96, hysteresis=0.31)
+MODEL = "sser-plus@df04bbeb"
 NOON = time.mktime((2026, 3, 2, 10, 42, 0, 0, 0, -1))
 SECONDS = 600  # of readings
 # Source: centre of its stress, and the seconds before the end at which it peaks.
@@ -113,8 +113,8 @@ def morning() -> ViewState:
     )
     for source, (centre, ago) in SOURCES.items():
         for second in range(SECONDS - (70 if source == "desk" else 0)):
-            peak = 0.8 * math.exp(-(((second - (SECONDS - ago)) / 40.0) ** 2))
-            stress = min(0.97, max(0.01, centre + peak + random_.gauss(0.0, 0.03)))
+            peak = 0.86 * math.exp(-(((second - (SECONDS - ago)) / 40.0) ** 2))
+            stress = min(0.98, max(0.01, centre + peak + random_.gauss(0.0, 0.03)))
             state.take(reading(source, second, stress, -27.0 - 9.0 * random_.random()), float(second - SECONDS))
     missing = "there is no such microphone: name one that edge-sser devices shows"
     state.take(
@@ -131,9 +131,9 @@ def morning() -> ViewState:
         ),
         0.0,
     )
-    state.take(episode("call-1", 496.0, 51.5, Level.HIGH, 0.92, Phase.END), 0.0)
-    state.take(episode("cab", 262.0, 66.0, Level.HIGH, 0.96, Phase.END), 0.0)
-    state.take(episode("call-2", 31.0, 31.0, Level.HIGH, 0.97, Phase.UPDATE), 0.0)
+    state.take(episode("call-1", 496.0, 51.5, Level.HIGH, 0.98, Phase.END), 0.0)
+    state.take(episode("cab", 262.0, 66.0, Level.HIGH, 0.98, Phase.END), 0.0)
+    state.take(episode("call-2", 31.0, 31.0, Level.HIGH, 0.98, Phase.UPDATE), 0.0)
     return state
 
 

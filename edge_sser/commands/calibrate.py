@@ -22,7 +22,7 @@ from edge_sser.commands.scored import (
     score_live,
     score_recordings,
 )
-from edge_sser.commands.threshold import Choice, Replay, choose, rate_interval, replay, with_threshold
+from edge_sser.commands.threshold import Choice, Replay, choose, episodes, rate_interval, replay, with_threshold
 from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.files import atomic_replace
 from edge_sser.model.model import Model
@@ -169,15 +169,15 @@ def settings_text(settings: Settings, source: SourceSettings, choice: Choice) ->
         rolling |= {"elevated": round(thresholds.elevated, 4), "high": round(thresholds.high, 4)}
     values["rolling"] = rolling
     values["baseline"] = {"mode": settings.baseline.mode.value}
-    head = f"{MARK} for at most {choice.budget:g} false episodes an hour.\n# {_evidence_line(choice)}\n"
+    budget = f"at most {choice.budget:g} false {episodes(choice.budget)} an hour"
+    head = f"{MARK} for {budget}.\n# {_evidence_line(choice)}\n"
     return head + set_values_as_toml(values)
 
 
 def _evidence_line(choice: Choice) -> str:
     count, minutes = choice.trial.episodes, 60.0 * choice.hours
     most = rate_interval(count, choice.hours)[1]
-    episodes = "1 episode" if count == 1 else f"{count} episodes"
-    return f"{episodes} in {minutes:.1f} minutes of calm sound: at most {most:.3g} an hour (95 %)"
+    return f"{count} {episodes(count)} in {minutes:.1f} minutes of calm sound: at most {most:.3g} an hour (95 %)"
 
 
 def _report(

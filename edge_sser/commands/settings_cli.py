@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edge_sser.commands.options import ConfigOption, load_with_flags
-from edge_sser.errors import EdgeSserError
+from edge_sser.errors import EdgeSserError, ModelError
 
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Checks and shows settings.")
 notify_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Tests notifications ([[notify]]).")
@@ -23,23 +24,27 @@ def config_check(
 ) -> None:
     """Lists the faults of a settings file.
 
-    The environment does not count.
+    The environment counts only without FILE, as for listen.
     """
+    from edge_sser.model.card_file import card_of
+    from edge_sser.monitor.operating import expected_rule
     from edge_sser.settings.faults import WrongSettingsError
     from edge_sser.settings.file import find_file, places
     from edge_sser.settings.load import load_settings
 
     path = file or find_file(os.environ)
-    if path is None:
-        where = " or ".join(map(str, places(os.environ)))
-        typer.echo(f"no settings file: there is no {where}, and listen takes the defaults")
-        return
     try:
-        load_settings(path, environ={})
+        settings = load_settings(path, environ={} if file else os.environ).settings
     except WrongSettingsError as error:
         for fault in error.faults:
             typer.echo(f"edge-sser: error: {fault}", err=True)
         raise typer.Exit(error.exit_status) from None
+    with suppress(ModelError):  # the model of another device
+        expected_rule(settings, card_of(settings.model.path))
+    if path is None:
+        where = " or ".join(map(str, places(os.environ)))
+        typer.echo(f"no settings file: there is no {where}, and listen takes the defaults")
+        return
     typer.echo(f"{path}: valid{'' if file else ', and what listen takes'}")
 
 

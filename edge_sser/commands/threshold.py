@@ -84,6 +84,11 @@ class Choice:
         return f"{'raised' if self.trial.elevated > self.own else 'lowered'} for this place from {self.own:.2f}"
 
 
+def episodes(count: float) -> str:
+    """Returns the noun for a number of episodes."""
+    return "episode" if count == 1 else "episodes"
+
+
 def replay(material: Material, settings: Settings, card: Card, baseline: Baseline) -> Replay:
     """Plays the decision of `listen` over a stream that was scored before.
 
@@ -139,8 +144,9 @@ def choose(materials: Sequence[Material], settings: Settings, card: Card, baseli
         kept.insert(0, trial)
     if not kept:
         raise SourceError(
-            f"no threshold keeps to {budget:g} false episodes an hour: {trials[-1].episodes} episodes at "
-            f"{trials[-1].elevated:g}: give calm speech only, or allow more false alarms"
+            f"no threshold keeps to {budget:g} false {episodes(budget)} an hour: {trials[-1].episodes} "
+            f"{episodes(trials[-1].episodes)} at {trials[-1].elevated:g}: "
+            "give calm speech only, or allow more false alarms"
         )
     trial = next(
         trial

@@ -91,9 +91,11 @@ def expected_rule(settings: Settings, card: Card) -> LevelRule:
     Raises:
         SettingsError: as for `select_rule`.
     """
-    kinds = (BaselineKind.OFF,) if settings.baseline.mode is BaselineMode.OFF else tuple(BaselineKind)
-    rules = {kind: select_rule(settings.rolling, card, kind) for kind in kinds}
-    return rules[baseline_kind(settings.baseline.mode)]
+    own = baseline_kind(settings.baseline.mode)
+    rule = select_rule(settings.rolling, card, own)  # first, so that a message names the thresholds in force
+    for kind in BaselineKind if settings.baseline.mode is not BaselineMode.OFF else ():
+        select_rule(settings.rolling, card, kind)
+    return rule
 
 
 def select_rule(rolling: RollingSettings, card: Card, kind: BaselineKind) -> LevelRule:

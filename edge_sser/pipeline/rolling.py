@@ -76,8 +76,8 @@ class Thresholds:
             high = settings.high
         if elevated >= high:
             raise SettingsError(
-                f"rolling.elevated is {elevated:g} and rolling.high is {high:g} (one of them from the model's card): "
-                "set both, elevated below high"
+                f"rolling.elevated is {elevated:.3g} and rolling.high is {high:.3g} (one of them from the model's "
+                "card): set both, elevated below high"
             )
         if hysteresis >= elevated:
             raise SettingsError(

@@ -12,11 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from edge_sser.errors import EdgeSserError
-from edge_sser.model.card import CARD_KEY, read_card
-from edge_sser.model.graph_check import read_metadata
-from edge_sser.model.shipped import model_file
+from edge_sser.model.card_file import card_of
 from edge_sser.monitor.operating import LevelRule, expected_rule
-from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.load import SOURCE, Loaded, known_keys, section_in
 from edge_sser.settings.schema import Settings
 from edge_sser.settings.section import Section
@@ -28,15 +25,10 @@ _PATH_NAME: Final = re.compile(r"_(file|path)$")
 
 
 def level_rule(settings: Settings) -> LevelRule | None:
-    """Returns thresholds and outlook of the settings; None when the model's card cannot be read.
-
-    The card is read without the library that computes the model, which would cost this process 60 MB.
-    """
-    path = model_file(settings.model.path)
+    """Returns thresholds and outlook of the settings; None when the model's card cannot be read."""
     try:
-        card = read_card(read_metadata(path.read_bytes()).get(CARD_KEY), path, FEATURES)
-        return expected_rule(settings, card)
-    except (EdgeSserError, OSError, ValueError):
+        return expected_rule(settings, card_of(settings.model.path))
+    except EdgeSserError:
         return None
 
 

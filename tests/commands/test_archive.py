@@ -124,7 +124,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(
     before = {path.name: path.stat().st_mtime_ns for path in (out / "files").glob("[!.]*.parquet")}
     result = call(*arguments)
     assert result.status == 1
-    assert "recordings were done before" in result.err
+    assert "recordings were tried before" in result.err
     check_whole(out, archive)
     after = {path.name: path.stat().st_mtime_ns for path in (out / "files").iterdir()}
     assert before.items() <= after.items()  # nothing was done twice

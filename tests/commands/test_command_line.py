@@ -165,6 +165,18 @@ def test_config_check_without_a_file_takes_the_one_of_listen(call, own_home):
     call("config", "check").refuses(2, str(path), "gate.agressiveness")
 
 
+def test_config_check_finds_what_listen_would_refuse(call, own_home, monkeypatch):
+    path = own_home / "high.toml"
+    path.write_text("[rolling]\nhigh = 0.8\n")  # below the default model's elevated
+    message = "rolling.elevated is 0.92 and rolling.high is 0.8 (one of them from the model's card): set both"
+    call("config", "check", path).refuses(2, message)
+    path.write_text('[model]\npath = "/opt/of-another-device.onnx"\n')
+    assert call("config", "check", path).out == f"{path}: valid\n"
+    monkeypatch.setenv("EDGE_SSER_GATE_AGGRESSIVENESS", "9")
+    assert call("config", "check", path).out == f"{path}: valid\n"
+    call("config", "check").refuses(2, "EDGE_SSER_GATE_AGGRESSIVENESS: expected a whole number from 0 to 3, got 9")
+
+
 def test_the_help_lists_each_command_in_a_line_of_its_own(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     commands = call("--help").out.partition("Commands:\n")[2].splitlines()

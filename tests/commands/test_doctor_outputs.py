@@ -116,6 +116,7 @@ def test_a_disk_that_takes_nothing(outbox, folder):
         finding = outbox(folder)
     assert finding.state is State.PROBLEM
     assert "File too large" in finding.detail
+    assert finding.remedy.startswith("make room there for this user")
     assert list(folder.iterdir()) == []
 
 

@@ -27,6 +27,7 @@ from edge_sser.events import (
     Status,
     StatusState,
     epoch_seconds,
+    timestamp,
 )
 from edge_sser.pipeline.rolling import Thresholds
 from edge_sser.sinks.live.layout import ASCII, Look, clock_words, frame
@@ -336,3 +337,22 @@ def test_a_pause_names_all_that_ends_it_and_the_key_says_what_it_does():
     told = [row.strip() for row in rows[start : start + 3]]
     assert "paused since" in told[0]
     assert " ".join(told).endswith("p is pressed again")  # in rows of its own, not cut off
+
+
+def test_an_open_episode_counts_on_with_the_readings_until_it_ends():
+    began = epoch_seconds(TS) - 10.5
+    later = timestamp(epoch_seconds(TS) + 6.5)
+    view = state(
+        episode(level=Level.ELEVATED, peak=0.5),
+        reading(ts=later, end_s=21.0, level=Level.HIGH, stress_rolling=0.97),
+        reading(source="cab", end_s=90.0, level=Level.HIGH, stress_rolling=0.99),
+    )
+    (row,) = [line for line in shown(view) if line.endswith("open")]
+    assert "high" in row
+    assert "17.0 s" in row
+    assert "peak 0.97" in row
+    assert epoch_seconds(view.episodes["cab/desk/x"].ts) - 17.0 == pytest.approx(began, abs=1e-3)
+    view.take(episode(phase=Phase.END, end_s=18.0, duration_s=14.0, level=Level.HIGH), LOOK.now)
+    view.take(reading(end_s=30.0), LOOK.now)
+    assert not [line for line in shown(view) if line.endswith("open")]
+    assert view.episodes["cab/desk/x"].duration_s == 14.0

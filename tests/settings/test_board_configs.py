@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_sser.model.card_file import card_of
+from edge_sser.monitor.operating import expected_rule
 from edge_sser.settings.load import load_settings, section_in
 from edge_sser.settings.schema import Settings
 
@@ -56,7 +58,8 @@ def test_what_a_file_offers_is_valid_too(path: Path, tmp_path: Path) -> None:
     switched_on = tmp_path / path.name
     switched_on.write_text(all_switched_on(text))
     assert len(tomllib.loads(switched_on.read_text())) > len(tomllib.loads(text))
-    load_settings(switched_on, environ={})
+    settings = load_settings(switched_on, environ={}).settings
+    expected_rule(settings, card_of(None))  # offered thresholds suit those of the model's card
 
 
 @pytest.mark.parametrize("board", BOARDS)

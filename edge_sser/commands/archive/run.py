@@ -91,7 +91,7 @@ def run_archive(request: ArchiveRequest, settings: Settings) -> int:
     with closing(ArchiveResults(request.out, options, model.label)) as results:
         left = [item for item in items if item.name not in results.done]
         if len(left) < len(items):
-            _tell(f"{len(items) - len(left)} of {len(items)} recordings were done before")
+            _tell(f"{len(items) - len(left)} of {len(items)} recordings were tried before")
         began = time.monotonic()
         with progress("analyze", _bytes(left)) as work:
             _analyze(left, _worker(request, options, len(left), work), results, model.label)

@@ -55,7 +55,7 @@ def check_outbox(context: CheckContext) -> Finding:
     return Finding(
         State.PROBLEM,
         f"events cannot wait on disk: {reason}",
-        f"give {directory} to the user who runs edge-sser, or set STATE_DIRECTORY to another directory",
+        f"{_way_out(reason, directory)}, or set STATE_DIRECTORY to another directory",
     )
 
 
@@ -71,7 +71,7 @@ def check_file(context: CheckContext) -> Finding:
         reason = reason or error.strerror
     if reason is None:
         return Finding(State.FINE, str(path))
-    remedy = f"give {path.parent} to the user who runs edge-sser, or set file.path to another place"
+    remedy = f"{_way_out(reason, path.parent)}, or set file.path to another place"
     return Finding(State.PROBLEM, f"events cannot be written: {reason}", remedy)
 
 
@@ -88,7 +88,7 @@ def check_history(context: CheckContext) -> Finding:
     path = resolve_path(settings.path)
     reason = _write_failure(path.parent, path.name, f"{path.name}-wal", f"{path.name}.lock")
     if reason is not None:
-        remedy = f"give {path.parent} to the user who runs edge-sser, or set history.path to another place"
+        remedy = f"{_way_out(reason, path.parent)}, or set history.path to another place"
         return Finding(State.PROBLEM, f"the history cannot be written: {reason}", remedy)
     return Finding(State.FINE, f"{path}{'' if check_history_file(path) else ', which listen will make'}")
 
@@ -158,6 +158,12 @@ def check_metrics(context: CheckContext) -> Finding:
             raise
         return Finding(State.FINE, f"{_url(settings)} is served by the edge-sser that runs")
     return Finding(State.FINE, f"{_url(settings)} is free")
+
+
+def _way_out(reason: str, directory: Path) -> str:
+    """Returns the first half of a remedy for what `_write_failure` found."""
+    full = any(os.strerror(code) in reason for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    return "make room there for this user" if full else f"give {directory} to the user who runs edge-sser"
 
 
 def _write_failure(directory: Path, *names: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -139,6 +139,7 @@ class ViewState:
         source = self.sources.setdefault(event.source, SourceView(event.source))
         if isinstance(event, Reading):
             source.take(event, now)
+            self._prolong(event)
         elif isinstance(event, Health):
             source.health = event
         else:
@@ -147,6 +148,20 @@ class ViewState:
             if len(self.episodes) > MAX_EPISODES:
                 ended = (key for key, each in self.episodes.items() if each.phase is Phase.END)
                 self.episodes.pop(next(ended, next(iter(self.episodes))))
+
+    def _prolong(self, reading: Reading) -> None:
+        """Brings the open episode of a source up to a reading: its next event may be long in coming."""
+        latest = next((each for each in reversed(self.episodes.values()) if each.source == reading.source), None)
+        if latest is None or latest.phase is Phase.END or reading.stress_rolling is None or reading.level is None:
+            return
+        self.episodes[latest.id] = replace(
+            latest,
+            ts=reading.ts,
+            end_s=reading.end_s,
+            duration_s=reading.end_s - latest.start_s,
+            level=max(latest.level, reading.level, key=lambda level: level.rank),
+            peak=max(latest.peak, reading.stress_rolling),
+        )
 
     def ordered_sources(self, now: float) -> list[SourceView]:
         """Returns the sources in the chosen order; by stress, those without a present value come last."""
