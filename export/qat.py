@@ -31,11 +31,13 @@ from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES
 from edge_sser.train.fit.checkpoint import load_checkpoint
-from edge_sser.train.fit.loop import Epoch, seed_everything, train
+from edge_sser.train.fit.device import seed_everything
+from edge_sser.train.fit.loop import Epoch, train
 from edge_sser.train.fit.parallel import World
 from edge_sser.train.fit.task import StudentTask
 from edge_sser.train.recipe import Recipe
 from edge_sser.train.students.net import Logits, Student
+from edge_sser.train.teachers.outputs import Outputs
 
 RATE = 0.1  # factor on the recipe's learning rate: the student has learnt its task already
 RANGE_RATE = 100.0  # factor on RATE for the ranges: they change by shares of themselves
@@ -159,11 +161,13 @@ class _Task(StudentTask):
     def rate(self, name: str) -> float:
         return RANGE_RATE if name == "net.stretch" else 1.0
 
-    def losses_for(self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor) -> dict[str, Tensor]:
+    def losses_for(
+        self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor, teacher: Outputs | None = None
+    ) -> dict[str, Tensor]:
         with torch.no_grad():
             expected = self._checkpoint(windows)
         distance = F.mse_loss(logits.stress, expected.stress) + F.mse_loss(logits.emotions, expected.emotions)
-        parts = super().losses_for(windows, embedded, logits, places)
+        parts = super().losses_for(windows, embedded, logits, places, teacher)
         return {**parts, "as before": CHECKPOINT_WEIGHT * distance}
 
 

@@ -122,6 +122,8 @@ class Distillation(Section):
     """Weights of the distillation losses beside the labels; 0: not used."""
 
     teacher_hears: TeacherInput = TeacherInput.CLEAN
+    views: int = Field(default=0, ge=0)
+    """Augmented windows of each clip, made once, that teacher and student share; 0: a new one in each step."""
     temperature: Positive = 2.0
     """Divides the logits of both before they are compared as probabilities."""
     emotion: float = Field(default=0.0, ge=0.0)
@@ -253,10 +255,13 @@ class Recipe(Section):
         frozen = self.student.kind is StudentKind.WHISPER_TRUNK
         if frozen is not (self.trunk is not None):
             raise ValueError("[trunk] and student.kind = whisper-trunk belong together: give both or neither")
-        if frozen and (self.distillation or self.twins or self.validation):
-            raise ValueError("a whisper-trunk has no [distillation], [twins] or [validation]: leave them out")
-        if frozen and (self.augmentation.recorded_noise or self.augmentation.babble):
-            raise ValueError("a whisper-trunk has no recorded_noise or babble: set them to 0")
+        sounds, taught = self.augmentation, self.distillation
+        if frozen and (taught or self.twins or self.validation or sounds.recorded_noise or sounds.babble):
+            raise ValueError(
+                "a whisper-trunk has no [distillation], [twins], [validation], noise or babble: leave it out"
+            )
+        if taught and taught.views and (taught.teacher_hears is TeacherInput.CLEAN or sounds.mixup):
+            raise ValueError('distillation.views needs teacher_hears = "student" and augmentation.mixup = 0')
         return self
 
 

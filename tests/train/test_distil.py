@@ -16,6 +16,7 @@ from tqdm import tqdm
 from edge_sser.errors import TrainingError, UsageError
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
+from edge_sser.train.data.augment import Augmenter
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES
@@ -26,6 +27,7 @@ from edge_sser.train.fit.parallel import World
 from edge_sser.train.fit.run import fit
 from edge_sser.train.fit.task import StudentTask
 from edge_sser.train.fit.teaching import check_preset
+from edge_sser.train.fit.views import SharedViews, make_views
 from edge_sser.train.recipe import Distillation, Recipe, TeacherInput, read_recipe
 from edge_sser.train.students.net import Logits
 from edge_sser.train.teachers.ensemble import Ensemble
@@ -186,18 +188,20 @@ def test_an_ensemble_says_what_stress_means_to_its_members(members: list[Path], 
     assert [member["preset"] for member in description["members"]] == ["quadrant"] * len(members)
 
 
-@pytest.mark.parametrize("hears", list(TeacherInput))
+@pytest.mark.parametrize(
+    ("hears", "views"), [(TeacherInput.CLEAN, 0), (TeacherInput.STUDENT, 0), (TeacherInput.STUDENT, 4)]
+)
 def test_a_student_without_labels_comes_to_agree_with_its_teacher_about_strangers(
     rows: Sequence[Utterance], store: FeatureStore, teacher: Path, members: list[Path], toy_recipe: Path,
-    tmp_path: Path, hears: TeacherInput,
+    tmp_path: Path, hears: TeacherInput, views: int,
 ) -> None:  # fmt: skip
     training, test = split(rows, 1)
     recipe = changed(
         toy_recipe,
         losses=UNLABELLED,
         distillation={
-            "teacher_hears": hears.value, "emotion": 1.0, "stress": 1.0, "features": 0.5, "similarity": 1.0,
-            "concordance": 0.5,
+            "teacher_hears": hears.value, "views": views, "emotion": 1.0, "stress": 1.0, "features": 0.5,
+            "similarity": 1.0, "concordance": 0.5,
         },
     )  # fmt: skip
     lesson = open_lesson(teacher, training, data_key(training), hears)
@@ -208,6 +212,32 @@ def test_a_student_without_labels_comes_to_agree_with_its_teacher_about_stranger
     ensemble = Ensemble(members, data_key(training))
     expected = [float(ensemble(clip).mean().stress.sigmoid()) for clip in test]
     assert np.corrcoef(found, expected)[0, 1] > 0.9
+
+
+def test_teacher_and_student_share_the_views(
+    members: list[Path], rows: Sequence[Utterance], store: FeatureStore
+) -> None:
+    ensemble = Ensemble(members, data_key(split(rows, 1)[0]))
+    clips = [torch.from_numpy(store[clip].copy()) for clip in (*rows, *rows)]  # more than one batch
+
+    def made(seed: int) -> SharedViews:
+        generator, augmenter = torch.Generator().manual_seed(seed), Augmenter(read_recipe("sser-cnn").augmentation)
+        return make_views(
+            lambda places: augmenter([clips[place] for place in places], generator),
+            ensemble, len(clips), 3, torch.device("cpu"),
+        )  # fmt: skip
+
+    views, again, other = made(1), made(1), made(2)
+    assert torch.equal(views.windows, again.windows)
+    assert not torch.equal(views.windows, other.windows)
+    assert views.windows.shape[:2] == (3, 96)
+    assert not torch.equal(views.windows[0], views.windows[1])
+    places = torch.tensor([95, 0, 33, 0, 0, 0, 0, 0])
+    windows, taught = views.draw(places, torch.Generator().manual_seed(0))
+    assert len({tuple(window.flatten().tolist()) for window in windows[3:]}) > 1  # not always the same view
+    expected = ensemble.predict_windows(windows)
+    assert torch.allclose(taught.stress, expected.stress, atol=0.05)  # bfloat16 where the processor has it
+    assert torch.allclose(taught.emotions, expected.emotions, atol=0.05)
 
 
 def test_several_teachers_are_the_mean_of_their_logits_and_all_their_features(

@@ -25,7 +25,7 @@ from edge_sser.train.data.features import FeatureStore, load_array, save_array, 
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.sampling import Sampler
 from edge_sser.train.fit.checkpoint import MODEL_FILE, load_student, make_student, run_folder
-from edge_sser.train.fit.loop import has_bfloat16
+from edge_sser.train.fit.device import has_bfloat16
 from edge_sser.train.fit.losses import Targets, make_targets
 from edge_sser.train.recipe import Losses, Recipe, Trunk
 from edge_sser.train.students.cnn import CompactCnn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from edge_sser.train.fit.checkpoint import (
     save_checkpoint,
     upgrade_header,
 )
+from edge_sser.train.fit.device import has_bfloat16
 from edge_sser.train.fit.parallel import World
 from edge_sser.train.fit.schedule import average_decay, learning_rate
 from edge_sser.train.fit.task import Task
@@ -259,26 +259,6 @@ class _Trainer:
             raise TrainingError(
                 f"{path} was written by another version: remove the folder to start again, or go on with that version"
             ) from None
-
-
-def seed_everything(settings: Optimisation) -> torch.device:
-    """Seeds torch and makes it deterministic, before a task is made; returns the device to train on."""
-    torch.manual_seed(settings.seed)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU refuses to be deterministic
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid that costs a fifth of the time
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Returns True for a device that multiplies bfloat16 in hardware. Elsewhere it is slower than float32."""
-    if device.type == "cuda":
-        return True
-    try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8").split()
-    except OSError:  # no Linux
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 def _diverged(quantity: str, value: float, where: str) -> TrainingError:

@@ -28,7 +28,8 @@ from edge_sser.train.fit.checkpoint import (
     save_checkpoint,
     upgrade_header,
 )
-from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, seed_everything, train
+from edge_sser.train.fit.device import seed_everything
+from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, train
 from edge_sser.train.fit.parallel import World, join_world
 from edge_sser.train.fit.task import StudentTask
 from edge_sser.train.fit.teaching import check_trunk, load_lessons, make_teachers

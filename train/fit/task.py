@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.augment import Augmenter, babble_bank
@@ -21,9 +22,11 @@ from edge_sser.train.fit.checkpoint import make_student
 from edge_sser.train.fit.losses import Distiller, Targets, blend, label_losses, make_targets
 from edge_sser.train.fit.parallel import World, share_batch_norm
 from edge_sser.train.fit.validation import Validator, split_validation
+from edge_sser.train.fit.views import SharedViews, make_views
 from edge_sser.train.recipe import Recipe
 from edge_sser.train.students.net import Logits, Student
 from edge_sser.train.teachers.lesson import Lesson
+from edge_sser.train.teachers.outputs import Outputs
 
 
 class RunningAccuracy:
@@ -129,7 +132,10 @@ class StudentTask(Task):
         self._augmenter = Augmenter(recipe.augmentation, sources.noise, babble)
         self._fresh = sources.fresh if recipe.twins else None
         self._targets = make_targets(self._training, recipe.preset)
+        self._views: SharedViews | None = None
         self.to(device)
+        if self._lesson is not None and recipe.distillation is not None and recipe.distillation.views:
+            self._views = self._make_views(recipe.distillation.views, self._lesson)
 
     def order(self, random: np.random.Generator) -> NDArray[np.int64]:
         """Draws an epoch; see `Task`."""
@@ -138,14 +144,20 @@ class StudentTask(Task):
     def losses(self, places: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Computes the losses of a batch; see `Task`."""
         batch = places.numel()
-        windows = self._augmenter(self.draw(places, generator), generator, self._world.rows(batch)).to(self.device)
+        rows = self._world.rows(batch)
+        teacher = None
+        if self._views is None:
+            windows = self._augmenter(self.draw(places, generator), generator, rows).to(self.device)
+        else:
+            windows, teacher = self._views.draw(places, generator)
+            windows = windows[rows].to(self.device)
         mixup = self._recipe.augmentation.mixup
         share = _mixup_share(mixup, generator) if mixup else 1.0
         if mixup:
             windows = share * windows + (1.0 - share) * windows.flip(0)  # row n with row batch - 1 - n
         embedded = self._world.gather(self.net.embed(windows).float(), batch)
         logits = self.net.classify(embedded)
-        parts = self.losses_for(windows, embedded, logits, places)
+        parts = self.losses_for(windows, embedded, logits, places, teacher)
         return blend(parts, self.losses_for(windows, embedded, logits, places.flip(0)), share) if mixup else parts
 
     def draw(self, places: Tensor, generator: torch.Generator) -> list[Tensor]:
@@ -170,16 +182,29 @@ class StudentTask(Task):
                 clips[row] = torch.from_numpy(self._fresh.features(clip, int(numbers[row])))
         return clips
 
-    def losses_for(self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor) -> dict[str, Tensor]:
+    def losses_for(
+        self, windows: Tensor, embedded: Tensor, logits: Logits, places: Tensor, teacher: Outputs | None = None
+    ) -> dict[str, Tensor]:
         """Returns the losses against the targets of some clips: with mixup, those of either half of a window."""
         targets = self._targets[places].to(self.device)
         if not self._recipe.augmentation.mixup:  # a window of two voices has no single correct answer
             self.accuracy.add(logits, targets)
         parts = label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
         if self.distiller is not None and self._lesson is not None:
-            teacher = self._lesson.outputs_for(places, windows, self._world)
+            teacher = teacher or self._lesson.outputs_for(places, windows, self._world)
             parts |= self.distiller.losses(logits, embedded, teacher, targets.allowed)
         return parts
+
+    def _make_views(self, views: int, lesson: Lesson) -> SharedViews:
+        """Makes the windows that teacher and student share; the seed of the recipe decides which."""
+        assert lesson.ensemble is not None
+        generator = torch.Generator().manual_seed(self._recipe.optimisation.seed)
+        total = views * len(self._training)
+        with tqdm(total=total, unit=" windows", desc="teacher", leave=False, disable=not self._world.first) as bar:
+            return make_views(
+                lambda places: self._augmenter(self.draw(places, generator), generator),
+                lesson.ensemble, len(self._training), views, self.device, bar.update,
+            )  # fmt: skip
 
     def validate(self) -> dict[str, float]:
         """Scores the student on the validation speakers; see `Task`."""

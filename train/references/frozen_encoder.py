@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.settings.section import Section
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.fit.loop import has_bfloat16
+from edge_sser.train.fit.device import has_bfloat16
 from edge_sser.train.recipe import Share
 from edge_sser.train.references.classical import ClassicalSystem, Classifier, HeadNet
 from edge_sser.train.references.encoders import (

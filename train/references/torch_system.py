@@ -20,7 +20,7 @@ from edge_sser.errors import TrainingError
 from edge_sser.settings.section import Section
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.metrics import unweighted_accuracy
-from edge_sser.train.fit.loop import has_bfloat16
+from edge_sser.train.fit.device import has_bfloat16
 from edge_sser.train.recipe import Positive, Share
 from edge_sser.train.references.system import Clip, Report, Samples, System
 

@@ -15,7 +15,7 @@ from edge_sser.pipeline.features import FEATURES
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import HOP_FRAMES, load_array, save_array
-from edge_sser.train.fit.loop import has_bfloat16
+from edge_sser.train.fit.device import has_bfloat16
 from edge_sser.train.teachers.encoder import STEP_FRAMES, Encoder, sound_windows
 
 CLIPS_A_FILE = 200

@@ -25,7 +25,8 @@ from edge_sser.train.fit.checkpoint import (
     describe_corpora,
     load_checkpoint,
 )
-from edge_sser.train.fit.loop import Epoch, seed_everything, train
+from edge_sser.train.fit.device import seed_everything
+from edge_sser.train.fit.loop import Epoch, train
 from edge_sser.train.fit.losses import label_losses, make_targets
 from edge_sser.train.fit.task import Task
 from edge_sser.train.students.net import Logits, Net
