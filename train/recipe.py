@@ -110,12 +110,10 @@ class Losses(Section):
 
 
 class TeacherInput(str, Enum):
-    """Input of the teacher."""
+    """Input of the teacher: the clip as recorded, or the student's window, which only an ensemble takes."""
 
     CLEAN = "clean"
-    """The recorded clip without augmentation."""
     STUDENT = "student"
-    """The augmented window of the student. Only an ensemble takes log-mel windows."""
 
 
 class Distillation(Section):
