@@ -108,11 +108,11 @@ def transfer(
     from edge_sser.train.evaluate.transfer import transfer as run_transfer
     from edge_sser.train.evaluate.transfer import transfer_table
     from edge_sser.train.fit.run import FitRequest
-    from edge_sser.train.teachers.recipe import shipped_recipes
+    from edge_sser.train.teachers.recipe import shipped_teachers
 
-    unknown = [name for name in teacher or () if name not in shipped_recipes()]
+    unknown = [name for name in teacher or () if name not in shipped_teachers()]
     if unknown:
-        raise UsageError(f"--teacher {unknown[0]}: expected the name of a recipe: {', '.join(shipped_recipes())}")
+        raise UsageError(f"--teacher {unknown[0]}: expected the name of a recipe: {', '.join(shipped_teachers())}")
     request = FitRequest(
         table=table,
         out=out,

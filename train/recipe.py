@@ -255,9 +255,8 @@ class Recipe(Section):
             raise ValueError("[trunk] and student.kind = whisper-trunk belong together: give both or neither")
         sounds, taught = self.augmentation, self.distillation
         if frozen and (taught or self.twins or self.validation or sounds.recorded_noise or sounds.babble):
-            raise ValueError(
-                "a whisper-trunk has no [distillation], [twins], [validation], noise or babble: leave it out"
-            )
+            unused = "recorded_noise or babble, [distillation], [twins] or [validation]"
+            raise ValueError(f"a whisper-trunk has no {unused}: leave them out")
         if taught and taught.views and (taught.teacher_hears is TeacherInput.CLEAN or sounds.mixup):
             raise ValueError('distillation.views needs teacher_hears = "student" and augmentation.mixup = 0')
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from components import require_transformers
+from tqdm import tqdm
 from voices import voice
 
 from edge_sser.errors import SettingsError, TrainingError, UsageError
@@ -26,6 +28,9 @@ from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.whisper_trunk import WhisperTrunk
 from edge_sser.train.teachers.encoder import load_encoder
+from edge_sser.train.teachers.ensemble import Ensemble
+from edge_sser.train.teachers.outputs import OUTPUTS_FILE, concatenate_outputs, read_outputs
+from edge_sser.train.teachers.trunk import make_trunk_teachers
 
 try:
     import transformers
@@ -287,3 +292,39 @@ def test_a_checkpoint_loads_without_the_encoders_weights(student: WhisperTrunk, 
 def test_a_preset_without_emotions_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="emotion_share"):
         FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=["preset=arousal_valence"])
+
+
+def test_the_trunk_teaches_students_with_their_own_windows(
+    toy_table: Path, toy_recipe: Path, rows: Sequence[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of published weights is a folder where the command is given
+    configuration = transformers.WhisperConfig(
+        d_model=384, encoder_layers=2, encoder_attention_heads=6, encoder_ffn_dim=1536, decoder_layers=1,
+        decoder_attention_heads=1, decoder_ffn_dim=16, vocab_size=60, max_target_positions=8, pad_token_id=1,
+        bos_token_id=1, eos_token_id=1, decoder_start_token_id=1,
+    )  # fmt: skip
+    transformers.WhisperModel(configuration).save_pretrained(tmp_path / "openai" / "whisper-tiny")
+    changes = [
+        "distillation.teacher_hears=student", "distillation.views=2", "distillation.stress=1",
+        "distillation.emotion=1", "optimisation.epochs=1",
+    ]  # fmt: skip
+    request = FitRequest(
+        table=toy_table, out=tmp_path / "run", recipe=str(toy_recipe), changes=changes, folds=[1], final=False,
+        teachers=["whisper-trunk"], threads=1,
+    )  # fmt: skip
+    run(request, lambda line: None)
+    training, _ = split(rows, 1)
+    folder = tmp_path / "run" / "teacher" / "whisper-trunk" / "fold-1"
+    _, _, header = load_student(tmp_path / "run" / "fold-1" / "model.safetensors")
+    ensemble = Ensemble([folder / "member-1.safetensors"], data_key(training))
+    assert header["teacher"] == ensemble.describe()
+    assert {"taught stress", "taught emotion"} <= set(header["history"][0]["parts"])
+    kept, _ = read_outputs(folder / OUTPUTS_FILE, training, data_key(training))
+    heard = concatenate_outputs([ensemble(clip).mean() for clip in training])
+    assert np.corrcoef(kept.stress, heard.stress)[0, 1] > 0.99  # kept in bfloat16 where the processor has it
+    assert np.corrcoef(kept.emotions.ravel(), heard.emotions.ravel())[0, 1] > 0.99
+    before = (folder / OUTPUTS_FILE).stat().st_mtime_ns
+    make_trunk_teachers(
+        rows, [1], "quadrant", folder.parent, tmp_path / "run" / "cache", partial(tqdm, disable=True)
+    )  # fmt: skip
+    assert (folder / OUTPUTS_FILE).stat().st_mtime_ns == before

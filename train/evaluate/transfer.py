@@ -94,7 +94,7 @@ def transfer(
     cache = request.cache or request.out / "cache"
     folds = list(range(1, len(tested) + 1))
     choose_threads(request.threads, warn)
-    make_teachers(request.teachers, request.teacher_folders, request.plan.preset, table, folds)
+    make_teachers(request.teachers, request.teacher_folders, request.plan.preset, table, folds, cache)
     taught = replace(
         request, cache=cache, teachers=tuple(map(str, request.teacher_folders)), threads=torch.get_num_threads()
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from edge_sser.errors import TrainingError
 from edge_sser.files import atomic_replace
 from edge_sser.train.corpora.table import Utterance
-from edge_sser.train.data.labels import AROUSAL_VALENCE, PRESETS, read_preset
+from edge_sser.train.data.labels import AROUSAL_VALENCE, EMOTIONS, PRESETS, read_preset
 from edge_sser.train.recipe import Recipe, StudentKind
 from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import Student
@@ -118,6 +118,17 @@ def describe_corpora(training: Sequence[Utterance]) -> list[dict[str, Any]]:
         }
         for name in names
     ]
+
+
+def describe_run(training: Sequence[Utterance], recipe: Recipe) -> dict[str, Any]:
+    """Returns the header of the checkpoint of a training side."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "emotions": list(EMOTIONS),
+        "corpora": describe_corpora(training),
+        "data": data_key(training),
+        **custom_preset(recipe.preset),
+    }
 
 
 def data_key(training: Sequence[Utterance]) -> str:

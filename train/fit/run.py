@@ -14,15 +14,14 @@ from edge_sser.errors import TrainingError, UsageError, need_package
 from edge_sser.train.corpora.folds import chosen_folds, split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.data.labels import EMOTIONS, read_preset
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES, AugmentationSources, open_training_data
 from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
     Checkpoint,
     check_header,
-    custom_preset,
     data_key,
-    describe_corpora,
+    describe_run,
     load_checkpoint,
     run_folder,
     save_checkpoint,
@@ -37,7 +36,7 @@ from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.backend import emotion_vote
 from edge_sser.train.teachers.lesson import Lesson, check_teacher_input
-from edge_sser.train.teachers.recipe import check_teacher_names, shipped_recipes
+from edge_sser.train.teachers.recipe import check_teacher_names, shipped_teachers
 
 # A bar that moves inside an epoch, so that it shows the time left from the first seconds.
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
@@ -106,7 +105,7 @@ class FitRequest:
     @property
     def teacher_folders(self) -> list[Path]:
         """Folder of each teacher; a teacher still to be made gets one in the run."""
-        return [self.out / "teacher" / name if name in shipped_recipes() else Path(name) for name in self.teachers]
+        return [self.out / "teacher" / name if name in shipped_teachers() else Path(name) for name in self.teachers]
 
 
 def run(request: FitRequest, warn: Callable[[str], None]) -> None:
@@ -136,25 +135,26 @@ def fit_all(
     """
     plan = request.plan
     sides = [(fold, split(utterances, fold)[0]) for fold in folds]
-    existing = [Path(name) for name in request.teachers if name not in shipped_recipes()]
+    existing = [Path(name) for name in request.teachers if name not in shipped_teachers()]
     for fold, training in sides if existing else ():  # a wrong teacher must not be found after hours of work
         load_lessons(existing, plan, training, fold)
     world = join_world()
     choose_threads(request.threads, warn if world.first else lambda line: None)
     if request.labels_only and world.first:
         warn(f"no --teacher: {request.recipe} learns from labels alone")
+    cache = request.cache or request.out / "cache"
     with world.main_process_first():
         store, sources = open_training_data(
             plan,
             utterances,
-            request.cache or request.out / "cache",
+            cache,
             noise=request.noise,
             rooms=request.rooms,
             silent=not world.first,
         )
     with world.main_process_first():
         if world.first:
-            make_teachers(request.teachers, request.teacher_folders, plan.preset, utterances, folds)
+            make_teachers(request.teachers, request.teacher_folders, plan.preset, utterances, folds, cache)
     if plan.trunk is not None:
         if world.first:
             _run_trunk(request, utterances, sides, store)
@@ -198,24 +198,13 @@ def _run_trunk(
     for (fold, training), companion in zip(sides, companions, strict=True):
         path = run_folder(request.out, fold) / MODEL_FILE
         check_labels(training, plan, has_teacher=False)
-        header = {**_header(training, plan), "history": [], **describe_companion(request.companion, fold)}
+        header = {**describe_run(training, plan), "history": [], **describe_companion(request.companion, fold)}
         if path.exists():
             check_header(path, upgrade_header(load_checkpoint(path).header), header)
         else:
             fit_head(trunk, training, plan, embeddings, companion)
             save_checkpoint(path, Checkpoint(dict(trunk.state_dict()), header))
         tqdm.write(str(path))
-
-
-def _header(training: Sequence[Utterance], recipe: Recipe) -> dict[str, Any]:
-    """Returns the header of the checkpoint of a training side."""
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "emotions": list(EMOTIONS),
-        "corpora": describe_corpora(training),
-        "data": data_key(training),
-        **custom_preset(recipe.preset),
-    }
 
 
 def _show(bar: Any, done: int, curves: TensorBoardWriter | None, epoch: Epoch) -> None:
@@ -267,7 +256,7 @@ def fit(
         raise UsageError(f"recipe {recipe.name} has a frozen trunk: train it with edge-sser train fit")
     check_teacher(recipe, lesson is not None)
     check_labels(training, recipe, has_teacher=lesson is not None)
-    header = {**_header(training, recipe), **sources.describe(recipe)}
+    header = {**describe_run(training, recipe), **sources.describe(recipe)}
     if lesson is not None:
         header["teacher"] = lesson.description
     model_path = folder / MODEL_FILE

@@ -16,7 +16,8 @@ from edge_sser.train.fit.checkpoint import custom_preset, data_key, run_folder
 from edge_sser.train.recipe import Recipe
 from edge_sser.train.teachers.lesson import Lesson, open_lessons
 from edge_sser.train.teachers.make import make_encoder_teachers
-from edge_sser.train.teachers.recipe import read_teacher_recipe, shipped_recipes
+from edge_sser.train.teachers.recipe import TRUNK_TEACHER, read_teacher_recipe, shipped_recipes
+from edge_sser.train.teachers.trunk import make_trunk_teachers
 
 
 def load_lessons(
@@ -81,21 +82,25 @@ def make_teachers(
     preset: str,
     utterances: Sequence[Utterance],
     folds: Sequence[int | None],
+    cache: Path,
 ) -> None:
-    """Makes the teachers that are named by a shipped recipe; the others exist. Resumes.
+    """Makes the teachers that ship; the others exist. Resumes.
 
     Args:
-        names: of recipes, or folders.
+        names: of teachers that ship, or folders.
         folders: of the teachers, in the same order.
         preset: of the student.
         utterances: the table.
         folds: to hold out; None: all speakers.
+        cache: folder of features and embeddings.
 
     Raises:
         As `make_encoder_teachers`.
     """
     for name, folder in zip(names, folders, strict=True):
-        if name in shipped_recipes():
+        if name == TRUNK_TEACHER:
+            make_trunk_teachers(utterances, folds, preset, folder, cache, partial(tqdm, leave=False))
+        elif name in shipped_recipes():
             recipe = read_teacher_recipe(name, [f"preset={json.dumps(preset)}"])
             make_encoder_teachers(utterances, folds, recipe, folder, partial(tqdm, leave=False))
 

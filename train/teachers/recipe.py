@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from enum import Enum
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field
 
 from edge_sser.errors import UsageError, is_bare, unknown_name
 from edge_sser.settings.section import Section
 from edge_sser.train.recipe import Losses, Optimisation, Positive, Sampling, Share, read_toml
+
+TRUNK_TEACHER: Final = "whisper-trunk"
 
 
 class TrainedPart(str, Enum):
@@ -66,6 +69,11 @@ def shipped_recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+def shipped_teachers() -> list[str]:
+    """Returns the names of the teachers that `--teacher` makes: those of the recipes, and the trunk of sser-plus."""
+    return [*shipped_recipes(), TRUNK_TEACHER]
+
+
 def check_teacher_names(names: Sequence[str]) -> None:
     """Checks that each name is a recipe that ships, or may be a folder.
 
@@ -73,8 +81,8 @@ def check_teacher_names(names: Sequence[str]) -> None:
         UsageError: one is neither.
     """
     for name in names:
-        if is_bare(name) and name not in shipped_recipes() and not Path(name).exists():
-            raise UsageError(unknown_name("teacher", name, shipped_recipes(), "a folder from train teacher"))
+        if is_bare(name) and name not in shipped_teachers() and not Path(name).exists():
+            raise UsageError(unknown_name("teacher", name, shipped_teachers(), "a folder from train teacher"))
 
 
 def read_teacher_recipe(name: str, changes: Sequence[str] = ()) -> TeacherRecipe:

@@ -1,0 +1,96 @@
+"""Teacher of early layers: the frozen trunk of sser-plus under a linear head, which hears the student's own windows.
+
+Attentive heads on the late layers of an encoder learn the training speakers; means and deviations of its early layers
+carry over to corpora that nobody trained on, and so do students that learn from them (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from edge_sser.errors import TrainingError
+from edge_sser.train.corpora.folds import split
+from edge_sser.train.corpora.table import Utterance
+from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.fit.checkpoint import (
+    MODEL_FILE,
+    Checkpoint,
+    check_header,
+    data_key,
+    describe_run,
+    load_checkpoint,
+    run_folder,
+    save_checkpoint,
+)
+from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_trunk
+from edge_sser.train.recipe import read_recipe
+from edge_sser.train.teachers.ensemble import Ensemble
+from edge_sser.train.teachers.lesson import MEMBER_FILE
+from edge_sser.train.teachers.make import ProgressBar
+from edge_sser.train.teachers.outputs import OUTPUTS_FILE, Outputs, write_outputs
+
+
+def make_trunk_teachers(
+    utterances: Sequence[Utterance],
+    folds: Sequence[int | None],
+    preset: str,
+    out: Path,
+    cache: Path,
+    bar: ProgressBar,
+) -> None:
+    """Makes the teacher of each fold; keeps those that exist already.
+
+    Args:
+        utterances: the table.
+        folds: to hold out; None: all speakers.
+        preset: of the student.
+        out: folder of the teacher.
+        cache: folder of features and embeddings.
+        bar: makes a progress bar.
+
+    Raises:
+        MissingComponentError: transformers is not installed.
+        TrainingError: the encoder cannot be loaded, a folder holds another teacher, or a file cannot be written.
+        SourceError: a recording cannot be read.
+    """
+    recipe = read_recipe("sser-plus", ["student.companion=0", f"preset={json.dumps(preset)}"])
+    trunk = load_trunk(recipe)
+    with bar(total=2 * len(utterances), unit=" recordings", desc="whisper-trunk") as progress_bar:
+
+        def step(utterance: Utterance) -> None:
+            progress_bar.update()
+
+        store = FeatureStore(utterances, cache, step)
+        embeddings = EmbeddingStore(trunk, recipe, utterances, store, cache, step)
+    for fold in folds:
+        training, _ = split(utterances, fold)
+        header = {**describe_run(training, recipe), "history": []}
+        path = run_folder(out / "run", fold) / MODEL_FILE
+        if path.exists():
+            check_header(path, load_checkpoint(path).header, header)
+        else:
+            fit_head(trunk, training, recipe, embeddings)
+            save_checkpoint(path, Checkpoint(dict(trunk.state_dict()), header))
+        trunk.load_state_dict(dict(load_checkpoint(path).tensors))
+        folder = run_folder(out, fold)
+        ensemble = Ensemble([path], data_key(training))
+        with torch.no_grad():
+            embedded = (embeddings.select(training)[:, 0] - trunk.centre) * trunk.scale
+            logits = trunk.classify(embedded)
+        outputs = Outputs(embedded, logits.emotions, logits.stress)
+        described = {"data": data_key(training), "teacher": ensemble.describe()}
+        if not (folder / OUTPUTS_FILE).exists():
+            write_outputs(folder / OUTPUTS_FILE, training, outputs, described)
+            _copy(path, folder / MEMBER_FILE.format(1))
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise TrainingError(f"{target}: cannot be written ({error.strerror or error}): choose another --out") from None
