@@ -21,7 +21,14 @@ from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES
 from edge_sser.train.evaluate.predictions import predict
-from edge_sser.train.fit.checkpoint import custom_preset, data_key, load_student
+from edge_sser.train.fit.checkpoint import (
+    Checkpoint,
+    custom_preset,
+    data_key,
+    load_checkpoint,
+    load_student,
+    save_checkpoint,
+)
 from edge_sser.train.fit.losses import Distiller, blend, concordance, similarity_difference
 from edge_sser.train.fit.parallel import World
 from edge_sser.train.fit.run import fit
@@ -37,6 +44,7 @@ from edge_sser.train.teachers.outputs import OUTPUTS_FILE, Outputs, read_outputs
 
 quiet = partial(tqdm, disable=True)
 UNLABELLED = {"emotion": 0.0, "stress": 0.0, "intensity": 0.0}
+STRESSED, UNSTRESSED = ("angry", "fearful"), ("neutral", "calm", "happy", "sad", "surprised")
 
 
 def outputs(clips: int = 6, seed: int = 0) -> Outputs:
@@ -212,6 +220,22 @@ def test_a_student_without_labels_comes_to_agree_with_its_teacher_about_stranger
     ensemble = Ensemble(members, data_key(training))
     expected = [float(ensemble(clip).mean().stress.sigmoid()) for clip in test]
     assert np.corrcoef(found, expected)[0, 1] > 0.9
+
+
+def test_a_member_teaches_its_stress_with_the_vote_of_its_emotions(
+    members: list[Path], rows: Sequence[Utterance], tmp_path: Path
+) -> None:
+    found = load_checkpoint(members[0])
+    path = tmp_path / "voting.safetensors"
+    header = {**found.header, "recipe": {**found.header["recipe"], "emotion_share": 1.0}}
+    save_checkpoint(path, Checkpoint(found.tensors, header))
+    key = data_key(split(rows, 1)[0])
+    plain, voting = (Ensemble([each], key)(rows[0]) for each in (members[0], path))
+    assert torch.equal(voting.emotions, plain.emotions)
+    yes, no = ([EMOTIONS.index(name) for name in names] for names in (STRESSED, UNSTRESSED))
+    expected = voting.emotions[:, yes].logsumexp(1) - voting.emotions[:, no].logsumexp(1)
+    assert torch.allclose(voting.stress, expected, atol=1e-5)
+    assert not torch.allclose(plain.stress, expected, atol=1e-2)
 
 
 def test_teacher_and_student_share_the_views(

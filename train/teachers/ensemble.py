@@ -11,18 +11,20 @@ import torch
 from torch import Tensor
 
 from edge_sser.errors import TrainingError
+from edge_sser.model.vote import EmotionVote
 from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import windows
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.fit.checkpoint import load_student
+from edge_sser.train.students.backend import emotion_vote
 from edge_sser.train.students.net import Student
 from edge_sser.train.teachers.outputs import Outputs, average_outputs
 
 
 class Ensemble:
-    """Teacher of several networks: their embeddings are concatenated, their logits averaged."""
+    """Teacher of several networks: their embeddings are concatenated, their logits averaged, each after its vote."""
 
     def __init__(self, paths: Sequence[Path], data: str) -> None:
         """Loads the members.
@@ -35,7 +37,7 @@ class Ensemble:
         Raises:
             TrainingError: a checkpoint cannot be used, or learnt from other recordings.
         """
-        self._members = []
+        self._members: list[tuple[Student, EmotionVote | None]] = []
         self._descriptions = []
         for path in paths:
             student, recipe, header = load_student(path)
@@ -45,7 +47,8 @@ class Ensemble:
                     "of runs of the same table"
                 )
             # Channels last, as in fit: in bfloat16 a window takes a fraction of the time.
-            self._members.append(student.requires_grad_(False).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+            frozen = student.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._members.append((frozen, emotion_vote(recipe)))
             self._descriptions.append(
                 {
                     "name": recipe.name,
@@ -64,17 +67,23 @@ class Ensemble:
 
     def to(self, device: torch.device) -> Ensemble:
         """Moves the members to a device."""
-        for member in self._members:
+        for member, _ in self._members:
             member.to(device)
         return self
 
     def predict_windows(self, log_mel: Tensor) -> Outputs:
         """Returns outputs for log-mel windows, float32 [batch, frames, bands] in dB, without gradients."""
         with torch.no_grad():
-            return average_outputs([_outputs(member, log_mel) for member in self._members])
+            return average_outputs(
+                [member_outputs(member, vote, member.embed(log_mel)) for member, vote in self._members]
+            )
 
 
-def _outputs(member: Student, log_mel: Tensor) -> Outputs:
-    embedded = member.embed(log_mel)
+def member_outputs(member: Student, vote: EmotionVote | None, embedded: Tensor) -> Outputs:
+    """Returns the outputs of a member for embeddings [batch, embedding]: with the vote, as it would on a device."""
     logits = member.classify(embedded)
-    return Outputs(embedded.float(), logits.emotions, logits.stress)
+    stress = logits.stress
+    if vote is not None:
+        blended = vote.blend(stress.cpu().numpy(), logits.emotions.cpu().numpy(), EMOTIONS)
+        stress = torch.from_numpy(blended).to(stress.device)
+    return Outputs(embedded.float(), logits.emotions, stress)

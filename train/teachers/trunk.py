@@ -29,10 +29,11 @@ from edge_sser.train.fit.checkpoint import (
 )
 from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_trunk
 from edge_sser.train.recipe import read_recipe
-from edge_sser.train.teachers.ensemble import Ensemble
+from edge_sser.train.students.backend import emotion_vote
+from edge_sser.train.teachers.ensemble import Ensemble, member_outputs
 from edge_sser.train.teachers.lesson import MEMBER_FILE
 from edge_sser.train.teachers.make import ProgressBar
-from edge_sser.train.teachers.outputs import OUTPUTS_FILE, Outputs, write_outputs
+from edge_sser.train.teachers.outputs import OUTPUTS_FILE, write_outputs
 
 
 def make_trunk_teachers(
@@ -81,8 +82,7 @@ def make_trunk_teachers(
         ensemble = Ensemble([path], data_key(training))
         with torch.no_grad():
             embedded = (embeddings.select(training)[:, 0] - trunk.centre) * trunk.scale
-            logits = trunk.classify(embedded)
-        outputs = Outputs(embedded, logits.emotions, logits.stress)
+            outputs = member_outputs(trunk, emotion_vote(recipe), embedded)
         described = {"data": data_key(training), "teacher": ensemble.describe()}
         if not (folder / OUTPUTS_FILE).exists():
             write_outputs(folder / OUTPUTS_FILE, training, outputs, described)
