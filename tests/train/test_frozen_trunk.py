@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,19 @@ def test_a_checkpoint_loads_without_the_encoders_weights(student: WhisperTrunk, 
 def test_a_preset_without_emotions_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="emotion_share"):
         FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=["preset=arousal_valence"])
+
+
+def test_clips_without_a_label_change_no_head(
+    embeddings: tuple[WhisperTrunk, EmbeddingStore], recipe: Recipe, rows: Sequence[Utterance]
+) -> None:
+    training, _ = split(rows, 1)
+    bare = [replace(clip, corpus="telephone", emotion="", intensity="") for clip in training[::2]]
+    heads = []
+    for clips in (training[1::2], [*bare, *training[1::2]]):
+        student = load_trunk(recipe)
+        fit_head(student, clips, recipe, embeddings[1])
+        heads.append(student.head.weight)
+    assert torch.equal(*heads)
 
 
 def test_the_trunk_teaches_students_with_their_own_windows(

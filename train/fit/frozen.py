@@ -137,7 +137,7 @@ def fit_head(
 
     Args:
         student: from `load_trunk`; its head is replaced.
-        training: utterances to learn from.
+        training: utterances to learn from; those without a label are left out.
         recipe: settings.
         embeddings: of at least these utterances.
         companion: CNN trained on the same side; None for a trunk alone.
@@ -147,6 +147,9 @@ def fit_head(
         TrainingError: the sampling leaves no corpus.
     """
     assert recipe.trunk is not None
+    targets = make_targets(training, recipe.preset)
+    known = targets.emotion.any(dim=1) | ~targets.stress.isnan()
+    training, targets = [clip for clip, use in zip(training, known.tolist(), strict=True) if use], targets[known]
     values = embeddings.select(training)
     variants = values.shape[1]
     flat = values.flatten(0, 1)
@@ -157,7 +160,6 @@ def fit_head(
     standard = (flat - centre) * scale
     axes = _principal_axes(standard, weights, recipe.trunk.components)
     inputs = standard if axes is None else standard @ axes
-    targets = make_targets(training, recipe.preset)
     places = torch.arange(len(training)).repeat_interleave(variants)
     matrix, bias = _solve(inputs, targets[places], weights, recipe.losses, recipe.trunk)
     head = nn.Linear(standard.shape[1], bias.numel())

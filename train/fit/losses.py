@@ -30,7 +30,7 @@ class Targets:
         emotion: float32 [n, classes], share of each of EMOTIONS: 1 for a named emotion, or the raters' shares; all 0
             where unknown.
         allowed: bool [n, classes], the classes of the utterance's corpus. Other classes are no wrong answers: no clip
-            of the corpus could have them.
+            of the corpus could have them. All, where the corpus names none.
         stress: float32 [n], 0..1; NaN where the preset gives none.
         intensity: float32 [n], 0 normal, 1 strong; NaN where unknown.
     """
@@ -58,7 +58,8 @@ def make_targets(utterances: Sequence[Utterance], preset: str) -> Targets:
     """
     classes: dict[str, set[str]] = {}
     for utterance in utterances:
-        classes.setdefault(utterance.corpus, set()).update({utterance.emotion, *utterance.soft})
+        classes.setdefault(utterance.corpus, set()).update({utterance.emotion, *utterance.soft} & {*EMOTIONS})
+    classes = {corpus: found or {*EMOTIONS} for corpus, found in classes.items()}
     stress = read_preset(preset)
     intensity = {"normal": 0.0, "strong": 1.0}
 
