@@ -46,8 +46,8 @@ def fit(
     teacher: Annotated[
         list[str] | None,
         typer.Option(
-            help="Teacher for the recipe's [distillation]: a folder from `train teacher`, or the name of a teacher's "
-            "recipe, which is made in OUT/teacher/NAME first. May be repeated: several teach together. Without one, "
+            help="Teacher for the recipe's [distillation]: a folder from `train teacher`, or the name of one that "
+            "ships, which is made in OUT/teacher/NAME first. May be repeated: several teach together. Without one, "
             "the student learns from labels alone."
         ),
     ] = None,
@@ -95,7 +95,7 @@ def transfer(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 1, 2 and so on.")] = 3,
     teacher: Annotated[
         list[str] | None,
-        typer.Option(help="Recipe of a teacher that ships: made anew without the held-out corpus; may be repeated."),
+        typer.Option(help="Name of a teacher that ships: made anew without the held-out corpus; may be repeated."),
     ] = None,
     cache: CacheOption = None,
     change: ChangeOption = None,
@@ -112,7 +112,7 @@ def transfer(
 
     unknown = [name for name in teacher or () if name not in shipped_teachers()]
     if unknown:
-        raise UsageError(f"--teacher {unknown[0]}: expected the name of a recipe: {', '.join(shipped_teachers())}")
+        raise UsageError(f"--teacher {unknown[0]}: expected a teacher that ships: {', '.join(shipped_teachers())}")
     request = FitRequest(
         table=table,
         out=out,

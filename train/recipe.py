@@ -110,7 +110,7 @@ class Losses(Section):
 
 
 class TeacherInput(str, Enum):
-    """Input of the teacher: the clip as recorded, or the student's window, which only an ensemble takes."""
+    """Input of the teacher: the clip as recorded, or the student's window, which encoders do not take."""
 
     CLEAN = "clean"
     STUDENT = "student"

@@ -188,7 +188,7 @@ def test_what_a_teacher_or_its_student_cannot_use_is_named_in_one_line(
     checkpoint = load_checkpoint(good)
     save_checkpoint(other, Checkpoint(checkpoint.tensors, {**checkpoint.header, "data": "of other speakers"}))
     cases = [
-        ((*fit, *distil, *hears, "--teacher", runs / "teacher", "--teacher", "hubert-base"), 2, "give one --teacher"),
+        ((*fit, *distil, *hears, "--teacher", "whisper-tiny", "--teacher", "hubert-base"), 2, "add --teacher"),
         ((*fit, "--teacher", runs / "teacher"), 2, "[distillation]"),
         ((*fit, *distil, "--teacher", tmp_path / "nothing"), 1, "train teacher"),
         ((*fit, "--set", "optimisation.epoch=1"), 2, "optimisation.epoch:"),

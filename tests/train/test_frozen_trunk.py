@@ -22,7 +22,7 @@ from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.evaluate.predictions import predict
 from edge_sser.train.fit import frozen
-from edge_sser.train.fit.checkpoint import Checkpoint, data_key, load_student, save_checkpoint
+from edge_sser.train.fit.checkpoint import Checkpoint, data_key, load_checkpoint, load_student, save_checkpoint
 from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_companion, load_trunk
 from edge_sser.train.fit.run import FitRequest, fit, run
 from edge_sser.train.recipe import Recipe, read_recipe
@@ -31,7 +31,7 @@ from edge_sser.train.students.whisper_trunk import WhisperTrunk
 from edge_sser.train.teachers.encoder import load_encoder
 from edge_sser.train.teachers.ensemble import Ensemble
 from edge_sser.train.teachers.outputs import OUTPUTS_FILE, concatenate_outputs, read_outputs
-from edge_sser.train.teachers.trunk import make_trunk_teachers
+from edge_sser.train.teachers.trunk import make_trunk_teachers, trunk_recipe
 
 try:
     import transformers
@@ -308,16 +308,26 @@ def test_clips_without_a_label_change_no_head(
     assert torch.equal(*heads)
 
 
-def test_the_trunk_teaches_students_with_their_own_windows(
-    toy_table: Path, toy_recipe: Path, rows: Sequence[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # the name of published weights is a folder where the command is given
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights where the teacher looks for Whisper tiny: a name is a folder where the command is given."""
+    monkeypatch.chdir(tmp_path)
     configuration = transformers.WhisperConfig(
         d_model=384, encoder_layers=2, encoder_attention_heads=6, encoder_ffn_dim=1536, decoder_layers=1,
         decoder_attention_heads=1, decoder_ffn_dim=16, vocab_size=60, max_target_positions=8, pad_token_id=1,
         bos_token_id=1, eos_token_id=1, decoder_start_token_id=1,
     )  # fmt: skip
     transformers.WhisperModel(configuration).save_pretrained(tmp_path / "openai" / "whisper-tiny")
+
+
+def teach(rows: Sequence[Utterance], out: Path, preset: str = "quadrant") -> None:
+    make_trunk_teachers(rows, [1], preset, out, out / "cache", partial(tqdm, disable=True))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_trunk_teaches_students_with_their_own_windows(
+    toy_table: Path, toy_recipe: Path, rows: Sequence[Utterance], tmp_path: Path
+) -> None:
     changes = [
         "distillation.teacher_hears=student", "distillation.views=2", "distillation.stress=1",
         "distillation.emotion=1", "optimisation.epochs=1",
@@ -332,13 +342,53 @@ def test_the_trunk_teaches_students_with_their_own_windows(
     _, _, header = load_student(tmp_path / "run" / "fold-1" / "model.safetensors")
     ensemble = Ensemble([folder / "member-1.safetensors"], data_key(training))
     assert header["teacher"] == ensemble.describe()
+    assert header["teacher"]["members"][0]["name"] == "whisper-trunk"
     assert {"taught stress", "taught emotion"} <= set(header["history"][0]["parts"])
     kept, _ = read_outputs(folder / OUTPUTS_FILE, training, data_key(training))
     heard = concatenate_outputs([ensemble(clip).mean() for clip in training])
     assert np.corrcoef(kept.stress, heard.stress)[0, 1] > 0.99  # kept in bfloat16 where the processor has it
     assert np.corrcoef(kept.emotions.ravel(), heard.emotions.ravel())[0, 1] > 0.99
-    before = (folder / OUTPUTS_FILE).stat().st_mtime_ns
-    make_trunk_teachers(
-        rows, [1], "quadrant", folder.parent, tmp_path / "run" / "cache", partial(tqdm, disable=True)
-    )  # fmt: skip
-    assert (folder / OUTPUTS_FILE).stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_teacher_that_was_interrupted_is_made_whole_and_one_that_is_whole_is_kept(
+    rows: Sequence[Utterance], tmp_path: Path
+) -> None:
+    folder = tmp_path / "teacher" / "fold-1"
+    member, outputs, trained = folder / "member-1.safetensors", folder / OUTPUTS_FILE, "run/fold-1/model.safetensors"
+    teach(rows, folder.parent)
+    first, before = outputs.read_bytes(), (folder.parent / trained).stat().st_mtime_ns
+    outputs.unlink()
+    teach(rows, folder.parent)
+    assert outputs.read_bytes() == first
+    member.unlink()
+    kept = outputs.stat().st_mtime_ns
+    teach(rows, folder.parent)
+    assert member.read_bytes() == (folder.parent / trained).read_bytes()
+    assert outputs.stat().st_mtime_ns == kept
+    assert (folder.parent / trained).stat().st_mtime_ns == before
+    with pytest.raises(TrainingError, match="another recipe or other data"):
+        teach(rows[:-4], folder.parent)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_teacher_of_before_a_new_key_of_the_recipe_is_kept(rows: Sequence[Utterance], tmp_path: Path) -> None:
+    teach(rows, tmp_path / "teacher")
+    path = tmp_path / "teacher" / "run" / "fold-1" / "model.safetensors"
+    found = load_checkpoint(path)
+    recipe = {key: value for key, value in found.header["recipe"].items() if key != "twins"}
+    save_checkpoint(path, Checkpoint(found.tensors, {**found.header, "recipe": recipe}))
+    (tmp_path / "teacher" / "fold-1" / OUTPUTS_FILE).unlink()
+    teach(rows, tmp_path / "teacher")
+    assert "twins" not in load_checkpoint(path).header["recipe"]
+
+
+def test_a_teacher_under_a_preset_without_emotions_has_no_vote() -> None:
+    assert trunk_recipe("quadrant").emotion_share == 0.5
+    assert trunk_recipe("arousal_valence").emotion_share == 0.0
+
+
+@pytest.mark.usefixtures("tiny")
+def test_calm_speech_alone_makes_no_teacher(rows: Sequence[Utterance], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="nothing to tell apart"):
+        teach([clip for clip in rows if clip.emotion == "calm"], tmp_path / "teacher")

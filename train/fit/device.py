@@ -19,6 +19,11 @@ def seed_everything(settings: Optimisation) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def uses_bfloat16(settings: Optimisation, device: torch.device) -> bool:
+    """Returns True where a recipe trains in bfloat16 on a device."""
+    return has_bfloat16(device) if settings.precision == "auto" else settings.precision == "bfloat16"
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Returns True for a device that multiplies bfloat16 in hardware. Elsewhere it is slower than float32."""
     if device.type == "cuda":

@@ -137,7 +137,7 @@ def fit_head(
 
     Args:
         student: from `load_trunk`; its head is replaced.
-        training: utterances to learn from; those without a label are left out.
+        training: utterances to learn from; those without emotion and stress are left out.
         recipe: settings.
         embeddings: of at least these utterances.
         companion: CNN trained on the same side; None for a trunk alone.
@@ -149,7 +149,8 @@ def fit_head(
     assert recipe.trunk is not None
     targets = make_targets(training, recipe.preset)
     known = targets.emotion.any(dim=1) | ~targets.stress.isnan()
-    training, targets = [clip for clip, use in zip(training, known.tolist(), strict=True) if use], targets[known]
+    targets = targets[known]
+    training = [clip for clip, use in zip(training, known.tolist(), strict=True) if use]
     values = embeddings.select(training)
     variants = values.shape[1]
     flat = values.flatten(0, 1)

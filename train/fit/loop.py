@@ -21,7 +21,7 @@ from edge_sser.train.fit.checkpoint import (
     save_checkpoint,
     upgrade_header,
 )
-from edge_sser.train.fit.device import has_bfloat16
+from edge_sser.train.fit.device import uses_bfloat16
 from edge_sser.train.fit.parallel import World
 from edge_sser.train.fit.schedule import average_decay, learning_rate
 from edge_sser.train.fit.task import Task
@@ -134,7 +134,7 @@ class _Trainer:
         )
         self.trained_names = {name for name, _ in named} | {name for name, _ in task.named_buffers()}
         self.averaged = {name: value.clone() for name, value in self._state().items()}
-        self.bfloat16 = has_bfloat16(task.device) if settings.precision == "auto" else settings.precision == "bfloat16"
+        self.bfloat16 = uses_bfloat16(settings, task.device)
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.task.state_dict().items() if name in self.trained_names}

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.labels import EMOTIONS, read_preset
-from edge_sser.train.recipe import Distillation, Losses
+from edge_sser.train.recipe import Distillation, Losses, Recipe
 from edge_sser.train.students.net import Logits
 from edge_sser.train.teachers.outputs import Outputs
 
@@ -30,7 +31,7 @@ class Targets:
         emotion: float32 [n, classes], share of each of EMOTIONS: 1 for a named emotion, or the raters' shares; all 0
             where unknown.
         allowed: bool [n, classes], the classes of the utterance's corpus. Other classes are no wrong answers: no clip
-            of the corpus could have them. All, where the corpus names none.
+            of the corpus could have them. All, where a corpus has no label of any kind.
         stress: float32 [n], 0..1; NaN where the preset gives none.
         intensity: float32 [n], 0 normal, 1 strong; NaN where unknown.
     """
@@ -59,8 +60,9 @@ def make_targets(utterances: Sequence[Utterance], preset: str) -> Targets:
     classes: dict[str, set[str]] = {}
     for utterance in utterances:
         classes.setdefault(utterance.corpus, set()).update({utterance.emotion, *utterance.soft} & {*EMOTIONS})
-    classes = {corpus: found or {*EMOTIONS} for corpus, found in classes.items()}
     stress = read_preset(preset)
+    judged = {utterance.corpus for utterance in utterances if stress.stress(utterance) is not None}
+    classes = {corpus: found if found or corpus in judged else {*EMOTIONS} for corpus, found in classes.items()}
     intensity = {"normal": 0.0, "strong": 1.0}
 
     def known(value: float | None) -> float:
@@ -80,6 +82,32 @@ def _shares(utterance: Utterance) -> list[float]:
     if not any(shares):
         return [float(name == utterance.emotion) for name in EMOTIONS]
     return [share / sum(shares) for share in shares]
+
+
+def check_labels(training: Sequence[Utterance], recipe: Recipe, *, has_teacher: bool) -> None:
+    """Refuses a training side with stress labels of one kind: its student would give everybody the same score.
+
+    Args:
+        training: the training side.
+        recipe: its preset turns labels into stress.
+        has_teacher: True where a teacher adds to the labels.
+
+    Raises:
+        TrainingError: there are no utterances, or all labels mean the same.
+    """
+    if not training:
+        raise TrainingError(
+            "all speakers stand in one fold, so that nobody is left to train on: record at least two "
+            "speakers, and let train index deal them into folds"
+        )
+    stress = read_preset(recipe.preset).stress
+    values = {stress(utterance) for utterance in training} - {None}
+    if len(values) < 2 and not has_teacher:
+        found = f"is {values.pop():g} for all clips that say" if values else "is not known for any clip"
+        raise TrainingError(
+            f"under the preset {recipe.preset} stress {found}, so that there is nothing to tell apart: add recordings "
+            "with another label, or give another preset (--set preset=NAME)"
+        )
 
 
 def label_losses(logits: Logits, targets: Targets, weights: Losses, label_smoothing: float) -> dict[str, Tensor]:

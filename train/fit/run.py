@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from edge_sser.errors import TrainingError, UsageError, need_package
+from edge_sser.errors import UsageError, need_package
 from edge_sser.train.corpora.folds import chosen_folds, split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
@@ -29,14 +29,15 @@ from edge_sser.train.fit.checkpoint import (
 )
 from edge_sser.train.fit.device import seed_everything
 from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, train
+from edge_sser.train.fit.losses import check_labels
 from edge_sser.train.fit.parallel import World, join_world
 from edge_sser.train.fit.task import StudentTask
 from edge_sser.train.fit.teaching import check_trunk, load_lessons, make_teachers
 from edge_sser.train.fit.threads import choose_threads
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.backend import emotion_vote
-from edge_sser.train.teachers.lesson import Lesson, check_teacher_input
-from edge_sser.train.teachers.recipe import check_teacher_names, shipped_teachers
+from edge_sser.train.teachers.lesson import Lesson
+from edge_sser.train.teachers.recipe import check_teacher_input, check_teacher_names, shipped_teachers
 
 # A bar that moves inside an epoch, so that it shows the time left from the first seconds.
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
@@ -54,7 +55,7 @@ class FitRequest:
         folds: to hold out; empty for all.
         final: True to train on all speakers, too.
         companion: run of a compact CNN that stands beside a frozen trunk; None without one.
-        teachers: folders, or names of shipped recipes of teachers to make first.
+        teachers: folders, or names of teachers that ship, to make first.
         noise: folder of recorded noise.
         rooms: folder of impulse responses.
         cache: folder of features; below `out` when None.
@@ -95,7 +96,7 @@ class FitRequest:
         check_teacher(plan, bool(self.teachers))
         check_teacher_names(self.teachers)
         if plan.distillation:
-            check_teacher_input(len(self.teachers), plan.distillation.teacher_hears)
+            check_teacher_input(self.teachers, plan.distillation.teacher_hears)
         read_preset(plan.preset)
         emotion_vote(plan)  # refuses a preset without emotions before hours of training
         check_trunk(plan, companion=self.companion is not None, tensorboard=self.tensorboard)
@@ -281,29 +282,3 @@ def check_teacher(recipe: Recipe, given: bool) -> None:
         raise UsageError(f"recipe {recipe.name} distils: give --teacher FOLDER, made with edge-sser train teacher")
     if given and not recipe.distillation:
         raise UsageError(f"recipe {recipe.name} has no [distillation], so a teacher is of no use: leave --teacher out")
-
-
-def check_labels(training: Sequence[Utterance], recipe: Recipe, *, has_teacher: bool) -> None:
-    """Refuses a training side with stress labels of one kind: its student would give everybody the same score.
-
-    Args:
-        training: the training side.
-        recipe: its preset turns labels into stress.
-        has_teacher: True where a teacher adds to the labels.
-
-    Raises:
-        TrainingError: there are no utterances, or all labels mean the same.
-    """
-    if not training:
-        raise TrainingError(
-            "all speakers stand in one fold, so that nobody is left to train on: record at least two "
-            "speakers, and let train index deal them into folds"
-        )
-    stress = read_preset(recipe.preset).stress
-    values = {stress(utterance) for utterance in training} - {None}
-    if len(values) < 2 and not has_teacher:
-        found = f"is {values.pop():g} for all clips that say" if values else "is not known for any clip"
-        raise TrainingError(
-            f"under the preset {recipe.preset} stress {found}, so that there is nothing to tell apart: add recordings "
-            "with another label, or give another preset (--set preset=NAME)"
-        )

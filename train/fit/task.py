@@ -19,6 +19,7 @@ from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.mixing import AugmentationSources
 from edge_sser.train.data.sampling import Sampler, epoch_size
 from edge_sser.train.fit.checkpoint import make_student
+from edge_sser.train.fit.device import uses_bfloat16
 from edge_sser.train.fit.losses import Distiller, Targets, blend, label_losses, make_targets
 from edge_sser.train.fit.parallel import World, share_batch_norm
 from edge_sser.train.fit.validation import Validator, split_validation
@@ -132,10 +133,10 @@ class StudentTask(Task):
         self._augmenter = Augmenter(recipe.augmentation, sources.noise, babble)
         self._fresh = sources.fresh if recipe.twins else None
         self._targets = make_targets(self._training, recipe.preset)
-        self._views: SharedViews | None = None
+        self.views: SharedViews | None = None
         self.to(device)
         if self._lesson is not None and recipe.distillation is not None and recipe.distillation.views:
-            self._views = self._make_views(recipe.distillation.views, self._lesson)
+            self.views = self._make_views(recipe.distillation.views, self._lesson)
 
     def order(self, random: np.random.Generator) -> NDArray[np.int64]:
         """Draws an epoch; see `Task`."""
@@ -146,10 +147,10 @@ class StudentTask(Task):
         batch = places.numel()
         rows = self._world.rows(batch)
         teacher = None
-        if self._views is None:
-            windows = self._augmenter(self.draw(places, generator), generator, rows).to(self.device)
+        if self.views is None:
+            windows = self._augmenter(self.draw(places, generator, rows), generator, rows).to(self.device)
         else:
-            windows, teacher = self._views.draw(places, generator)
+            windows, teacher = self.views.draw(places, generator)
             windows = windows[rows].to(self.device)
         mixup = self._recipe.augmentation.mixup
         share = _mixup_share(mixup, generator) if mixup else 1.0
@@ -160,10 +161,13 @@ class StudentTask(Task):
         parts = self.losses_for(windows, embedded, logits, places, teacher)
         return blend(parts, self.losses_for(windows, embedded, logits, places.flip(0)), share) if mixup else parts
 
-    def draw(self, places: Tensor, generator: torch.Generator) -> list[Tensor]:
+    def draw(self, places: Tensor, generator: torch.Generator, rows: Tensor) -> list[Tensor]:
         """Draws a variant of each clip of a batch, the clip itself or a twin: float [frames, bands] in dB.
 
-        A new twin is made in the process that owns its row; the other processes keep the clip in its place.
+        Args:
+            places: int64 [batch], indices of the clips.
+            generator: the only source of randomness.
+            rows: of the batch that this process uses; a new twin is made for these alone.
         """
         batch = places.numel()
         drawn = [0.0] * batch
@@ -176,7 +180,6 @@ class StudentTask(Task):
         if self._recipe.twins and self._fresh is not None:
             renewed = torch.rand(batch, generator=generator) < self._recipe.twins.fresh
             numbers = torch.randint(1 << 62, (batch,), generator=generator)
-            rows = self._world.rows(batch)
             for row in rows[renewed[rows]].tolist():
                 clip = self._training[int(places[row])]
                 clips[row] = torch.from_numpy(self._fresh.features(clip, int(numbers[row])))
@@ -191,19 +194,20 @@ class StudentTask(Task):
             self.accuracy.add(logits, targets)
         parts = label_losses(logits, targets, self._recipe.losses, self._recipe.optimisation.label_smoothing)
         if self.distiller is not None and self._lesson is not None:
-            teacher = teacher or self._lesson.outputs_for(places, windows, self._world)
+            if teacher is None:
+                teacher = self._lesson.outputs_for(places, windows, self._world)
             parts |= self.distiller.losses(logits, embedded, teacher, targets.allowed)
         return parts
 
     def _make_views(self, views: int, lesson: Lesson) -> SharedViews:
         """Makes the windows that teacher and student share; the seed of the recipe decides which."""
-        assert lesson.ensemble is not None
         generator = torch.Generator().manual_seed(self._recipe.optimisation.seed)
+        bfloat16 = uses_bfloat16(self._recipe.optimisation, self.device)
         total = views * len(self._training)
         with tqdm(total=total, unit=" windows", desc="teacher", leave=False, disable=not self._world.first) as bar:
             return make_views(
-                lambda places: self._augmenter(self.draw(places, generator), generator),
-                lesson.ensemble, len(self._training), views, self.device, bar.update,
+                lambda places: self._augmenter(self.draw(places, generator, torch.arange(len(places))), generator),
+                lesson.answers, len(self._training), views, self.device, bfloat16, bar.update,
             )  # fmt: skip
 
     def validate(self) -> dict[str, float]:

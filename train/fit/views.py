@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edge_sser.train.fit.device import has_bfloat16
-from edge_sser.train.teachers.ensemble import Ensemble
+from edge_sser.pipeline.features import FEATURES
 from edge_sser.train.teachers.outputs import Outputs, concatenate_outputs
 
 _BATCH = 64  # clips at once
@@ -20,10 +19,10 @@ class SharedViews:
     """Augmented windows of each training clip, and the teacher's outputs for them.
 
     A student that hears a new window in each step needs its teacher in each step, and an encoder takes three times as
-    long as the student. A few windows of each clip do as well.
+    long as the student.
 
     Attributes:
-        windows: float16 [views, clips, frames, bands], dB; 38 kB a window.
+        windows: float16 [views, clips, frames, bands], dB: 38 kB each.
         outputs: one row a window, in the same order.
     """
 
@@ -48,27 +47,31 @@ class SharedViews:
 
 def make_views(
     make_windows: Callable[[Tensor], Tensor],
-    teacher: Ensemble,
+    ask: Callable[[Tensor, Tensor], Outputs],
     clips: int,
     views: int,
     device: torch.device,
+    bfloat16: bool,
     progress: Callable[[int], None] = lambda windows: None,
 ) -> SharedViews:
-    """Makes the views of all clips and asks the teacher about them.
+    """Makes the views of all clips and asks the teachers about them.
 
     Args:
         make_windows: returns augmented windows, float32 [batch, frames, bands], of clips, int64 [batch].
-        teacher: on `device`.
+        ask: returns the teacher's outputs for clips and their windows on `device`, as Lesson.answers.
         clips: number of training clips.
         views: of each clip.
         device: of the teacher, and of its outputs.
+        bfloat16: True where the teacher multiplies in bfloat16, as the student does.
         progress: called with the number of windows that are done.
     """
-    windows, outputs = [], []
-    for _ in range(views):
+    windows = torch.empty(views * clips, FEATURES.frames, FEATURES.bands, dtype=torch.half)  # no copy of 38 kB a window
+    outputs = []
+    for first in range(0, views * clips, clips):
         for places in torch.split(torch.arange(clips), _BATCH):
-            windows.append(make_windows(places).half())
-            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                outputs.append(teacher.predict_windows(windows[-1].float().to(device)))
+            made = make_windows(places).half()
+            windows[first + places] = made
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                outputs.append(ask(places, made.float().to(device)))
             progress(len(places))
-    return SharedViews(torch.cat(windows).view(views, clips, *windows[0].shape[1:]), concatenate_outputs(outputs))
+    return SharedViews(windows.view(views, clips, *windows.shape[1:]), concatenate_outputs(outputs))

@@ -153,7 +153,7 @@ def _group(name: str, results: Sequence[Result]) -> ResultGroup:
     elif any(each.origin.baseline for each in results):
         kind = Kind.BASELINE
     else:
-        kind = Kind.TEACHER if name in teachers.shipped_teachers() else Kind.OURS
+        kind = Kind.TEACHER if name in teachers.shipped_recipes() else Kind.OURS
     facts = _facts(results[0].path.with_name(f"{results[0].path.name.split('.')[0]}.facts.json"))
     return ResultGroup(name, kind, facts, recipe, honest, alone, original)
 

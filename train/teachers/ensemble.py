@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import windows
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.fit.checkpoint import load_student
+from edge_sser.train.recipe import Recipe
 from edge_sser.train.students.backend import emotion_vote
 from edge_sser.train.students.net import Student
 from edge_sser.train.teachers.outputs import Outputs, average_outputs
 
 
 class Ensemble:
-    """Teacher of several networks: their embeddings are concatenated, their logits averaged, each after its vote."""
+    """Teacher of several networks: their embeddings are concatenated, their logits averaged, stress with its vote."""
 
     def __init__(self, paths: Sequence[Path], data: str) -> None:
         """Loads the members.
@@ -48,12 +49,13 @@ class Ensemble:
                 )
             # Channels last, as in fit: in bfloat16 a window takes a fraction of the time.
             frozen = student.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._members.append((frozen, emotion_vote(recipe)))
+            self._members.append((frozen, _vote(recipe, header.get("preset"))))
             self._descriptions.append(
                 {
                     "name": recipe.name,
                     "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                     "preset": header.get("preset", recipe.preset),
+                    **({"emotion_share": recipe.emotion_share} if recipe.emotion_share else {}),
                 }
             )
 
@@ -77,6 +79,14 @@ class Ensemble:
             return average_outputs(
                 [member_outputs(member, vote, member.embed(log_mel)) for member, vote in self._members]
             )
+
+
+def _vote(recipe: Recipe, emotions: Mapping[str, int | None] | None) -> EmotionVote | None:
+    """Returns the vote of a member; the emotions of a user's preset come from its checkpoint, since files change."""
+    if emotions is None or not recipe.emotion_share:
+        return emotion_vote(recipe)
+    yes, no = (tuple(name for name in EMOTIONS if emotions.get(name) == value) for value in (1, 0))
+    return EmotionVote(share=recipe.emotion_share, stressed=yes, unstressed=no)
 
 
 def member_outputs(member: Student, vote: EmotionVote | None, embedded: Tensor) -> Outputs:

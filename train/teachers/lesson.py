@@ -25,33 +25,52 @@ class Lesson:
     """Targets of a distillation.
 
     Attributes:
-        outputs: for the clips of the training side, one row a clip, in their order.
-        description: of the teacher, in plain values.
-        ensemble: the teacher itself, where its input is that of the student; else None.
+        outputs: of the teachers for the clips of the training side as recorded, one row a clip, in their order.
+        description: of the teachers, in plain values.
+        hearing: the teachers that hear the student's own windows.
+        others: outputs of each teacher that does not, for the clips as recorded; empty where none hears windows.
     """
 
     outputs: Outputs
     description: Mapping[str, Any]
-    ensemble: Ensemble | None = None
+    hearing: tuple[Ensemble, ...] = ()
+    others: tuple[Outputs, ...] = ()
 
     def select(self, places: Tensor, device: torch.device) -> Lesson:
         """Returns the lesson of some of the clips on a device."""
-        ensemble = self.ensemble.to(device) if self.ensemble else None
-        return replace(self, outputs=self.outputs[places].to(device), ensemble=ensemble)
+        return replace(
+            self,
+            outputs=self.outputs[places].to(device),
+            hearing=tuple(teacher.to(device) for teacher in self.hearing),
+            others=tuple(outputs[places].to(device) for outputs in self.others),
+        )
+
+    def answers(self, places: Tensor, windows: Tensor) -> Outputs:
+        """Returns the teachers' outputs for windows: the mean of their logits, and all features.
+
+        Args:
+            places: int64 [batch], indices of the clips.
+            windows: float32 [batch, frames, bands], dB: the student's input, made of these clips.
+        """
+        places = places.to(self.outputs.stress.device)
+        if not self.hearing:
+            return self.outputs[places]
+        found = [teacher.predict_windows(windows) for teacher in self.hearing]
+        return average_outputs([*found, *(outputs[places] for outputs in self.others)])
 
     def outputs_for(self, places: Tensor, windows: Tensor, world: World) -> Outputs:
-        """Returns the teacher's outputs for a batch.
+        """Returns the teachers' outputs for a batch.
 
         Args:
             places: int64 [batch], indices of the clips.
             windows: float32 [rows, frames, bands], dB: the student's input, this process's rows of the batch.
             world: the processes that train together.
         """
-        if self.ensemble is None:
-            return self.outputs[places.to(self.outputs.stress.device)]
-        outputs = self.ensemble.predict_windows(windows)
+        if not self.hearing:
+            return self.answers(places, windows)
         batch = places.numel()
-        return Outputs(*(world.gather(part, batch) for part in (outputs.features, outputs.emotions, outputs.stress)))
+        own = self.answers(places[world.rows(batch)], windows)
+        return Outputs(*(world.gather(part, batch) for part in (own.features, own.emotions, own.stress)))
 
 
 def open_lessons(
@@ -59,26 +78,32 @@ def open_lessons(
 ) -> Lesson:
     """Opens the lesson of one or several teachers: the mean of their logits, and all features.
 
-    Arguments and errors as for `open_lesson` and `check_teacher_input`.
-    """
-    check_teacher_input(len(folders), teacher_input)
-    lessons = [open_lesson(folder, training, data, teacher_input) for folder in folders]
-    if len(lessons) == 1:
-        return lessons[0]
-    outputs = average_outputs([lesson.outputs for lesson in lessons])
-    return Lesson(outputs, {"kind": "several", "members": [lesson.description for lesson in lessons]})
-
-
-def check_teacher_input(teachers: int, teacher_input: TeacherInput) -> None:
-    """Refuses several teachers for a recipe in which the teacher hears the student's input.
+    Args:
+        folders: of the fold, of each teacher.
+        training: its training side.
+        data: checkpoint.data_key of the training side.
+        teacher_input: of the recipe. Teachers that cannot hear the student's windows are asked about the clean clip.
 
     Raises:
-        UsageError: the message says what to do.
+        UsageError: no teacher can hear the student's windows, as it should.
+        TrainingError: a file is missing or damaged, or of other recordings.
     """
-    if teachers > 1 and teacher_input is TeacherInput.STUDENT:
+    lessons = [open_lesson(folder, training, data, teacher_input) for folder in folders]
+    hearing = tuple(teacher for lesson in lessons for teacher in lesson.hearing)
+    if teacher_input is TeacherInput.STUDENT and not hearing:
         raise UsageError(
-            'with distillation.teacher_hears = "student" give one --teacher, made with several --ensemble if need be'
+            f"teacher {folders[0]}: it does not listen to log-mel windows, so it cannot hear what the student hears: "
+            'set distillation.teacher_hears = "clean" in the recipe'
         )
+    if len(lessons) == 1:
+        return lessons[0]
+    ordered = sorted(lessons, key=lambda lesson: not lesson.hearing)  # features stand in the order of `answers`
+    return Lesson(
+        average_outputs([lesson.outputs for lesson in ordered]),
+        {"kind": "several", "members": [lesson.description for lesson in lessons]},
+        hearing,
+        tuple(lesson.outputs for lesson in ordered if hearing and not lesson.hearing),
+    )
 
 
 def open_lesson(folder: Path, training: Sequence[Utterance], data: str, teacher_input: TeacherInput) -> Lesson:
@@ -91,17 +116,8 @@ def open_lesson(folder: Path, training: Sequence[Utterance], data: str, teacher_
         teacher_input: of the recipe.
 
     Raises:
-        UsageError: the teacher cannot take the student's input.
         TrainingError: a file is missing or damaged, or of other recordings.
     """
     outputs, header = read_outputs(folder / OUTPUTS_FILE, training, data)
-    description = header["teacher"]
-    if teacher_input is TeacherInput.CLEAN:
-        return Lesson(outputs, description)
-    members = sorted(folder.glob(MEMBER_FILE.format("*")))
-    if not members:
-        raise UsageError(
-            f"teacher {folder}: it does not listen to log-mel windows, so it cannot hear what the student hears: "
-            'set distillation.teacher_hears = "clean" in the recipe'
-        )
-    return Lesson(outputs, description, Ensemble(members, data))
+    members = sorted(folder.glob(MEMBER_FILE.format("*"))) if teacher_input is TeacherInput.STUDENT else []
+    return Lesson(outputs, header["teacher"], (Ensemble(members, data),) if members else ())

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from edge_sser.errors import UsageError, is_bare, unknown_name
 from edge_sser.settings.section import Section
-from edge_sser.train.recipe import Losses, Optimisation, Positive, Sampling, Share, read_toml
+from edge_sser.train.recipe import Losses, Optimisation, Positive, Sampling, Share, TeacherInput, read_toml
 
 TRUNK_TEACHER: Final = "whisper-trunk"
 
@@ -83,6 +83,19 @@ def check_teacher_names(names: Sequence[str]) -> None:
     for name in names:
         if is_bare(name) and name not in shipped_teachers() and not Path(name).exists():
             raise UsageError(unknown_name("teacher", name, shipped_teachers(), "a folder from train teacher"))
+
+
+def check_teacher_input(names: Sequence[str], teacher_input: TeacherInput) -> None:
+    """Refuses encoders alone for a recipe in which the teacher hears the student's input.
+
+    Raises:
+        UsageError: the message says what to do.
+    """
+    if teacher_input is TeacherInput.STUDENT and all(name in shipped_recipes() for name in names):
+        raise UsageError(
+            'distillation.teacher_hears = "student" needs a teacher that takes log-mel windows: add --teacher '
+            f"{TRUNK_TEACHER}, or a folder made with train teacher --ensemble"
+        )
 
 
 def read_teacher_recipe(name: str, changes: Sequence[str] = ()) -> TeacherRecipe:

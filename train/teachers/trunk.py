@@ -17,6 +17,7 @@ from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore
+from edge_sser.train.data.labels import read_preset
 from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
     Checkpoint,
@@ -26,14 +27,17 @@ from edge_sser.train.fit.checkpoint import (
     load_checkpoint,
     run_folder,
     save_checkpoint,
+    upgrade_header,
 )
 from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_trunk
-from edge_sser.train.recipe import read_recipe
+from edge_sser.train.fit.losses import check_labels
+from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.backend import emotion_vote
 from edge_sser.train.teachers.ensemble import Ensemble, member_outputs
 from edge_sser.train.teachers.lesson import MEMBER_FILE
 from edge_sser.train.teachers.make import ProgressBar
 from edge_sser.train.teachers.outputs import OUTPUTS_FILE, write_outputs
+from edge_sser.train.teachers.recipe import TRUNK_TEACHER
 
 
 def make_trunk_teachers(
@@ -59,38 +63,56 @@ def make_trunk_teachers(
         TrainingError: the encoder cannot be loaded, a folder holds another teacher, or a file cannot be written.
         SourceError: a recording cannot be read.
     """
-    recipe = read_recipe("sser-plus", ["student.companion=0", f"preset={json.dumps(preset)}"])
+    recipe = trunk_recipe(preset)
     trunk = load_trunk(recipe)
-    with bar(total=2 * len(utterances), unit=" recordings", desc="whisper-trunk") as progress_bar:
+    total = 2 * len(utterances)
+    with bar(total=total, unit=" recordings", desc=TRUNK_TEACHER) as progress_bar:
 
         def step(utterance: Utterance) -> None:
             progress_bar.update()
 
         store = FeatureStore(utterances, cache, step)
         embeddings = EmbeddingStore(trunk, recipe, utterances, store, cache, step)
+        progress_bar.update(total - progress_bar.n)
     for fold in folds:
         training, _ = split(utterances, fold)
         header = {**describe_run(training, recipe), "history": []}
         path = run_folder(out / "run", fold) / MODEL_FILE
         if path.exists():
-            check_header(path, load_checkpoint(path).header, header)
+            check_header(path, upgrade_header(load_checkpoint(path).header), header)
         else:
+            check_labels(training, recipe, has_teacher=False)
             fit_head(trunk, training, recipe, embeddings)
             save_checkpoint(path, Checkpoint(dict(trunk.state_dict()), header))
         trunk.load_state_dict(dict(load_checkpoint(path).tensors))
         folder = run_folder(out, fold)
-        ensemble = Ensemble([path], data_key(training))
+        described = {"data": data_key(training), "teacher": Ensemble([path], data_key(training)).describe()}
+        _copy(path, folder / MEMBER_FILE.format(1))  # before the outputs, which say that the teacher is whole
+        if (folder / OUTPUTS_FILE).exists():
+            check_header(folder / OUTPUTS_FILE, load_checkpoint(folder / OUTPUTS_FILE).header, described)
+            continue
         with torch.no_grad():
             embedded = (embeddings.select(training)[:, 0] - trunk.centre) * trunk.scale
             outputs = member_outputs(trunk, emotion_vote(recipe), embedded)
-        described = {"data": data_key(training), "teacher": ensemble.describe()}
-        if not (folder / OUTPUTS_FILE).exists():
-            write_outputs(folder / OUTPUTS_FILE, training, outputs, described)
-            _copy(path, folder / MEMBER_FILE.format(1))
+        write_outputs(folder / OUTPUTS_FILE, training, outputs, described)
+
+
+def trunk_recipe(preset: str) -> Recipe:
+    """Returns the recipe of the teacher for a student's preset: without a vote where that knows no emotions.
+
+    Raises:
+        SettingsError: there is no such preset.
+    """
+    changes = [f"name={TRUNK_TEACHER}", "student.companion=0", f"preset={json.dumps(preset)}"]
+    known = read_preset(preset)
+    if not known.emotions_with(1) or not known.emotions_with(0):
+        changes.append("emotion_share=0")
+    return read_recipe("sser-plus", changes)
 
 
 def _copy(source: Path, target: Path) -> None:
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     except OSError as error:
         raise TrainingError(f"{target}: cannot be written ({error.strerror or error}): choose another --out") from None
