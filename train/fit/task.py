@@ -148,7 +148,7 @@ class StudentTask(Task):
         rows = self._world.rows(batch)
         teacher = None
         if self.views is None:
-            windows = self._augmenter(self.draw(places, generator, rows), generator, rows).to(self.device)
+            windows = self._augmenter(self.draw(places, generator), generator, rows).to(self.device)
         else:
             windows, teacher = self.views.draw(places, generator)
             windows = windows[rows].to(self.device)
@@ -161,13 +161,13 @@ class StudentTask(Task):
         parts = self.losses_for(windows, embedded, logits, places, teacher)
         return blend(parts, self.losses_for(windows, embedded, logits, places.flip(0)), share) if mixup else parts
 
-    def draw(self, places: Tensor, generator: torch.Generator, rows: Tensor) -> list[Tensor]:
+    def draw(self, places: Tensor, generator: torch.Generator, rows: Tensor | None = None) -> list[Tensor]:
         """Draws a variant of each clip of a batch, the clip itself or a twin: float [frames, bands] in dB.
 
         Args:
             places: int64 [batch], indices of the clips.
             generator: the only source of randomness.
-            rows: of the batch that this process uses; a new twin is made for these alone.
+            rows: of the batch for which new twins are made; None: those of this process.
         """
         batch = places.numel()
         drawn = [0.0] * batch
@@ -180,6 +180,7 @@ class StudentTask(Task):
         if self._recipe.twins and self._fresh is not None:
             renewed = torch.rand(batch, generator=generator) < self._recipe.twins.fresh
             numbers = torch.randint(1 << 62, (batch,), generator=generator)
+            rows = self._world.rows(batch) if rows is None else rows
             for row in rows[renewed[rows]].tolist():
                 clip = self._training[int(places[row])]
                 clips[row] = torch.from_numpy(self._fresh.features(clip, int(numbers[row])))
