@@ -141,7 +141,7 @@ def test_a_recording_that_ends_its_process_is_one_row(run: Callable[..., Any], m
     archive = tmp_path / "archive"
     for number in range(3):
         write(archive / f"{number}.wav", 4.0)
-    bad = write(archive / "killer.wav", 20.0)
+    bad = write(archive / "killer.wav", 120.0)  # open long enough for a busy machine to see it
     out = tmp_path / "out"
     with killed_when_opened(bad):
         result = run("analyze", archive, "--recursive", "--out", out, "--model", model, "--jobs", 2)
