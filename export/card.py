@@ -87,7 +87,7 @@ def make_card(
         accuracy={name: evaluation.as_dict() for name, evaluation in evaluations.items()},
         notice=NOTICE,
         speech_trust=speech_trust,
-        emotion_vote=emotion_vote(recipe),
+        emotion_vote=emotion_vote(recipe, header.get("preset")),
     )
 
 

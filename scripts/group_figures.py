@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sser.model.model import Model
+from edge_sser.model.card_file import card_of
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.groups import by_sex
 from edge_sser.train.evaluate.metrics import auroc
@@ -43,7 +43,7 @@ def sexes(name: str) -> str:
 
 def called_stressed(name: str) -> list[str]:
     """Returns the rows of a model: clips of each corpus that are called stressed, %, by emotion."""
-    calibration = Model.load(Path(name), runtime="cpu").card.calibration
+    calibration = card_of(Path(name)).calibration
     items = read_predictions(RESULTS / f"{name}.csv") + read_predictions(RESULTS / f"{name}.spanish.csv")
     logits = ScoreTable(items, read_preset("quadrant")).logits
     called = np.array([calibration.log_odds(float(logit)) >= 0.0 for logit in logits])

@@ -22,11 +22,12 @@ from edge_sser.commands.scored import (
     score_live,
     score_recordings,
 )
-from edge_sser.commands.threshold import Choice, Replay, choose, episodes, rate_interval, replay, with_threshold
+from edge_sser.commands.threshold import Choice, Replay, choose, rate_interval, replay, with_threshold
 from edge_sser.errors import SinkError, SourceError, UsageError
 from edge_sser.files import atomic_replace
 from edge_sser.model.model import Model
 from edge_sser.monitor.baselines import baseline_path, save_baseline
+from edge_sser.monitor.operating import episode_noun
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.settings.load import Loaded
 from edge_sser.settings.names import source_name
@@ -169,7 +170,7 @@ def settings_text(settings: Settings, source: SourceSettings, choice: Choice) ->
         rolling |= {"elevated": round(thresholds.elevated, 4), "high": round(thresholds.high, 4)}
     values["rolling"] = rolling
     values["baseline"] = {"mode": settings.baseline.mode.value}
-    budget = f"at most {choice.budget:g} false {episodes(choice.budget)} an hour"
+    budget = f"at most {choice.budget:g} false {episode_noun(choice.budget)} an hour"
     head = f"{MARK} for {budget}.\n# {_evidence_line(choice)}\n"
     return head + set_values_as_toml(values)
 
@@ -177,7 +178,7 @@ def settings_text(settings: Settings, source: SourceSettings, choice: Choice) ->
 def _evidence_line(choice: Choice) -> str:
     count, minutes = choice.trial.episodes, 60.0 * choice.hours
     most = rate_interval(count, choice.hours)[1]
-    return f"{count} {episodes(count)} in {minutes:.1f} minutes of calm sound: at most {most:.3g} an hour (95 %)"
+    return f"{count} {episode_noun(count)} in {minutes:.1f} minutes of calm sound: at most {most:.3g} an hour (95 %)"
 
 
 def _report(

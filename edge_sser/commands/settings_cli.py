@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edge_sser.commands.options import ConfigOption, load_with_flags
-from edge_sser.errors import EdgeSserError, ModelError
+from edge_sser.errors import EdgeSserError, is_bare
 
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Checks and shows settings.")
 notify_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Tests notifications ([[notify]]).")
@@ -24,7 +23,7 @@ def config_check(
 ) -> None:
     """Lists the faults of a settings file.
 
-    The environment counts only without FILE, as for listen.
+    Without FILE, checks what listen would take, with the environment; with FILE, the file alone.
     """
     from edge_sser.model.card_file import card_of
     from edge_sser.monitor.operating import expected_rule
@@ -39,11 +38,12 @@ def config_check(
         for fault in error.faults:
             typer.echo(f"edge-sser: error: {fault}", err=True)
         raise typer.Exit(error.exit_status) from None
-    with suppress(ModelError):  # the model of another device
-        expected_rule(settings, card_of(settings.model.path))
+    model = settings.model.path
+    if model is None or is_bare(str(model)) or os.path.exists(model):  # else it is of another device
+        expected_rule(settings, card_of(model))
     if path is None:
         where = " or ".join(map(str, places(os.environ)))
-        typer.echo(f"no settings file: there is no {where}, and listen takes the defaults")
+        typer.echo(f"no settings file: there is no {where}, and listen takes the defaults and the environment")
         return
     typer.echo(f"{path}: valid{'' if file else ', and what listen takes'}")
 

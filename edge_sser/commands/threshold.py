@@ -13,7 +13,7 @@ from edge_sser.errors import SourceError
 from edge_sser.events import Phase
 from edge_sser.model.card import Card
 from edge_sser.monitor.judge import Judge
-from edge_sser.monitor.operating import BaselineKind, LevelRule, select_rule
+from edge_sser.monitor.operating import BaselineKind, LevelRule, episode_noun, select_rule
 from edge_sser.pipeline.baseline import Baseline
 from edge_sser.pipeline.episodes import Episodes
 from edge_sser.settings.schema import Settings
@@ -84,11 +84,6 @@ class Choice:
         return f"{'raised' if self.trial.elevated > self.own else 'lowered'} for this place from {self.own:.2f}"
 
 
-def episodes(count: float) -> str:
-    """Returns the noun for a number of episodes."""
-    return "episode" if count == 1 else "episodes"
-
-
 def replay(material: Material, settings: Settings, card: Card, baseline: Baseline) -> Replay:
     """Plays the decision of `listen` over a stream that was scored before.
 
@@ -144,8 +139,8 @@ def choose(materials: Sequence[Material], settings: Settings, card: Card, baseli
         kept.insert(0, trial)
     if not kept:
         raise SourceError(
-            f"no threshold keeps to {budget:g} false {episodes(budget)} an hour: {trials[-1].episodes} "
-            f"{episodes(trials[-1].episodes)} at {trials[-1].elevated:g}: "
+            f"no threshold keeps to {budget:g} false {episode_noun(budget)} an hour: {trials[-1].episodes} "
+            f"{episode_noun(trials[-1].episodes)} at {trials[-1].elevated:g}: "
             "give calm speech only, or allow more false alarms"
         )
     trial = next(

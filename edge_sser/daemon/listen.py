@@ -123,7 +123,7 @@ def run_listen(settings: Settings, *, paced: bool, log_level: str, load: Callabl
         result = loop.run()
         if result.error is not None:
             raise result.error
-    if result.reason is EndReason.READER_GONE and stop.signal_number != signal.SIGINT:  # which ends a whole pipe
+    if result.reason is EndReason.READER_GONE and stop.signal_number != signal.SIGINT:  # Ctrl-C ends a reader, too
         raise OutputClosedError("standard output was closed by its reader, so listening ended")
     if not stop.is_set():
         _check_readings(result, names)

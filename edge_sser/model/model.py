@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 import resource
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.errors import ModelError, short, unreadable
+from edge_sser.errors import ModelError, short
 from edge_sser.model.backend import Backend
 from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
+from edge_sser.model.card_file import read_model_file
 from edge_sser.model.engine_file import EngineMissError, engines_folder
-from edge_sser.model.graph_check import MAX_FILE_BYTES
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
-from edge_sser.model.shipped import MODELS, ShippedModel, named_model
+from edge_sser.model.shipped import ShippedModel, named_model
 from edge_sser.model.tensorrt_library import LIBRARIES, TENSORRT, Library
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.settings.schema import ModelSettings, Runtime
@@ -250,7 +249,7 @@ def _load_with_provider(chosen: ShippedModel | Path, runtime: Runtime, threads: 
 
 
 def _load_onnx(path: Path, runtime: Runtime, threads: int) -> Model:
-    data = _read(path)
+    data = read_model_file(path)
     try:
         with _memory_budget(CHECK_MEMORY_BYTES + CHECK_MEMORY_FILES * len(data), runtime):
             backend = OnnxBackend(path, data, runtime=runtime, threads=threads, features=FEATURES)
@@ -292,18 +291,4 @@ def _memory_budget(size: int, runtime: Runtime) -> Iterator[None]:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(_read(path)).hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        status = path.stat()
-        kind = status.st_mode
-        if stat.S_ISREG(kind) and status.st_size > MAX_FILE_BYTES:
-            raise OSError(None, f"Larger than a model, {MAX_FILE_BYTES} bytes")
-        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-            raise OSError(None, "Not a regular file")  # a device or a pipe may be endless
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        text = unreadable("model", str(path), error, list(MODELS), "an .onnx file made by edge-sser export")
-        raise ModelError(text) from None
+    return hashlib.sha256(read_model_file(path)).hexdigest()

@@ -57,13 +57,18 @@ class LevelRule:
         if self.expected is None:
             return f"elevated from {self.thresholds.elevated:.2f}; no figures of these settings are in the model's card"
         figures = self.expected
-        episodes = "episode" if figures.false_alarms_per_hour == 1.0 else "episodes"
+        alarms = f"{figures.false_alarms_per_hour:g} false {episode_noun(figures.false_alarms_per_hour)}"
         delay = "" if figures.delay_median_s is None else f" after {figures.delay_median_s:.0f} s (median)"
         return (
             f"elevated from {self.thresholds.elevated:.2f}: expect {100.0 * figures.found:.0f} % of stressed parts of "
-            f"30 s to be found{delay}, at {figures.false_alarms_per_hour:g} false {episodes} an hour of calm speech "
+            f"30 s to be found{delay}, at {alarms} an hour of calm speech "
             f"(strangers' voices, baseline {figures.baseline})"
         )
+
+
+def episode_noun(count: float) -> str:
+    """Returns the noun for a number of episodes."""
+    return "episode" if count == 1 else "episodes"
 
 
 def baseline_kind(mode: BaselineMode, *, learned: bool = False, declared: bool = False) -> BaselineKind:

@@ -170,6 +170,10 @@ def test_config_check_finds_what_listen_would_refuse(call, own_home, monkeypatch
     path.write_text("[rolling]\nhigh = 0.8\n")  # below the default model's elevated
     message = "rolling.elevated is 0.92 and rolling.high is 0.8 (one of them from the model's card): set both"
     call("config", "check", path).refuses(2, message)
+    path.write_text('[model]\npath = "sser-puls"\n')
+    call("config", "check", path).refuses(1, "did you mean sser-plus?")
+    path.write_text('[model]\npath = "/dev/zero"\n')
+    call("config", "check", path).refuses(1, "/dev/zero: Not a regular file")
     path.write_text('[model]\npath = "/opt/of-another-device.onnx"\n')
     assert call("config", "check", path).out == f"{path}: valid\n"
     monkeypatch.setenv("EDGE_SSER_GATE_AGGRESSIVENESS", "9")

@@ -352,6 +352,8 @@ def test_an_open_episode_counts_on_with_the_readings_until_it_ends():
     assert "17.0 s" in row
     assert "peak 0.97" in row
     assert epoch_seconds(view.episodes["cab/desk/x"].ts) - 17.0 == pytest.approx(began, abs=1e-3)
+    view.take(reading(end_s=40.0, stress=None, level=Level.HIGH, stress_rolling=0.9), LOOK.now)  # silence: not yet over
+    assert view.episodes["cab/desk/x"].duration_s == 17.0
     view.take(episode(phase=Phase.END, end_s=18.0, duration_s=14.0, level=Level.HIGH), LOOK.now)
     view.take(reading(end_s=30.0), LOOK.now)
     assert not [line for line in shown(view) if line.endswith("open")]

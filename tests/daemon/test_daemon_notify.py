@@ -64,7 +64,7 @@ def test_a_webhook_that_hangs_holds_nothing_up_and_is_told_once_after_a_restart(
     def told() -> list[tuple[str, str]]:
         return keys([one.json() for one in server.taken])
 
-    eventually(lambda: len(told()) >= 6, f"what was due: {again.log}")
+    eventually(lambda: len(told()) >= 6, "what was due")
     assert again.stop() == 0
     assert told() == printed, again.log
 

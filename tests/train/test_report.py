@@ -391,7 +391,11 @@ def test_a_model_file_keeps_the_calibration_of_its_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (("nowhere",), 2, "nowhere: no such file or folder: the models that ship are sser-plus and sser-cnn"),
+        (
+            ("nowhere",),
+            2,
+            "no model 'nowhere': ones that ship: sser-plus, sser-cnn; or give the folder of a run",
+        ),
         (("runs/nowhere",), 2, "runs/nowhere: no such file or folder"),
         (("{run}",), 2, "give the run's table of utterances: --table FILE"),
         (("{run}/fold-1/model.safetensors",), 2, "nothing to do"),

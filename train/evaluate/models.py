@@ -161,8 +161,8 @@ def trained_model(student: nn.Module, recipe: Recipe, header: Mapping[str, Any],
     """Returns a student as a model, with the vote of the emotions that its recipe gives."""
     from edge_sser.train.students.backend import emotion_vote, student_model
 
-    emotions = header.get("emotions", EMOTIONS)
-    return student_model(student, name=recipe.name, emotions=emotions, path=path, vote=emotion_vote(recipe))
+    emotions, vote = header.get("emotions", EMOTIONS), emotion_vote(recipe, header.get("preset"))
+    return student_model(student, name=recipe.name, emotions=emotions, path=path, vote=vote)
 
 
 def open_models(path: Path, fitted: Sequence[Utterance], tested: Sequence[Utterance], name: str | None) -> Models:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from edge_sser.errors import TrainingError, UsageError, is_bare, need_package
+from edge_sser.errors import TrainingError, UsageError, is_bare, need_package, unknown_name
 from edge_sser.files import write_file
 from edge_sser.model.shipped import MODELS
 from edge_sser.train.corpora.table import Utterance, read_table
@@ -97,8 +97,9 @@ class EvaluationRequest:
         if model is None and (table or self.out or self.robustness or self.streaming):
             raise UsageError("--table, --test, --out, --robustness and --streaming need a run or a model file")
         if model is not None and not model.exists():
-            ships = f": the models that ship are {' and '.join(MODELS)}" if is_bare(str(model)) else ""
-            raise UsageError(f"{model}: no such file or folder{ships}")
+            if is_bare(str(model)):
+                raise UsageError(unknown_name("model", str(model), MODELS, "the folder of a run, or a model file"))
+            raise UsageError(f"{model}: no such file or folder")
         if (self.robustness or self.streaming) and not (self.html or self.as_json):
             raise UsageError("--robustness and --streaming go into a report: give --html FILE or --json FILE")
         if self.robustness and not table:

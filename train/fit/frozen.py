@@ -8,7 +8,7 @@ but for the draws of the augmentation.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,20 @@ from edge_sser.train.data.augment import Augmenter
 from edge_sser.train.data.features import FeatureStore, load_array, save_array, windows
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.data.sampling import Sampler
-from edge_sser.train.fit.checkpoint import MODEL_FILE, load_student, make_student, run_folder
+from edge_sser.train.fit.checkpoint import (
+    MODEL_FILE,
+    Checkpoint,
+    check_header,
+    describe_run,
+    load_checkpoint,
+    load_student,
+    make_student,
+    run_folder,
+    save_checkpoint,
+    upgrade_header,
+)
 from edge_sser.train.fit.device import has_bfloat16
-from edge_sser.train.fit.losses import Targets, make_targets
+from edge_sser.train.fit.losses import Targets, check_labels, make_targets
 from edge_sser.train.recipe import Losses, Recipe, Trunk
 from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.whisper_trunk import WhisperTrunk
@@ -168,6 +179,39 @@ def fit_head(
     student.centre.copy_(centre)
     student.scale.copy_(scale)
     student.set_head(head, companion, recipe.trunk.share)
+
+
+def keep_or_fit_head(
+    path: Path,
+    student: WhisperTrunk,
+    training: Sequence[Utterance],
+    recipe: Recipe,
+    embeddings: EmbeddingStore,
+    companion: CompactCnn | None = None,
+    described: Mapping[str, Any] | None = None,
+) -> None:
+    """Fits the head of a training side and writes its checkpoint, unless that exists.
+
+    Args:
+        path: the checkpoint.
+        student: from `load_trunk`; its head is replaced where it is fitted.
+        training: utterances to learn from.
+        recipe: settings.
+        embeddings: of at least these utterances.
+        companion: CNN trained on the same side; None for a trunk alone.
+        described: the companion, for the header.
+
+    Raises:
+        SettingsError: there is no such preset.
+        TrainingError: the labels give nothing to learn, the checkpoint is of another run, or cannot be written.
+    """
+    check_labels(training, recipe, has_teacher=False)
+    header = {**describe_run(training, recipe), "history": [], **(described or {})}
+    if path.exists():
+        check_header(path, upgrade_header(load_checkpoint(path).header), header)
+        return
+    fit_head(student, training, recipe, embeddings, companion)
+    save_checkpoint(path, Checkpoint(dict(student.state_dict()), header))
 
 
 def load_companion(run: Path | None, fold: int | None, recipe: Recipe, data: str) -> CompactCnn | None:

@@ -61,6 +61,7 @@ def make_targets(utterances: Sequence[Utterance], preset: str) -> Targets:
     for utterance in utterances:
         classes.setdefault(utterance.corpus, set()).update({utterance.emotion, *utterance.soft} & {*EMOTIONS})
     stress = read_preset(preset)
+    # A corpus with stress alone teaches stress alone, as for the models that ship.
     judged = {utterance.corpus for utterance in utterances if stress.stress(utterance) is not None}
     classes = {corpus: found if found or corpus in judged else {*EMOTIONS} for corpus, found in classes.items()}
     intensity = {"normal": 0.0, "strong": 1.0}

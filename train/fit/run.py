@@ -18,16 +18,21 @@ from edge_sser.train.data.labels import read_preset
 from edge_sser.train.data.mixing import NO_AUGMENTATION_SOURCES, AugmentationSources, open_training_data
 from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
-    Checkpoint,
     check_header,
     data_key,
     describe_run,
     load_checkpoint,
     run_folder,
-    save_checkpoint,
     upgrade_header,
 )
 from edge_sser.train.fit.device import seed_everything
+from edge_sser.train.fit.frozen import (
+    EmbeddingStore,
+    describe_companion,
+    keep_or_fit_head,
+    load_companion,
+    load_trunk,
+)
 from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, train
 from edge_sser.train.fit.losses import check_labels
 from edge_sser.train.fit.parallel import World, join_world
@@ -187,8 +192,6 @@ def _run_trunk(
     store: FeatureStore,
 ) -> None:
     """Fits the head of a frozen trunk for each fold; prints the files."""
-    from edge_sser.train.fit.frozen import EmbeddingStore, describe_companion, fit_head, load_companion, load_trunk
-
     plan = request.plan
     trunk = load_trunk(plan)
     companions = [load_companion(request.companion, fold, plan, data_key(training)) for fold, training in sides]
@@ -198,13 +201,8 @@ def _run_trunk(
         bar.update(len(utterances) - bar.n)
     for (fold, training), companion in zip(sides, companions, strict=True):
         path = run_folder(request.out, fold) / MODEL_FILE
-        check_labels(training, plan, has_teacher=False)
-        header = {**describe_run(training, plan), "history": [], **describe_companion(request.companion, fold)}
-        if path.exists():
-            check_header(path, upgrade_header(load_checkpoint(path).header), header)
-        else:
-            fit_head(trunk, training, plan, embeddings, companion)
-            save_checkpoint(path, Checkpoint(dict(trunk.state_dict()), header))
+        described = describe_companion(request.companion, fold)
+        keep_or_fit_head(path, trunk, training, plan, embeddings, companion, described)
         tqdm.write(str(path))
 
 

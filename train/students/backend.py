@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from edge_sser.model.backend import Logits
 from edge_sser.model.model import Calibration, Card, Model
 from edge_sser.model.vote import EmotionVote
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.train.data.labels import EMOTIONS, read_preset
+from edge_sser.train.data.labels import EMOTIONS, Preset, read_preset
 from edge_sser.train.recipe import Recipe
 
 UNCALIBRATED = Calibration(temperature=1.0, bias=0.0)
@@ -42,15 +42,19 @@ class StudentBackend:
         """Does nothing: the student belongs to the caller."""
 
 
-def emotion_vote(recipe: Recipe) -> EmotionVote | None:
+def emotion_vote(recipe: Recipe, emotions: Mapping[str, int | None] | None = None) -> EmotionVote | None:
     """Returns the emotions' vote in the stress logit of a recipe's network; None for a recipe without one.
+
+    Args:
+        recipe: of the network.
+        emotions: of a user's preset, from the header of a checkpoint, since files change; None: read the preset.
 
     Raises:
         SettingsError: there is no such preset, or it does not map emotions to both sides.
     """
     if not recipe.emotion_share:
         return None
-    preset = read_preset(recipe.preset)
+    preset = read_preset(recipe.preset) if emotions is None else Preset(recipe.preset, emotions)
     yes, no = preset.emotions_with(1), preset.emotions_with(0)
     if not yes or not no:
         raise SettingsError(

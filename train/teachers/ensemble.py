@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import windows
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.fit.checkpoint import load_student
-from edge_sser.train.recipe import Recipe
 from edge_sser.train.students.backend import emotion_vote
 from edge_sser.train.students.net import Student
 from edge_sser.train.teachers.outputs import Outputs, average_outputs
@@ -49,7 +48,7 @@ class Ensemble:
                 )
             # Channels last, as in fit: in bfloat16 a window takes a fraction of the time.
             frozen = student.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._members.append((frozen, _vote(recipe, header.get("preset"))))
+            self._members.append((frozen, emotion_vote(recipe, header.get("preset"))))
             self._descriptions.append(
                 {
                     "name": recipe.name,
@@ -79,14 +78,6 @@ class Ensemble:
             return average_outputs(
                 [member_outputs(member, vote, member.embed(log_mel)) for member, vote in self._members]
             )
-
-
-def _vote(recipe: Recipe, emotions: Mapping[str, int | None] | None) -> EmotionVote | None:
-    """Returns the vote of a member; the emotions of a user's preset come from its checkpoint, since files change."""
-    if emotions is None or not recipe.emotion_share:
-        return emotion_vote(recipe)
-    yes, no = (tuple(name for name in EMOTIONS if emotions.get(name) == value) for value in (1, 0))
-    return EmotionVote(share=recipe.emotion_share, stressed=yes, unstressed=no)
 
 
 def member_outputs(member: Student, vote: EmotionVote | None, embedded: Tensor) -> Outputs:

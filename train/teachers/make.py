@@ -148,6 +148,17 @@ def make_ensemble(training: Sequence[Utterance], members: Sequence[Path], folder
         TrainingError: a member learnt from other recordings, or the folder holds another teacher.
         SourceError: a recording cannot be read.
     """
+    teacher = open_members(training, members, folder)
+    write_teacher_outputs(teacher, training, folder, bar)
+    return teacher
+
+
+def open_members(training: Sequence[Utterance], members: Sequence[Path], folder: Path) -> Ensemble:
+    """Opens the teacher of a fold, and copies its members into the folder.
+
+    Raises:
+        TrainingError: a member learnt from other recordings, the folder holds another teacher, or cannot be written.
+    """
     teacher = Ensemble(members, data_key(training))
     _check_folder(folder, training, teacher)
     try:
@@ -156,7 +167,6 @@ def make_ensemble(training: Sequence[Utterance], members: Sequence[Path], folder
             shutil.copyfile(path, folder / MEMBER_FILE.format(number))
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error.strerror or error}): choose another --out") from None
-    write_teacher_outputs(teacher, training, folder, bar)
     return teacher
 
 

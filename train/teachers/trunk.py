@@ -7,35 +7,26 @@ carry over to corpora that nobody trained on, and so do students that learn from
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from edge_sser.errors import TrainingError
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
-    Checkpoint,
-    check_header,
     data_key,
-    describe_run,
     load_checkpoint,
     run_folder,
-    save_checkpoint,
-    upgrade_header,
 )
-from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_trunk
-from edge_sser.train.fit.losses import check_labels
+from edge_sser.train.fit.frozen import EmbeddingStore, keep_or_fit_head, load_trunk
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.backend import emotion_vote
-from edge_sser.train.teachers.ensemble import Ensemble, member_outputs
-from edge_sser.train.teachers.lesson import MEMBER_FILE
-from edge_sser.train.teachers.make import ProgressBar
+from edge_sser.train.teachers.ensemble import member_outputs
+from edge_sser.train.teachers.make import ProgressBar, open_members
 from edge_sser.train.teachers.outputs import OUTPUTS_FILE, write_outputs
 from edge_sser.train.teachers.recipe import TRUNK_TEACHER
 
@@ -76,24 +67,17 @@ def make_trunk_teachers(
         progress_bar.update(total - progress_bar.n)
     for fold in folds:
         training, _ = split(utterances, fold)
-        header = {**describe_run(training, recipe), "history": []}
         path = run_folder(out / "run", fold) / MODEL_FILE
-        if path.exists():
-            check_header(path, upgrade_header(load_checkpoint(path).header), header)
-        else:
-            check_labels(training, recipe, has_teacher=False)
-            fit_head(trunk, training, recipe, embeddings)
-            save_checkpoint(path, Checkpoint(dict(trunk.state_dict()), header))
-        trunk.load_state_dict(dict(load_checkpoint(path).tensors))
+        keep_or_fit_head(path, trunk, training, recipe, embeddings)
         folder = run_folder(out, fold)
-        described = {"data": data_key(training), "teacher": Ensemble([path], data_key(training)).describe()}
-        _copy(path, folder / MEMBER_FILE.format(1))  # before the outputs, which say that the teacher is whole
+        teacher = open_members(training, [path], folder)
         if (folder / OUTPUTS_FILE).exists():
-            check_header(folder / OUTPUTS_FILE, load_checkpoint(folder / OUTPUTS_FILE).header, described)
             continue
+        trunk.load_state_dict(dict(load_checkpoint(path).tensors))
         with torch.no_grad():
             embedded = (embeddings.select(training)[:, 0] - trunk.centre) * trunk.scale
             outputs = member_outputs(trunk, emotion_vote(recipe), embedded)
+        described = {"data": data_key(training), "teacher": teacher.describe()}
         write_outputs(folder / OUTPUTS_FILE, training, outputs, described)
 
 
@@ -108,11 +92,3 @@ def trunk_recipe(preset: str) -> Recipe:
     if not known.emotions_with(1) or not known.emotions_with(0):
         changes.append("emotion_share=0")
     return read_recipe("sser-plus", changes)
-
-
-def _copy(source: Path, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    except OSError as error:
-        raise TrainingError(f"{target}: cannot be written ({error.strerror or error}): choose another --out") from None

@@ -150,9 +150,11 @@ class ViewState:
                 self.episodes.pop(next(ended, next(iter(self.episodes))))
 
     def _prolong(self, reading: Reading) -> None:
-        """Brings the open episode of a source up to a reading: its next event may be long in coming."""
+        """Brings the open episode of a source up to a reading with speech: its next event may be long in coming."""
         latest = next((each for each in reversed(self.episodes.values()) if each.source == reading.source), None)
-        if latest is None or latest.phase is Phase.END or reading.stress_rolling is None or reading.level is None:
+        if latest is None or latest.phase is Phase.END or reading.stress is None:
+            return
+        if reading.stress_rolling is None or reading.level is None:
             return
         self.episodes[latest.id] = replace(
             latest,
