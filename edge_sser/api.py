@@ -23,7 +23,7 @@ from edge_sser.audio.file import FileSource
 from edge_sser.errors import AudioInputError, EdgeSserError, SettingsError, SourceError, short
 from edge_sser.events import Episode, Event, Level, Phase, Reading, as_dict
 from edge_sser.model.model import Model
-from edge_sser.monitor.monitor import Monitor
+from edge_sser.monitor.monitor import Monitor, too_short
 from edge_sser.monitor.operating import expected_rule
 from edge_sser.settings.load import load_settings
 from edge_sser.settings.names import node_name, slug, source_name
@@ -191,7 +191,7 @@ class StressMonitor:
             path: a file in any format that libsndfile or ffmpeg reads.
 
         Raises:
-            SourceError: the file is missing, damaged or no audio.
+            SourceError: the file is missing, damaged, no audio, or shorter than 3 s.
             ModelError: the model cannot score a window.
 
         Examples:
@@ -218,6 +218,8 @@ class StressMonitor:
             for block in source.blocks():
                 yield from monitor.push(block)
             yield from monitor.finish()
+        if not monitor.readings:
+            raise too_short(path, monitor.read)
 
     def _open_stream(self, frames: NDArray[np.float32], rate: int) -> _Stream:
         """Returns the stream that frames belong to, begun if need be."""

@@ -17,7 +17,15 @@ from typing import Any, Final, Literal, Union
 SCHEMA: Final = 1
 
 
-class Level(str, Enum):
+class Word(str, Enum):
+    """A string with a fixed set of values, that prints as the value: `low`, not `Level.LOW`."""
+
+    def __str__(self) -> str:
+        """Returns the value."""
+        return str(self.value)
+
+
+class Level(Word):
     """Rolling stress in words, in rising order."""
 
     rank: int  # from 0 for low
@@ -33,7 +41,7 @@ class Level(str, Enum):
         return level
 
 
-class Phase(str, Enum):
+class Phase(Word):
     """Phase of an episode."""
 
     START = "start"
@@ -41,7 +49,7 @@ class Phase(str, Enum):
     END = "end"
 
 
-class HealthState(str, Enum):
+class HealthState(Word):
     """Health of a source."""
 
     OK = "ok"
@@ -56,7 +64,7 @@ NO_AUDIO: Final = (HealthState.MISSING, HealthState.STALLED, HealthState.PAUSED)
 """States in which the latest reading is of the past."""
 
 
-class StatusState(str, Enum):
+class StatusState(Word):
     """State of the program. `offline` is published by the broker as last will."""
 
     ONLINE = "online"
@@ -64,7 +72,7 @@ class StatusState(str, Enum):
     OFFLINE = "offline"
 
 
-class BaselineCommand(str, Enum):
+class BaselineCommand(Word):
     """Order of a person for the baseline of a source."""
 
     LEARN = "learn"
@@ -73,7 +81,7 @@ class BaselineCommand(str, Enum):
     """Forget the baseline."""
 
 
-class BaselineState(str, Enum):
+class BaselineState(Word):
     """Baseline of a source: none, learned from less than 30 s of calm speech so far, or ready."""
 
     OFF = "off"

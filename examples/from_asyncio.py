@@ -2,7 +2,7 @@
 
     arecord -q -f S16_LE -r 16000 -c 1 | python examples/from_asyncio.py
 
-`push` computes for about a millisecond a window, so it runs in a thread: the event loop stays free for other work.
+`push` computes for some milliseconds a window, so it runs in a thread: the event loop stays free for other work.
 """
 
 from __future__ import annotations

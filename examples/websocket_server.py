@@ -4,7 +4,7 @@
     python examples/websocket_server.py --port 8765
 
 A client connects to ws://127.0.0.1:8765/?rate=48000; the text message `end` ends its stream and gets the last events.
-Each client has a monitor of its own. All share one model, so one thread computes for all: about 350 streams a core.
+Each client has a monitor of its own. All share one model, so one thread computes for all: about 85 streams a core.
 The server is for this machine; put a proxy with TLS and a password in front of it before it listens elsewhere.
 """
 

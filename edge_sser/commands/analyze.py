@@ -38,8 +38,7 @@ from edge_sser.errors import (
     short,
 )
 from edge_sser.model.model import Model
-from edge_sser.monitor.monitor import Monitor
-from edge_sser.pipeline.features import FEATURES
+from edge_sser.monitor.monitor import Monitor, too_short
 from edge_sser.settings.names import is_latin, node_name, slug
 from edge_sser.settings.schema import Settings
 
@@ -217,10 +216,7 @@ def _analyze_source(
     if failure is not None:
         raise failure
     if not readings:
-        raise SourceError(
-            f"{recording.path} is {monitor.counters.read / SAMPLE_RATE:.1f} s long, shorter than the "
-            f"{FEATURES.window_samples / SAMPLE_RATE:.0f} s window that a reading describes: give a longer recording"
-        )
+        raise too_short(recording.path, monitor.read)
 
 
 def _analyze_in_process(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.errors import ModelError, short
+from edge_sser.errors import AudioInputError, ModelError, short
 from edge_sser.model.backend import Backend
 from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
 from edge_sser.model.card_file import read_model_file
@@ -28,6 +28,7 @@ from edge_sser.settings.schema import ModelSettings, Runtime
 CHECK_SECONDS = 60.0  # timeout for one window when a model is loaded
 CHECK_MEMORY_BYTES = 1 << 30  # address space for loading and for one window, besides
 CHECK_MEMORY_FILES = 8  # times the size of the file
+WINDOW_SHAPE = (FEATURES.frames, FEATURES.bands)
 SOUND_DB = -30.0  # loudest frame of the sound that a model is checked with
 
 log = logging.getLogger("edge_sser.model")
@@ -81,7 +82,7 @@ class Model:
     @classmethod
     def load(
         cls,
-        path: Path | None = None,
+        path: Path | str | None = None,
         *,
         runtime: Runtime | str = Runtime.AUTO,
         threads: int = 1,
@@ -101,7 +102,7 @@ class Model:
             ModelError: the file is missing, damaged, without a card, or made for other features; the provider is not
                 in this ONNX Runtime; or the runtime is `engine`, and no engine can be used.
         """
-        chosen = named_model(path)
+        chosen = named_model(None if path is None else Path(path))
         runtime = Runtime(runtime)
         why, level = f"runtime = {runtime.value}", logging.INFO
         if runtime in (Runtime.AUTO, Runtime.ENGINE):
@@ -139,11 +140,17 @@ class Model:
         """Scores one window.
 
         Args:
-            log_mel: float32 [frames, bands], from `LogMel`.
+            log_mel: float32 [frames, bands], of 3 s, from `LogMel` or `log_mel`.
 
         Raises:
+            AudioInputError: the array has another shape.
             ModelError: the backend failed, or an output is not a number.
         """
+        if log_mel.shape != WINDOW_SHAPE:
+            raise AudioInputError(
+                f"the window has the shape {list(log_mel.shape)}, expected {list(WINDOW_SHAPE)}: "
+                f"give log_mel(samples) of {FEATURES.window_samples} samples, 3 s at 16 kHz"
+            )
         try:
             return self._score(*self.logits(log_mel[np.newaxis]))
         except ModelError:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge_sser.audio.signal import Signal
 from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
+from edge_sser.errors import SourceError
 from edge_sser.events import BaselineState, Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
 from edge_sser.model.card import WINDOW_SECONDS, trust
 from edge_sser.model.model import Model
@@ -305,3 +307,11 @@ class Monitor:
 
 def _seconds(samples: int) -> float:
     return round(samples / SAMPLE_RATE, TIME_DIGITS)
+
+
+def too_short(path: Path, samples: int) -> SourceError:
+    """Returns the error of a recording of so many samples, which is too short for a reading."""
+    return SourceError(
+        f"{path} is {samples / SAMPLE_RATE:.1f} s long, shorter than the {WINDOW_SECONDS:.0f} s window that a reading "
+        "describes: give a longer recording"
+    )

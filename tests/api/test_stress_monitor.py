@@ -25,6 +25,7 @@ from edge_sser import (
     Episode,
     Event,
     Health,
+    Level,
     Model,
     Phase,
     Reading,
@@ -155,6 +156,17 @@ def test_analyze_leaves_the_stream_alone(shipped: Model, speech: Path, talk: np.
     monitor.analyze(str(speech))
     events += monitor.push(talk[100_000:], RATE) + monitor.flush()
     assert events == events_of(monitor, talk, RATE)
+
+
+def test_a_recording_shorter_than_a_window_is_refused(shipped: Model, tmp_path: Path) -> None:
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.zeros(2 * RATE, dtype=np.float32), RATE)
+    with pytest.raises(SourceError, match=r"short\.wav is 2\.0 s long, shorter than the 3 s window"):
+        monitor_of(shipped).analyze(path)
+
+
+def test_words_of_events_print_as_their_values() -> None:
+    assert f"{Level.ELEVATED} {Phase.START}" == "elevated start"
 
 
 def test_reset_forgets_and_flush_ends_an_episode(shipped: Model, samples: np.ndarray) -> None:

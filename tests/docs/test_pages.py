@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 from pages import GENERATED, PAGES, ROOT, name_of
+
+from edge_sser.events import Episode, Expected, Health, Reading, Status
 
 README_WORDS = 1_200
 PAGE_WORDS = 1_500
@@ -50,6 +53,14 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
         if anchor:
             titles = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.MULTILINE)
             assert anchor in {slug(title) for title in titles}, f"{name_of(page)}: {target}"
+
+
+def test_every_field_of_an_event_is_explained() -> None:
+    page = (ROOT / "docs/events.md").read_text("utf-8")
+    fields = {
+        field.name for event in (Reading, Episode, Health, Status, Expected) for field in dataclasses.fields(event)
+    }
+    assert [field for field in sorted(fields) if f"`{field}`" not in page] == []
 
 
 def slug(title: str) -> str:

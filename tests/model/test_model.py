@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from models import CARD, EMOTIONS, changed_card, save_graph, write_model
 from onnx import TensorProto, helper
 
-from edge_sser.errors import ModelError
+from edge_sser.errors import AudioInputError, ModelError
 from edge_sser.model import onnx_backend as session
 from edge_sser.model.model import Calibration, Card, Model
 from edge_sser.model.onnx_backend import onnx_runtime
@@ -205,6 +205,12 @@ def test_a_graph_for_another_type_of_number(refused: Callable[[Path], str], tmp_
         helper.make_node("Identity", ["flat"], ["emotion_logits"]),
     ]
     refused(save_graph(tmp_path / "half.onnx", nodes, [], input_type=TensorProto.FLOAT16))
+
+
+def test_a_window_of_another_length_is_named(tmp_path: Path) -> None:
+    model = Model.load(str(write_model(tmp_path / "tiny.onnx")))
+    with pytest.raises(AudioInputError, match=r"the window has the shape \[98, 64\], expected .* 3 s at 16 kHz"):
+        model.score(window(0.0)[:98])
 
 
 @pytest.mark.parametrize("slope", [math.nan, math.inf])

@@ -73,7 +73,7 @@ def check_capture(context: CheckContext) -> Finding:
         return Finding(State.FINE, "no source is a microphone")
     try:
         if not list_microphones() and not holders():
-            return Finding(context.microphone_severity, "nothing to record from")
+            return Finding(context.microphone_severity, "nothing to record from", "see microphones, above")
         channels = {source.device: source.channel for source in context.settings.source}
         heard = {device: _measured_or_holder(device, channels.get(device)) for device in context.microphones}
     except MissingComponentError:

@@ -121,7 +121,7 @@ export class HistoryView {
     this.size = size;
     const span = `${dayName(since)}${range.days > 1 ? ` to ${dayName(this.until - 3600)}` : ""}`;
     this.title.textContent = `${bySource ? "All sources" : sourceName(options.source, this.about.sources)}, ${span}`;
-    const most = bySource && this.rows.length > 1 ? " (largest share of stressed speech)" : "";
+    const most = bySource && this.rows.length > 1 ? " (the source with the most stressed speech)" : "";
     this.curveTitle.textContent = this.shown ? `${sourceName(this.shown, this.about.sources)}: stress over time${most}` : "No readings in this time";
     this.canvas.style.height = `${Math.max(this.rows.length, 1) * (this.rows.length > 20 ? 13 : this.rows.length > 3 ? 22 : 44) + 24}px`;
     this.chosen = null;

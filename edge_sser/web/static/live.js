@@ -107,7 +107,7 @@ export class LiveView {
       h("h3", {}, this.about.no_history ? "There is nothing to show yet" : "Nobody listens at the moment"),
       this.about.no_history
         ? h("p", {}, this.about.no_history)
-        : h("p", {}, "Start ", h("code", {}, "edge-sser listen"), " or the service (", h("code", {}, "edge-sser service status"), "). What was heard before is under ", h("a", { href: "#/history" }, "History"), "."));
+        : h("p", {}, "Start ", h("code", {}, "edge-sser listen"), " or the service (", h("code", {}, "edge-sser service status"), "), with [history] in the settings: this page shows what it writes. What was heard before is under ", h("a", { href: "#/history" }, "History"), "."));
   }
 
   draw() {
@@ -149,7 +149,7 @@ class Card {
       : episode ? `Episode, ${duration(episode.duration_s)}`
       : !reading ? "Waiting for sound"
       : reading.clipped ? "The sound clips: turn the microphone down"
-      : spoken ? "Speech" : "No speech";
+      : spoken ? "stress" : "stress (no speech)";
     this.speech.set(reading && !faulty ? reading.point[2] : null, reading ? percent(reading.point[2]) : "–");
     this.sound.set(reading && !faulty ? Math.max(0, 1 + reading.point[3] / 70) : null, reading ? `${Math.round(reading.point[3])} dB` : "–");
   }
