@@ -174,7 +174,8 @@ def test_the_source_that_leads_is_the_one_with_most_stress_in_its_speech(tab: Ta
         db.execute(f"UPDATE minutes SET (low_s, elevated_s, high_s) = (5, 40, 0) WHERE {few}")
         db.execute(f"DELETE FROM minutes WHERE {few} AND minute % 86400 / 3600 != 12")
     tab.goto(f"{page.url}#/history?day={int(device.first_day)}")
-    expect(tab.locator("#curve-title")).to_have_text("source-2: stress over time (the source with the most stressed speech)")
+    title = "source-2: stress over time (the source with the most stressed speech)"
+    expect(tab.locator("#curve-title")).to_have_text(title)
     with sqlite3.connect(device.state / FILE_NAME) as db:
         db.execute(f"UPDATE minutes SET (low_s, elevated_s, high_s) = (0, 0.1, 0) WHERE {few}")
     tab.reload()
