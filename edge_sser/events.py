@@ -106,6 +106,8 @@ class Reading:
         level: low, elevated or high by the rolling stress; null before the first speech.
         confidence: distance of `stress` from undecided, times the model's trust in a window with so little speech,
             0..1; null when stress is null.
+        arousal: probability that the voice is aroused, not at rest, 0..1; null with stress, or as the model has none.
+        valence: probability that the voice is positive, not negative, 0..1; null likewise.
         dbfs: level of the window, dB re full scale (a full-scale sine is -3.0), at least -120.
         clipped: true when samples of the window reach full scale.
         latency_ms: from the arrival of the window's last sample to this event; null for a recording.
@@ -128,6 +130,8 @@ class Reading:
     stress_rolling: float | None
     level: Level | None
     confidence: float | None
+    arousal: float | None = None
+    valence: float | None = None
     dbfs: float
     clipped: bool
     latency_ms: float | None

@@ -13,10 +13,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from edge_sser.errors import TrainingError
+from edge_sser.model.calibration import Calibration
 from edge_sser.model.card import Curve, check_curve
-from edge_sser.model.model import Calibration, Card
+from edge_sser.model.model import Card
 from edge_sser.pipeline.features import FEATURES
-from edge_sser.train.evaluate.predictions import Origin
+from edge_sser.train.evaluate.affect import AROUSAL, VALENCE, fit_axis
+from edge_sser.train.evaluate.predictions import Origin, Prediction
 from edge_sser.train.evaluate.scores import Evaluation
 from edge_sser.train.recipe import Recipe
 from edge_sser.train.students.backend import emotion_vote
@@ -51,6 +53,7 @@ def make_card(
     evaluations: Mapping[str, Evaluation],
     parameters: int,
     speech_trust: Curve | None = None,
+    predictions: Sequence[Prediction] = (),
 ) -> Card:
     """Fills a card.
 
@@ -61,6 +64,7 @@ def make_card(
             calibration; the others are baselines to compare with.
         parameters: number of the student's parameters.
         speech_trust: curve by seconds of speech in a window; None when it was not measured.
+        predictions: out-of-fold predictions of the system, for arousal and valence.
     """
     own = evaluations.get(recipe.name)
     licences = {LICENCES.get(corpus["name"], "") for corpus in header["corpora"]} - {""}
@@ -88,6 +92,8 @@ def make_card(
         notice=NOTICE,
         speech_trust=speech_trust,
         emotion_vote=emotion_vote(recipe, header.get("preset")),
+        arousal=fit_axis(predictions, AROUSAL),
+        valence=fit_axis(predictions, VALENCE),
     )
 
 

@@ -123,11 +123,13 @@ def run_export(request: ExportRequest) -> None:
 
     builds_engine = _can_build(request.target)
     student, recipe, header = load_student(request.checkpoint)
-    evaluations = {path.stem: evaluate(read_predictions(path), recipe.preset) for path in request.predictions}
+    predictions = {path.stem: read_predictions(path) for path in request.predictions}
+    evaluations = {name: evaluate(each, recipe.preset) for name, each in predictions.items()}
     trust = None
     if request.evaluation is not None:
         trust = read_speech_trust(request.evaluation, system=recipe.name, preset=recipe.preset)
-    card = make_card(recipe, header, evaluations, sum(value.numel() for value in student.parameters()), trust)
+    parameters = sum(value.numel() for value in student.parameters())
+    card = make_card(recipe, header, evaluations, parameters, trust, predictions.get(recipe.name, ()))
     if request.int8:
         _export_int8(request, student, recipe, header, card, builds_engine=builds_engine)
     else:

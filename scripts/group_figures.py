@@ -1,4 +1,4 @@
-"""Prints how the models that ship judge women, men and single emotions, as two Markdown tables.
+"""Prints how the models that ship judge women, men, single emotions, arousal and valence, as three Markdown tables.
 
     python scripts/group_figures.py
 
@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_sser.model.affect import EmotionAxis
 from edge_sser.model.card_file import card_of
 from edge_sser.train.data.labels import read_preset
+from edge_sser.train.evaluate.affect import AROUSAL, VALENCE, EmotionGroups, fit_axis, judge_axis
 from edge_sser.train.evaluate.groups import by_sex, by_speaker
-from edge_sser.train.evaluate.metrics import auroc, mean_known
+from edge_sser.train.evaluate.metrics import auroc, calibrated, expected_calibration_error, mean_known
 from edge_sser.train.evaluate.predictions import Prediction, read_predictions
 from edge_sser.train.evaluate.score_table import ScoreTable
 
@@ -26,6 +28,7 @@ OTHERS = ("whisper-base", "references/encoder-svm-tiny", "references/egemaps-svm
 CORPORA = ("ravdess", "nemo", "indian-emospeech", "spanish")
 GROUPS = (("happy", "surprised"), ("sad",), ("calm", "neutral"), ("angry", "fearful"))
 STRESSED, LIVELY = GROUPS[-1], GROUPS[0]
+FOLDS = range(1, 7)
 
 
 def sexes(name: str) -> str:
@@ -67,6 +70,42 @@ def called_stressed(name: str) -> list[str]:
     return out
 
 
+def axes(name: str) -> list[str]:
+    """Returns the rows of a model: AUROC (worst fold) and ECE of arousal and valence.
+
+    Calibrated on the other folds; for the corpus that nobody trained on, as the card is.
+    """
+    items = read_predictions(RESULTS / f"{name}.csv")
+    card = card_of(Path(name))
+    out = []
+    for corpus in CORPORA:
+        cells = []
+        for groups, axis in ((AROUSAL, card.arousal), (VALENCE, card.valence)):
+            if corpus == "spanish":
+                parts = [(read_predictions(RESULTS / f"{name}.spanish.csv"), axis)]
+            else:
+                own = {fold: [item for item in items if (item.corpus, item.fold) == (corpus, fold)] for fold in FOLDS}
+                others = {fold: [item for item in items if item.fold != fold] for fold in FOLDS}
+                parts = [(own[fold], fit_axis(others[fold], groups)) for fold in FOLDS if own[fold]]
+            cells.append(_axis_cell(parts, groups))
+        out.append(f"| {corpus} | {name} | {' | '.join(cells)} |")
+    return out
+
+
+def _axis_cell(parts: Sequence[tuple[Sequence[Prediction], EmotionAxis | None]], groups: EmotionGroups) -> str:
+    areas, labels, probabilities = [], [], []
+    for clips, axis in parts:
+        assert axis is not None
+        _, own, log_odds = judge_axis(clips, groups)
+        areas.append(auroc(own, log_odds))
+        labels.append(own)
+        probabilities.append(calibrated(log_odds, axis.calibration))
+    error = expected_calibration_error(np.concatenate(labels), np.concatenate(probabilities))
+    known = [area for area in areas if not np.isnan(area)]
+    worst = f" ({_short(min(known))})" if len(areas) > 1 else ""
+    return f"{_short(mean_known(known))}{worst} | {_short(error)}"
+
+
 def _short(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
@@ -84,3 +123,5 @@ if __name__ == "__main__":
     print("\n".join(map(sexes, (*NAMES, *OTHERS))))
     print(f"\n| called stressed, % | | {' | '.join(', '.join(group) for group in GROUPS)} |\n|---|---|---|---|---|---|")
     print("\n".join(row for name in NAMES for row in called_stressed(name)))
+    print("\n| | | arousal, AUROC | ECE | valence, AUROC | ECE |\n|---|---|---|---|---|---|")
+    print("\n".join(row for name in NAMES for row in axes(name)))

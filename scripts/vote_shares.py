@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sser.model.card import sigmoid
+from edge_sser.model.calibration import sigmoid
 from edge_sser.model.vote import EmotionVote
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.metrics import logit

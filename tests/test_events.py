@@ -42,6 +42,8 @@ READING: dict[str, Any] = {
     "stress_rolling": 0.55,
     "level": "elevated",
     "confidence": 0.24,
+    "arousal": 0.81,
+    "valence": 0.22,
     "dbfs": -27.4,
     "clipped": False,
     "latency_ms": 4.1,
@@ -56,8 +58,9 @@ EVENTS: list[Event] = [
     Reading(
         **{
             **READING,
-            **dict.fromkeys(["stress", "stress_rolling", "level", "confidence", "latency_ms", "baseline_shift"]),
+            **dict.fromkeys(["stress", "stress_rolling", "level", "confidence", "arousal", "valence", "latency_ms"]),
             "baseline": BaselineState.OFF,
+            "baseline_shift": None,
         }
     ),
     Episode(

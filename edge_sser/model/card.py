@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import ModelError, short
+from edge_sser.model.affect import EmotionAxis, check_axis
+from edge_sser.model.calibration import Calibration, check_calibration
 from edge_sser.model.vote import EmotionVote, check_vote
 from edge_sser.pipeline.features import FEATURES, FeatureParams
 
@@ -29,27 +31,6 @@ WINDOW_SECONDS = FEATURES.window_samples / SAMPLE_RATE
 DEFAULT_LEAST_RATIO = 0.25  # of a model without a curve
 LOWEST_RATIO, HIGHEST_RATIO = 0.1, 0.5  # limits for a curve: a few syllables, half the window
 _ENOUGH_TRUST = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """Converts a stress logit to a probability: sigmoid(logit / temperature + bias)."""
-
-    temperature: float
-    bias: float
-
-    def log_odds(self, logit: float) -> float:
-        """Returns the calibrated log-odds of stressed speech."""
-        return logit / self.temperature + self.bias
-
-    def probability(self, logit: float) -> float:
-        """Returns the calibrated probability of stressed speech, 0..1."""
-        return sigmoid(self.log_odds(logit))
-
-
-def sigmoid(log_odds: float) -> float:
-    """Converts log-odds to a probability, 0..1, without overflow."""
-    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds >= 0 else math.exp(log_odds) / (1.0 + math.exp(log_odds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +88,8 @@ class Card:
             score is then trusted alike.
         operating_points: thresholds of the two-state filter by budget and baseline; None when they were not measured.
         emotion_vote: share of the emotions in the stress logit; None: the graph's stress logit is taken as it is.
+        arousal: of aroused against resting emotions; None when it was not measured.
+        valence: of positive against negative emotions; None likewise.
     """
 
     name: str
@@ -132,6 +115,8 @@ class Card:
     speech_trust: Curve | None = None
     operating_points: tuple[OperatingPoint, ...] | None = None
     emotion_vote: EmotionVote | None = None
+    arousal: EmotionAxis | None = None
+    valence: EmotionAxis | None = None
 
     def to_json(self) -> str:
         """Returns the card as JSON for the model file's metadata."""
@@ -139,11 +124,12 @@ class Card:
         for name in self.__slots__:
             if getattr(self, name) is not None:  # a runtime that does not know a field refuses the card
                 values[name] = getattr(self, name)
-        values["calibration"] = {"temperature": self.calibration.temperature, "bias": self.calibration.bias}
+        values["calibration"] = asdict(self.calibration)
         if self.operating_points is not None:
             values["operating_points"] = [asdict(point) for point in self.operating_points]
-        if self.emotion_vote is not None:
-            values["emotion_vote"] = asdict(self.emotion_vote)
+        for name in ("emotion_vote", "arousal", "valence"):
+            if name in values:
+                values[name] = asdict(values[name])
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -169,8 +155,7 @@ class Card:
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        if not (0 < card.calibration.temperature < math.inf and math.isfinite(card.calibration.bias)):
-            raise ValueError("calibration is not a positive temperature and a finite bias")
+        check_calibration(card.calibration)
         if not 0 < len(card.name) <= MAX_NAME_CHARACTERS or not card.name.isprintable():
             raise ValueError(f"name is not 1 to {MAX_NAME_CHARACTERS} printable characters")
         if not 0 < card.elevated < card.high < 1:
@@ -181,6 +166,9 @@ class Card:
             check_points(card.operating_points)
         if card.emotion_vote is not None:
             check_vote(card.emotion_vote, card.emotions)
+        for axis in (card.arousal, card.valence):
+            if axis is not None:
+                check_axis(axis, card.emotions)
         return card
 
 

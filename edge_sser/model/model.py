@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from edge_sser.errors import AudioInputError, ModelError, short
 from edge_sser.model.backend import Backend
-from edge_sser.model.card import CARD_KEY, Calibration, Card, sigmoid
+from edge_sser.model.calibration import Calibration, sigmoid
+from edge_sser.model.card import CARD_KEY, Card
 from edge_sser.model.card_file import read_model_file
 from edge_sser.model.engine_file import EngineMissError, engines_folder
 from edge_sser.model.onnx_backend import PROVIDERS, OnnxBackend, automatic_providers, present_providers
@@ -51,11 +52,15 @@ class Score:
         stress: calibrated probability, 0..1.
         log_odds: the same as log-odds, of which a probability near 0 or 1 keeps no digits.
         emotion_logits: float32 [classes], in the order of the card's labels.
+        arousal: probability of an aroused voice, 0..1; None where the card has no such axis.
+        valence: probability of a positive voice against a negative one, 0..1; None likewise.
     """
 
     stress: float
     log_odds: float
     emotion_logits: NDArray[np.float32]
+    arousal: float | None = None
+    valence: float | None = None
 
     @property
     def emotions(self) -> NDArray[np.float32]:
@@ -198,7 +203,11 @@ class Model:
             if not math.isfinite(value):
                 raise ModelError(f"model {self.path}: it gave {value} as {name}: train or export it again")
         log_odds = self.card.calibration.log_odds(float(logit))
-        return Score(sigmoid(log_odds), log_odds, emotion_logits)
+        arousal, valence = (
+            None if axis is None else axis.probability(emotion_logits, self.card.emotions)
+            for axis in (self.card.arousal, self.card.valence)
+        )
+        return Score(sigmoid(log_odds), log_odds, emotion_logits, arousal, valence)
 
 
 def load_engine(

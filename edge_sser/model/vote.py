@@ -32,14 +32,24 @@ class EmotionVote:
             emotions: logits, [..., classes].
             labels: of the classes.
         """
-        yes, no = ([labels.index(name) for name in names] for names in (self.stressed, self.unstressed))
-        return np.asarray(
-            np.logaddexp.reduce(emotions[..., yes], axis=-1) - np.logaddexp.reduce(emotions[..., no], axis=-1)
-        )
+        return group_log_odds(emotions, labels, self.stressed, self.unstressed)
 
     def blend(self, stress: Logits, emotions: Logits, labels: Sequence[str]) -> Logits:
         """Returns the mean of stress logits, [...], and the emotions' log-odds; see `log_odds`."""
         return np.asarray((1.0 - self.share) * stress + self.share * self.log_odds(emotions, labels), stress.dtype)
+
+
+def group_log_odds(emotions: Logits, labels: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Logits:
+    """Returns the log-odds of one group of emotions against another: float [...].
+
+    Args:
+        emotions: logits, [..., classes].
+        labels: of the classes.
+        first: labels of the one group.
+        second: labels of the other.
+    """
+    yes, no = (emotions[..., [labels.index(name) for name in names]] for names in (first, second))
+    return np.asarray(np.logaddexp.reduce(yes, axis=-1) - np.logaddexp.reduce(no, axis=-1))
 
 
 def check_vote(vote: EmotionVote, labels: Sequence[str]) -> None:

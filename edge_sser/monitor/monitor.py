@@ -12,7 +12,7 @@ from edge_sser.audio.source import SAMPLE_RATE, AudioBlock
 from edge_sser.errors import SourceError
 from edge_sser.events import BaselineState, Episode, Event, Health, HealthState, Level, Phase, Reading, timestamp
 from edge_sser.model.card import WINDOW_SECONDS, trust
-from edge_sser.model.model import Model
+from edge_sser.model.model import Model, Score
 from edge_sser.monitor.judge import Judge, Lesson, min_speech_ratio
 from edge_sser.monitor.operating import LevelRule
 from edge_sser.monitor.stream_clock import StreamClock
@@ -218,30 +218,27 @@ class Monitor:
         if self._health.window(window, self._overruns):
             events.append(self._health_event(window.end, window.dropped))
         if window.speech_ratio < self._min_speech_ratio:  # no speech, no inference
-            stress = None
+            score = None
             self._judge.silence(window.end)
             episode = self._episodes.silence(window.end)
         else:
             score = self._model.score(window.log_mel)
-            stress = score.stress
             rolling, level = self._judge.speech(score, self._hop_seconds * window.speech_ratio, window.end)
             episode = self._episodes.speech(rolling, level, window.end)
-        events.append(self._reading(window, stress, arrived))
+        events.append(self._reading(window, score, arrived))
         if episode is not None:
             events.append(self._episode_event(episode, window.end))
         return events
 
-    def _reading(self, window: Window, stress: float | None, arrived: float) -> Reading:
+    def _reading(self, window: Window, score: Score | None, arrived: float) -> Reading:
         """Returns the reading of a window. Written out in one piece: it is made for every hop of every source."""
         number, self.readings = self.readings, self.readings + 1
         dropped, self._dropped_at_reading = window.dropped - self._dropped_at_reading, window.dropped
-        judge = self._judge
-        rolling, shift = judge.stress, judge.shift
-        confidence = None
-        if stress is not None:
+        stress = confidence = arousal = valence = None
+        if score is not None:
             in_speech = trust(self._model.card.speech_trust, window.speech_ratio * WINDOW_SECONDS)
-            confidence = round(abs(2.0 * stress - 1.0) * in_speech, STRESS_DIGITS)
-            stress = round(stress, STRESS_DIGITS)
+            confidence = abs(2.0 * score.stress - 1.0) * in_speech
+            stress, arousal, valence = score.stress, score.arousal, score.valence
         return Reading(
             id=f"{self._node}/{self._source}/{number:06d}",
             node=self._node,
@@ -250,16 +247,18 @@ class Monitor:
             start_s=round(window.start / SAMPLE_RATE, TIME_DIGITS),
             end_s=round(window.end / SAMPLE_RATE, TIME_DIGITS),
             speech_ratio=round(window.speech_ratio, RATIO_DIGITS),
-            stress=stress,
-            stress_rolling=None if rolling is None else round(rolling, STRESS_DIGITS),
-            level=judge.level,
-            confidence=confidence,
+            stress=_rounded(stress),
+            stress_rolling=_rounded(self._judge.stress),
+            level=self._judge.level,
+            confidence=_rounded(confidence),
+            arousal=_rounded(arousal),
+            valence=_rounded(valence),
             dbfs=round(window.dbfs, DBFS_DIGITS) + 0.0,  # + 0.0: never "-0.0"
             clipped=window.clipped,
             latency_ms=round(1e3 * (self._clock() - arrived), LATENCY_DIGITS) if self._live else None,
             dropped_s=round(dropped / SAMPLE_RATE, TIME_DIGITS),
-            baseline=judge.baseline_state,
-            baseline_shift=None if shift is None else round(shift, STRESS_DIGITS) + 0.0,
+            baseline=self._judge.baseline_state,
+            baseline_shift=_rounded(self._judge.shift),
             model=self._label,
         )
 
@@ -303,6 +302,10 @@ class Monitor:
             dropped_s=_seconds(dropped),
             overruns=self._overruns,
         )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, STRESS_DIGITS) + 0.0  # + 0.0: never "-0.0"
 
 
 def _seconds(samples: int) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given
-from models import changed_card, write_model
+from models import CARD, changed_card, write_model
 from streams import LAW, RATE, STARTED_AT, blocks, cuts, losses, make_monitor, noise, play, silence
 
 from edge_sser.audio.source import AudioBlock
@@ -27,6 +28,7 @@ from edge_sser.events import (
     timestamp,
     to_json,
 )
+from edge_sser.model.affect import EmotionAxis
 from edge_sser.model.backend import Backend, Logits
 from edge_sser.model.model import Calibration, Model
 from edge_sser.monitor.stream_clock import StreamClock
@@ -126,6 +128,7 @@ def test_silence_is_not_calm_and_costs_no_inference(counting: Model, counter: Co
     assert len(got) == 35
     assert counter.runs == 0
     assert {(r.stress, r.stress_rolling, r.level, r.confidence) for r in got} == {(None, None, None, None)}
+    assert {(r.arousal, r.valence) for r in got} == {(None, None)}
     assert got[0].dbfs == -120.0
 
 
@@ -168,6 +171,22 @@ def test_a_reading_has_the_score_of_its_three_seconds(model: Model, samples: np.
             assert reading.stress == round(score.stress, 4)
             assert reading.confidence == pytest.approx(abs(2 * reading.stress - 1), abs=2e-4)
     assert got[0].model == model.label
+
+
+def test_a_reading_has_the_arousal_and_valence_of_the_card(tmp_path: Path, samples: np.ndarray) -> None:
+    plain = Calibration(temperature=10.0, bias=0.0)
+    arousal = EmotionAxis(high=("anger", "happiness"), low=("calm",), calibration=plain)
+    valence = EmotionAxis(high=("happiness",), low=("anger", "fear"), calibration=plain)
+    model = Model.load(write_model(tmp_path / "axes.onnx", card=replace(CARD, arousal=arousal, valence=valence)))
+    mel = log_mel(high_pass(samples))
+    scored = [each for each in readings(play(make_monitor(model), [AudioBlock(samples)])) if each.stress is not None]
+    assert len(scored) > 20
+    for reading in scored:
+        score = model.score(mel[round(reading.start_s * 100) : round(reading.end_s * 100)])
+        assert score.arousal is not None
+        assert score.valence is not None
+        assert (reading.arousal, reading.valence) == (round(score.arousal, 4), round(score.valence, 4))
+    assert len({reading.arousal for reading in scored}) > 10
 
 
 def test_a_window_with_little_speech_is_trusted_less_and_scored_from_the_ratio_of_the_card(

@@ -17,6 +17,7 @@ from edge_sser.model.model import Model
 from edge_sser.model.shipped import DEFAULT, MODELS, SSER_CNN, ShippedModel, models_folder
 from edge_sser.settings.schema import Runtime
 from edge_sser.train.data.labels import EMOTIONS
+from edge_sser.train.evaluate.affect import AROUSAL, VALENCE, fit_axis
 from edge_sser.train.evaluate.operating_result import operating_points, summary
 from edge_sser.train.evaluate.predictions import read_origin, read_predictions, write_origin, write_predictions
 from edge_sser.train.evaluate.scores import evaluate, markdown_table
@@ -209,12 +210,25 @@ def test_the_table_of_the_emotions_vote_is_what_its_script_prints() -> None:
     assert [row for row in rows if row not in page] == []
 
 
+@each_model
+def test_arousal_and_valence_of_the_card_are_those_of_the_committed_predictions(shipped: ShippedModel) -> None:
+    predictions = read_predictions(RESULTS / f"{shipped.name}.csv")
+    expected = {"arousal": fit_axis(predictions, AROUSAL), "valence": fit_axis(predictions, VALENCE)}
+    for path in files(shipped):
+        card = Model.load(path, runtime=Runtime.CPU).card
+        for name, axis in expected.items():
+            found = getattr(card, name)
+            assert (found.high, found.low) == (axis.high, axis.low)
+            assert found.calibration.temperature == pytest.approx(axis.calibration.temperature, rel=1e-4)
+            assert found.calibration.bias == pytest.approx(axis.calibration.bias, abs=1e-4)
+
+
 def test_the_tables_of_groups_are_what_their_script_prints_and_the_readme_agrees() -> None:
     script = ROOT / "scripts" / "group_figures.py"
     printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=120).stdout
     rows = [line for line in printed.splitlines() if line]
     page = (RESULTS / "groups.md").read_text("utf-8")
-    assert len(rows) == 7 + 10
+    assert len(rows) == 7 + 10 + 10
     assert [row for row in rows if row not in page] == []
     readme = (ROOT / "README.md").read_text("utf-8")
     (sexes,) = [row for row in rows if row.startswith("| sser-plus | ")]

@@ -10,7 +10,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.model.model import Calibration
+from edge_sser.model.calibration import Calibration
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.model.card import Card, sigmoid
+from edge_sser.model.calibration import sigmoid
+from edge_sser.model.card import Card
 from edge_sser.model.model import Model, Score
 from edge_sser.monitor.judge import Judge, min_speech_ratio
 from edge_sser.monitor.operating import manual_rule

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_sser.model.model import Calibration
+from edge_sser.model.calibration import Calibration
 from edge_sser.train.data.labels import EMOTIONS, Preset
 from edge_sser.train.evaluate.metrics import Floats, Labels, calibrated, fit_calibration, has_both_classes, logit
 from edge_sser.train.evaluate.predictions import Prediction
@@ -69,21 +70,28 @@ class ScoreTable:
         return np.asarray(self.probability >= 0.5, dtype=np.int64)
 
     def calibration(self, chosen: Mask) -> Calibration | None:
-        """Fits temperature and bias on some clips; None when no corpus has stressed and other clips among them.
-
-        Each corpus with both classes weighs the same, whatever its size. A corpus of a single class is left out: it
-        would only shift the bias, by its size.
-        """
+        """Fits temperature and bias on some clips; None when no corpus has stressed and other clips among them."""
         chosen = chosen & self.judged
-        for corpus in np.unique(self.corpus[chosen]):
-            inside = chosen & (self.corpus == corpus)
-            if not has_both_classes(self.stress[inside]):
-                chosen = chosen & ~inside
-        if not chosen.any():
-            return None
-        _, place, sizes = np.unique(self.corpus[chosen], return_inverse=True, return_counts=True)
-        return fit_calibration(self.logits[chosen], self.stress[chosen].astype(float), 1.0 / sizes[place])
+        return calibrate_by_corpus(self.corpus[chosen], self.logits[chosen], self.stress[chosen])
 
     def calibration_without(self, fold: int) -> Calibration | None:
         """Fits temperature and bias on the other folds; None as for `calibration`."""
         return self.calibration(self.fold != fold)
+
+
+def calibrate_by_corpus(corpus: NDArray[np.str_], logits: Floats, labels: Labels) -> Calibration | None:
+    """Fits temperature and bias on clips; None when no corpus has both classes.
+
+    Each corpus with both classes weighs the same, whatever its size. A corpus of a single class is left out: it would
+    only shift the bias, by its size.
+
+    Args:
+        corpus: str [n].
+        logits: float64 [n].
+        labels: int64 [n], 0 or 1.
+    """
+    names, place, sizes = np.unique(corpus, return_inverse=True, return_counts=True)
+    both = np.array([has_both_classes(labels[corpus == name]) for name in names], dtype=bool)[place]
+    if not both.any():
+        return None
+    return fit_calibration(logits[both], labels[both].astype(float), (1.0 / sizes[place])[both])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sser.model.model import Calibration
+from edge_sser.model.calibration import Calibration
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.metrics import (
     NAN,

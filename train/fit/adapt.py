@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from edge_sser.errors import ModelError, TrainingError, UsageError
 from edge_sser.files import write_file
-from edge_sser.model.card import CARD_KEY, Calibration, Card
+from edge_sser.model.calibration import Calibration
+from edge_sser.model.card import CARD_KEY, Card
 from edge_sser.model.model import Model
 from edge_sser.model.shipped import trainable_file
 from edge_sser.settings.schema import Runtime

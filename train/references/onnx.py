@@ -13,8 +13,9 @@ from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import ModelError, UsageError, short
 from edge_sser.export.card import ELEVATED, HIGH, LICENCES, NOTICE, OUTPUTS
 from edge_sser.export.onnx import TOLERANCE, convert, write_model
+from edge_sser.model.calibration import Calibration
 from edge_sser.model.card import REFERENCE_INPUT
-from edge_sser.model.model import CARD_KEY, Calibration, Card
+from edge_sser.model.model import CARD_KEY, Card
 from edge_sser.model.onnx_backend import onnx_runtime
 from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.references.recipe import ReferenceRecipe

@@ -13,7 +13,8 @@ from torch import nn
 
 from edge_sser.errors import SettingsError
 from edge_sser.model.backend import Logits
-from edge_sser.model.model import Calibration, Card, Model
+from edge_sser.model.calibration import Calibration
+from edge_sser.model.model import Card, Model
 from edge_sser.model.vote import EmotionVote
 from edge_sser.pipeline.features import FEATURES
 from edge_sser.train.data.labels import EMOTIONS, Preset, read_preset

@@ -53,6 +53,8 @@ def reading_row(reading: Reading, path: str, started: float | None) -> dict[str,
         "stress_rolling": reading.stress_rolling,
         "level": None if reading.level is None else reading.level.value,
         "confidence": reading.confidence,
+        "arousal": reading.arousal,
+        "valence": reading.valence,
         "dbfs": reading.dbfs,
         "clipped": reading.clipped,
         "baseline": reading.baseline.value,
@@ -81,7 +83,9 @@ def reading_schema() -> pa.Schema:
     return pa.schema(
         [("path", pa.string()), ("ts", _time()), ("start_s", pa.float64()), ("end_s", pa.float64())]
         + [(name, pa.float32()) for name in ("speech_ratio", "stress", "stress_rolling")]
-        + [("level", pa.string()), ("confidence", pa.float32()), ("dbfs", pa.float32()), ("clipped", pa.bool_())]
+        + [("level", pa.string())]
+        + [(name, pa.float32()) for name in ("confidence", "arousal", "valence", "dbfs")]
+        + [("clipped", pa.bool_())]
         + [("baseline", pa.string()), ("baseline_shift", pa.float32())]
     )
 
