@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from edge_sser.errors import SettingsError, unreadable
 from edge_sser.settings.file import tomllib
-from edge_sser.settings.section import Section
+from edge_sser.settings.section import Positive, Ratio, Section
+from edge_sser.train.data.settings import Augmentation, Twins
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable
 
 AnySection = TypeVar("AnySection", bound=Section)
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
 
 WIDEST = 256  # of a network that is trained from random weights
 
@@ -45,7 +44,7 @@ class Student(Section):
     """whisper-trunk alone: layers of the encoder that are kept, from the first."""
     companion: int = Field(default=0, ge=0, le=256)
     """whisper-trunk alone: width of the compact CNN beside it, from `fit --companion`; 0: none."""
-    dropout: Share
+    dropout: Ratio
 
     @model_validator(mode="after")
     def _check_width(self) -> Student:
@@ -69,7 +68,7 @@ class Trunk(Section):
     """Principal components of the embeddings that the head may use."""
     penalty: float = Field(ge=0.0)
     """Weight of the squared norm of the head's weights, for the sum of the losses of all windows."""
-    share: Share = 0.5
+    share: Ratio = 0.5
     """Share of the trunk in the mean of its logits and the companion's."""
 
 
@@ -83,10 +82,10 @@ class Optimisation(Section):
     batch: int = Field(default=64, ge=2)
     learning_rate: Positive = 3e-3
     """Peak of a cosine that rises over the first `warmup` of the run."""
-    warmup: Share = 0.05
+    warmup: Ratio = 0.05
     weight_decay: float = Field(default=0.02, ge=0.0)
-    label_smoothing: Share = 0.1
-    average: Share = 0.995
+    label_smoothing: Ratio = 0.1
+    average: Ratio = 0.995
     """Decay of the running average of the weights in a step; the checkpoint keeps the average."""
     clip_gradient: Positive = 5.0
     """Largest norm of a step's gradient."""
@@ -97,7 +96,7 @@ class Optimisation(Section):
 class Sampling(Section):
     """Sampling of clips into batches."""
 
-    shares: dict[str, Share]
+    shares: dict[str, Ratio]
     """Share of a batch by corpus; the corpora not named share the rest by size."""
 
 
@@ -139,92 +138,12 @@ class Distillation(Section):
 class Validation(Section):
     """Validation speakers, held out of the training side to choose an epoch."""
 
-    share: Share
+    share: Ratio
     """Share of each corpus's training speakers, at least one where there are two."""
     every: int = Field(default=1, ge=1)
     """Epochs between two validations."""
     patience: int = Field(default=0, ge=0)
     """Epochs without a better score after which training ends; 0: never. The best epoch's weights are kept."""
-
-
-class Augmentation(Section):
-    """Augmentation of a window of mel band powers; see data/augment.py."""
-
-    overhang_frames: int = Field(ge=0)
-    """A crop may reach this far beyond its clip's ends."""
-    loop: Share
-    """Probability that a clip shorter than a window is repeated; otherwise noise fills the rest."""
-    piece: Share = 0.0
-    """Probability that only a piece of the window's speech stays, and noise replaces the rest."""
-    piece_s: tuple[Positive, Positive] = (0.5, 3.0)
-    """Length of such a piece."""
-    warp: Share
-    """Probability that speed and time are scaled; other windows keep their frames."""
-    speed: Share
-    """Frequency and time scaled together by up to this, either way."""
-    stretch: Share
-    """Time alone scaled by up to this, either way."""
-    room: Share
-    """Probability of reverberation."""
-    room_rt60_s: tuple[Positive, Positive]
-    room_direct_db: tuple[float, float]
-    """Energy of the direct sound over the reverberation."""
-    tilt_db: float = Field(ge=0.0)
-    """Equaliser: largest gain at either end of a line over the mel axis."""
-    ripple_db: float = Field(ge=0.0)
-    """Equaliser: largest gain of slow waves over the mel axis."""
-    band_limit: Share
-    """Probability that the band is limited as by a telephone or a cheap microphone."""
-    noise: Share
-    """Probability of added noise."""
-    noise_snr_db: tuple[float, float]
-    noise_tilt_db: tuple[float, float]
-    """Colour: dB an octave, 0 is white, -3 pink, -6 brown."""
-    recorded_noise: Share = 0.0
-    """Probability that the noise is from recordings, in the folder of `fit --noise`, and not synthetic."""
-    babble: Share = 0.0
-    """Probability that the noise is several people of the training side who talk at once."""
-    gain_db: float = Field(ge=0.0)
-    mask_bands: int = Field(ge=0)
-    """SpecAugment: two masks of up to this many bands."""
-    mask_frames: int = Field(ge=0)
-    """SpecAugment: two masks of up to this many frames."""
-    mixup: float = Field(default=0.0, ge=0.0)
-    """Windows mixed two by two, in shares drawn from Beta(mixup, mixup); 0: not mixed (Zhang et al., ICLR 2018)."""
-
-
-class Twins(Section):
-    """Twins: augmented copies of clips, made from samples; see data/waveform.py. Shares are probabilities."""
-
-    count: int = Field(ge=0, le=20)
-    """Twins of a clip made before training and kept; training draws among them and the clip itself."""
-    fresh: Share = 0.0
-    """Share of drawn clips that get a new twin instead, made during training."""
-    noise: Share = 0.0
-    """Recorded noise, from the folder of `fit --noise`."""
-    noise_snr_db: tuple[float, float] = (5.0, 30.0)
-    room: Share = 0.0
-    """Measured impulse responses, from the folder of `fit --rooms`."""
-    codec: Share = 0.0
-    """Telephone codecs and low-rate MP3."""
-    clipping: Share = 0.0
-    clipping_percent: int = Field(default=10, ge=0, le=40)
-    """At most this share of the samples is cut off at either side."""
-    pitch: Share = 0.0
-    pitch_semitones: Positive = 1.0
-    """Small by default, because listeners hear arousal by pitch."""
-    stretch: Share = 0.0
-    stretch_by: float = Field(default=0.1, gt=0.0, le=0.5)
-    """Tempo changed by up to this share without a change of pitch."""
-    shift: Share = 0.0
-    shift_s: Positive = 0.5
-    """Circular shift by up to this, seconds."""
-
-    @model_validator(mode="after")
-    def _check_not_empty(self) -> Twins:
-        if not self.count and not self.fresh:
-            raise ValueError("count and fresh are both 0, so there are no twins: raise one, or leave [twins] out")
-        return self
 
 
 class Recipe(Section):
@@ -239,7 +158,7 @@ class Recipe(Section):
     """A whisper-trunk uses the seed alone."""
     trunk: Trunk | None = None
     """Of a whisper-trunk alone."""
-    emotion_share: Share = 0.0
+    emotion_share: Ratio = 0.0
     """Share of the emotions' log-odds of stress in the model's stress logit; training does not use it."""
     sampling: Sampling
     losses: Losses

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Positive = Annotated[float, Field(gt=0.0)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

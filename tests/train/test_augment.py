@@ -6,7 +6,8 @@ from voices import voice
 
 from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.train.data.augment import Augmenter, babble_bank
-from edge_sser.train.recipe import Augmentation, read_recipe
+from edge_sser.train.data.settings import Augmentation
+from edge_sser.train.recipe import read_recipe
 
 OFF = {
     "overhang_frames": 0,

@@ -20,13 +20,14 @@ from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.augment import Augmenter
 from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.data.mixing import AugmentationSources, open_augmentation_sources
+from edge_sser.train.data.settings import Augmentation, Twins
 from edge_sser.train.data.waveform import CODECS, RecordingFolders, WaveformAugmenter, apply_codec, noise_bank
 from edge_sser.train.fit.checkpoint import load_checkpoint
 from edge_sser.train.fit.loop import Epoch
 from edge_sser.train.fit.parallel import World
 from edge_sser.train.fit.run import fit
 from edge_sser.train.fit.task import StudentTask
-from edge_sser.train.recipe import Augmentation, Recipe, Twins, read_recipe
+from edge_sser.train.recipe import Recipe, read_recipe
 
 try:
     import audiomentations

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from edge_sser.pipeline.features import FEATURES, LogMel, hertz_to_mel, mel_to_hertz
-from edge_sser.train.recipe import Augmentation
+from edge_sser.train.data.settings import Augmentation
 
 _SILENT_DB = -120.0
 _TALKERS = 5  # in babble: fewer can be understood, more sound like a hum

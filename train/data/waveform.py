@@ -31,7 +31,7 @@ from edge_sser.train.corpora.corpus import audio_files
 from edge_sser.train.corpora.table import AUDIO_SUFFIXES, Utterance
 from edge_sser.train.data.audio import read_audio
 from edge_sser.train.data.features import FeatureStore
-from edge_sser.train.recipe import Twins
+from edge_sser.train.data.settings import Twins
 
 
 def recordings(folder: Path) -> list[Path]:

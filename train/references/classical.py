@@ -14,10 +14,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edge_sser.errors import TrainingError, need_package
-from edge_sser.settings.section import Section
+from edge_sser.settings.section import Positive, Section
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.metrics import unweighted_accuracy
-from edge_sser.train.recipe import Positive
 from edge_sser.train.references.feature_cache import FeatureCache
 from edge_sser.train.references.system import Clip, Report, Samples, System
 

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import need_package
-from edge_sser.settings.section import Section
+from edge_sser.settings.section import Ratio, Section
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.recipe import Share
 from edge_sser.train.references.system import Clip, Report, Samples, System, read_settings
 from edge_sser.train.references.torch_system import TorchSystem, Training, Windows
 from edge_sser.train.students.references.column_vit import SIDE, ColumnTransformer
@@ -29,7 +28,7 @@ class ColumnSettings(Section):
 
     depth: int = Field(ge=1, le=12)
     """Transformer blocks: 6 in the teacher, 3 in the student."""
-    dropout: Share = 0.4
+    dropout: Ratio = 0.4
     windows: Windows
     training: Training
     teacher_depth: int = Field(default=6, ge=1, le=12)

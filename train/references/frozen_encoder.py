@@ -13,10 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edge_sser.audio.source import SAMPLE_RATE
-from edge_sser.settings.section import Section
+from edge_sser.settings.section import Ratio, Section
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.fit.device import has_bfloat16
-from edge_sser.train.recipe import Share
 from edge_sser.train.references.classical import ClassicalSystem, Classifier, HeadNet
 from edge_sser.train.references.encoders import (
     FRAMES,
@@ -54,7 +53,7 @@ class WindowHeadSettings(Section):
     """Input of the head: the mean of a window's frames, or all of them in one vector, as in the study."""
     width: int = Field(default=1024, ge=1)
     """Of the head's hidden layer."""
-    dropout: Share = 0.3
+    dropout: Ratio = 0.3
     training: Training
 
 

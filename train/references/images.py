@@ -13,9 +13,8 @@ from torch import Tensor
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import need_package
-from edge_sser.settings.section import Section
+from edge_sser.settings.section import Ratio, Section
 from edge_sser.train.data.labels import EMOTIONS
-from edge_sser.train.recipe import Share
 from edge_sser.train.references.system import Samples, System, read_settings
 from edge_sser.train.references.torch_system import TorchSystem, Training, Windows
 from edge_sser.train.students.references.images import ImageKind, ImageNet
@@ -44,7 +43,7 @@ class ImageSettings(Section):
     """SpecAugment: one mask of up to this many bands, filled with the image's mean."""
     mask_frames: int = Field(default=24, ge=0)
     """SpecAugment: one mask of up to this many frames of 32 ms."""
-    shift: Share = 0.2
+    shift: Ratio = 0.2
     """Circular shift in time by up to this share of the image, either way."""
     windows: Windows
     training: Training

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from edge_sser.settings.section import Section
-from edge_sser.train.recipe import Share, read_toml
+from edge_sser.settings.section import Ratio, Section
+from edge_sser.train.recipe import read_toml
 
 
 class Twins(Section):
@@ -26,11 +26,11 @@ class Original(Section):
 
     split: Literal["random", "folds"]
     """random: clips drawn for the test, whoever speaks; folds: each clip is tested once, in random folds."""
-    test_share: Share = 0.2
+    test_share: Ratio = 0.2
     """random alone: share of the clips that are tested."""
     folds: int = Field(default=5, ge=2)
     """folds alone: their number."""
-    validation_share: Share = 0.0
+    validation_share: Ratio = 0.0
     """Share of the remaining clips to choose an epoch on; 0: the last epoch is taken."""
     twins: bool = False
     """Altered copies are made before the split, so that copies of a clip stand on both sides."""
@@ -58,7 +58,7 @@ class ReferenceRecipe(Section):
     """Fact that belongs beside every score of this recipe, as a training cut short; for NAME.facts.json."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the system, which it validates itself."""
-    validation: Share = 0.15
+    validation: Ratio = 0.15
     """Share of each corpus's training speakers to choose an epoch on, in speaker-disjoint folds."""
     twins: Twins | None = None
     original: Original

@@ -17,11 +17,10 @@ from torch.nn import functional as F
 
 from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import TrainingError
-from edge_sser.settings.section import Section
+from edge_sser.settings.section import Positive, Ratio, Section
 from edge_sser.train.data.labels import EMOTIONS
 from edge_sser.train.evaluate.metrics import unweighted_accuracy
 from edge_sser.train.fit.device import has_bfloat16
-from edge_sser.train.recipe import Positive, Share
 from edge_sser.train.references.system import Clip, Report, Samples, System
 
 FrontEnd = Callable[[Samples], Tensor]
@@ -57,7 +56,7 @@ class Training(Section):
 
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Positive = 1e-3
-    momentum: Share = 0.9
+    momentum: Ratio = 0.9
     """sgd alone."""
     weight_decay: float = Field(default=0.0, ge=0.0)
     epochs: int = Field(default=50, ge=1)

@@ -11,8 +11,8 @@ from typing import Final
 from pydantic import Field
 
 from edge_sser.errors import UsageError, is_bare, unknown_name
-from edge_sser.settings.section import Section
-from edge_sser.train.recipe import Losses, Optimisation, Positive, Sampling, Share, TeacherInput, read_toml
+from edge_sser.settings.section import Positive, Ratio, Section
+from edge_sser.train.recipe import Losses, Optimisation, Sampling, TeacherInput, read_toml
 
 TRUNK_TEACHER: Final = "whisper-trunk"
 
@@ -46,7 +46,7 @@ class Head(Section):
 
     width: int = Field(ge=2)
     """Values in the embedding, a target of the students."""
-    dropout: Share
+    dropout: Ratio
 
 
 class TeacherRecipe(Section):
