@@ -147,6 +147,7 @@ class _Task(StudentTask):
         plain = recipe.model_copy(
             update={
                 "twins": None,
+                "initial": None,
                 "distillation": None,
                 "validation": None,
                 "augmentation": recipe.augmentation.model_copy(update={"recorded_noise": 0.0}),

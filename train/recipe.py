@@ -29,6 +29,7 @@ class StudentKind(str, Enum):
     COMPACT_CNN = "compact-cnn"
     COLUMN_VIT = "column-vit"
     WHISPER_TRUNK = "whisper-trunk"
+    YAMNET = "yamnet"
 
 
 class Student(Section):
@@ -37,11 +38,12 @@ class Student(Section):
     kind: StudentKind
     width: int = Field(ge=2, le=512)
     """Size of the network. compact-cnn: channels of the stem, 8 (62 k parameters) to 22 (465 k). column-vit: values in
-    a token, a multiple of 8 from 32 (49 k) to 104 (453 k). whisper-trunk: of the encoder, 384 for Whisper tiny."""
+    a token, a multiple of 8 from 32 (49 k) to 104 (453 k). whisper-trunk: of the encoder, 384 for Whisper tiny. yamnet:
+    of the embedding, 72 (282 k with six layers)."""
     token_frames: Literal[1, 2] = 2
     """column-vit alone: frames in a token."""
-    layers: int = Field(default=2, ge=1, le=6)
-    """whisper-trunk alone: layers of the encoder that are kept, from the first."""
+    layers: int = Field(default=2, ge=1, le=8)
+    """whisper-trunk and yamnet: layers that are kept, from the first; of whisper-trunk at most 6."""
     companion: int = Field(default=0, ge=0, le=256)
     """whisper-trunk alone: width of the compact CNN beside it, from `fit --companion`; 0: none."""
     dropout: Ratio
@@ -50,6 +52,8 @@ class Student(Section):
     def _check_width(self) -> Student:
         if self.kind is StudentKind.COLUMN_VIT and self.width % 8:
             raise ValueError("width: a column-vit's must be a multiple of 8")
+        if self.kind is StudentKind.WHISPER_TRUNK and self.layers > 6:
+            raise ValueError("layers: a whisper-trunk has at most 6")
         if self.kind is not StudentKind.WHISPER_TRUNK and self.width > WIDEST:
             raise ValueError(f"width: expected at most {WIDEST}")
         return self
@@ -70,6 +74,19 @@ class Trunk(Section):
     """Weight of the squared norm of the head's weights, for the sum of the losses of all windows."""
     share: Ratio = 0.5
     """Share of the trunk in the mean of its logits and the companion's."""
+
+
+class Initial(Section):
+    """Initial weights of a student, of yamnet alone; without them it starts from random ones."""
+
+    weights: str
+    """File of YAMNet's weights (.safetensors): NN.dw.w, NN.dw.b, NN.pw.w and NN.pw.b of layer NN from 01."""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """SHA-256 of the file; empty: not checked."""
+    frozen: int = Field(ge=0, le=8)
+    """Layers that keep these weights, from the first."""
+    rate: Ratio
+    """Share of the learning rate for the other layers that start from them."""
 
 
 class Optimisation(Section):
@@ -158,6 +175,8 @@ class Recipe(Section):
     """A whisper-trunk uses the seed alone."""
     trunk: Trunk | None = None
     """Of a whisper-trunk alone."""
+    initial: Initial | None = None
+    """Of yamnet alone."""
     emotion_share: Ratio = 0.0
     """Share of the emotions' log-odds of stress in the model's stress logit; training does not use it."""
     sampling: Sampling
@@ -166,6 +185,14 @@ class Recipe(Section):
     twins: Twins | None = None
     distillation: Distillation | None = None
     validation: Validation | None = None
+
+    @model_validator(mode="after")
+    def _check_initial(self) -> Recipe:
+        if self.initial and self.student.kind is not StudentKind.YAMNET:
+            raise ValueError("[initial] belongs to student.kind = yamnet: leave it out")
+        if self.initial and self.initial.frozen > self.student.layers:
+            raise ValueError("initial.frozen: more than student.layers")
+        return self
 
     @model_validator(mode="after")
     def _check_trunk(self) -> Recipe:

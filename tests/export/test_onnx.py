@@ -23,6 +23,7 @@ from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import Student
 from edge_sser.train.students.vit import ColumnVit
 from edge_sser.train.students.whisper_trunk import WhisperTrunk
+from edge_sser.train.students.yamnet import Yamnet
 
 HEADER = {"emotions": list(EMOTIONS), "corpora": [{"name": "ravdess", "utterances": 1, "speakers": 1}]}
 
@@ -34,6 +35,8 @@ def student(kind: StudentKind = StudentKind.COMPACT_CNN) -> Student:
         net = ColumnVit(width=40, token_frames=2, emotions=8, dropout=0.3)
     if kind is StudentKind.WHISPER_TRUNK:
         net = WhisperTrunk(width=64, layers=2, companion=4, emotions=8, dropout=0.0)
+    if kind is StudentKind.YAMNET:
+        net = Yamnet(width=8, layers=4, frozen=0, emotions=8, dropout=0.0)
     net(torch.randn(8, 300, 64) * 10 - 50)  # batch norm sees something
     return net.eval()
 

@@ -212,7 +212,7 @@ def test_an_unknown_key_in_a_recipe_is_named(toy_recipe: Path, tmp_path: Path) -
 
 def test_a_name_that_no_recipe_or_teacher_has_is_told_before_the_table_is_read(tmp_path: Path) -> None:
     table = tmp_path / "gone.csv"
-    ships = "ones that ship: sser-cnn, sser-plus, sser-vit"
+    ships = "ones that ship: sser-cnn, sser-plus, sser-vit, sser-yamnet"
     with pytest.raises(SettingsError, match=f"no recipe 'sser-pluss': did you mean sser-plus. {ships}"):
         FitRequest(table=table, out=tmp_path, recipe="sser-pluss")
     with pytest.raises(SettingsError, match=f"no recipe 'nothing-of-it': {ships}"):

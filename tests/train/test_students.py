@@ -10,6 +10,7 @@ from edge_sser.pipeline.features import log_mel
 from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import RANGE_DB, Student, standardise
 from edge_sser.train.students.vit import ColumnVit
+from edge_sser.train.students.yamnet import Yamnet
 
 
 def cnn(width: int = 12) -> Student:
@@ -22,11 +23,16 @@ def vit(width: int = 64, token_frames: int = 2) -> Student:
     return ColumnVit(width=width, token_frames=token_frames, emotions=8, dropout=0.3).eval()
 
 
+def yamnet(layers: int = 6) -> Student:
+    torch.manual_seed(0)
+    return Yamnet(width=72, layers=layers, frozen=0, emotions=8, dropout=0.3).eval()
+
+
 def parameters(net: Student) -> int:
     return sum(value.numel() for value in net.parameters())
 
 
-@pytest.mark.parametrize("student", [cnn, vit])
+@pytest.mark.parametrize("student", [cnn, vit, yamnet])
 @pytest.mark.parametrize("gain_db", [-12.0, 12.0])
 def test_turning_the_gain_changes_no_logit(gain_db: float, student: Callable[[], Student]) -> None:
     samples = voice(pitch_hz=150, syllables_hz=4, seconds=3.0, seed=3)
@@ -69,7 +75,7 @@ def test_a_vit_cuts_a_window_into_columns_of_one_or_two_frames_and_knows_where_t
     assert not torch.allclose(there, back, atol=1e-4)
 
 
-@pytest.mark.parametrize("student", [cnn, vit])
+@pytest.mark.parametrize("student", [cnn, vit, yamnet])
 def test_logits_of_a_clip_do_not_depend_on_its_batch(student: Callable[[], Student]) -> None:
     batch = torch.randn(5, 300, 64) * 10 - 50
     net = student()

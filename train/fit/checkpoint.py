@@ -22,6 +22,7 @@ from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import Student
 from edge_sser.train.students.vit import ColumnVit
 from edge_sser.train.students.whisper_trunk import WhisperTrunk
+from edge_sser.train.students.yamnet import Yamnet
 
 MODEL_FILE = "model.safetensors"  # of a finished student or teacher, in its folder
 _HEADER = "edge_sser.checkpoint"
@@ -162,6 +163,11 @@ def make_student(recipe: Recipe, emotions: int) -> Student:
     if settings.kind is StudentKind.COLUMN_VIT:
         return ColumnVit(
             width=settings.width, token_frames=settings.token_frames, emotions=emotions, dropout=settings.dropout
+        )
+    if settings.kind is StudentKind.YAMNET:
+        frozen = recipe.initial.frozen if recipe.initial else 0
+        return Yamnet(
+            width=settings.width, layers=settings.layers, frozen=frozen, emotions=emotions, dropout=settings.dropout
         )
     return CompactCnn(width=settings.width, emotions=emotions, dropout=settings.dropout)
 

@@ -33,6 +33,7 @@ from edge_sser.train.fit.frozen import (
     load_companion,
     load_trunk,
 )
+from edge_sser.train.fit.initial import read_initial
 from edge_sser.train.fit.loop import Epoch, TensorBoardWriter, train
 from edge_sser.train.fit.losses import check_labels
 from edge_sser.train.fit.parallel import World, join_world
@@ -105,6 +106,8 @@ class FitRequest:
         read_preset(plan.preset)
         emotion_vote(plan)  # refuses a preset without emotions before hours of training
         check_trunk(plan, companion=self.companion is not None, tensorboard=self.tensorboard)
+        if plan.initial is not None:
+            read_initial(plan.initial)  # a missing file must not be found after hours of work
         object.__setattr__(self, "plan", plan)
         object.__setattr__(self, "labels_only", labels_only)
 

@@ -20,14 +20,18 @@ from edge_sser.train.data.mixing import AugmentationSources
 from edge_sser.train.data.sampling import Sampler, epoch_size
 from edge_sser.train.fit.checkpoint import make_student
 from edge_sser.train.fit.device import uses_bfloat16
+from edge_sser.train.fit.initial import load_initial
 from edge_sser.train.fit.losses import Distiller, Targets, blend, label_losses, make_targets
 from edge_sser.train.fit.parallel import World, share_batch_norm
 from edge_sser.train.fit.validation import Validator, split_validation
 from edge_sser.train.fit.views import SharedViews, make_views
 from edge_sser.train.recipe import Recipe
 from edge_sser.train.students.net import Logits, Student
+from edge_sser.train.students.yamnet import Yamnet
 from edge_sser.train.teachers.lesson import Lesson
 from edge_sser.train.teachers.outputs import Outputs
+
+INITIAL_WINDOWS = 256  # that set the batch norms of initial weights
 
 
 class RunningAccuracy:
@@ -133,6 +137,8 @@ class StudentTask(Task):
         self._augmenter = Augmenter(recipe.augmentation, sources.noise, babble)
         self._fresh = sources.fresh if recipe.twins else None
         self._targets = make_targets(self._training, recipe.preset)
+        if recipe.initial is not None and isinstance(self.net, Yamnet):
+            load_initial(self.net, recipe.initial, self._initial_windows(recipe.optimisation.seed))
         self.views: SharedViews | None = None
         self.to(device)
         if self._lesson is not None and recipe.distillation is not None and recipe.distillation.views:
@@ -199,6 +205,17 @@ class StudentTask(Task):
                 teacher = self._lesson.outputs_for(places, windows, self._world)
             parts |= self.distiller.losses(logits, embedded, teacher, targets.allowed)
         return parts
+
+    def rate(self, name: str) -> float:
+        """Returns the share of the learning rate for a parameter: less for weights that were learned elsewhere."""
+        initial = self._recipe.initial
+        return initial.rate if initial is not None and name.startswith("net.body.") else 1.0
+
+    def _initial_windows(self, seed: int) -> Tensor:
+        """Draws augmented windows of random clips: float32 [INITIAL_WINDOWS, frames, bands] in dB."""
+        generator = torch.Generator().manual_seed(seed)
+        places = torch.randint(len(self._training), (INITIAL_WINDOWS,), generator=generator)
+        return self._augmenter(self.draw(places, generator, torch.arange(0)), generator)
 
     def _make_views(self, views: int, lesson: Lesson) -> SharedViews:
         """Makes the windows that teacher and student share; the seed of the recipe decides which."""
