@@ -21,9 +21,9 @@ TORCH_INDEX ?=
 PYTEST ?=
 
 # What the tests drive: a sound server, a broker, certificates, the checkers of systemd, a witness of system calls, a
-# browser with a font, and a compiler for PyAudio.
+# browser with a font, a decoder of what phones record, and a compiler for PyAudio.
 TEST_PACKAGES = gcc python3-dev portaudio19-dev pulseaudio pulseaudio-utils libasound2-plugins mosquitto openssl strace \
-	systemd chromium fonts-dejavu-core groff
+	systemd chromium fonts-dejavu-core groff ffmpeg
 # Tests that need recordings of people run only when asked for. EDGE_SSER_SOAK=1 lets those marked soak run for hours.
 SELECT = $(if $(EDGE_SSER_DATA),,-m "not shared_data")
 # Most tests wait: for audio to be spoken, a broker to come back, a watchdog to bark. Two cores hold four at once. Each

@@ -287,14 +287,15 @@ def _begins_file(head: bytes) -> bool:
 
 
 def _one_size(file: BinaryIO, end: int) -> Part:
-    """AU, CAF and W64: audio of size 0 with bytes behind it was never finished."""
+    """AU, CAF and W64: audio of size 0 with bytes behind it was never finished; CAF has -1 while it is written."""
     head = _at(file, 0, 1 << 16)
     if head[:4] == b".snd" and len(head) >= 24:
         body, size = struct.unpack(">II", head[4:12])
         wrong = size < UNKNOWN_BYTES and end - body - size >= SLOPPY_BYTES
         return Part(0, end, patches=((8, b"\xff\xff\xff\xff"),) if wrong else ())
-    if head[:4] == b"caff" and (place := head.find(b"data")) > 0 and head[place + 4 : place + 12] == bytes(8):
-        return Part(0, end, patches=((place + 4, b"\xff" * 8),))
+    place = head.find(b"data") if head[:4] == b"caff" else -1
+    if place > 0 and head[place + 4 : place + 12] in (bytes(8), b"\xff" * 8):  # -1: to the end; libsndfile refuses it
+        return Part(0, end, patches=((place + 4, struct.pack(">Q", end - place - 12)),))
     place = head.find(_W64_DATA) if head[:4] == b"riff" else -1
     if place > 0 and int.from_bytes(head[place + 16 : place + 24], "little") <= 24:
         return Part(0, end, patches=((16, struct.pack("<Q", end)), (place + 16, struct.pack("<Q", end - place))))

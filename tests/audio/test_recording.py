@@ -91,6 +91,15 @@ def test_audio_behind_a_header_that_was_never_finished_is_read(tmp_path: Path, f
     np.testing.assert_array_equal(frames(path)[-len(whole) :], whole)
 
 
+def test_a_caf_file_of_unknown_length_is_read_without_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path = tmp_path / "live.caf"
+    soundfile.write(path, noise(5), RATE, format="CAF", subtype="PCM_16")
+    whole = frames(path)
+    spoil(path, "CAF", 2**64 - 1)
+    np.testing.assert_array_equal(frames(path)[-len(whole) :], whole)
+
+
 def test_audio_behind_the_size_that_a_recorder_wrote_last_is_read(tmp_path: Path) -> None:
     path = tmp_path / "crash.wav"
     soundfile.write(path, noise(5), RATE, subtype="PCM_16")
