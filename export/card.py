@@ -42,6 +42,7 @@ LICENCES: Mapping[str, str] = {
 }
 
 TRUNK_LICENCE = "MIT (Whisper's encoder, OpenAI)"
+YAMNET_LICENCE = "Apache 2.0 (YAMNet, The TensorFlow Authors)"
 
 CHANCE_AUROC = 0.5
 TRUST_DIGITS = 3
@@ -72,6 +73,10 @@ def make_card(
     if recipe.trunk is not None:
         licences.add(TRUNK_LICENCE)
         architecture += f", {recipe.student.layers} frozen layers of {Path(recipe.trunk.weights).name}"
+    if recipe.initial is not None:
+        licences.add(YAMNET_LICENCE)
+        layers, frozen = recipe.student.layers, recipe.initial.frozen
+        architecture += f", {layers} layers started from YAMNet's, {frozen} of them frozen"
     return Card(
         name=recipe.name,
         version=recipe.version,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_sser.model.calibration import Calibration, check_calibration
-from edge_sser.model.vote import Logits, group_log_odds
+from edge_sser.model.vote import Logits, check_groups, group_log_odds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,7 @@ def check_axis(axis: EmotionAxis, labels: Sequence[str]) -> None:
     """Checks an axis.
 
     Raises:
-        ValueError: the labels are not some of the model's, once each, at both ends, or the calibration is not finite.
+        ValueError: as for `check_groups`, or the calibration is not finite.
     """
-    named = [*axis.high, *axis.low]
-    if not axis.high or not axis.low or len({*named}) < len(named) or not {*named} <= {*labels}:
-        raise ValueError("arousal or valence: its labels are not emotions of the model, each once, at both ends")
+    check_groups(axis.high, axis.low, labels, "arousal or valence")
     check_calibration(axis.calibration)

@@ -52,14 +52,29 @@ def group_log_odds(emotions: Logits, labels: Sequence[str], first: Sequence[str]
     return np.asarray(np.logaddexp.reduce(yes, axis=-1) - np.logaddexp.reduce(no, axis=-1))
 
 
+def check_groups(first: Sequence[str], second: Sequence[str], labels: Sequence[str], name: str) -> None:
+    """Checks two groups of emotions.
+
+    Args:
+        first: labels of the one group.
+        second: labels of the other.
+        labels: of the model.
+        name: of the field, for the message.
+
+    Raises:
+        ValueError: they are not some of the model's labels, once each, on both sides.
+    """
+    named = [*first, *second]
+    if not first or not second or len({*named}) < len(named) or not {*named} <= {*labels}:
+        raise ValueError(f"{name}: its labels are not emotions of the model, each once, on both sides")
+
+
 def check_vote(vote: EmotionVote, labels: Sequence[str]) -> None:
     """Checks a vote of the emotions.
 
     Raises:
-        ValueError: the share is not within 0..1, or the labels are not some of the model's, once each, on both sides.
+        ValueError: the share is not within 0..1, or as for `check_groups`.
     """
-    named = [*vote.stressed, *vote.unstressed]
     if not 0.0 <= vote.share <= 1.0:
         raise ValueError("emotion_vote: its share is not within 0..1")
-    if not vote.stressed or not vote.unstressed or len({*named}) < len(named) or not {*named} <= {*labels}:
-        raise ValueError("emotion_vote: its labels are not emotions of the model, each once, on both sides")
+    check_groups(vote.stressed, vote.unstressed, labels, "emotion_vote")

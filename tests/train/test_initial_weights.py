@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge_sser.errors import SettingsError, TrainingError
+from edge_sser.export.card import make_card
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
@@ -154,6 +155,13 @@ def test_a_file_that_is_not_yamnets_is_told_in_one_line(
         fit(training, small(sha256="0" * 64), store, tmp_path / "run")
     found = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     fit(training, small(sha256=found), store, tmp_path / "run")
+
+
+def test_the_card_states_the_origin_and_licence_of_the_initial_weights() -> None:
+    header = {"emotions": ["calm"], "corpora": [{"name": "mine", "utterances": 1, "speakers": 1}]}
+    card = make_card(read_recipe("sser-yamnet"), header, {}, 270_003)
+    assert card.licence == "Apache 2.0 (YAMNet, The TensorFlow Authors)"
+    assert card.architecture.endswith("6 layers started from YAMNet's, 3 of them frozen")
 
 
 def test_the_recipe_refuses_a_missing_file_before_the_table_is_read(tmp_path: Path) -> None:
