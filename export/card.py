@@ -69,14 +69,15 @@ def make_card(
     """
     own = evaluations.get(recipe.name)
     licences = {LICENCES.get(corpus["name"], "") for corpus in header["corpora"]} - {""}
-    architecture = f"{recipe.student.kind.value}, width {recipe.student.width}, {parameters} parameters"
+    architecture = _describe_network(recipe, [f"{parameters} parameters"])
+    members = [recipe]
+    if recipe.student.companion:
+        members.append(Recipe.model_validate(header["companion"]["recipe"]))
+        architecture += f", beside {members[1].name} ({_describe_network(members[1])})"
     if recipe.trunk is not None:
         licences.add(TRUNK_LICENCE)
-        architecture += f", {recipe.student.layers} frozen layers of {Path(recipe.trunk.weights).name}"
-    if recipe.initial is not None:
+    if any(member.initial is not None for member in members):
         licences.add(YAMNET_LICENCE)
-        layers, frozen = recipe.student.layers, recipe.initial.frozen
-        architecture += f", {layers} layers started from YAMNet's, {frozen} of them frozen"
     return Card(
         name=recipe.name,
         version=recipe.version,
@@ -100,6 +101,15 @@ def make_card(
         arousal=fit_axis(predictions, AROUSAL),
         valence=fit_axis(predictions, VALENCE),
     )
+
+
+def _describe_network(recipe: Recipe, size: Sequence[str] = ()) -> str:
+    parts = [recipe.student.kind.value, f"width {recipe.student.width}", *size]
+    if recipe.trunk is not None:
+        parts.append(f"{recipe.student.layers} frozen layers of {Path(recipe.trunk.weights).name}")
+    if recipe.initial is not None:
+        parts.append(f"{recipe.student.layers} layers started from YAMNet's, {recipe.initial.frozen} of them frozen")
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

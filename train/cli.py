@@ -52,7 +52,7 @@ def fit(
         ),
     ] = None,
     companion: Annotated[
-        Path | None, typer.Option(help="Run of the compact CNN that stands beside a frozen trunk, as in sser-plus.")
+        Path | None, typer.Option(help="Run of the small student that stands beside a frozen trunk, as in sser-plus.")
     ] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, for a recipe that mixes it in.")] = None,
     rooms: Annotated[

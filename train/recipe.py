@@ -44,8 +44,8 @@ class Student(Section):
     """column-vit alone: frames in a token."""
     layers: int = Field(default=2, ge=1, le=8)
     """whisper-trunk and yamnet: layers that are kept, from the first; of whisper-trunk at most 6."""
-    companion: int = Field(default=0, ge=0, le=256)
-    """whisper-trunk alone: width of the compact CNN beside it, from `fit --companion`; 0: none."""
+    companion: bool = False
+    """whisper-trunk alone: a trained student stands beside it, from `fit --companion`."""
     dropout: Ratio
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from quantised import exported, fp32, spoken
 from edge_sser.export.quantize import Target, slow_nodes, weighted_nodes
 from edge_sser.export.smooth import by_channel, correct_bias, observe_channels, smooth
 from edge_sser.model.onnx_backend import onnx_runtime
+from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.whisper_trunk import WhisperTrunk
 
 OUTLIER = 40.0
@@ -23,7 +24,8 @@ OUTLIER = 40.0
 def trunk(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """A transformer on a stem of convolutions, both with a channel that is far larger than the others."""
     torch.manual_seed(0)
-    net = WhisperTrunk(width=64, layers=1, companion=4, emotions=8, dropout=0.0)
+    cnn = CompactCnn(width=4, emotions=8, dropout=0.0)
+    net = WhisperTrunk(width=64, layers=1, companion=cnn, emotions=8, dropout=0.0)
     with torch.no_grad():
         net.bands.abs_()
         for layer in net.layers:

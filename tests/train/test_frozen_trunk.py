@@ -64,7 +64,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def changes(weights: Path) -> list[str]:
     return [
         f"trunk.weights={weights}", f"student.width={WIDTH}", "trunk.variants=2", "trunk.components=60",
-        "trunk.penalty=3", "student.companion=0",
+        "trunk.penalty=3", "student.companion=false",
     ]  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def test_beside_a_cnn_the_logits_are_the_mean_of_both(
 ) -> None:
     _, store = embeddings
     cnn = CompactCnn(width=4, emotions=8, dropout=0.0).eval()
-    plan = read_recipe("sser-plus", [*changes, "student.companion=4", "trunk.share=0.25"])
+    plan = read_recipe("sser-plus", [*changes, "student.companion=true", "trunk.share=0.25"])
     both = load_trunk(plan)
     fit_head(both, split(rows, 1)[0], plan, store, cnn)
     with torch.inference_mode():
@@ -206,9 +206,9 @@ def test_beside_a_cnn_the_logits_are_the_mean_of_both(
 def test_a_companion_must_be_given_and_fit(
     changes: list[str], rows: Sequence[Utterance], toy_recipe: Path, tmp_path: Path
 ) -> None:
-    plan = read_recipe("sser-plus", [*changes, "student.companion=12"])
+    plan = read_recipe("sser-plus", [*changes, "student.companion=true"])
     training = split(rows, 1)[0]
-    for chosen, given in (([*changes, "student.companion=12"], None), (changes, tmp_path)):
+    for chosen, given in (([*changes, "student.companion=true"], None), (changes, tmp_path)):
         with pytest.raises(UsageError, match="give --companion RUN" if given is None else "leave --companion out"):
             FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=chosen, companion=given)
     with pytest.raises(UsageError, match="leave --tensorboard out"):
@@ -217,13 +217,14 @@ def test_a_companion_must_be_given_and_fit(
         load_companion(tmp_path, 1, plan, data_key(training))
     toy = read_recipe(str(toy_recipe), ["optimisation.epochs=1", "optimisation.clips_per_epoch=16"])
     fit(training, toy, FeatureStore(rows, tmp_path), tmp_path / "fold-1")
-    own = read_recipe("sser-plus", [*changes, f"student.companion={toy.student.width}"])
-    assert load_companion(tmp_path, 1, own, data_key(training)) is not None
+    student, described = load_companion(tmp_path, 1, plan, data_key(training))
+    assert student is not None
+    assert described["companion"]["recipe"]["student"]["width"] == toy.student.width
     with pytest.raises(TrainingError, match="other recordings"):
-        load_companion(tmp_path, 1, own, data_key(rows))
-    wider = read_recipe("sser-plus", [*changes, f"student.companion={toy.student.width + 1}"])
-    with pytest.raises(TrainingError, match="expected a compact CNN of width"):
-        load_companion(tmp_path, 1, wider, data_key(training))
+        load_companion(tmp_path, 1, plan, data_key(rows))
+    other = read_recipe("sser-plus", [*changes, "student.companion=true", "preset=sssr"])
+    with pytest.raises(TrainingError, match="learnt stress under the preset quadrant"):
+        load_companion(tmp_path, 1, other, data_key(training))
 
 
 def test_a_run_beside_another_companion_is_refused(
@@ -238,7 +239,7 @@ def test_a_run_beside_another_companion_is_refused(
         )
         companions.append(tmp_path / f"seed-{seed}")
         fit(training, toy, FeatureStore(rows, tmp_path), companions[-1] / "fold-1")
-    chosen = [*changes, f"student.companion={toy.student.width}"]
+    chosen = [*changes, "student.companion=true"]
     one, other = (
         FitRequest(table=toy_table, out=tmp_path / "out", recipe="sser-plus", changes=chosen, folds=[1], final=False,
                    threads=1, companion=companion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,8 @@ def toy_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue
         lines.append(f"[{key}]")
         for name, item in value.items():
-            text = (
-                "{ " + ", ".join(f"{k} = {v}" for k, v in item.items()) + " }" if isinstance(item, dict) else repr(item)
-            )
+            inline = isinstance(item, dict)
+            text = f"{{ {', '.join(f'{k} = {v}' for k, v in item.items())} }}" if inline else json.dumps(item)
             lines.append(f"{name} = {text}")
     path.write_text("\n".join(lines), encoding="utf-8")
     return path

@@ -149,14 +149,20 @@ def custom_preset(name: str) -> dict[str, Any]:
     return {} if shipped else {"preset": dict(read_preset(name).emotions)}
 
 
-def make_student(recipe: Recipe, emotions: int) -> Student:
-    """Builds the recipe's network with fresh weights, for a number of emotion classes."""
+def make_student(recipe: Recipe, emotions: int, companion: Student | None = None) -> Student:
+    """Builds the recipe's network with fresh weights.
+
+    Args:
+        recipe: of the network.
+        emotions: number of classes.
+        companion: student beside a frozen trunk.
+    """
     settings = recipe.student
     if settings.kind is StudentKind.WHISPER_TRUNK:
         return WhisperTrunk(
             width=settings.width,
             layers=settings.layers,
-            companion=settings.companion,
+            companion=companion,
             emotions=emotions,
             dropout=settings.dropout,
         )
@@ -181,7 +187,11 @@ def load_student(path: Path) -> tuple[Student, Recipe, Mapping[str, Any]]:
     checkpoint = load_checkpoint(path, f"give the {MODEL_FILE} that train fit wrote")
     try:
         recipe = Recipe.model_validate(checkpoint.header["recipe"])
-        student = make_student(recipe, len(checkpoint.header["emotions"]))
+        emotions = len(checkpoint.header["emotions"])
+        companion = None
+        if recipe.student.companion:
+            companion = make_student(Recipe.model_validate(checkpoint.header["companion"]["recipe"]), emotions)
+        student = make_student(recipe, emotions, companion)
         student.load_state_dict(dict(checkpoint.tensors))
         for name in ("emotions", "corpora"):
             if not isinstance(checkpoint.header[name], list):

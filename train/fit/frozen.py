@@ -28,6 +28,7 @@ from edge_sser.train.fit.checkpoint import (
     MODEL_FILE,
     Checkpoint,
     check_header,
+    custom_preset,
     describe_run,
     load_checkpoint,
     load_student,
@@ -39,7 +40,7 @@ from edge_sser.train.fit.checkpoint import (
 from edge_sser.train.fit.device import has_bfloat16
 from edge_sser.train.fit.losses import Targets, check_labels, make_targets
 from edge_sser.train.recipe import Losses, Recipe, Trunk
-from edge_sser.train.students.cnn import CompactCnn
+from edge_sser.train.students.net import Student
 from edge_sser.train.students.whisper_trunk import WhisperTrunk
 from edge_sser.train.teachers.encoder import find_weights, read_weights
 
@@ -142,7 +143,7 @@ def fit_head(
     training: Sequence[Utterance],
     recipe: Recipe,
     embeddings: EmbeddingStore,
-    companion: CompactCnn | None = None,
+    companion: Student | None = None,
 ) -> None:
     """Fits the standardisation and the head of a network to a training side.
 
@@ -151,7 +152,7 @@ def fit_head(
         training: utterances to learn from; those without emotion and stress are left out.
         recipe: settings.
         embeddings: of at least these utterances.
-        companion: CNN trained on the same side; None for a trunk alone.
+        companion: student trained on the same side; None for a trunk alone.
 
     Raises:
         SettingsError: there is no such preset.
@@ -187,7 +188,7 @@ def keep_or_fit_head(
     training: Sequence[Utterance],
     recipe: Recipe,
     embeddings: EmbeddingStore,
-    companion: CompactCnn | None = None,
+    companion: Student | None = None,
     described: Mapping[str, Any] | None = None,
 ) -> None:
     """Fits the head of a training side and writes its checkpoint, unless that exists.
@@ -198,7 +199,7 @@ def keep_or_fit_head(
         training: utterances to learn from.
         recipe: settings.
         embeddings: of at least these utterances.
-        companion: CNN trained on the same side; None for a trunk alone.
+        companion: student trained on the same side; None for a trunk alone.
         described: the companion, for the header.
 
     Raises:
@@ -214,34 +215,39 @@ def keep_or_fit_head(
     save_checkpoint(path, Checkpoint(dict(student.state_dict()), header))
 
 
-def load_companion(run: Path | None, fold: int | None, recipe: Recipe, data: str) -> CompactCnn | None:
-    """Loads the CNN of a fold from a run of `train fit`; None for a recipe without a companion.
+def load_companion(
+    run: Path | None, fold: int | None, recipe: Recipe, data: str
+) -> tuple[Student | None, Mapping[str, Any]]:
+    """Loads a fold's student from a run of `train fit`, and describes it for the header of the trunk beside it.
 
     Args:
-        run: `fit --companion`.
+        run: `fit --companion`; None for a trunk alone.
         fold: held out; None: all speakers.
         recipe: of the trunk.
         data: checkpoint.data_key of the training side.
 
+    Returns:
+        The student and the part of the header: the hash of its file, and its recipe. None and nothing for no run.
+
     Raises:
-        TrainingError: the checkpoint is missing, of another network, or was trained on other recordings.
+        TrainingError: the checkpoint is missing, of another stress preset, has a trunk itself, or was trained on other
+            recordings.
     """
     if run is None:
-        return None
+        return None, {}
     path = run_folder(run, fold) / MODEL_FILE
-    student, _, header = load_student(path)
-    if not isinstance(student, CompactCnn) or student.head.in_features != 6 * recipe.student.companion:
-        raise TrainingError(f"{path}: expected a compact CNN of width {recipe.student.companion}, as the recipe says")
+    student, own, header = load_student(path)
+    if own.trunk is not None:
+        raise TrainingError(f"{path}: it has a frozen trunk itself: give the run of a small student")
+    if (own.preset, header.get("preset")) != (recipe.preset, custom_preset(recipe.preset).get("preset")):
+        raise TrainingError(
+            f"{path} learnt stress under the preset {own.preset}, and recipe {recipe.name} has {recipe.preset}: train "
+            "one of them with the other's"
+        )
     if header["data"] != data:
         raise TrainingError(f"{path} was trained on other recordings than this table leaves: give the same table")
-    return student
-
-
-def describe_companion(run: Path | None, fold: int | None) -> dict[str, Any]:
-    """Returns the hash of the CNN of a fold, for a checkpoint's header; empty without a companion."""
-    if run is None:
-        return {}
-    return {"companion": hashlib.sha256((run_folder(run, fold) / MODEL_FILE).read_bytes()).hexdigest()}
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return student, {"companion": {"sha256": sha256, "recipe": header["recipe"]}}
 
 
 def _principal_axes(values: Tensor, weights: Tensor, components: int) -> Tensor | None:

@@ -28,7 +28,6 @@ from edge_sser.train.fit.checkpoint import (
 from edge_sser.train.fit.device import seed_everything
 from edge_sser.train.fit.frozen import (
     EmbeddingStore,
-    describe_companion,
     keep_or_fit_head,
     load_companion,
     load_trunk,
@@ -60,7 +59,7 @@ class FitRequest:
         changes: KEY=VALUE instead of the recipe's.
         folds: to hold out; empty for all.
         final: True to train on all speakers, too.
-        companion: run of a compact CNN that stands beside a frozen trunk; None without one.
+        companion: run of a small student that stands beside a frozen trunk; None without one.
         teachers: folders, or names of teachers that ship, to make first.
         noise: folder of recorded noise.
         rooms: folder of impulse responses.
@@ -202,9 +201,8 @@ def _run_trunk(
     with tqdm(total=len(utterances), unit=" recordings", desc="embeddings") as bar:
         embeddings = EmbeddingStore(trunk, plan, utterances, store, cache, lambda utterance: bar.update() and None)
         bar.update(len(utterances) - bar.n)
-    for (fold, training), companion in zip(sides, companions, strict=True):
+    for (fold, training), (companion, described) in zip(sides, companions, strict=True):
         path = run_folder(request.out, fold) / MODEL_FILE
-        described = describe_companion(request.companion, fold)
         keep_or_fit_head(path, trunk, training, plan, embeddings, companion, described)
         tqdm.write(str(path))
 

@@ -119,7 +119,8 @@ def check_trunk(recipe: Recipe, *, companion: bool, tensorboard: bool) -> None:
     if companion is not bool(recipe.student.companion):
         remedy = "leave --companion out"
         if not companion:
-            remedy = "give --companion RUN, the run of a compact CNN, or --set student.companion=0"
-        raise UsageError(f"recipe {recipe.name} has student.companion = {recipe.student.companion}: {remedy}")
+            remedy = "give --companion RUN, the run of a small student, or --set student.companion=false"
+        value = str(recipe.student.companion).lower()
+        raise UsageError(f"recipe {recipe.name} has student.companion = {value}: {remedy}")
     if tensorboard and recipe.trunk is not None:
         raise UsageError(f"recipe {recipe.name} has a frozen trunk, which has no epochs: leave --tensorboard out")

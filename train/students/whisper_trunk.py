@@ -1,9 +1,9 @@
-"""Early layers of Whisper's encoder beside a compact CNN, under one linear head, on the log-mel windows of the device.
+"""Early layers of Whisper's encoder beside a small student, under one linear head, on log-mel windows of the device.
 
 Early layers of a large speech encoder carry over to speakers and corpora that nobody trained on, where its late layers
-learn the training speakers. The trunk is frozen; means and deviations over time of its layers stand beside the CNN's
-embedding, and one linear layer makes the mean of the logits that either gives. The encoder's own mel bands are made of
-the device's, so that the model takes the same windows as any other.
+learn the training speakers. The trunk is frozen; means and deviations over time of its layers stand beside the
+student's embedding, and one linear layer makes the mean of the logits that either gives. The encoder's own mel bands
+are made of the device's, so that the model takes the same windows as any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_sser.pipeline.features import FEATURES, mel_filters
-from edge_sser.train.students.cnn import CompactCnn
 from edge_sser.train.students.net import Student
 
 BANDS: Final = 80  # of Whisper
@@ -34,7 +33,7 @@ _EPSILON: Final = 1e-4  # of a variance
 
 
 class WhisperTrunk(Student):
-    """Frozen early layers of Whisper's encoder, with a compact CNN or alone, and a linear head."""
+    """Frozen early layers of Whisper's encoder, with a small student or alone, and a linear head."""
 
     opset = 20  # the first with Gelu as one node
     bands: Tensor
@@ -43,13 +42,13 @@ class WhisperTrunk(Student):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, *, width: int, layers: int, companion: int, emotions: int, dropout: float) -> None:
+    def __init__(self, *, width: int, layers: int, companion: Student | None, emotions: int, dropout: float) -> None:
         """Builds the network with random weights; `load_encoder_weights` fills the trunk.
 
         Args:
             width: of the encoder: 384 for Whisper tiny, 512 for base.
             layers: of the encoder that are kept, from the first.
-            companion: width of the compact CNN; 0: none.
+            companion: a student of the same emotions that stands beside the trunk; None: none.
             emotions: number of classes.
             dropout: share of the pooled features dropped in training, 0..1.
         """
@@ -64,15 +63,15 @@ class WhisperTrunk(Student):
         embedding = 2 * width * layers
         self.register_buffer("centre", torch.zeros(embedding))
         self.register_buffer("scale", torch.ones(embedding))
-        self.companion = CompactCnn(width=companion, emotions=emotions, dropout=dropout) if companion else None
+        self.companion = companion
         self.dropout = nn.Dropout(dropout)
-        beside = self.companion.head.in_features if self.companion else 0
+        beside = companion.head.in_features if companion else 0
         self.head = nn.Linear(embedding + beside, emotions + 2)
 
     def embed(self, sound: Tensor) -> Tensor:
         """Returns embeddings, float32 [batch, dims], of log-mel windows [batch, frames, bands] in dB.
 
-        The trunk's come first, standardised over the training clips, and then the CNN's.
+        The trunk's come first, standardised over the training clips, and then the companion's.
         """
         trunk = (self.encode(self.whisper_mel(sound)) - self.centre) * self.scale
         return trunk if self.companion is None else torch.cat([trunk, self.companion.embed(sound)], dim=1)
@@ -108,22 +107,22 @@ class WhisperTrunk(Student):
         limited = torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - RANGE)
         return ((limited + 4.0) / 4.0).transpose(1, 2)
 
-    def set_head(self, trunk: nn.Linear, companion: CompactCnn | None, share: float) -> None:
-        """Sets the head so that its logits are a weighted mean of those of the trunk's head and of the CNN's.
+    def set_head(self, trunk: nn.Linear, companion: Student | None, share: float) -> None:
+        """Sets the head so that its logits are a weighted mean of those of the trunk's head and of the companion's.
 
         Args:
             trunk: linear head on the trunk's embedding.
-            companion: trained; None for a trunk alone.
+            companion: trained, becomes part of this network; None for a trunk alone.
             share: of the trunk's logits in the mean, 0..1.
         """
-        if companion is None or self.companion is None:
-            self.head.load_state_dict(trunk.state_dict())
-            return
-        self.companion.load_state_dict(companion.state_dict())
-        with torch.no_grad():
-            parts = [share * trunk.weight, (1.0 - share) * companion.head.weight]
-            self.head.weight.copy_(torch.cat(parts, dim=1))
-            self.head.bias.copy_(share * trunk.bias + (1.0 - share) * companion.head.bias)
+        weight: Tensor = trunk.weight
+        bias: Tensor = trunk.bias
+        if companion is not None:
+            weight = torch.cat([share * weight, (1.0 - share) * companion.head.weight], dim=1)
+            bias = share * bias + (1.0 - share) * companion.head.bias
+        self.companion = companion
+        self.head = nn.Linear(weight.shape[1], weight.shape[0])
+        self.head.load_state_dict({"weight": weight, "bias": bias})
 
     def load_encoder_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Fills the trunk with an encoder's weights, named as in transformers, and the weights of its bands.

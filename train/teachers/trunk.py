@@ -87,7 +87,7 @@ def trunk_recipe(preset: str) -> Recipe:
     Raises:
         SettingsError: there is no such preset.
     """
-    changes = [f"name={TRUNK_TEACHER}", "student.companion=0", f"preset={json.dumps(preset)}"]
+    changes = [f"name={TRUNK_TEACHER}", "student.companion=false", f"preset={json.dumps(preset)}"]
     known = read_preset(preset)
     if not known.emotions_with(1) or not known.emotions_with(0):
         changes.append("emotion_share=0")
