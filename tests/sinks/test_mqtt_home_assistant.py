@@ -84,7 +84,7 @@ def test_every_source_has_its_entities_and_every_entity_a_name_of_its_own() -> N
         **{
             f"{source}_{name}": "sensor"
             for source in ("desk", "hall")
-            for name in ("stress", "dbfs", "level", "last_reading")
+            for name in ("stress", "arousal", "valence", "dbfs", "level", "last_reading")
         },
         **{f"{source}_{name}": "binary_sensor" for source in ("desk", "hall") for name in ("elevated", "problem")},
     }
@@ -122,6 +122,8 @@ def test_state_topics_are_those_that_are_published() -> None:
     assert topics == {
         "listening": STATE,
         "desk_stress": readings,
+        "desk_arousal": readings,
+        "desk_valence": readings,
         "desk_dbfs": readings,
         "desk_level": readings,
         "desk_elevated": readings,
@@ -150,6 +152,14 @@ def test_what_is_shown_of_a_reading(level: Level | None, stress: str, word: str,
     assert shown(components["desk_elevated"], event) == elevated
     assert shown(components["desk_dbfs"], event) == "-27.4"
     assert level is None or word in components["desk_level"]["options"]
+
+
+@pytest.mark.parametrize(("arousal", "valence"), [(0.81, 0.22), (None, None)])
+def test_arousal_and_valence_are_shown_or_unknown(arousal: float | None, valence: float | None) -> None:
+    components = described("desk")["components"]
+    event = replace(reading(1), arousal=arousal, valence=valence)
+    assert shown(components["desk_arousal"], event) == str(arousal)
+    assert shown(components["desk_valence"], event) == str(valence)
 
 
 def test_the_age_of_the_last_reading_is_shown_and_outlives_the_figures() -> None:

@@ -143,15 +143,9 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
             "command_topic": topics.baseline_set,
             "payload_press": f"{BaselineCommand.LEARN.value} {source}",
         },
-        "stress": {
-            "platform": "sensor",
-            "name": f"{source} stress",
-            "icon": "mdi:waveform",
-            "value_template": "{{ value_json.stress_rolling }}",
-            "state_class": "measurement",
-            "suggested_display_precision": 2,
-            **reading,
-        },
+        "stress": {"name": f"{source} stress", **_probability("stress_rolling", "mdi:waveform"), **reading},
+        "arousal": {"name": f"{source} arousal", **_probability("arousal", "mdi:speedometer"), **reading},
+        "valence": {"name": f"{source} valence", **_probability("valence", "mdi:emoticon-outline"), **reading},
         "dbfs": {
             "platform": "sensor",
             "name": f"{source} sound level",
@@ -189,6 +183,17 @@ def _entities(topics: Topics, source: str) -> dict[str, dict[str, Any]]:
             # An entity has a state of its own, so Home Assistant takes no attribute of that name.
             "json_attributes_template": "{{ dict(value_json, health=value_json.state) | tojson }}",
         },
+    }
+
+
+def _probability(field: str, icon: str) -> dict[str, Any]:
+    """Returns a sensor of a field of the reading, 0..1."""
+    return {
+        "platform": "sensor",
+        "icon": icon,
+        "value_template": f"{{{{ value_json.{field} }}}}",
+        "state_class": "measurement",
+        "suggested_display_precision": 2,
     }
 
 
