@@ -6,14 +6,13 @@ import json
 import re
 from dataclasses import fields
 from datetime import datetime, time, timedelta
-from enum import Enum
 from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from edge_sser.events import Episode, Health, Level
+from edge_sser.events import Episode, Health, Level, Word
 from edge_sser.settings.section import Section
 
 TEXT_FIELD = "text"  # of a message, beside the fields of the event: one line for a person
@@ -21,7 +20,7 @@ MESSAGE_FIELDS = frozenset({TEXT_FIELD, *(field.name for kind in (Episode, Healt
 WAYS = ("command", "url", "url_file", "apprise_file")
 
 
-class NotifyEvent(str, Enum):
+class NotifyEvent(Word):
     """Events that are told."""
 
     START = "start"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from edge_sser.events import Level
+from edge_sser.events import Level, Word
 from edge_sser.settings.notify import NotifySettings
 from edge_sser.settings.section import Ratio, Section
 from edge_sser.settings.sinks import FileSinkSettings, HistorySettings, MetricsSettings, MqttSettings
 from edge_sser.settings.web import WebSettings
 
 
-class SampleFormat(str, Enum):
+class SampleFormat(Word):
     """Coding of raw PCM on standard input."""
 
     S16LE = "s16le"
@@ -41,7 +40,7 @@ class SourceSettings(Section):
     """Audio held between capture and processing; beyond it the oldest is dropped, counted and reported."""
 
 
-class Detector(str, Enum):
+class Detector(Word):
     """Means of telling speech from other sound."""
 
     NETWORK = "network"
@@ -79,7 +78,7 @@ class WindowSettings(Section):
         return round(value * 10) / 10
 
 
-class Sensitivity(str, Enum):
+class Sensitivity(Word):
     """False episodes an hour of calm speech that a threshold may cause."""
 
     budget: float
@@ -131,7 +130,7 @@ class RollingSettings(Section):
         return self
 
 
-class BaselineMode(str, Enum):
+class BaselineMode(Word):
     """Use of a source's baseline."""
 
     OFF = "off"
@@ -168,7 +167,7 @@ class EpisodeSettings(Section):
         return value
 
 
-class Runtime(str, Enum):
+class Runtime(Word):
     """Backend of the model."""
 
     AUTO = "auto"
@@ -197,7 +196,7 @@ class ModelSettings(Section):
     """Threads of one inference. One is fastest for the model that ships."""
 
 
-class OutputFormat(str, Enum):
+class OutputFormat(Word):
     """Format of standard output."""
 
     AUTO = "auto"

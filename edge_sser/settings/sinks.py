@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from enum import Enum
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
+from edge_sser.events import Word
 from edge_sser.settings.broker import parse_address
 from edge_sser.settings.section import Section
 
 TOPIC_PREFIX = r"^[^/+#$\x00-\x1f]([^+#\x00-\x1f]*[^/+#\x00-\x1f])?$"  # no wildcards, no slash at the ends
 
 
-class MqttVersion(str, Enum):
+class MqttVersion(Word):
     """Version of the protocol."""
 
     AUTO = "auto"

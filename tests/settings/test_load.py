@@ -239,3 +239,9 @@ def test_no_text_in_a_file_gets_anything_but_settings_or_one_line(tmp_path_facto
     except SettingsError as error:
         message = str(error)
     assert len(message.splitlines()) <= 1
+
+
+def test_a_choice_of_the_settings_prints_as_it_is_written() -> None:
+    settings = Settings()
+    assert [f"{settings.rolling.sensitivity}", f"{settings.model.runtime}"] == ["normal", "auto"]
+    assert str(settings.gate.detector) == "network"
