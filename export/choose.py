@@ -29,7 +29,8 @@ class Choice:
     Attributes:
         error_by_method: root mean square difference of the logits from FP32, all nodes quantised that gain from it,
             before others go back to float.
-        error_by_node: the same by node, that node alone quantised, on fewer windows.
+        error_by_node: the same by node, that node alone quantised, on fewer windows; empty where enough windows agree
+            without a node that goes back to float.
         error: the same, of the graph as chosen.
         agreement: share of windows with the same level, or with the same likeliest emotion: the lesser, 0..1.
         ranges: least and greatest value of each tensor that 8 bits cover.
@@ -62,19 +63,6 @@ def choose(
     unknown = [name for name in keep_float if name not in nodes]
     if unknown:
         raise UsageError(f"--float {unknown[0]}: no node of that name has weights: {', '.join(nodes)}")
-    with progress(f"quantising for {target.value}", len(Method) + len(nodes)) as work:
-        return _choose(model, card, target, data, nodes, keep_float, work)
-
-
-def _choose(
-    model: onnx.ModelProto,
-    card: Card,
-    target: Target,
-    data: CalibrationData,
-    nodes: Sequence[str],
-    keep_float: Sequence[str],
-    work: Work,
-) -> tuple[onnx.ModelProto, Choice]:
     histograms = observe(model, activations(model), data.calibration)
     symmetric = target is Target.TENSORRT
     ranges = {
@@ -85,7 +73,7 @@ def _choose(
     expected = _logits(model, card, data.tuning)
 
     def attempt(
-        method: Method, keep_float: Sequence[str], count: int = len(data.tuning)
+        work: Work, method: Method, keep_float: Sequence[str], count: int = len(data.tuning)
     ) -> tuple[onnx.ModelProto, float, float]:
         corrected = correct_bias(model, channels, {*nodes} - {*keep_float})
         quantised = quantise(corrected, target, ranges[method], keep_float)
@@ -94,19 +82,25 @@ def _choose(
         return quantised, _rms_error(expected[:count], found), _agreement(card, expected[:count], found)
 
     float_nodes = list(dict.fromkeys([*slow_nodes(model, target), *keep_float]))
-    attempts = {method: attempt(method, float_nodes) for method in Method}
+    with progress(f"quantising for {target.value}", len(Method)) as work:
+        attempts = {method: attempt(work, method, float_nodes) for method in Method}
     method = min(Method, key=lambda each: attempts[each][1])
-    by_node = {node: attempt(method, [other for other in nodes if other != node], _SWEPT)[1] for node in nodes}
     quantised, error, agreement = attempts[method]
-    for node in sorted(set(nodes) - set(float_nodes), key=lambda name: -by_node[name]):
-        if agreement >= MIN_AGREEMENT:
-            break
-        fewer = {each: attempt(each, [*float_nodes, node]) for each in Method}
-        best = min(Method, key=lambda each: fewer[each][1])
-        if fewer[best][1] < error:
-            method = best
-            quantised, error, agreement = fewer[best]
-            float_nodes.append(node)
+    by_node: dict[str, float] = {}
+    if agreement < MIN_AGREEMENT:
+        with progress("ranking the nodes by their error", len(nodes)) as work:
+            by_node = {
+                node: attempt(work, method, [other for other in nodes if other != node], _SWEPT)[1] for node in nodes
+            }
+            for node in sorted(set(nodes) - set(float_nodes), key=lambda name: -by_node[name]):
+                if agreement >= MIN_AGREEMENT:
+                    break
+                fewer = {each: attempt(work, each, [*float_nodes, node]) for each in Method}
+                best = min(Method, key=lambda each: fewer[each][1])
+                if fewer[best][1] < error:
+                    method = best
+                    quantised, error, agreement = fewer[best]
+                    float_nodes.append(node)
     by_method = {each.value: attempts[each][1] for each in Method}
     choice = Choice(target, method, tuple(float_nodes), by_method, by_node, error, agreement, ranges[method])
     return quantised, choice

@@ -99,7 +99,7 @@ def export_int8(
         model = smooth(loaded, observe_channels(loaded, data.calibration))
         choices: dict[Path, Choice] = {}
         for target in targets:
-            progress(f"quantising for {target.value}: methods, then a sweep over the nodes")
+            progress(f"quantising for {target.value}")
             path = folder / f"{name}{SUFFIXES[target]}"
             choices[path] = _quantise(fp32, model, path, target, data, float_nodes, qat)
         artefacts = _measure(fp32, parity, choices, data, speakers, progress)
