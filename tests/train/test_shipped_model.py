@@ -21,8 +21,10 @@ from edge_sser.train.evaluate.affect import AROUSAL, VALENCE, fit_axis
 from edge_sser.train.evaluate.operating_result import operating_points, summary
 from edge_sser.train.evaluate.predictions import read_origin, read_predictions, write_origin, write_predictions
 from edge_sser.train.evaluate.scores import evaluate, markdown_table
+from edge_sser.train.fit.checkpoint import load_student
 from edge_sser.train.recipe import read_recipe
 from edge_sser.train.students.backend import emotion_vote
+from edge_sser.train.students.yamnet import Yamnet
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -195,6 +197,13 @@ def test_predictions_of_other_folds_or_presets_are_not_averaged(tmp_path: Path, 
     assert ended.stderr.startswith(f"error: {other} ")
     assert difference in ended.stderr
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_checkpoint_of_sser_yamnet_is_of_the_recipe_that_ships() -> None:
+    student, recipe, header = load_student(RESULTS / "sser-yamnet.safetensors")
+    assert recipe == read_recipe("sser-yamnet")
+    assert isinstance(student, Yamnet)
+    assert {corpus["name"] for corpus in header["corpora"]} == {"indian-emospeech", "librispeech", "nemo", "ravdess"}
 
 
 def test_the_licence_of_the_frozen_layers_lies_beside_the_model() -> None:
