@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_sser.commands.progress import progress
 from edge_sser.errors import TrainingError, UsageError
-from edge_sser.model.onnx_backend import onnx_runtime
+from edge_sser.model.onnx_backend import cpu_session
 from edge_sser.pipeline.features import log_mel
 from edge_sser.train.corpora.folds import check_disjoint, split
 from edge_sser.train.corpora.table import Utterance
@@ -197,7 +197,7 @@ def observe(model: onnx.ModelProto, tensors: Iterable[str], windows: NDArray[np.
     inner = sorted(set(tensors) - {key})
     outputs = {value.name for value in model.graph.output}
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner if name not in outputs)
-    session = onnx_runtime().InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = cpu_session(probed.SerializeToString(), threads=0)
 
     def batches() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for start in range(0, len(windows), _BATCH):

@@ -15,7 +15,7 @@ from edge_sser.export.calibration import CalibrationData, Method, find_range, ob
 from edge_sser.export.quantize import Target, activations, quantise, slow_nodes, weighted_nodes
 from edge_sser.export.smooth import correct_bias, observe_channels
 from edge_sser.model.model import Card
-from edge_sser.model.onnx_backend import onnx_runtime
+from edge_sser.model.onnx_backend import cpu_session
 
 MIN_AGREEMENT = 0.98  # share of tuning windows: a third of the way from the 97 % of levels that the gate wants to all
 _BATCH = 32
@@ -122,7 +122,7 @@ def levels(card: Card, stress: NDArray[np.floating]) -> NDArray[np.int64]:
 
 def _logits(model: onnx.ModelProto, card: Card, windows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Returns logits, float64 [windows, 1 + classes]: stress with the vote of the emotions, then these."""
-    session = onnx_runtime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = cpu_session(model.SerializeToString(), threads=0)
     parts = []
     for start in range(0, len(windows), _BATCH):
         stress, emotions = session.run(list(card.outputs), {card.input: windows[start : start + _BATCH]})

@@ -17,7 +17,7 @@ from edge_sser.commands.bench import demo_samples
 from edge_sser.errors import ModelError
 from edge_sser.files import write_file
 from edge_sser.model.model import CARD_KEY, Card
-from edge_sser.model.onnx_backend import onnx_runtime
+from edge_sser.model.onnx_backend import cpu_session
 from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.train.data.features import windows
 from edge_sser.train.students.net import Student
@@ -119,7 +119,7 @@ def _test_windows() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 
 def _difference(student: Student, data: bytes, card: Card, sample: Tensor) -> float:
-    session = onnx_runtime().InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = cpu_session(data, threads=0)
     stress, emotions = session.run(list(card.outputs), {card.input: sample.numpy()})
     with torch.inference_mode():
         logits = student(sample)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edge_sser.export.quantize import PASSING, weighted_nodes
-from edge_sser.model.onnx_backend import onnx_runtime
+from edge_sser.model.onnx_backend import cpu_session
 
 STRENGTH = 0.5  # 0: all outliers stay in the activations, 1: all go into the weights; as in the paper
 _BATCH = 32
@@ -39,7 +39,7 @@ def observe_channels(model: onnx.ModelProto, windows: NDArray[np.float32]) -> Ma
     probed.CopyFrom(model)
     known = {value.name for value in (*model.graph.input, *model.graph.output)}
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in axes if name not in known)
-    session = onnx_runtime().InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = cpu_session(probed.SerializeToString(), threads=0)
     key = model.graph.input[0].name
     names = [name for name in axes if name != key]
     largest: dict[str, NDArray[np.float64]] = {}

@@ -118,7 +118,8 @@ def test_the_cards_figures_are_those_of_the_committed_predictions(shipped: Shipp
     for name in (shipped.name, "level-only"):
         assert card.accuracy[name] == evaluate(read_predictions(RESULTS / f"{name}.csv")).as_dict()
     found = evaluate(read_predictions(RESULTS / f"{shipped.name}.csv")).calibration
-    assert card.calibration == found
+    assert card.calibration.temperature == pytest.approx(found.temperature, rel=1e-6)  # processors round differently
+    assert card.calibration.bias == pytest.approx(found.bias, rel=1e-5)
     assert card.emotions == EMOTIONS
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_sser.errors import ModelError
 from edge_sser.model.card import Card
-from edge_sser.model.onnx_backend import onnx_runtime
+from edge_sser.model.onnx_backend import cpu_session
 
 if TYPE_CHECKING:
     import onnx
@@ -188,11 +188,7 @@ class Embedder:
         graph = type(model)()
         graph.CopyFrom(model)
         graph.graph.output.append(helper.make_tensor_value_info(place.embedding, TensorProto.FLOAT, None))
-        runtime = onnx_runtime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4
-        self._session = runtime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self._session = cpu_session(graph.SerializeToString())
         self._card, self._name = card, place.embedding
 
     def embed(self, log_mel: NDArray[np.float32]) -> tuple[Floats, float]:

@@ -16,7 +16,7 @@ from edge_sser.export.onnx import TOLERANCE, convert, write_model
 from edge_sser.model.calibration import Calibration
 from edge_sser.model.card import REFERENCE_INPUT
 from edge_sser.model.model import CARD_KEY, Card
-from edge_sser.model.onnx_backend import onnx_runtime
+from edge_sser.model.onnx_backend import cpu_session
 from edge_sser.train.data.labels import EMOTIONS, read_preset
 from edge_sser.train.references.recipe import ReferenceRecipe
 from edge_sser.train.references.system import System
@@ -86,7 +86,7 @@ def export_reference(system: System, recipe: ReferenceRecipe, corpora: Sequence[
         model = convert(exported, batch, card, OPSET)
     except Exception as error:  # of many unrelated classes, from the exporter
         raise ModelError(f"--onnx {path}: the network cannot be written as ONNX ({short(error)})") from None
-    session = onnx_runtime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = cpu_session(model.SerializeToString(), threads=0)
     outputs = session.run(list(card.outputs), {REFERENCE_INPUT: batch.numpy()})
     with torch.inference_mode():
         own = exported(batch)
