@@ -116,7 +116,7 @@ def check_trunk(recipe: Recipe, *, companion: bool, tensorboard: bool) -> None:
     Raises:
         UsageError: the message says what to do.
     """
-    if companion is not bool(recipe.student.companion):
+    if companion is not recipe.student.companion:
         remedy = "leave --companion out"
         if not companion:
             remedy = "give --companion RUN, the run of a small student, or --set student.companion=false"
