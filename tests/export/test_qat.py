@@ -39,9 +39,16 @@ def computed(net: GraphNet, windows: np.ndarray) -> np.ndarray:
         return net.embed(torch.from_numpy(windows)).numpy()
 
 
+def transformer(folder: Path):
+    """A small network of columns, exported."""
+    torch.manual_seed(0)
+    return exported(ColumnVit(width=24, token_frames=2, emotions=8, dropout=0.1), folder)
+
+
 @pytest.mark.parametrize("target", Target)
-def test_node_by_node_the_module_computes_what_the_file_says(tmp_path: Path, target: Target) -> None:
-    model, card = fp32(tmp_path)
+@pytest.mark.parametrize("network", [fp32, transformer])
+def test_node_by_node_the_module_computes_what_the_file_says(tmp_path: Path, network, target: Target) -> None:
+    model, card = network(tmp_path)
     windows = spoken(8, seed=900)
     plain = logits(model, card, windows, tmp_path)
     nodes = weighted_nodes(model)
@@ -63,11 +70,14 @@ def test_the_whole_file_gives_the_modules_logits(tmp_path: Path, target: Target)
 
 
 def test_a_transformers_graph_can_be_trained_too(tmp_path: Path) -> None:
-    model, card = exported(ColumnVit(width=24, token_frames=2, emotions=8, dropout=0.1), tmp_path)
+    model, card = transformer(tmp_path)
     net, made = net_and_file(model, card, Target.TENSORRT)
-    windows = spoken(4, seed=900)
-    plain = logits(model, card, windows, tmp_path)
-    assert np.abs(as_written(made, card, windows) - computed(net, windows)).max() < 0.01 * plain.std()
+    windows = spoken(16, seed=900)
+    file = as_written(made, card, windows)
+    distance = np.abs(file - computed(net, windows))
+    # One value on the edge of a step, which depends on the processor, moves all logits of its window.
+    assert np.median(distance.max(axis=1)) < 1e-5 * file.std()
+    assert np.sqrt(np.mean(distance**2)) < 0.02 * file.std()
     net.embed(torch.from_numpy(windows)).square().sum().backward()
     learning = dict(zip(net.weight_names, net.weights, strict=True))
     assert learning["student.position"].grad is not None
