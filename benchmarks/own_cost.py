@@ -27,7 +27,7 @@ from edge_sser.train.teachers.encoder import load_encoder, sound_windows
 from edge_sser.train.teachers.hubert import EncoderHead
 from edge_sser.train.teachers.recipe import read_teacher_recipe
 
-STUDENTS = ("sser-cnn", "sser-plus")
+STUDENTS: dict[str, Sequence[str]] = {"sser-cnn": (), "sser-plus": ("sser-cnn", "sser-yamnet")}  # and what is beside
 
 
 class OwnSystem(System):
@@ -63,8 +63,9 @@ class OwnSystem(System):
 
 def systems(teachers: Sequence[str]) -> Iterator[tuple[str, OwnSystem]]:
     """Yields our students, and teachers of NAME=FOLDER with the encoder's weights."""
-    for name in STUDENTS:
-        student = make_student(read_recipe(name), len(EMOTIONS))
+    for name, beside in STUDENTS.items():
+        companions = [make_student(read_recipe(companion), len(EMOTIONS)) for companion in beside]
+        student = make_student(read_recipe(name), len(EMOTIONS), companions)
         yield name, OwnSystem(student, lambda samples: torch.from_numpy(windows(log_mel(samples))[:1]))
     for option in teachers:
         name, _, folder = option.partition("=")

@@ -72,8 +72,9 @@ def make_card(
     architecture = _describe_network(recipe, [f"{parameters} parameters"])
     members = [recipe]
     if recipe.student.companion:
-        members.append(Recipe.model_validate(header["companion"]["recipe"]))
-        architecture += f", beside {members[1].name} ({_describe_network(members[1])})"
+        members += [Recipe.model_validate(companion["recipe"]) for companion in header["companions"]]
+        beside = " and ".join(f"{member.name} ({_describe_network(member)})" for member in members[1:])
+        architecture += f", beside {beside}"
     if recipe.trunk is not None:
         licences.add(TRUNK_LICENCE)
     if any(member.initial is not None for member in members):

@@ -52,7 +52,10 @@ def fit(
         ),
     ] = None,
     companion: Annotated[
-        Path | None, typer.Option(help="Run of the small student that stands beside a frozen trunk, as in sser-plus.")
+        list[Path] | None,
+        typer.Option(
+            help="Run of a small student that stands beside a frozen trunk, as in sser-plus; may be repeated."
+        ),
     ] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of recorded noise, for a recipe that mixes it in.")] = None,
     rooms: Annotated[
@@ -76,7 +79,7 @@ def fit(
         changes=change or (),
         folds=fold or (),
         final=final,
-        companion=companion,
+        companions=companion or (),
         teachers=teacher or (),
         noise=noise,
         rooms=rooms,

@@ -45,7 +45,7 @@ class Student(Section):
     layers: int = Field(default=2, ge=1, le=8)
     """whisper-trunk and yamnet: layers that are kept, from the first; of whisper-trunk at most 6."""
     companion: bool = False
-    """whisper-trunk alone: a trained student stands beside it, from `fit --companion`."""
+    """whisper-trunk alone: trained students stand beside it, from `fit --companion`."""
     dropout: Ratio
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class Trunk(Section):
     penalty: float = Field(ge=0.0)
     """Weight of the squared norm of the head's weights, for the sum of the losses of all windows."""
     share: Ratio = 0.5
-    """Share of the trunk in the mean of its logits and the companion's."""
+    """Share of the trunk in the mean of its logits and the companions', which have equal parts of the rest."""
 
 
 class Initial(Section):

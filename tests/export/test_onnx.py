@@ -34,7 +34,7 @@ def student(kind: StudentKind = StudentKind.COMPACT_CNN) -> Student:
     if kind is StudentKind.COLUMN_VIT:
         net = ColumnVit(width=40, token_frames=2, emotions=8, dropout=0.3)
     if kind is StudentKind.WHISPER_TRUNK:
-        net = WhisperTrunk(width=64, layers=2, companion=net, emotions=8, dropout=0.0)
+        net = WhisperTrunk(width=64, layers=2, companions=[net], emotions=8, dropout=0.0)
     if kind is StudentKind.YAMNET:
         net = Yamnet(width=8, layers=4, frozen=0, emotions=8, dropout=0.0)
     net(torch.randn(8, 300, 64) * 10 - 50)  # batch norm sees something

@@ -25,7 +25,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """A transformer on a stem of convolutions, both with a channel that is far larger than the others."""
     torch.manual_seed(0)
     cnn = CompactCnn(width=4, emotions=8, dropout=0.0)
-    net = WhisperTrunk(width=64, layers=1, companion=cnn, emotions=8, dropout=0.0)
+    net = WhisperTrunk(width=64, layers=1, companions=[cnn], emotions=8, dropout=0.0)
     with torch.no_grad():
         net.bands.abs_()
         for layer in net.layers:

@@ -23,7 +23,7 @@ from edge_sser.train.data.features import FeatureStore
 from edge_sser.train.evaluate.predictions import predict
 from edge_sser.train.fit import frozen
 from edge_sser.train.fit.checkpoint import Checkpoint, data_key, load_checkpoint, load_student, save_checkpoint
-from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_companion, load_trunk
+from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_companions, load_trunk
 from edge_sser.train.fit.run import FitRequest, fit, run
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.cnn import CompactCnn
@@ -186,21 +186,24 @@ def test_the_training_loop_refuses_a_frozen_trunk(recipe: Recipe, rows: Sequence
         fit(rows, recipe, FeatureStore(rows, tmp_path), tmp_path)
 
 
-def test_beside_a_cnn_the_logits_are_the_mean_of_both(
+def test_beside_others_the_logits_are_the_mean_of_all(
     embeddings: tuple[WhisperTrunk, EmbeddingStore],
     student: WhisperTrunk,
     changes: list[str],
     rows: Sequence[Utterance],
 ) -> None:
     _, store = embeddings
-    cnn = CompactCnn(width=4, emotions=8, dropout=0.0).eval()
+    companions = [CompactCnn(width=width, emotions=8, dropout=0.0).eval() for width in (4, 6)]
     plan = read_recipe("sser-plus", [*changes, "student.companion=true", "trunk.share=0.25"])
-    both = load_trunk(plan)
-    fit_head(both, split(rows, 1)[0], plan, store, cnn)
+    every = load_trunk(plan)
+    fit_head(every, split(rows, 1)[0], plan, store, companions)
     with torch.inference_mode():
-        found, trunk, beside = both(sound()), student(sound()), cnn(sound())
-        assert torch.allclose(found.stress, 0.25 * trunk.stress + 0.75 * beside.stress, atol=1e-4)
-        assert torch.allclose(found.emotions, 0.25 * trunk.emotions + 0.75 * beside.emotions, atol=1e-4)
+        found, trunk = every(sound()), student(sound())
+        one, other = (companion(sound()) for companion in companions)
+        assert torch.allclose(found.stress, 0.25 * trunk.stress + 0.375 * (one.stress + other.stress), atol=1e-4)
+        assert torch.allclose(
+            found.emotions, 0.25 * trunk.emotions + 0.375 * (one.emotions + other.emotions), atol=1e-4
+        )
 
 
 def test_a_companion_must_be_given_and_fit(
@@ -208,23 +211,22 @@ def test_a_companion_must_be_given_and_fit(
 ) -> None:
     plan = read_recipe("sser-plus", [*changes, "student.companion=true"])
     training = split(rows, 1)[0]
-    for chosen, given in (([*changes, "student.companion=true"], None), (changes, tmp_path)):
-        with pytest.raises(UsageError, match="give --companion RUN" if given is None else "leave --companion out"):
-            FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=chosen, companion=given)
+    for chosen, given in (([*changes, "student.companion=true"], ()), (changes, [tmp_path])):
+        with pytest.raises(UsageError, match="leave --companion out" if given else "give --companion RUN"):
+            FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=chosen, companions=given)
     with pytest.raises(UsageError, match="leave --tensorboard out"):
         FitRequest(table=tmp_path, out=tmp_path, recipe="sser-plus", changes=changes, tensorboard=True)
     with pytest.raises(TrainingError, match="no such file"):
-        load_companion(tmp_path, 1, plan, data_key(training))
+        load_companions([tmp_path], 1, plan, data_key(training))
     toy = read_recipe(str(toy_recipe), ["optimisation.epochs=1", "optimisation.clips_per_epoch=16"])
     fit(training, toy, FeatureStore(rows, tmp_path), tmp_path / "fold-1")
-    student, described = load_companion(tmp_path, 1, plan, data_key(training))
-    assert student is not None
-    assert described["companion"]["recipe"]["student"]["width"] == toy.student.width
+    (_,), described = load_companions([tmp_path], 1, plan, data_key(training))
+    assert described["companions"][0]["recipe"]["student"]["width"] == toy.student.width
     with pytest.raises(TrainingError, match="other recordings"):
-        load_companion(tmp_path, 1, plan, data_key(rows))
+        load_companions([tmp_path], 1, plan, data_key(rows))
     other = read_recipe("sser-plus", [*changes, "student.companion=true", "preset=sssr"])
     with pytest.raises(TrainingError, match="learnt stress under the preset quadrant"):
-        load_companion(tmp_path, 1, other, data_key(training))
+        load_companions([tmp_path], 1, other, data_key(training))
 
 
 def test_a_run_beside_another_companion_is_refused(
@@ -242,7 +244,7 @@ def test_a_run_beside_another_companion_is_refused(
     chosen = [*changes, "student.companion=true"]
     one, other = (
         FitRequest(table=toy_table, out=tmp_path / "out", recipe="sser-plus", changes=chosen, folds=[1], final=False,
-                   threads=1, companion=companion)
+                   threads=1, companions=[companion])
         for companion in companions
     )  # fmt: skip
     run(one, lambda line: None)

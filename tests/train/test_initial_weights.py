@@ -165,11 +165,15 @@ def test_the_card_states_the_origin_and_licence_of_the_initial_weights() -> None
 
 
 def test_the_card_of_a_trunk_beside_it_states_both() -> None:
-    beside = {"companion": {"sha256": "0" * 64, "recipe": read_recipe("sser-yamnet").model_dump(mode="json")}}
+    names = ("sser-cnn", "sser-yamnet")
+    beside = {"companions": [{"sha256": "0" * 64, "recipe": read_recipe(n).model_dump(mode="json")} for n in names]}
     header = {"emotions": ["calm"], "corpora": [{"name": "mine", "utterances": 1, "speakers": 1}], **beside}
     card = make_card(read_recipe("sser-plus", ["emotion_share=0"]), header, {}, 4_300_000)
     assert card.licence == "Apache 2.0 (YAMNet, The TensorFlow Authors), MIT (Whisper's encoder, OpenAI)"
-    assert "2 frozen layers of whisper-tiny, beside sser-yamnet (yamnet, width 72, " in card.architecture
+    assert (
+        "2 frozen layers of whisper-tiny, beside sser-cnn (compact-cnn, width 12) and sser-yamnet (yamnet, width 72, "
+        in (card.architecture)
+    )
 
 
 def test_the_recipe_refuses_a_missing_file_before_the_table_is_read(tmp_path: Path) -> None:

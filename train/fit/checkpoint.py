@@ -149,20 +149,20 @@ def custom_preset(name: str) -> dict[str, Any]:
     return {} if shipped else {"preset": dict(read_preset(name).emotions)}
 
 
-def make_student(recipe: Recipe, emotions: int, companion: Student | None = None) -> Student:
+def make_student(recipe: Recipe, emotions: int, companions: Sequence[Student] = ()) -> Student:
     """Builds the recipe's network with fresh weights.
 
     Args:
         recipe: of the network.
         emotions: number of classes.
-        companion: student beside a frozen trunk.
+        companions: students beside a frozen trunk.
     """
     settings = recipe.student
     if settings.kind is StudentKind.WHISPER_TRUNK:
         return WhisperTrunk(
             width=settings.width,
             layers=settings.layers,
-            companion=companion,
+            companions=companions,
             emotions=emotions,
             dropout=settings.dropout,
         )
@@ -188,10 +188,9 @@ def load_student(path: Path) -> tuple[Student, Recipe, Mapping[str, Any]]:
     try:
         recipe = Recipe.model_validate(checkpoint.header["recipe"])
         emotions = len(checkpoint.header["emotions"])
-        companion = None
-        if recipe.student.companion:
-            companion = make_student(Recipe.model_validate(checkpoint.header["companion"]["recipe"]), emotions)
-        student = make_student(recipe, emotions, companion)
+        beside = checkpoint.header["companions"] if recipe.student.companion else ()
+        companions = [make_student(Recipe.model_validate(each["recipe"]), emotions) for each in beside]
+        student = make_student(recipe, emotions, companions)
         student.load_state_dict(dict(checkpoint.tensors))
         for name in ("emotions", "corpora"):
             if not isinstance(checkpoint.header[name], list):

@@ -99,7 +99,7 @@ class EmbeddingStore:
         key = hashlib.sha256(repr((recipe.augmentation, recipe.optimisation.seed, recipe.trunk.variants)).encode())
         key.update(store.key.encode())
         for name, value in student.state_dict().items():
-            if not name.startswith(("companion.", "centre", "scale", "head.")):
+            if not name.startswith(("companions.", "centre", "scale", "head.")):
                 key.update(value.numpy().tobytes())
         path = folder / f"embeddings-{key.hexdigest()[:16]}.npy"
         if not path.exists():
@@ -143,7 +143,7 @@ def fit_head(
     training: Sequence[Utterance],
     recipe: Recipe,
     embeddings: EmbeddingStore,
-    companion: Student | None = None,
+    companions: Sequence[Student] = (),
 ) -> None:
     """Fits the standardisation and the head of a network to a training side.
 
@@ -152,7 +152,7 @@ def fit_head(
         training: utterances to learn from; those without emotion and stress are left out.
         recipe: settings.
         embeddings: of at least these utterances.
-        companion: student trained on the same side; None for a trunk alone.
+        companions: students trained on the same side; none for a trunk alone.
 
     Raises:
         SettingsError: there is no such preset.
@@ -179,7 +179,7 @@ def fit_head(
     head.load_state_dict({"weight": (matrix if axes is None else axes @ matrix).T, "bias": bias})
     student.centre.copy_(centre)
     student.scale.copy_(scale)
-    student.set_head(head, companion, recipe.trunk.share)
+    student.set_head(head, companions, recipe.trunk.share)
 
 
 def keep_or_fit_head(
@@ -188,7 +188,7 @@ def keep_or_fit_head(
     training: Sequence[Utterance],
     recipe: Recipe,
     embeddings: EmbeddingStore,
-    companion: Student | None = None,
+    companions: Sequence[Student] = (),
     described: Mapping[str, Any] | None = None,
 ) -> None:
     """Fits the head of a training side and writes its checkpoint, unless that exists.
@@ -199,8 +199,8 @@ def keep_or_fit_head(
         training: utterances to learn from.
         recipe: settings.
         embeddings: of at least these utterances.
-        companion: student trained on the same side; None for a trunk alone.
-        described: the companion, for the header.
+        companions: students trained on the same side; none for a trunk alone.
+        described: the companions, for the header.
 
     Raises:
         SettingsError: there is no such preset.
@@ -211,43 +211,44 @@ def keep_or_fit_head(
     if path.exists():
         check_header(path, upgrade_header(load_checkpoint(path).header), header)
         return
-    fit_head(student, training, recipe, embeddings, companion)
+    fit_head(student, training, recipe, embeddings, companions)
     save_checkpoint(path, Checkpoint(dict(student.state_dict()), header))
 
 
-def load_companion(
-    run: Path | None, fold: int | None, recipe: Recipe, data: str
-) -> tuple[Student | None, Mapping[str, Any]]:
-    """Loads a fold's student from a run of `train fit`, and describes it for the header of the trunk beside it.
+def load_companions(
+    runs: Sequence[Path], fold: int | None, recipe: Recipe, data: str
+) -> tuple[list[Student], Mapping[str, Any]]:
+    """Loads a fold's students from runs of `train fit`, and describes them for the header of the trunk beside them.
 
     Args:
-        run: `fit --companion`; None for a trunk alone.
+        runs: `fit --companion`; none for a trunk alone.
         fold: held out; None: all speakers.
         recipe: of the trunk.
         data: checkpoint.data_key of the training side.
 
     Returns:
-        The student and the part of the header: the hash of its file, and its recipe. None and nothing for no run.
+        The students and the part of the header: the hash of each one's file, and its recipe. Nothing for no run.
 
     Raises:
-        TrainingError: the checkpoint is missing, of another stress preset, has a trunk itself, or was trained on other
+        TrainingError: a checkpoint is missing, of another stress preset, has a trunk itself, or was trained on other
             recordings.
     """
-    if run is None:
-        return None, {}
-    path = run_folder(run, fold) / MODEL_FILE
-    student, own, header = load_student(path)
-    if own.trunk is not None:
-        raise TrainingError(f"{path}: it has a frozen trunk itself: give the run of a small student")
-    if (own.preset, header.get("preset")) != (recipe.preset, custom_preset(recipe.preset).get("preset")):
-        raise TrainingError(
-            f"{path} learnt stress under the preset {own.preset}, and recipe {recipe.name} has {recipe.preset}: train "
-            "one of them with the other's"
-        )
-    if header["data"] != data:
-        raise TrainingError(f"{path} was trained on other recordings than this table leaves: give the same table")
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return student, {"companion": {"sha256": sha256, "recipe": header["recipe"]}}
+    students, described = [], []
+    for run in runs:
+        path = run_folder(run, fold) / MODEL_FILE
+        student, own, header = load_student(path)
+        if own.trunk is not None:
+            raise TrainingError(f"{path}: it has a frozen trunk itself: give the run of a small student")
+        if (own.preset, header.get("preset")) != (recipe.preset, custom_preset(recipe.preset).get("preset")):
+            raise TrainingError(
+                f"{path} learnt stress under the preset {own.preset}, and recipe {recipe.name} has {recipe.preset}: "
+                "train one of them with the other's"
+            )
+        if header["data"] != data:
+            raise TrainingError(f"{path} was trained on other recordings than this table leaves: give the same table")
+        students.append(student)
+        described.append({"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "recipe": header["recipe"]})
+    return students, {"companions": described} if described else {}
 
 
 def _principal_axes(values: Tensor, weights: Tensor, components: int) -> Tensor | None:

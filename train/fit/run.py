@@ -29,7 +29,7 @@ from edge_sser.train.fit.device import seed_everything
 from edge_sser.train.fit.frozen import (
     EmbeddingStore,
     keep_or_fit_head,
-    load_companion,
+    load_companions,
     load_trunk,
 )
 from edge_sser.train.fit.initial import read_initial
@@ -59,7 +59,7 @@ class FitRequest:
         changes: KEY=VALUE instead of the recipe's.
         folds: to hold out; empty for all.
         final: True to train on all speakers, too.
-        companion: run of a small student that stands beside a frozen trunk; None without one.
+        companions: runs of small students that stand beside a frozen trunk.
         teachers: folders, or names of teachers that ship, to make first.
         noise: folder of recorded noise.
         rooms: folder of impulse responses.
@@ -81,7 +81,7 @@ class FitRequest:
     changes: Sequence[str] = ()
     folds: Sequence[int] = ()
     final: bool = True
-    companion: Path | None = None
+    companions: Sequence[Path] = ()
     teachers: Sequence[str] = ()
     noise: Path | None = None
     rooms: Path | None = None
@@ -104,7 +104,7 @@ class FitRequest:
             check_teacher_input(self.teachers, plan.distillation.teacher_hears)
         read_preset(plan.preset)
         emotion_vote(plan)  # refuses a preset without emotions before hours of training
-        check_trunk(plan, companion=self.companion is not None, tensorboard=self.tensorboard)
+        check_trunk(plan, companions=bool(self.companions), tensorboard=self.tensorboard)
         if plan.initial is not None:
             read_initial(plan.initial)  # a missing file must not be found after hours of work
         object.__setattr__(self, "plan", plan)
@@ -196,14 +196,14 @@ def _run_trunk(
     """Fits the head of a frozen trunk for each fold; prints the files."""
     plan = request.plan
     trunk = load_trunk(plan)
-    companions = [load_companion(request.companion, fold, plan, data_key(training)) for fold, training in sides]
+    beside = [load_companions(request.companions, fold, plan, data_key(training)) for fold, training in sides]
     cache = request.cache or request.out / "cache"
     with tqdm(total=len(utterances), unit=" recordings", desc="embeddings") as bar:
         embeddings = EmbeddingStore(trunk, plan, utterances, store, cache, lambda utterance: bar.update() and None)
         bar.update(len(utterances) - bar.n)
-    for (fold, training), (companion, described) in zip(sides, companions, strict=True):
+    for (fold, training), (companions, described) in zip(sides, beside, strict=True):
         path = run_folder(request.out, fold) / MODEL_FILE
-        keep_or_fit_head(path, trunk, training, plan, embeddings, companion, described)
+        keep_or_fit_head(path, trunk, training, plan, embeddings, companions, described)
         tqdm.write(str(path))
 
 

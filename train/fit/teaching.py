@@ -105,20 +105,20 @@ def make_teachers(
             make_encoder_teachers(utterances, folds, recipe, folder, partial(tqdm, leave=False))
 
 
-def check_trunk(recipe: Recipe, *, companion: bool, tensorboard: bool) -> None:
-    """Refuses options that a frozen trunk cannot use, and a companion that is missing or has no place.
+def check_trunk(recipe: Recipe, *, companions: bool, tensorboard: bool) -> None:
+    """Refuses options that a frozen trunk cannot use, and companions that are missing or have no place.
 
     Args:
         recipe: of the student.
-        companion: True when the run of a companion is given.
+        companions: True when the run of one is given.
         tensorboard: True when curves are asked for.
 
     Raises:
         UsageError: the message says what to do.
     """
-    if companion is not recipe.student.companion:
+    if companions is not recipe.student.companion:
         remedy = "leave --companion out"
-        if not companion:
+        if not companions:
             remedy = "give --companion RUN, the run of a small student, or --set student.companion=false"
         value = str(recipe.student.companion).lower()
         raise UsageError(f"recipe {recipe.name} has student.companion = {value}: {remedy}")

@@ -1,16 +1,16 @@
-"""Early layers of Whisper's encoder beside a small student, under one linear head, on log-mel windows of the device.
+"""Early layers of Whisper's encoder beside small students, under one linear head, on log-mel windows of the device.
 
 Early layers of a large speech encoder carry over to speakers and corpora that nobody trained on, where its late layers
 learn the training speakers. The trunk is frozen; means and deviations over time of its layers stand beside the
-student's embedding, and one linear layer makes the mean of the logits that either gives. The encoder's own mel bands
+students' embeddings, and one linear layer makes the mean of the logits that each gives. The encoder's own mel bands
 are made of the device's, so that the model takes the same windows as any other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ _EPSILON: Final = 1e-4  # of a variance
 
 
 class WhisperTrunk(Student):
-    """Frozen early layers of Whisper's encoder, with a small student or alone, and a linear head."""
+    """Frozen early layers of Whisper's encoder, with small students or alone, and a linear head."""
 
     opset = 20  # the first with Gelu as one node
     bands: Tensor
@@ -42,13 +42,15 @@ class WhisperTrunk(Student):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, *, width: int, layers: int, companion: Student | None, emotions: int, dropout: float) -> None:
+    def __init__(
+        self, *, width: int, layers: int, companions: Sequence[Student] = (), emotions: int, dropout: float
+    ) -> None:
         """Builds the network with random weights; `load_encoder_weights` fills the trunk.
 
         Args:
             width: of the encoder: 384 for Whisper tiny, 512 for base.
             layers: of the encoder that are kept, from the first.
-            companion: a student of the same emotions that stands beside the trunk; None: none.
+            companions: students of the same emotions that stand beside the trunk.
             emotions: number of classes.
             dropout: share of the pooled features dropped in training, 0..1.
         """
@@ -63,18 +65,19 @@ class WhisperTrunk(Student):
         embedding = 2 * width * layers
         self.register_buffer("centre", torch.zeros(embedding))
         self.register_buffer("scale", torch.ones(embedding))
-        self.companion = companion
+        self.companions = nn.ModuleList(companions)
         self.dropout = nn.Dropout(dropout)
-        beside = companion.head.in_features if companion else 0
+        beside = sum(companion.head.in_features for companion in companions)
         self.head = nn.Linear(embedding + beside, emotions + 2)
 
     def embed(self, sound: Tensor) -> Tensor:
         """Returns embeddings, float32 [batch, dims], of log-mel windows [batch, frames, bands] in dB.
 
-        The trunk's come first, standardised over the training clips, and then the companion's.
+        The trunk's come first, standardised over the training clips, and then those of each companion.
         """
         trunk = (self.encode(self.whisper_mel(sound)) - self.centre) * self.scale
-        return trunk if self.companion is None else torch.cat([trunk, self.companion.embed(sound)], dim=1)
+        companions = cast(Iterable[Student], self.companions)
+        return torch.cat([trunk, *(companion.embed(sound) for companion in companions)], dim=1)
 
     def encode(self, mel: Tensor) -> Tensor:
         """Returns the mean and the deviation over time of each layer's output: float32 [batch, 2 width layers].
@@ -107,20 +110,22 @@ class WhisperTrunk(Student):
         limited = torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - RANGE)
         return ((limited + 4.0) / 4.0).transpose(1, 2)
 
-    def set_head(self, trunk: nn.Linear, companion: Student | None, share: float) -> None:
-        """Sets the head so that its logits are a weighted mean of those of the trunk's head and of the companion's.
+    def set_head(self, trunk: nn.Linear, companions: Sequence[Student], share: float) -> None:
+        """Sets the head so that its logits are a weighted mean of those of the trunk's head and of the companions'.
 
         Args:
             trunk: linear head on the trunk's embedding.
-            companion: trained, becomes part of this network; None for a trunk alone.
-            share: of the trunk's logits in the mean, 0..1.
+            companions: trained, become part of this network; none for a trunk alone.
+            share: of the trunk's logits in the mean, 0..1; the companions have equal parts of the rest.
         """
         weight: Tensor = trunk.weight
         bias: Tensor = trunk.bias
-        if companion is not None:
-            weight = torch.cat([share * weight, (1.0 - share) * companion.head.weight], dim=1)
-            bias = share * bias + (1.0 - share) * companion.head.bias
-        self.companion = companion
+        if companions:
+            heads = [companion.head for companion in companions]
+            rest = (1.0 - share) / len(heads)
+            weight = torch.cat([share * weight, *(rest * head.weight for head in heads)], dim=1)
+            bias = share * bias + rest * torch.stack([head.bias for head in heads]).sum(dim=0)
+        self.companions = nn.ModuleList(companions)
         self.head = nn.Linear(weight.shape[1], weight.shape[0])
         self.head.load_state_dict({"weight": weight, "bias": bias})
 
