@@ -19,13 +19,16 @@ UNSUPPORTED_VERSION, CLIENT_ID_NOT_VALID = 0x84, 0x85  # MQTT 5 reason codes
 RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED = 0x9A, 0x9B
 SHORT_KEEPALIVE_SECONDS = 10  # the shortest that mosquitto's `max_keepalive` can demand
 HANG_UPS = 2  # so many in a row are no coincidence
+MOST_HANG_UPS = 16  # needed in a row, in a long outage
 
 
 class Negotiation:
     """Version and terms of the next connection, from the ends of those before. Belongs to one thread.
 
     A broker that hangs up on MQTT 5, as older ones do instead of answering, is tried with 3.1.1. A broker that is just
-    starting hangs up too. So MQTT 5 comes first each time, and 3.1.1 after the second hang-up in a row.
+    starting hangs up too, and so does a proxy in front of one that is away. So MQTT 5 comes first each time, and 3.1.1
+    after the second hang-up in a row. After a hang-up on 3.1.1 too the number doubles, to at most 16, so that a broker
+    that comes back is seldom met with 3.1.1. A broker whose last connection was 3.1.1 needs one hang-up.
 
     Args:
         version: from the settings.
@@ -35,8 +38,9 @@ class Negotiation:
 
     def __init__(self, version: MqttVersion, keepalive_seconds: int, *, hang_ups: int) -> None:
         self._chosen = version
-        self._suspicious_hang_ups = hang_ups
+        self._suspicious_hang_ups = self._needed_hang_ups = hang_ups
         self._hang_ups = 0
+        self._knows_old_version = False
         self._old_version = version is MqttVersion.V311
         self.terms = Terms(keepalive_seconds=keepalive_seconds)
 
@@ -55,15 +59,18 @@ class Negotiation:
             return False
         tried_old, self._old_version = self._old_version, False
         if connection.accepted:
-            self._hang_ups = self._suspicious_hang_ups - 1 if tried_old else 0
+            self._knows_old_version = tried_old
+            self._hang_ups, self._needed_hang_ups = 0, 1 if tried_old else self._suspicious_hang_ups
             return False
         if connection.refusal is not None:
             self._old_version = not tried_old and connection.refusal[0] == UNSUPPORTED_VERSION
         elif tried_old:
             self._hang_ups = 0  # the version was not the cause
+            if not self._knows_old_version:
+                self._needed_hang_ups = min(2 * self._needed_hang_ups, MOST_HANG_UPS)
         else:
             self._hang_ups += 1
-            self._old_version = self._hang_ups >= self._suspicious_hang_ups
+            self._old_version = self._hang_ups >= self._needed_hang_ups
         return self._old_version
 
     def _stricter_terms(self, connection: Connection) -> Terms:
