@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +30,7 @@ from edge_sser.commands.options import (
 from edge_sser.commands.order import OrderedCommands
 from edge_sser.commands.service.cli import app as service_app
 from edge_sser.commands.settings_cli import config_app, notify_app, print_json
-from edge_sser.errors import UsageError, missing_extra, run_command, run_program
+from edge_sser.errors import ModelError, UsageError, missing_extra, run_command, run_program
 from edge_sser.web.cli import web
 
 NOTICE = (
@@ -59,8 +59,22 @@ app.add_typer(history_app, name="history", short_help="Shows levels, episodes an
 
 def _show_version(requested: bool) -> None:
     if requested:
-        typer.echo(VERSION_TEXT)
+        typer.echo("\n".join([VERSION_TEXT, *_models_that_ship()]))
         raise typer.Exit
+
+
+def _models_that_ship() -> Iterator[str]:
+    """Yields name, version and licences of each model, as its card has them; of a damaged file, what is wrong."""
+    from edge_sser.model.card_file import card_of
+    from edge_sser.model.shipped import MODELS
+
+    for model in MODELS.values():
+        try:
+            card = card_of(model.int8)
+        except ModelError as error:
+            yield str(error)
+        else:
+            yield f"{card.name} {card.version}: {card.licence}"
 
 
 VersionOption = Annotated[

@@ -16,6 +16,7 @@ from edge_sser import cli
 from edge_sser.commands.order import ORDER
 from edge_sser.errors import missing_extra
 from edge_sser.events import json_schema
+from edge_sser.model.card_file import card_of
 
 
 def loaded_modules(*arguments: str) -> set[str]:
@@ -68,7 +69,9 @@ def test_the_version_names_the_licence_of_the_weights(call, command):
     result = call(*command, "--version")
     assert result.status == 0
     assert edge_sser.__version__ in result.out
-    assert "CC BY-NC-SA 4.0" in result.out
+    assert "CC BY-NC-SA 4.0, not for commercial use" in result.out
+    for card in (card_of(None), card_of(Path("sser-cnn"))):
+        assert f"{card.name} {card.version}: {card.licence}" in result.out.splitlines()
 
 
 def test_no_command_prints_the_help_and_counts_as_wrong_usage(call):
