@@ -1,9 +1,10 @@
 """Averages the logits of several systems' predictions of the same clips: the predictions of an ensemble.
 
-    python scripts/average_predictions.py sser-plus SYSTEM.csv ONE.csv OTHER.csv
+    python scripts/average_predictions.py sser-plus SYSTEM.csv ONE.csv OTHER.csv ...
 
-The first argument is the recipe, whose emotions vote in the stress logit. sser-plus is such an ensemble: each of its
-folds is the trunk and the compact CNN that never heard the fold's speakers.
+The first argument is the recipe, whose emotions vote in the stress logit. A file that is given twice counts twice.
+sser-plus is such an ensemble: each of its folds is a half of the trunk, a quarter of sser-cnn and a quarter of
+sser-yamnet, none of which heard the fold's speakers.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def main(recipe: str, out: Path, paths: Sequence[Path]) -> None:
     Raises:
         SettingsError: there is no such recipe.
         TrainingError: the files are of different clips, folds or presets: a mean of them is of no system that never
-            heard the clips.
+            heard the clips; or the emotions have voted in one of them.
     """
     tables = [{(each.corpus, each.path): each for each in read_predictions(path)} for path in paths]
     origins = [read_origin(path) for path in paths]
@@ -66,13 +67,18 @@ def main(recipe: str, out: Path, paths: Sequence[Path]) -> None:
             raise TrainingError(f"{path} predicts other clips than {paths[0]}: predict the same table")
         if any(table[clip].fold != first[clip].fold for clip in first):
             raise TrainingError(f"{path} has other folds than {paths[0]}: train both on the same table")
+        if origin.emotion_share:
+            raise TrainingError(
+                f"{path} has the vote of the emotions in its stress already, which the mean adds: predict it by a run "
+                "of train fit --set emotion_share=0"
+            )
         if origin.preset != origins[0].preset:
             raise TrainingError(
                 f"{path} is of the preset {origin.preset}, and {paths[0]} of {origins[0].preset}: train both on one"
             )
     vote = emotion_vote(read_recipe(recipe))
     write_predictions(out, [average([table[clip] for table in tables], vote) for clip in first])
-    write_origin(out, replace(origins[0], system=out.stem))
+    write_origin(out, replace(origins[0], system=out.stem, emotion_share=vote.share if vote else 0.0))
 
 
 if __name__ == "__main__":

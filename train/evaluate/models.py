@@ -127,6 +127,7 @@ def open_run(folder: Path, fitted: Sequence[Utterance], tested: Sequence[Utteran
             seed=recipe.optimisation.seed,
             trained_on=tuple(sorted({clip.corpus for clip in fitted})),
             preset=recipe.preset,
+            emotion_share=_emotion_share(found[fold]),
         )
     assert origin is not None  # there is always something to be scored
     by_fold = {fold: model for fold, model in found.items() if fold is not None}
@@ -153,7 +154,8 @@ def open_file(path: Path, tested: Sequence[Utterance] = (), name: str | None = N
         corpora, preset = model.card.training, model.card.stress_preset
     trained_on = tuple(sorted(str(corpus["name"]) for corpus in corpora))
     heard = tuple(sorted({clip.corpus for clip in tested} & set(trained_on)))
-    origin = Origin(system=name or path.name, trained_on=trained_on, preset=preset, heard=heard)
+    share = _emotion_share(model)
+    origin = Origin(system=name or path.name, trained_on=trained_on, preset=preset, heard=heard, emotion_share=share)
     return Models(origin, model, calibrated=path.suffix == ".onnx")
 
 
@@ -180,6 +182,11 @@ def open_models(path: Path, fitted: Sequence[Utterance], tested: Sequence[Uttera
             f"{path}: expected the folder of a run of train fit, an .onnx model file or a .safetensors one"
         )
     return open_file(path, tested, name)
+
+
+def _emotion_share(model: Model) -> float:
+    vote = model.card.emotion_vote
+    return vote.share if vote else 0.0
 
 
 def missing_message(run: Path, missing: Collection[int | None]) -> str:

@@ -262,6 +262,7 @@ class Origin:
         baseline: True for a trivial system, for comparison.
         heard: corpora whose predicted speakers were in the training data. Their scores say nothing of strangers.
         reference: True for a reference system, also of a recipe that does not ship.
+        emotion_share: share of the emotions' vote in the stress.
     """
 
     system: str
@@ -271,6 +272,7 @@ class Origin:
     baseline: bool = False
     heard: tuple[str, ...] = ()
     reference: bool = False
+    emotion_share: float = 0.0
 
     @property
     def label(self) -> str:
