@@ -165,19 +165,23 @@ def test_the_defaults_card_names_its_trunk_and_its_vote() -> None:
     card = Model.load(runtime=Runtime.CPU).card
     assert (card.name, card.precision) == ("sser-plus", "int8")
     assert "whisper-tiny" in card.architecture
+    assert "beside sser-cnn (" in card.architecture
+    assert "and sser-yamnet (" in card.architecture
     assert "MIT" in card.licence
+    assert "Apache 2.0 (YAMNet" in card.licence
     assert card.emotion_vote == emotion_vote(read_recipe("sser-plus"))
 
 
-def test_the_defaults_predictions_are_the_mean_logits_of_its_two_networks(tmp_path: Path) -> None:
+def test_the_defaults_predictions_are_the_mean_logits_of_its_networks(tmp_path: Path) -> None:
     script = ROOT / "scripts" / "average_predictions.py"
-    members = [RESULTS / "sser-cnn.csv", RESULTS / "whisper-trunk.csv"]
+    names = ("whisper-trunk", "whisper-trunk", "sser-cnn", "sser-yamnet")
+    members = [RESULTS / f"{name}.csv" for name in names]
     subprocess.run([sys.executable, script, "sser-plus", tmp_path / "sser-plus.csv", *members], check=True, timeout=120)
     assert (tmp_path / "sser-plus.csv").read_bytes() == (RESULTS / "sser-plus.csv").read_bytes()
 
 
-@pytest.mark.parametrize("difference", ["folds", "preset"])
-def test_predictions_of_other_folds_or_presets_are_not_averaged(tmp_path: Path, difference: str) -> None:
+@pytest.mark.parametrize("difference", ["folds", "preset", "vote"])
+def test_predictions_of_other_folds_or_presets_or_with_a_vote_are_not_averaged(tmp_path: Path, difference: str) -> None:
     own = RESULTS / "sser-cnn.csv"
     rows, origin = read_predictions(own), read_origin(own)
     other = tmp_path / "other.csv"
@@ -185,8 +189,9 @@ def test_predictions_of_other_folds_or_presets_are_not_averaged(tmp_path: Path, 
         write_predictions(other, [replace(row, fold=row.fold % 5 + 1) for row in rows])
         write_origin(other, origin)
     else:
+        change = {"preset": "sssr"} if difference == "preset" else {"emotion_share": 0.5}
         write_predictions(other, rows)
-        write_origin(other, replace(origin, preset="sssr"))
+        write_origin(other, replace(origin, **change))
     script = ROOT / "scripts" / "average_predictions.py"
     ended = subprocess.run(
         [sys.executable, script, "sser-plus", tmp_path / "out.csv", own, other],
@@ -208,7 +213,9 @@ def test_the_checkpoint_of_sser_yamnet_is_of_the_recipe_that_ships() -> None:
 
 
 def test_the_licence_of_the_frozen_layers_lies_beside_the_model() -> None:
-    assert "Copyright (c) 2022 OpenAI" in (models_folder() / "sser-plus.LICENSE").read_text("utf-8")
+    text = (models_folder() / "sser-plus.LICENSE").read_text("utf-8")
+    assert "Copyright (c) 2022 OpenAI" in text
+    assert "Copyright The TensorFlow Authors" in text
 
 
 def test_the_table_of_the_emotions_vote_is_what_its_script_prints() -> None:
