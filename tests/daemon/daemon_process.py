@@ -118,10 +118,14 @@ class Daemon:
         """Sends a signal."""
         self._process.send_signal(number)
 
-    def await_readings(self, count: int) -> None:
-        """Waits until so many more readings have come."""
-        before = len(self.events("reading"))
-        eventually(lambda: len(self.events("reading")) >= before + count or self.ended, f"{count} readings: {self.log}")
+    def readings(self, source: str | None = None) -> list[dict[str, Any]]:
+        """Returns the readings of one source, or of all, so far."""
+        return [event for event in self.events("reading") if source in (None, event["source"])]
+
+    def await_readings(self, count: int, *, source: str | None = None) -> None:
+        """Waits until so many more readings of one source, or of all, have come."""
+        before = len(self.readings(source))
+        eventually(lambda: len(self.readings(source)) >= before + count or self.ended, f"{count} readings: {self.log}")
         assert not self.ended, self.log
 
     @property
