@@ -89,6 +89,7 @@ def test_off_closes_the_microphone_and_on_opens_it_also_across_a_restart(
 
     subscriber.publish("edge-sser/cab12/listen/set", "OFF")
     eventually(lambda: not virtual_microphone.is_recorded(), "the microphone is let go of")
+    eventually(lambda: daemon.states() == ["ok", "paused"], "health says paused, after the last reading")
     before = len(daemon.events("reading"))
     threading.Event().wait(STALLED_SECONDS + 0.3)  # longer than an open source may say nothing
     assert len(daemon.events("reading")) == before
