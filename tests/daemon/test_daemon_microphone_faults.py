@@ -141,7 +141,8 @@ def held(pid: int) -> tuple[int, int]:
 @pytest.mark.parametrize("fault", ["kill", "unplug", pytest.param("freeze", marks=pytest.mark.soak)])
 def test_reopening_a_microphone_leaks_nothing(start, virtual_microphone, fault):
     """Three times, and twenty with EDGE_SSER_SOAK=1."""
-    virtual_microphone.play(noise(300))
+    sound = noise(300)  # at hand: a microphone that is back and gives nothing for 2 s has stalled
+    virtual_microphone.play(sound)
     daemon = start()
     states = ["ok"]
     daemon.await_readings(1)
@@ -153,7 +154,7 @@ def test_reopening_a_microphone_leaks_nothing(start, virtual_microphone, fault):
         daemon.await_states(*states)
         bring_back(virtual_microphone)
         if fault != "freeze":
-            virtual_microphone.play(noise(300))
+            virtual_microphone.play(sound)
         states.append("ok")
         daemon.await_states(*states)
     daemon.await_readings(2)
