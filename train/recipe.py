@@ -72,6 +72,8 @@ class Trunk(Section):
     """Principal components of the embeddings that the head may use."""
     penalty: float = Field(ge=0.0)
     """Weight of the squared norm of the head's weights, for the sum of the losses of all windows."""
+    loudness: Ratio = 0.0
+    """Exponent of a step's power, in proportion to which it counts in the means over time; 0: all steps alike."""
     share: Ratio = 0.5
     """Share of the trunk in the mean of its logits and the companions', which have equal parts of the rest."""
 

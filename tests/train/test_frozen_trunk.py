@@ -16,7 +16,7 @@ from tqdm import tqdm
 from voices import voice
 
 from edge_sser.errors import SettingsError, TrainingError, UsageError
-from edge_sser.pipeline.features import log_mel
+from edge_sser.pipeline.features import FEATURES, log_mel
 from edge_sser.train.corpora.folds import split
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.features import FeatureStore
@@ -27,7 +27,7 @@ from edge_sser.train.fit.frozen import EmbeddingStore, fit_head, load_companions
 from edge_sser.train.fit.run import FitRequest, fit, run
 from edge_sser.train.recipe import Recipe, read_recipe
 from edge_sser.train.students.cnn import CompactCnn
-from edge_sser.train.students.whisper_trunk import WhisperTrunk
+from edge_sser.train.students.whisper_trunk import POSITIONS, WhisperTrunk
 from edge_sser.train.teachers.encoder import load_encoder
 from edge_sser.train.teachers.ensemble import Ensemble
 from edge_sser.train.teachers.outputs import OUTPUTS_FILE, concatenate_outputs, read_outputs
@@ -107,7 +107,22 @@ def test_the_trunk_computes_what_the_encoder_does_from_the_same_input(weights: P
         parts = [
             part for state in states for part in (state.mean(dim=1), (state.var(dim=1, correction=0) + 1e-4).sqrt())
         ]
-        assert torch.allclose(trunk.encode(mel), torch.cat(parts, dim=1), atol=1e-4)
+        alike = torch.full((1, 1, POSITIONS), 1.0 / POSITIONS)
+        assert torch.allclose(trunk.encode(mel, alike), torch.cat(parts, dim=1), atol=1e-4)
+
+
+def test_a_step_counts_by_a_power_of_its_loudness() -> None:
+    frames = torch.zeros(1, FEATURES.frames, FEATURES.bands) - 60.0
+    frames[:, 100:200] -= 20.0  # a hundredth of the power: at 0.25 a step counts 10**0.5 times less
+    frames[:, 200:] -= 140.0
+    alike, by_loudness = (
+        WhisperTrunk(width=8, layers=1, loudness=loudness, emotions=8, dropout=0.0).step_weights(frames)[0, 0]
+        for loudness in (0.0, 0.25)
+    )
+    assert torch.allclose(alike, torch.full((POSITIONS,), 1.0 / POSITIONS))
+    assert by_loudness.sum() == pytest.approx(1.0, abs=1e-5)
+    assert float(by_loudness[0] / by_loudness[60]) == pytest.approx(10**0.5, rel=1e-3)
+    assert float(by_loudness[0] / by_loudness[120]) == pytest.approx(10**2.25, rel=1e-3)  # no step counts for less
 
 
 def test_whispers_input_is_made_of_the_devices_bands(weights: Path, recipe: Recipe) -> None:

@@ -162,6 +162,7 @@ def make_student(recipe: Recipe, emotions: int, companions: Sequence[Student] = 
         return WhisperTrunk(
             width=settings.width,
             layers=settings.layers,
+            loudness=recipe.trunk.loudness if recipe.trunk else 0.0,
             companions=companions,
             emotions=emotions,
             dropout=settings.dropout,

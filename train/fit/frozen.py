@@ -96,7 +96,8 @@ class EmbeddingStore:
             TrainingError: the store cannot be written.
         """
         assert recipe.trunk is not None
-        key = hashlib.sha256(repr((recipe.augmentation, recipe.optimisation.seed, recipe.trunk.variants)).encode())
+        settings = (recipe.augmentation, recipe.optimisation.seed, recipe.trunk.variants, recipe.trunk.loudness)
+        key = hashlib.sha256(repr(settings).encode())
         key.update(store.key.encode())
         for name, value in student.state_dict().items():
             if not name.startswith(("companions.", "centre", "scale", "head.")):
@@ -131,9 +132,9 @@ def _embeddings(
     sound = torch.cat([own, augmenter([clip] * variants, generator)])
     device = torch.device("cpu")
     with torch.inference_mode():
-        mel = student.whisper_mel(sound)
+        mel, weights = (torch.split(each, _BATCH) for each in (student.whisper_mel(sound), student.step_weights(sound)))
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-            found = torch.cat([student.encode(part) for part in torch.split(mel, _BATCH)])
+            found = torch.cat([student.encode(*batch) for batch in zip(mel, weights, strict=True)])
     first, augmented = found[: len(own)].mean(dim=0, keepdim=True), found[len(own) :]
     return np.asarray(torch.cat([first, augmented]).half().numpy())
 

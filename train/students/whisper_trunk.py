@@ -43,18 +43,27 @@ class WhisperTrunk(Student):
     scale: Tensor
 
     def __init__(
-        self, *, width: int, layers: int, companions: Sequence[Student] = (), emotions: int, dropout: float
+        self,
+        *,
+        width: int,
+        layers: int,
+        loudness: float = 0.0,
+        companions: Sequence[Student] = (),
+        emotions: int,
+        dropout: float,
     ) -> None:
         """Builds the network with random weights; `load_encoder_weights` fills the trunk.
 
         Args:
             width: of the encoder: 384 for Whisper tiny, 512 for base.
             layers: of the encoder that are kept, from the first.
+            loudness: exponent of a step's power, in proportion to which it counts in the means over time, 0..1.
             companions: students of the same emotions that stand beside the trunk.
             emotions: number of classes.
             dropout: share of the pooled features dropped in training, 0..1.
         """
         super().__init__()
+        self.loudness = loudness
         self.register_buffer("bands", torch.ones(FEATURES.bands, BANDS))
         self.register_buffer("energy", torch.ones(FEATURES.bands))
         self.convolutions = nn.ModuleList(
@@ -75,15 +84,16 @@ class WhisperTrunk(Student):
 
         The trunk's come first, standardised over the training clips, and then those of each companion.
         """
-        trunk = (self.encode(self.whisper_mel(sound)) - self.centre) * self.scale
+        trunk = (self.encode(self.whisper_mel(sound), self.step_weights(sound)) - self.centre) * self.scale
         companions = cast(Iterable[Student], self.companions)
         return torch.cat([trunk, *(companion.embed(sound) for companion in companions)], dim=1)
 
-    def encode(self, mel: Tensor) -> Tensor:
+    def encode(self, mel: Tensor, weights: Tensor) -> Tensor:
         """Returns the mean and the deviation over time of each layer's output: float32 [batch, 2 width layers].
 
         Args:
             mel: Whisper's input, float32 [batch, 80, frames].
+            weights: of the steps in both, float32 [batch, 1, POSITIONS], with the sum 1.
         """
         steps = mel
         for convolution in self.convolutions:
@@ -93,8 +103,8 @@ class WhisperTrunk(Student):
         for layer in self.layers:
             steps = layer(steps)
             values = steps.float().unflatten(0, (-1, POSITIONS))
-            mean = _mean_over_time(values)
-            variance = _mean_over_time((values - mean).square())
+            mean = weights @ values
+            variance = weights @ (values - mean).square()
             parts += [mean, (variance + _EPSILON).sqrt()]
         return torch.cat(parts, dim=2).squeeze(1)
 
@@ -103,12 +113,24 @@ class WhisperTrunk(Student):
 
         The level is that of a recording with RMS 0.1, whatever the level of the window.
         """
-        loudest = sound.amax(dim=(1, 2), keepdim=True)
-        power = torch.exp((sound - loudest).clamp(min=-FLOOR_DB) * (math.log(10.0) / 10.0))
+        power = _relative_power(sound)
         energy = _mean_over_time(power) @ self.energy[:, None]
         level = (power @ self.bands / energy).clamp(min=1e-9).log() * (1.0 / math.log(10.0)) + OFFSET
         limited = torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - RANGE)
         return ((limited + 4.0) / 4.0).transpose(1, 2)
+
+    def step_weights(self, sound: Tensor) -> Tensor:
+        """Returns the weights of the steps in means over time, float32 [batch, 1, POSITIONS], with the sum 1.
+
+        Loud steps carry more of the voice, and pauses, reverberation and noise less. The power of a step is that of its
+        two frames, geometric mean.
+
+        Args:
+            sound: log-mel windows, float32 [batch, frames, bands] in dB.
+        """
+        power = _relative_power(sound) @ sound.new_full((sound.shape[2], 1), 1.0 / sound.shape[2])
+        steps: Tensor = power.log().unflatten(1, (POSITIONS, 2)).mean(dim=2)  # type: ignore[no-untyped-call]
+        return (self.loudness * steps).softmax(dim=1).transpose(1, 2)
 
     def set_head(self, trunk: nn.Linear, companions: Sequence[Student], share: float) -> None:
         """Sets the head so that its logits are a weighted mean of those of the trunk's head and of the companions'.
@@ -157,6 +179,12 @@ class WhisperTrunk(Student):
                 [weights[f"{theirs}.self_attn.{name}_proj.weight"] for name in "qkv"]
             )
         self.load_state_dict(state, strict=False)
+
+
+def _relative_power(sound: Tensor) -> Tensor:
+    """Returns powers relative to the window's loudest, 1e-9 to 1, of log-mel windows in dB."""
+    loudest = sound.amax(dim=(1, 2), keepdim=True)
+    return torch.exp((sound - loudest).clamp(min=-FLOOR_DB) * (math.log(10.0) / 10.0))
 
 
 def _mean_over_time(steps: Tensor) -> Tensor:
