@@ -27,7 +27,9 @@ from edge_sser.events import (
     StatusState,
     timestamp,
 )
-from edge_sser.pipeline.rolling import Thresholds
+from edge_sser.model.model import Model
+from edge_sser.monitor.operating import expected_rule
+from edge_sser.settings.schema import Settings
 from edge_sser.sinks.live.layout import Look, frame
 from edge_sser.sinks.live.row import Row
 from edge_sser.sinks.live.state import ViewState
@@ -38,8 +40,9 @@ FONTS = ("DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf")
 FONT_SIZE, CELL_WIDTH, CELL_HEIGHT, MARGIN = 16, 10, 20, 10
 BACKGROUND, FOREGROUND = "#1b1d23", "#d5d8df"
 COLOURS = {"green": "#4fc38a", "yellow": "#e8c547", "red": "#f2645a", "cyan": "#4fb6c3"}
-THRESHOLDS = Thresholds(elevated=0.92, high=0.96, hysteresis=0.31)
-MODEL = "sser-plus@df04bbeb"
+_SHIPPED = Model.load()
+MODEL = _SHIPPED.label
+THRESHOLDS = expected_rule(Settings(), _SHIPPED.card).thresholds
 NOON = time.mktime((2026, 3, 2, 10, 42, 0, 0, 0, -1))
 SECONDS = 600  # of readings
 # Source: centre of its stress, and the seconds before the end at which it peaks.
