@@ -128,9 +128,9 @@ class WhisperTrunk(Student):
         Args:
             sound: log-mel windows, float32 [batch, frames, bands] in dB.
         """
-        power = _relative_power(sound) @ sound.new_full((sound.shape[2], 1), 1.0 / sound.shape[2])
-        steps: Tensor = power.log().unflatten(1, (POSITIONS, 2)).mean(dim=2)  # type: ignore[no-untyped-call]
-        return (self.loudness * steps).softmax(dim=1).transpose(1, 2)
+        power = _mean_over_time(_relative_power(sound).transpose(1, 2))  # over bands
+        steps: Tensor = power.log().unflatten(2, (POSITIONS, 2)).mean(dim=3)  # type: ignore[no-untyped-call]
+        return (self.loudness * steps).softmax(dim=2)
 
     def set_head(self, trunk: nn.Linear, companions: Sequence[Student], share: float) -> None:
         """Sets the head so that its logits are a weighted mean of those of the trunk's head and of the companions'.
