@@ -114,7 +114,7 @@ class WhisperTrunk(Student):
         The level is that of a recording with RMS 0.1, whatever the level of the window.
         """
         power = _relative_power(sound)
-        energy = _mean_over_time(power) @ self.energy[:, None]
+        energy = _mean_over_rows(power) @ self.energy[:, None]
         level = (power @ self.bands / energy).clamp(min=1e-9).log() * (1.0 / math.log(10.0)) + OFFSET
         limited = torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - RANGE)
         return ((limited + 4.0) / 4.0).transpose(1, 2)
@@ -128,7 +128,7 @@ class WhisperTrunk(Student):
         Args:
             sound: log-mel windows, float32 [batch, frames, bands] in dB.
         """
-        power = _mean_over_time(_relative_power(sound).transpose(1, 2))  # over bands
+        power = _mean_over_rows(_relative_power(sound).transpose(1, 2))
         steps: Tensor = power.log().unflatten(2, (POSITIONS, 2)).mean(dim=3)  # type: ignore[no-untyped-call]
         return (self.loudness * steps).softmax(dim=2)
 
@@ -187,12 +187,12 @@ def _relative_power(sound: Tensor) -> Tensor:
     return torch.exp((sound - loudest).clamp(min=-FLOOR_DB) * (math.log(10.0) / 10.0))
 
 
-def _mean_over_time(steps: Tensor) -> Tensor:
-    """Returns means, float32 [batch, 1, width], of [batch, steps, width].
+def _mean_over_rows(values: Tensor) -> Tensor:
+    """Returns means over rows, float32 [batch, 1, columns], of [batch, rows, columns].
 
     A matrix product, which ONNX Runtime computes several times faster than a mean over an axis in the middle.
     """
-    return steps.new_full((1, steps.shape[1]), 1.0 / steps.shape[1]) @ steps
+    return values.new_full((1, values.shape[1]), 1.0 / values.shape[1]) @ values
 
 
 _NAMES: Final = {
