@@ -21,7 +21,8 @@ from edge_sser.commands.progress import progress
 from edge_sser.errors import SettingsError, SinkError, SourceError, UsageError
 from edge_sser.model.model import Model, Score
 from edge_sser.monitor.judge import min_speech_ratio
-from edge_sser.pipeline.baseline import CALM_LIMIT, POPULATION
+from edge_sser.pipeline.baseline import CALM_LIMIT
+from edge_sser.pipeline.calm_level import POPULATION
 from edge_sser.pipeline.windows import Windower
 from edge_sser.settings.load import DEFAULT_ORIGIN, DEVICE, SOURCE, Loaded
 from edge_sser.settings.names import slug, source_name

@@ -19,7 +19,7 @@ from edge_sser.pipeline.episodes import Episodes
 from edge_sser.settings.schema import Settings
 
 # Up to what stressed speech reaches: the filter fades at the rate at which steady evidence raises it near 0.98.
-GRID: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+GRID: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _TAIL: Final = 0.025  # of a 95 % interval, on either side
 
 

@@ -1,7 +1,7 @@
 """Baselines of sources on disk: one JSON file a source in the state directory.
 
-{"schema": 1, "source": "desk", "model": "sser-cnn@ab12cd34", "anchor": -1.6, "value": -1.9, "heard_seconds": 41.5,
- "updated": "2026-01-02T03:04:05.678Z", "declared": false}
+{"schema": 2, "source": "desk", "model": "sser-cnn@ab12cd34", "anchor": -1.7, "value": -1.9, "deviation": 0.2,
+ "heard_seconds": 41.5, "declared": false, "updated": "2026-01-02T03:04:05.678Z"}
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_sser.events import epoch_seconds, timestamp
 from edge_sser.files import state_directory, write_file
 from edge_sser.pipeline.baseline import Baseline
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 MAX_BYTES: Final = 4096  # a baseline has some 200
 FUTURE_SECONDS: Final = 86_400.0  # a board without a clock of its own can be some hours behind after a start
 SAVE_SECONDS: Final = 60.0  # between two writes of a source, at least: a memory card wears out

@@ -10,7 +10,8 @@ from edge_sser.events import BaselineState, Level
 from edge_sser.model.card import Card, least_speech_ratio
 from edge_sser.model.model import Model, Score
 from edge_sser.monitor.operating import BaselineKind, LevelRule, baseline_kind, select_rule
-from edge_sser.pipeline.baseline import CALM_LIMIT, POPULATION, READY_SECONDS, Baseline
+from edge_sser.pipeline.baseline import CALM_LIMIT, READY_SECONDS, Baseline
+from edge_sser.pipeline.calm_level import STRANGERS
 from edge_sser.pipeline.decision import StressFilter
 from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
 from edge_sser.pipeline.rolling import Levels, Rolling
@@ -59,7 +60,7 @@ class Judge:
     Attributes:
         stress: rolling stress, 0..1; None before the first speech.
         level: in force; None before the first speech.
-        shift: log-odds that the baseline subtracts; None when it is off.
+        shift: log-odds by which the baseline lies above the population's; None when it is off.
         baseline_state: for readings.
         rule: thresholds in force.
         rising_since: stream time in samples since which the stress has stayed above the threshold of calm; None while
@@ -145,11 +146,11 @@ class Judge:
         if self._average is not None:
             stress = self._average.push(score.stress, speech_seconds)
         else:
-            self._filter.pass_time(elapsed / SAMPLE_RATE)
-            stress = self._filter.push(score.log_odds - (self.shift or 0.0), speech_seconds)
+            self._filter.pass_time(elapsed / SAMPLE_RATE, silent=False)
+            stress = self._filter.push(score.log_odds, speech_seconds)
             if self._learns:
-                self._baseline.push(score.log_odds, speech_seconds, stress)
-                self.shift = self._baseline.value - POPULATION
+                self._baseline.follow(self._filter.calm, speech_seconds, stress)
+                self.shift = self._baseline.shift
                 if self._baseline.heard_seconds >= READY_SECONDS:
                     self.baseline_state = BaselineState.READY
         if self._lesson is not None and self._lesson.push(score.log_odds, speech_seconds):
@@ -167,7 +168,7 @@ class Judge:
         elapsed, self._now = now - self._now, now
         if self._average is not None or self.stress is None:
             return
-        self._filter.pass_time(elapsed / SAMPLE_RATE)
+        self._filter.pass_time(elapsed / SAMPLE_RATE, silent=True)
         self.stress = self._filter.value
         long = now - self._spoken_at >= self._silence_samples
         self._levels.fade(self.stress, now, long=long)
@@ -180,12 +181,15 @@ class Judge:
         self._calm = self.rule.thresholds.calm
         mode = BaselineMode.OFF if self._average is not None else self._settings.baseline.mode
         self._learns = mode is BaselineMode.ADAPTIVE
-        if mode is BaselineMode.OFF:
-            self.shift, self.baseline_state = None, BaselineState.OFF
-        else:
-            # What was half learned counts only while it is learned on.
-            self.shift = self._baseline.shift if self._learns or self._baseline.ready else 0.0
-            self.baseline_state = BaselineState.READY if self._baseline.ready else BaselineState.LEARNING
+        self.shift, self.baseline_state = None, BaselineState.OFF
+        calm = usual = STRANGERS
+        if mode is not BaselineMode.OFF:
+            ready = self._baseline.ready
+            self.shift, self.baseline_state = 0.0, BaselineState.READY if ready else BaselineState.LEARNING
+            if self._learns or ready:  # what was half learned counts only while it is learned on
+                self.shift = self._baseline.shift
+                calm, usual = self._baseline.calm, self._baseline.usual
+        self._filter.assume(calm, usual, learns=self._learns)
 
     def _select_rule(self) -> LevelRule:
         return select_rule(self._settings.rolling, self._card, self._kind())

@@ -12,6 +12,7 @@ from models import write_model
 
 from edge_sser.model.model import Model
 from edge_sser.monitor.baselines import baseline_path, load_baseline
+from edge_sser.pipeline.calm_level import POPULATION
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def read(path: Path) -> dict[str, object]:
 def test_learning_declares_how_the_source_sounds_when_calm(learned, model):
     assert learned.baseline.declared
     assert learned.baseline.heard_seconds > 30.0
-    assert learned.baseline.shift == pytest.approx(learned.baseline.anchor + 1.6)
+    assert learned.baseline.shift == pytest.approx(learned.baseline.anchor - POPULATION)
     assert learned.model == Model.load(Path(model)).label
 
 
@@ -61,7 +62,7 @@ def test_show_without_baselines_says_how_to_get_one(call):
 
 def test_show_tells_what_was_learned_while_listening(call, learned):
     path = baseline_path("desk")
-    path.write_text(json.dumps(read(path) | {"declared": False, "anchor": -1.6, "value": -1.5}))
+    path.write_text(json.dumps(read(path) | {"declared": False, "anchor": POPULATION, "value": -1.5}))
     assert call("baseline", "show").out.splitlines()[1].endswith(" learned")
 
 

@@ -44,7 +44,7 @@ def talk(tmp_path_factory, speech_samples):
 def lively(tmp_path_factory):
     """A model to which the livelier part sounds stressed: an episode in each repetition."""
     path = tmp_path_factory.mktemp("lively") / "lively.onnx"
-    return Model.load(write_model(path, slope=0.5, centre_db=46.0))
+    return Model.load(write_model(path, slope=0.4, centre_db=46.0))
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_the_threshold_of_the_card_stays_where_the_place_does_not_need_a_higher_
 
 def test_the_threshold_of_the_card_is_raised_where_the_place_needs_it(call, talk, tmp_path, out):
     card = changed_card(operating_points=points(0.1, 0.05))
-    model = write_model(tmp_path / "points.onnx", card=card, slope=0.5, centre_db=46.0)
+    model = write_model(tmp_path / "points.onnx", card=card, slope=0.4, centre_db=46.0)
     result = call("calibrate", talk, "--out", out, "--model", model)
     assert "raised for this place from 0.10" in result.out
     rolling = load_settings(out, environ={}).settings.rolling

@@ -11,7 +11,7 @@ import soundfile
 from mqtt_rig import eventually
 
 from edge_sser.daemon.session import STALLED_SECONDS
-from edge_sser.pipeline.baseline import POPULATION
+from edge_sser.pipeline.calm_level import POPULATION
 
 SETTINGS = """
 [[source]]

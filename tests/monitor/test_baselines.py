@@ -19,6 +19,7 @@ from edge_sser.monitor.baselines import (
     saved_names,
 )
 from edge_sser.pipeline.baseline import Baseline
+from edge_sser.pipeline.calm_level import normal
 
 MODEL = "sser-cnn@ab12cd34"
 
@@ -37,7 +38,7 @@ def store() -> BaselineStore:
 def learned(log_odds: float = -2.5) -> Baseline:
     baseline = Baseline()
     for _ in range(40):
-        baseline.push(log_odds, 1.0, 0.0)
+        baseline.follow(normal(log_odds, 0.2), 1.0, 0.0)
     return baseline
 
 
@@ -52,7 +53,7 @@ def test_a_baseline_is_kept_private_and_whole(state: Path, store: BaselineStore)
     assert again is not None
     assert again.to_dict() == learned().to_dict()
     assert list(json.loads(path.read_text())) == [
-        "schema", "source", "model", "anchor", "value", "heard_seconds", "declared", "updated",
+        "schema", "source", "model", "anchor", "value", "deviation", "heard_seconds", "declared", "updated",
     ]  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_nothing_is_written_before_speech_nor_without_a_change(state: Path, stor
         ({"source": "hall"}, "of another source"),
         ({"updated": "2099-01-02T03:04:05.678Z"}, "lies in the future"),
         ({"updated": "yesterday"}, "Invalid isoformat"),
-        ({"schema": 2}, "schema 1"),
+        ({"schema": 1}, "schema 2"),
         ({"value": 7.0}, "outside the bounds"),
         ({"value": None}, "missing"),
         ({"model": 5}, "model or date is missing"),
@@ -118,7 +119,7 @@ def test_a_file_that_another_program_changed_or_removed_wins(store: BaselineStor
     other = Baseline()
     other.declare([-0.8] * 60, [0.5] * 60)
     save_baseline("desk", MODEL, other)
-    own.push(-2.0, 1.0, 0.0)
+    own.follow(normal(-2.0, 0.2), 1.0, 0.0)
     taken = store.sync("desk", own)
     assert taken is not None
     assert taken.to_dict() == other.to_dict()

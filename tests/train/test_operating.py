@@ -215,7 +215,7 @@ def test_the_result_holds_figures_of_all_modes_and_every_setting(
         assert all(point["found"] == point["events"] == 2 for point in points)
     assert result["before"]["events"] == 2
     assert result["streams"]["event"]["toy"]["events"] == 2
-    assert result["settings"]["filter"]["weight"] == 0.5
+    assert result["settings"]["filter"]["stressed_above"] == [1.0, 2.0, 3.0]
     assert result["settings"]["before"]["rolling"]["time_constant_seconds"] == 8.0
     check_points(operating_points(result))
     assert len(lines) == 3 + 3 * len(BUDGETS)

@@ -10,7 +10,7 @@ from edge_sser.audio.source import SAMPLE_RATE
 from edge_sser.errors import TrainingError
 from edge_sser.model.card import OperatingPoint
 from edge_sser.monitor.operating import HYSTERESIS_LOG_ODDS, BaselineKind
-from edge_sser.pipeline import baseline, decision
+from edge_sser.pipeline import baseline, calm_level, decision
 from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
 from edge_sser.settings.schema import Settings
 from edge_sser.train.evaluate.budgets import BUDGETS, LOG_ODDS
@@ -82,23 +82,21 @@ def settings_used(device: Settings, before: Settings) -> dict[str, Any]:
         "device": now,
         "before": before.model_dump(mode="json", include=sections - {"baseline"}),
         "filter": {
-            "weight": decision.WEIGHT,
-            "middle": decision.MIDDLE,
+            "stressed_above": list(decision.STRESSED_ABOVE),
             "clip": decision.CLIP,
             "calm_seconds": decision.CALM_SECONDS,
             "stressed_seconds": decision.STRESSED_SECONDS,
+            "change_seconds": decision.CHANGE_SECONDS,
         },
-        "baseline": {
-            "population": baseline.POPULATION,
-            "prior_seconds": baseline.PRIOR_SECONDS,
-            "memory_seconds": baseline.MEMORY_SECONDS,
-            "learn_below": baseline.LEARN_BELOW,
-            "most_up": baseline.MOST_UP,
-            "most_down": baseline.MOST_DOWN,
-            "most_declared": baseline.MOST_DECLARED,
-            "counted_below": baseline.COUNTED_BELOW,
-            "counted_above": baseline.COUNTED_ABOVE,
+        "calm_level": {
+            "centre": calm_level.CENTRE,
+            "spread": calm_level.SPREAD,
+            "deviation": calm_level.DEVIATION,
+            "lowest": float(calm_level.LEVELS[0]),
+            "highest": calm_level.HIGHEST,
+            "levels": int(calm_level.LEVELS.size),
         },
+        "declared_deviation": baseline.DECLARED_DEVIATION,
         "declared_seconds": [LEAST_DECLARED_SECONDS, DECLARED_SECONDS],
         "hysteresis_log_odds": HYSTERESIS_LOG_ODDS,
         "thresholds_log_odds": [float(LOG_ODDS[0]), float(LOG_ODDS[-1]), int(LOG_ODDS.size)],
