@@ -208,7 +208,7 @@ class Expected:
 
     Attributes:
         baseline: of the measurement: off, adaptive or declared.
-        false_alarms_per_hour: most episodes in an hour of calm speech.
+        false_alarms_per_hour: most episodes in an hour of ordinary speech.
         found: share of 30 s stressed parts that are found, 0..1.
         delay_median_s: from the start of a stressed part to its episode, seconds; null when none was found.
         delay_p95_s: 95th percentile of the delays, seconds; null likewise.

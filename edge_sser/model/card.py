@@ -39,12 +39,12 @@ class OperatingPoint:
 
     Attributes:
         baseline: off; adaptive, learned while listening; or declared, learned from speech that is known to be calm.
-        false_alarms_per_hour: budget that the threshold keeps to, episodes in an hour of calm speech.
+        false_alarms_per_hour: budget that the threshold keeps to, episodes in an hour of ordinary speech.
         threshold: rolling stress at which the level becomes elevated, 0..1.
         found: share of the stressed parts that were found, 0..1.
         delay_median_s: from the start of a stressed part to its episode, seconds; None when none was found.
         delay_p95_s: 95th percentile of the delays, seconds; None when none was found.
-        hours: of calm speech in the measurement.
+        hours: of calm and lively speech in the measurement.
         protocol: of the measurement, in words.
     """
 

@@ -55,13 +55,13 @@ class LevelRule:
     def outlook(self) -> str:
         """Figures to expect, in one line for a person."""
         if self.expected is None:
-            return f"elevated from {self.thresholds.elevated:.2f}; no figures of these settings are in the model's card"
+            return f"elevated from {self.thresholds.elevated:.3g}; no figures of these settings are in the model's card"
         figures = self.expected
         alarms = f"{figures.false_alarms_per_hour:g} false {episode_noun(figures.false_alarms_per_hour)}"
         delay = "" if figures.delay_median_s is None else f" after {figures.delay_median_s:.0f} s (median)"
         return (
-            f"elevated from {self.thresholds.elevated:.2f}: expect {100.0 * figures.found:.0f} % of stressed parts of "
-            f"30 s to be found{delay}, at {alarms} an hour of calm speech "
+            f"elevated from {self.thresholds.elevated:.3g}: expect {100.0 * figures.found:.0f} % of stressed parts of "
+            f"30 s to be found{delay}, at {alarms} an hour of ordinary speech "
             f"(strangers' voices, baseline {figures.baseline})"
         )
 

@@ -9,21 +9,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.pipeline.calm_level import CENTRE, DEVIATION, HIGHEST, LEVELS, POPULATION, SPREAD, STRANGERS
-from edge_sser.pipeline.calm_level import moments, normal
+from edge_sser.pipeline.calm_level import CENTRE, LEVELS, POPULATION, SPREAD, STRANGERS, moments, normal
+from edge_sser.pipeline.decision import CALM, DEVIATIONS, WEIGHT
 
 MEMORY_SECONDS: Final = 300.0  # of calm speech, beyond which it is not counted
 READY_SECONDS: Final = 30.0
 DECLARED_DEVIATION: Final = 0.25  # of the calm level of the speaker whose calm speech was declared, on another day
-CALM_LIMIT: Final = HIGHEST  # mean log-odds of speech that can be declared calm
+CALM_LIMIT: Final = -0.1  # mean log-odds of speech that can be declared calm; stressed strangers have about 0.6
 
 
 class Baseline:
     """Calm level of a source: a normal distribution over log-odds, within the levels of `calm_level`.
 
-    While it is learned, the `StressFilter` judges calm level and stress together, and `follow` takes over what it found.
-    Speech that is known to be calm has the posterior of a normal distribution with the strangers' as its prior (Gelman
-    et al., "Bayesian Data Analysis", section 2.5).
+    While it is learned, the `StressFilter` judges calm level and stress together, and `follow` takes over what it
+    found. Speech that is known to be calm has the posterior of a normal distribution with the strangers' as its prior
+    (Gelman et al., "Bayesian Data Analysis", section 2.5).
 
     Attributes:
         value: mean of the calm level, log-odds; the population's before any speech.
@@ -75,7 +75,7 @@ class Baseline:
         if not weight > 0.0:
             raise ValueError("there is no speech to learn a baseline from")
         mean = sum(one * seconds for one, seconds in zip(log_odds, speech_seconds, strict=True)) / weight
-        prior, evidence = 1.0 / SPREAD**2, weight / DEVIATION**2
+        prior, evidence = 1.0 / SPREAD**2, WEIGHT * weight / float(DEVIATIONS[CALM, 0]) ** 2
         posterior = normal((prior * CENTRE + evidence * mean) / (prior + evidence), (prior + evidence) ** -0.5)
         self.value, self.deviation = moments(posterior)
         self.anchor, self._calm = self.value, None

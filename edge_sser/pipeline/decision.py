@@ -8,38 +8,52 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.pipeline.calm_level import CENTRE, DEVIATION, LEVELS, STRANGERS
+from edge_sser.pipeline.calm_level import CENTRE, LEVELS, STRANGERS
 
-STRESSED_ABOVE: Final = (1.0, 2.0, 3.0)  # log-odds of stressed speech above the speaker's calm level, equally likely
+WEIGHT: Final = 0.35  # of a second of speech: windows of 3 s overlap, so that their evidence is not independent
+WEIGHT_OF_STRANGERS: Final = 1.0  # the same where no level is learned, and one window says much less
 CLIP: Final = 5.0  # log-odds from `CENTRE` beyond which a window says no more
-CALM_SECONDS: Final = 1200.0
-STRESSED_SECONDS: Final = 60.0
+STATE_SECONDS: Final = 60.0  # until a speaker's state is drawn anew
 CHANGE_SECONDS: Final = 120.0  # of silence, until another person speaks next
+CALM: Final = 0  # place of the state among the rows of `MEANS`
+STRESSED: Final = 2  # the first of them
+SHARES: Final = np.array((0.8, 0.15, 0.025, 0.025))[:, None]  # of the states, float64 [states, 1]
+MEANS: Final = np.stack(  # log-odds of each state by calm level, float64 [states, levels]
+    (
+        LEVELS,  # calm
+        np.maximum(0.37 * LEVELS - 0.5, LEVELS + 0.3),  # lively: happy, sad, surprised
+        np.maximum(0.3 * (LEVELS - CENTRE) - 0.1, LEVELS + 0.7),  # stressed a little
+        np.maximum(0.3 * (LEVELS - CENTRE) + 1.3, LEVELS + 0.7),  # stressed
+    )
+)
+DEVIATIONS: Final = np.array((0.72, 1.2, 1.05, 1.05))[:, None]  # of windows from these means, float64 [states, 1]
 _TINY: Final = 1e-9  # distance of the probability from 0 and 1, so that its log-odds stay finite
-_MEANS: Final = LEVELS + np.array((0.0, *STRESSED_ABOVE))[:, None]  # of log-odds: float64 [states, levels]
 
 
 class StressFilter:
     """Forward algorithm of a hidden Markov model over the speaker's state and the speaker's calm level together.
 
-    The states are calm, and stressed by 1, 2 or 3 log-odds. A calm speaker becomes stressed once in 1200 s on average
-    and stays stressed for 60 s. The longer nobody speaks, the likelier it is another person who speaks next: once in
-    120 s of silence. A window with the calibrated log-odds z and d seconds of speech, of a speaker in state k with the
-    calm level m, has the likelihood
+    A speaker is calm, lively (happy, sad, surprised) or stressed, in two strengths. Once in 60 s on average the state
+    is drawn anew, of `SHARES`. A window with d seconds of speech and the calibrated log-odds z, of a speaker in state k
+    whose calm level is m, has the likelihood
 
-        exp(-d (z - m - above[k])^2 / (2 deviation^2)),   above = (0, 1, 2, 3)
+        N(z; MEANS[k, m], DEVIATIONS[k]^2) ^ (weight d)
 
-    Speech that rises above what was heard before is stress, for as long as it lasts. Speech that is high from the start
-    becomes the calm speech of a high voice by and by, unless it is higher than the calm speech of nearly all people.
+    The calm levels of strangers differ by more than 1; stressed speech lies near +0.6, whatever the calm level, and
+    lively speech between. So speech that rises far above what was heard before is stress, for as long as it lasts, and
+    speech that is high from the start becomes the calm speech of a high voice by and by, unless nearly nobody is calm
+    there. The longer nobody speaks, the likelier it is another person who speaks next.
 
-    Rabiner, "A tutorial on hidden Markov models", 1989, section III A, on a grid of levels. The constants were chosen
-    on streams of strangers: docs/results/decision.md has the figures.
+    Rabiner, "A tutorial on hidden Markov models", 1989, section III A, on a grid of levels. The constants are means and
+    deviations of strangers' speech, and a few were chosen on streams of them: docs/results/decision.md.
 
     Attributes:
         value: probability of stress now, 0..1: `stress_rolling`. Silence returns it to `prior`.
         prior: probability of stress before any speech.
         learns: True when the calm level is learned of the speech; else each window is a new speaker's.
     """
+
+    prior: Final = float(SHARES[STRESSED:].sum())
 
     def __init__(
         self,
@@ -55,11 +69,7 @@ class StressFilter:
             usual: of another speaker's, to which silence returns.
             learns: see above.
         """
-        self._rate = 1.0 / CALM_SECONDS + 1.0 / STRESSED_SECONDS
-        self.prior = 1.0 / CALM_SECONDS / self._rate
-        stressed = self.prior / len(STRESSED_ABOVE)
-        self._states = np.array((1.0 - self.prior, *(stressed for _ in STRESSED_ABOVE)))[:, None]
-        self._joint = self._states * calm
+        self._joint = SHARES * calm
         self._calm, self._usual, self.learns = calm, usual, learns
         self.value = self.prior
 
@@ -80,8 +90,8 @@ class StressFilter:
             seconds: since the last call, 0 or more.
             silent: True when nobody spoke, so that another person may speak next.
         """
-        moved = -math.expm1(-seconds * self._rate)
-        joint = self._joint + moved * (self._states * self._joint.sum(axis=0) - self._joint)
+        moved = -math.expm1(-seconds / STATE_SECONDS)
+        joint = self._joint + moved * (SHARES * self._joint.sum(axis=0) - self._joint)
         if silent and self.learns:
             changed = -math.expm1(-seconds / CHANGE_SECONDS)
             joint += changed * (joint.sum(axis=1, keepdims=True) * self._usual - joint)
@@ -96,7 +106,8 @@ class StressFilter:
             speech_seconds: speech in the window's hop: the hop times the window's share of speech.
         """
         heard = min(max(log_odds, CENTRE - CLIP), CENTRE + CLIP)
-        log = np.square(heard - _MEANS) * (-0.5 * speech_seconds / DEVIATION**2)
+        weight = speech_seconds * (WEIGHT if self.learns else WEIGHT_OF_STRANGERS)
+        log = -weight * (0.5 * np.square((heard - MEANS) / DEVIATIONS) + _LOG_DEVIATIONS)
         joint = self._joint * np.exp(log - log.max())
         self._joint = joint / joint.sum()
         if not self.learns:
@@ -104,5 +115,8 @@ class StressFilter:
         return self._read()
 
     def _read(self) -> float:
-        self.value = min(max(float(self._joint[1:].sum()), _TINY), 1.0 - _TINY)
+        self.value = min(max(float(self._joint[STRESSED:].sum()), _TINY), 1.0 - _TINY)
         return self.value
+
+
+_LOG_DEVIATIONS: Final = np.log(DEVIATIONS)

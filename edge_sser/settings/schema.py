@@ -79,7 +79,7 @@ class WindowSettings(Section):
 
 
 class Sensitivity(Word):
-    """False episodes an hour of calm speech that a threshold may cause."""
+    """False episodes an hour of ordinary speech that a threshold may cause."""
 
     budget: float
 
@@ -98,8 +98,8 @@ class RollingSettings(Section):
     """From the stress of single windows to a level."""
 
     sensitivity: Sensitivity = Sensitivity.NORMAL
-    """False episodes an hour of calm speech: quick allows 4, normal 1, strict 0.25. It picks the threshold of elevated
-    from the operating points in the model's card."""
+    """False episodes an hour of ordinary speech: quick allows 4, normal 1, strict 0.25. It picks the threshold of
+    elevated from the operating points in the model's card."""
     false_alarms_per_hour: float | None = Field(default=None, gt=0.0, le=60.0)
     """The same budget as a number, in place of `sensitivity`."""
     time_constant_seconds: float | None = Field(default=None, ge=0.1, le=600.0)
@@ -120,7 +120,7 @@ class RollingSettings(Section):
 
     @property
     def budget(self) -> float:
-        """False episodes an hour of calm speech that are accepted."""
+        """False episodes an hour of ordinary speech that are accepted."""
         return self.sensitivity.budget if self.false_alarms_per_hour is None else self.false_alarms_per_hour
 
     @model_validator(mode="after")
@@ -138,14 +138,14 @@ class BaselineMode(Word):
     FIXED = "fixed"
     """A baseline that was learned before is used and stays as it is."""
     ADAPTIVE = "adaptive"
-    """The baseline is learned from calm speech while listening."""
+    """The baseline is learned while listening."""
 
 
 class BaselineSettings(Section):
     """Calm speech of a source: voice, room and microphone."""
 
     mode: BaselineMode = BaselineMode.ADAPTIVE
-    """off, fixed (as it was learned before) or adaptive (learned while the level is low). With
+    """off, fixed (as it was learned before) or adaptive (learned while listening). With
     `rolling.time_constant_seconds` there is none."""
 
 

@@ -170,8 +170,8 @@ def test_config_check_without_a_file_takes_the_one_of_listen(call, own_home):
 
 def test_config_check_finds_what_listen_would_refuse(call, own_home, monkeypatch):
     path = own_home / "high.toml"
-    path.write_text("[rolling]\nhigh = 0.8\n")  # below the default model's elevated
-    message = "rolling.elevated is 0.844 and rolling.high is 0.8 (one of them from the model's card): set both"
+    path.write_text("[rolling]\nhigh = 0.2\n")  # below the default model's elevated
+    message = "rolling.elevated is 0.294 and rolling.high is 0.2 (one of them from the model's card): set both"
     call("config", "check", path).refuses(2, message)
     path.write_text('[model]\npath = "sser-puls"\n')
     call("config", "check", path).refuses(1, "did you mean sser-plus?")

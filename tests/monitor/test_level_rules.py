@@ -131,7 +131,7 @@ def test_the_outlook_is_one_line_with_the_figures() -> None:
     rule = expected_rule(Settings(), CARD)
     assert rule.outlook == (
         "elevated from 0.35: expect 63 % of stressed parts of 30 s to be found after 10 s (median), at 1 false episode "
-        "an hour of calm speech (strangers' voices, baseline adaptive)"
+        "an hour of ordinary speech (strangers' voices, baseline adaptive)"
     )
     off = expected_rule(Settings(baseline=BaselineSettings(mode=BaselineMode.OFF)), CARD)
     assert "baseline off" in off.outlook

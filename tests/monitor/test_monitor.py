@@ -343,7 +343,7 @@ FILTERED = {"rolling": {"elevated": 0.4}}
 @pytest.fixture(scope="module")
 def steep(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model whose log-odds for the recording go far enough up and down for the filter."""
-    card = changed_card(calibration=Calibration(temperature=0.5, bias=0.0))
+    card = changed_card(calibration=Calibration(temperature=0.35, bias=-1.0))
     return Model.load(write_model(tmp_path_factory.mktemp("model") / "steep.onnx", card=card))
 
 

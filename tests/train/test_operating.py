@@ -140,6 +140,15 @@ def test_a_declared_baseline_knows_the_speech_in_front_of_the_stress(heard: Hear
     assert declared_baseline(early) is None
 
 
+def test_lively_speech_of_a_speaker_who_is_known_is_judged_by_calm_speech(heard: HeardStream, model: Model) -> None:
+    """Not by the first 30 s of itself, which the same stream without a calm one would be."""
+    lively = replace(heard, kind=Kind.LIVELY, events=[])
+    calm = replace(lively, kind=Kind.CALM)
+    kind = operating.BaselineKind.DECLARED
+    assert len(operating._outcomes([lively, calm], kind, model.card)) == 2
+    assert len(operating._outcomes([lively, replace(calm, speaker="other")], kind, model.card)) == 1
+
+
 def outcome_of(speaker: str, false: Sequence[int], found: Sequence[bool], hours: float = 1.0) -> Outcome:
     """An outcome at all thresholds: so many false episodes, and one stressed part found after 5 s or not."""
     windows = HeardStream(
@@ -213,9 +222,14 @@ def test_the_result_holds_figures_of_all_modes_and_every_setting(
         assert [point["budget"] for point in points] == list(BUDGETS)
         assert all(point["false_per_hour"] <= point["budget"] for point in points)
         assert all(point["found"] == point["events"] == 2 for point in points)
+        for point in points:
+            assert point["lively"]["hours"] > 0.0
+            for figure in ("hours", "false"):
+                parts = point["calm"][figure] + point["lively"][figure]
+                assert point[figure] == pytest.approx(parts, abs=2e-4)
     assert result["before"]["events"] == 2
     assert result["streams"]["event"]["toy"]["events"] == 2
-    assert result["settings"]["filter"]["stressed_above"] == [1.0, 2.0, 3.0]
+    assert result["settings"]["filter"]["shares"] == [0.8, 0.15, 0.025, 0.025]
     assert result["settings"]["before"]["rolling"]["time_constant_seconds"] == 8.0
     check_points(operating_points(result))
     assert len(lines) == 3 + 3 * len(BUDGETS)

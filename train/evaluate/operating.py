@@ -21,6 +21,7 @@ from edge_sser.files import write_file
 from edge_sser.model.card import Card, least_speech_ratio
 from edge_sser.model.model import Model
 from edge_sser.monitor.operating import BaselineKind
+from edge_sser.pipeline.baseline import Baseline
 from edge_sser.settings.schema import BaselineMode, BaselineSettings, Detector, GateSettings, RollingSettings, Settings
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.labels import read_preset
@@ -45,6 +46,8 @@ BEFORE = Settings(
     rolling=RollingSettings(time_constant_seconds=8.0, elevated=0.6, high=0.8, hysteresis=0.08, dwell_seconds=2.0),
 )
 """Settings of version 0.1, for comparison: WebRTC's detector, exponential average, thresholds of the card."""
+
+_PARTS = {"calm": False, "lively": True}  # of the streams: without and with lively speech
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +143,7 @@ def run(request: OperatingRequest, echo: Callable[[str], None]) -> None:
             heard += windows[:1]
             heard_before += windows[1:]
             bar.update(round(stream.samples.size / SAMPLE_RATE))
-    if not _of(heard, lively=False):
+    if all(each.kind is Kind.LIVELY for each in heard):
         raise TrainingError("nobody to listen to: the model was trained on all speakers, or their clips are too few")
     result = {
         **_origin(request, strangers),
@@ -158,7 +161,9 @@ def run(request: OperatingRequest, echo: Callable[[str], None]) -> None:
 def measure(
     heard: Sequence[HeardStream], heard_before: Sequence[HeardStream], card: Card, before: Settings
 ) -> dict[str, Any]:
-    """Returns the figures of all modes, of the settings of before, and of lively speech.
+    """Returns the figures of all modes and of the settings of before.
+
+    An episode in lively speech is false as one in calm speech is, and counts against the budget.
 
     Args:
         heard: streams as the device hears them.
@@ -168,7 +173,11 @@ def measure(
     """
     modes: dict[str, Any] = {}
     for kind in BaselineKind:
-        judged, lively = (_outcomes(_of(heard, each), kind, card) for each in (False, True))
+        judged = _outcomes(heard, kind, card)
+        parts = {
+            name: [each for each in judged if (each.heard.kind is Kind.LIVELY) is lively]
+            for name, lively in _PARTS.items()
+        }
         places = choose_thresholds(judged)
         apart = held_out(judged)
         modes[kind.value] = [
@@ -177,14 +186,14 @@ def measure(
                 "threshold": round(float(THRESHOLDS[place]), 6),
                 **figures(judged, place),
                 "held_out": apart[number],
-                "lively": figures(lively, place) if lively else None,
+                **{name: figures(own, place) if own else None for name, own in parts.items()},
             }
             for number, (budget, place) in enumerate(zip(BUDGETS, places, strict=True))
         ]
     assert before.rolling.elevated is not None
     outcomes = [
         try_thresholds(windows, rolling_stress(windows, before, card), [before.rolling.elevated], before)
-        for windows in _of(heard_before, lively=False)
+        for windows in heard_before
     ]
     return {"modes": modes, "before": figures(outcomes, 0)}
 
@@ -214,22 +223,27 @@ def _streams(
         yield from ((stream, strangers.file.final) for stream in calm_recordings(path))
 
 
-def _of(heard: Sequence[HeardStream], lively: bool) -> list[HeardStream]:
-    return [each for each in heard if (each.kind is Kind.LIVELY) is lively]
-
-
 def _outcomes(heard: Sequence[HeardStream], kind: BaselineKind, card: Card) -> list[Outcome]:
     mode = BaselineMode.OFF if kind is BaselineKind.OFF else BaselineMode.ADAPTIVE
     settings = DEVICE.model_copy(update={"baseline": BaselineSettings(mode=mode)})
     thresholds = THRESHOLDS.tolist()
     out = []
     for windows in heard:
-        baseline = declared_baseline(windows) if kind is BaselineKind.DECLARED else None
+        baseline = _declared(windows, heard) if kind is BaselineKind.DECLARED else None
         if kind is BaselineKind.DECLARED and baseline is None:
             continue
         stress = rolling_stress(windows, settings, card, baseline)
         out.append(try_thresholds(windows, stress, thresholds, settings))
     return out
+
+
+def _declared(windows: HeardStream, heard: Sequence[HeardStream]) -> Baseline | None:
+    """Returns a stream's declared baseline: of its own calm speech, or for a lively one of the speaker's others."""
+    if windows.kind is not Kind.LIVELY:
+        return declared_baseline(windows)
+    speaker = (windows.corpus, windows.speaker)
+    others = (each for each in heard if (each.corpus, each.speaker) == speaker and each.kind is not Kind.LIVELY)
+    return next((baseline for each in others if (baseline := declared_baseline(each)) is not None), None)
 
 
 def _origin(request: OperatingRequest, strangers: Strangers) -> dict[str, Any]:

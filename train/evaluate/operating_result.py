@@ -17,7 +17,7 @@ from edge_sser.train.evaluate.budgets import BUDGETS, LOG_ODDS
 from edge_sser.train.evaluate.replay import DECLARED_SECONDS, LEAST_DECLARED_SECONDS, HeardStream
 from edge_sser.train.evaluate.strangers import SETTINGS, Kind
 
-PROTOCOL = "30 s angry or fearful between calm speech of strangers, acted, 25 dB SNR; docs/results/decision.md"
+PROTOCOL = "30 s angry or fearful; false in calm, happy, sad speech; strangers, acted; docs/results/decision.md"
 _TITLES = {"off": "no baseline", "adaptive": "adaptive baseline", "declared": "30 s of calm declared"}
 
 
@@ -82,19 +82,19 @@ def settings_used(device: Settings, before: Settings) -> dict[str, Any]:
         "device": now,
         "before": before.model_dump(mode="json", include=sections - {"baseline"}),
         "filter": {
-            "stressed_above": list(decision.STRESSED_ABOVE),
+            "weight": decision.WEIGHT,
+            "weight_of_strangers": decision.WEIGHT_OF_STRANGERS,
             "clip": decision.CLIP,
-            "calm_seconds": decision.CALM_SECONDS,
-            "stressed_seconds": decision.STRESSED_SECONDS,
+            "state_seconds": decision.STATE_SECONDS,
             "change_seconds": decision.CHANGE_SECONDS,
+            "shares": decision.SHARES.ravel().tolist(),
+            "means": decision.MEANS.round(3).tolist(),
+            "deviations": decision.DEVIATIONS.ravel().tolist(),
         },
         "calm_level": {
             "centre": calm_level.CENTRE,
             "spread": calm_level.SPREAD,
-            "deviation": calm_level.DEVIATION,
-            "lowest": float(calm_level.LEVELS[0]),
-            "highest": calm_level.HIGHEST,
-            "levels": int(calm_level.LEVELS.size),
+            "levels": calm_level.LEVELS.round(3).tolist(),
         },
         "declared_deviation": baseline.DECLARED_DEVIATION,
         "declared_seconds": [LEAST_DECLARED_SECONDS, DECLARED_SECONDS],
@@ -150,7 +150,7 @@ def draw(path: Path, result: Mapping[str, Any]) -> None:
     for axes, title, top in ((found, "stressed parts found, %", 100.0), (delay, "median delay, s", None)):
         axes.set_xscale("log", base=2)
         axes.set_xticks(BUDGETS, [f"{budget:g}" for budget in BUDGETS])
-        axes.set(xlabel="false episodes an hour of calm speech, at most", ylabel=title, ylim=(0.0, top))
+        axes.set(xlabel="false episodes an hour, at most", ylabel=title, ylim=(0.0, top))
         axes.grid(alpha=0.3)
     found.legend(loc="lower right")  # the curves rise towards the upper right
     try:
