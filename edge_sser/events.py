@@ -113,7 +113,7 @@ class Reading:
         latency_ms: from the arrival of the window's last sample to this event; null for a recording.
         dropped_s: seconds of audio lost since the reading before.
         baseline: state of the source's baseline.
-        baseline_shift: log-odds of stress that the baseline subtracts; null when it is off.
+        baseline_shift: log-odds by which calm speech of the source lies above that of others; null when it is off.
         model: name and first 8 hexadecimal digits of the model file's sha256.
     """
 

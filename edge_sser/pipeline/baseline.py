@@ -9,13 +9,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sser.pipeline.calm_level import CENTRE, LEVELS, POPULATION, SPREAD, STRANGERS, moments, normal
+from edge_sser.pipeline.calm_level import CENTRE, HIGHEST, LEVELS, POPULATION, SPREAD, STRANGERS, moments, normal
 from edge_sser.pipeline.decision import CALM, DEVIATIONS, WEIGHT
 
 MEMORY_SECONDS: Final = 300.0  # of calm speech, beyond which it is not counted
 READY_SECONDS: Final = 30.0
 DECLARED_DEVIATION: Final = 0.25  # of the calm level of the speaker whose calm speech was declared, on another day
-CALM_LIMIT: Final = -0.1  # mean log-odds of speech that can be declared calm; stressed strangers have about 0.6
+CALM_LIMIT: Final = HIGHEST  # mean log-odds of speech that can be declared calm; stressed strangers have about 0.6
 
 
 class Baseline:
