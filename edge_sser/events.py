@@ -82,7 +82,7 @@ class BaselineCommand(Word):
 
 
 class BaselineState(Word):
-    """Baseline of a source: none, learned from less than 30 s of calm speech so far, or ready."""
+    """Baseline of a source: none, learned from less than 30 s of speech without stress so far, or ready."""
 
     OFF = "off"
     LEARNING = "learning"

@@ -35,7 +35,7 @@ _ENOUGH_TRUST = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatingPoint:
-    """A threshold of the two-state filter, and what it was measured to give for strangers.
+    """A threshold of the filter, and what it was measured to give for strangers.
 
     Attributes:
         baseline: off; adaptive, learned while listening; or declared, learned from speech that is known to be calm.
@@ -86,7 +86,7 @@ class Card:
             the nodes left in float; else None.
         speech_trust: trust in a score by the seconds of speech in its window; None when it was not measured. Every
             score is then trusted alike.
-        operating_points: thresholds of the two-state filter by budget and baseline; None when they were not measured.
+        operating_points: thresholds of the filter by budget and baseline; None when they were not measured.
         emotion_vote: share of the emotions in the stress logit; None: the graph's stress logit is taken as it is.
         arousal: of aroused against resting emotions; None when it was not measured.
         valence: of positive against negative emotions; None likewise.

@@ -1,7 +1,7 @@
 """Baselines of sources on disk: one JSON file a source in the state directory.
 
-{"schema": 2, "source": "desk", "model": "sser-cnn@ab12cd34", "anchor": -1.7, "value": -1.9, "deviation": 0.2,
- "heard_seconds": 41.5, "declared": false, "updated": "2026-01-02T03:04:05.678Z"}
+{"schema": 2, "source": "desk", "model": "sser-cnn@ab12cd34", "anchor": -1.9, "value": -1.8, "deviation": 0.2,
+ "heard_seconds": 41.5, "declared": true, "updated": "2026-01-02T03:04:05.678Z"}
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Judge:
     Attributes:
         stress: rolling stress, 0..1; None before the first speech.
         level: in force; None before the first speech.
-        shift: log-odds by which the baseline lies above the population's; None when it is off.
+        shift: log-odds by which the baseline lies above the population's, as of the last speech; None when it is off.
         baseline_state: for readings.
         rule: thresholds in force.
         rising_since: stream time in samples since which the stress has stayed above the threshold of calm; None while
@@ -84,8 +84,10 @@ class Judge:
         self._levels = Levels(self.rule.thresholds, dwell_seconds=self.rule.dwell_seconds)
         self._filter = StressFilter()
         self._average = self._make_average()
+        self._assumed: tuple[BaselineMode, Baseline] | None = None
         self._lesson: Lesson | None = None
         self._silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
+        self._hop_samples = round(settings.window.hop_seconds * SAMPLE_RATE)
         self._now = self._spoken_at = 0
         self.stress: float | None = None
         self.level: Level | None = None
@@ -130,7 +132,7 @@ class Judge:
         if seconds is not None and self._average is not None:
             self._average.time_constant_seconds = seconds
         elif (seconds is None) != (self._average is None):
-            self._filter, self._average = StressFilter(), self._make_average()
+            self._filter, self._average, self._assumed = StressFilter(), self._make_average(), None
         self._apply_rule()
         self._silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
 
@@ -143,10 +145,13 @@ class Judge:
             now: stream time of the window's end, samples.
         """
         elapsed, self._now, self._spoken_at = now - self._now, now, now
+        lost = 0 if self.stress is None else max(elapsed - self._hop_samples, 0)  # of sound between two windows
         if self._average is not None:
             stress = self._average.push(score.stress, speech_seconds)
         else:
-            self._filter.pass_time(elapsed / SAMPLE_RATE, silent=False)
+            if lost:
+                self._filter.pass_time(lost / SAMPLE_RATE, silent=True)
+            self._filter.pass_time((elapsed - lost) / SAMPLE_RATE, silent=False)
             stress = self._filter.push(score.log_odds, speech_seconds)
             if self._learns:
                 self._baseline.follow(self._filter.calm, speech_seconds, stress)
@@ -166,9 +171,11 @@ class Judge:
     def silence(self, now: int) -> None:
         """Takes in a window that is not scored and ends at `now`: the filter fades towards its prior."""
         elapsed, self._now = now - self._now, now
-        if self._average is not None or self.stress is None:
+        if self._average is not None:
             return
         self._filter.pass_time(elapsed / SAMPLE_RATE, silent=True)
+        if self.stress is None:
+            return
         self.stress = self._filter.value
         long = now - self._spoken_at >= self._silence_samples
         self._levels.fade(self.stress, now, long=long)
@@ -189,7 +196,9 @@ class Judge:
             if self._learns or ready:  # what was half learned counts only while it is learned on
                 self.shift = self._baseline.shift
                 calm, usual = self._baseline.calm, self._baseline.usual
-        self._filter.assume(calm, usual, learns=self._learns)
+        if self._assumed != (mode, self._baseline):  # other thresholds leave the filter as it is
+            self._assumed = mode, self._baseline
+            self._filter.assume(calm, usual, learns=self._learns)
 
     def _select_rule(self) -> LevelRule:
         return select_rule(self._settings.rolling, self._card, self._kind())

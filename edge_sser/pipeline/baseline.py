@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_sser.pipeline.calm_level import CENTRE, HIGHEST, LEVELS, POPULATION, SPREAD, STRANGERS, moments, normal
 from edge_sser.pipeline.decision import CALM, DEVIATIONS, WEIGHT
 
-MEMORY_SECONDS: Final = 300.0  # of calm speech, beyond which it is not counted
+MEMORY_SECONDS: Final = 300.0  # of speech, beyond which it is not counted
 READY_SECONDS: Final = 30.0
 DECLARED_DEVIATION: Final = 0.25  # of the calm level of the speaker whose calm speech was declared, on another day
 CALM_LIMIT: Final = HIGHEST  # mean log-odds of speech that can be declared calm; stressed strangers have about 0.6
@@ -29,7 +29,7 @@ class Baseline:
         value: mean of the calm level, log-odds; the population's before any speech.
         deviation: of the calm level, log-odds: how much is not known of it.
         anchor: mean of what was declared; the population's when nothing was.
-        heard_seconds: calm speech learned, at most 300.
+        heard_seconds: speech without stress that was learned of, at most 300.
         declared: True when calm speech was declared.
     """
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 CENTRE: Final = -1.5  # of the calm levels of strangers, calibrated log-odds
 SPREAD: Final = 1.1  # standard deviation of their calm levels
-HIGHEST: Final = 0.1  # a voice that is calm above it cannot be told from stress, and is taken for that
+HIGHEST: Final = 0.1  # of the grid: a voice that is calm above it cannot be told from stress, and counts as stressed
 LEVELS: Final[NDArray[np.float64]] = np.linspace(-4.6, HIGHEST, 48)
 _NARROWEST: Final = 0.1  # deviation that the distance of the levels can show
 
@@ -19,7 +19,7 @@ def normal(mean: float, deviation: float) -> NDArray[np.float64]:
 
     Args:
         mean: log-odds.
-        deviation: 0 or more; less than the distance of two levels is taken for that.
+        deviation: 0 or more; at least the distance of two levels counts.
     """
     log = -0.5 * np.square((LEVELS - mean) / max(deviation, _NARROWEST))
     weights = np.exp(log - log.max())
@@ -28,7 +28,7 @@ def normal(mean: float, deviation: float) -> NDArray[np.float64]:
 
 def moments(probabilities: NDArray[np.float64]) -> tuple[float, float]:
     """Returns mean and deviation of probabilities of `LEVELS`, float64 [levels]."""
-    mean = float(probabilities @ LEVELS)
+    mean = min(max(float(probabilities @ LEVELS), float(LEVELS[0])), float(LEVELS[-1]))  # they sum to about 1
     return mean, float(np.sqrt(probabilities @ np.square(LEVELS - mean)))
 
 

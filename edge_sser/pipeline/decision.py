@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from edge_sser.pipeline.calm_level import CENTRE, LEVELS, STRANGERS
 
 WEIGHT: Final = 0.35  # of a second of speech: windows of 3 s overlap, so that their evidence is not independent
-WEIGHT_OF_STRANGERS: Final = 1.0  # the same where no level is learned, and one window says much less
+WEIGHT_OF_STRANGERS: Final = 1.0  # the same where nothing is known of the calm level, so that a window says less
 CLIP: Final = 5.0  # log-odds from `CENTRE` beyond which a window says no more
 STATE_SECONDS: Final = 60.0  # until a speaker's state is drawn anew
 CHANGE_SECONDS: Final = 120.0  # of silence, until another person speaks next
-CALM: Final = 0  # place of the state among the rows of `MEANS`
-STRESSED: Final = 2  # the first of them
+CALM: Final = 0  # row of `SHARES`, `MEANS` and `DEVIATIONS`
+STRESSED: Final = 2  # first row of the stressed states
 SHARES: Final = np.array((0.8, 0.15, 0.025, 0.025))[:, None]  # of the states, float64 [states, 1]
 MEANS: Final = np.stack(  # log-odds of each state by calm level, float64 [states, levels]
     (
@@ -39,9 +39,9 @@ class StressFilter:
 
         N(z; MEANS[k, m], DEVIATIONS[k]^2) ^ (weight d)
 
-    The calm levels of strangers differ by more than 1; stressed speech lies near +0.6, whatever the calm level, and
-    lively speech between. So speech that rises far above what was heard before is stress, for as long as it lasts, and
-    speech that is high from the start becomes the calm speech of a high voice by and by, unless nearly nobody is calm
+    The calm levels of strangers differ by more than 1; stressed speech lies near +0.6, nearly whatever the calm level,
+    and lively speech between. So speech that rises far above what was heard before is stress, for as long as it lasts.
+    Speech that is high from the start becomes the calm speech of a high voice by and by, unless nearly nobody is calm
     there. The longer nobody speaks, the likelier it is another person who speaks next.
 
     Rabiner, "A tutorial on hidden Markov models", 1989, section III A, on a grid of levels. The constants are means and
@@ -50,7 +50,7 @@ class StressFilter:
     Attributes:
         value: probability of stress now, 0..1: `stress_rolling`. Silence returns it to `prior`.
         prior: probability of stress before any speech.
-        learns: True when the calm level is learned of the speech; else each window is a new speaker's.
+        learns: True when the calm level is learned of the speech; else each window is judged by `calm` alone.
     """
 
     prior: Final = float(SHARES[STRESSED:].sum())
@@ -69,9 +69,9 @@ class StressFilter:
             usual: of another speaker's, to which silence returns.
             learns: see above.
         """
-        self._joint = SHARES * calm
-        self._calm, self._usual, self.learns = calm, usual, learns
+        self._joint = SHARES.copy()
         self.value = self.prior
+        self.assume(calm, usual, learns=learns)
 
     @property
     def calm(self) -> NDArray[np.float64]:
@@ -81,6 +81,7 @@ class StressFilter:
     def assume(self, calm: NDArray[np.float64], usual: NDArray[np.float64], *, learns: bool) -> None:
         """Replaces what is known of the speaker's calm level; the probability of stress stays."""
         self._calm, self._usual, self.learns = calm, usual, learns
+        self._weight = WEIGHT_OF_STRANGERS if calm is STRANGERS and not learns else WEIGHT
         self._joint = self._joint.sum(axis=1, keepdims=True) * calm
 
     def pass_time(self, seconds: float, *, silent: bool) -> None:
@@ -106,7 +107,7 @@ class StressFilter:
             speech_seconds: speech in the window's hop: the hop times the window's share of speech.
         """
         heard = min(max(log_odds, CENTRE - CLIP), CENTRE + CLIP)
-        weight = speech_seconds * (WEIGHT if self.learns else WEIGHT_OF_STRANGERS)
+        weight = self._weight * speech_seconds
         log = -weight * (0.5 * np.square((heard - MEANS) / DEVIATIONS) + _LOG_DEVIATIONS)
         joint = self._joint * np.exp(log - log.max())
         self._joint = joint / joint.sum()

@@ -104,7 +104,7 @@ class RollingSettings(Section):
     """The same budget as a number, in place of `sensitivity`."""
     time_constant_seconds: float | None = Field(default=None, ge=0.1, le=600.0)
     """Makes the rolling stress an exponential average: seconds of SPEECH after which the past counts 1/e. The
-    two-state filter when not given."""
+    filter of stress when not given."""
     elevated: Ratio | None = None
     """Rolling stress at which the level becomes elevated, in place of the one that keeps to the budget (with
     `time_constant_seconds`, of the model card's)."""

@@ -15,7 +15,7 @@ from edge_sser.events import BaselineState, Level
 from edge_sser.model.model import Score
 from edge_sser.monitor.judge import Judge, Lesson
 from edge_sser.pipeline.baseline import Baseline
-from edge_sser.pipeline.calm_level import normal
+from edge_sser.pipeline.calm_level import POPULATION, normal
 from edge_sser.pipeline.decision import StressFilter
 from edge_sser.settings.schema import Settings
 
@@ -120,6 +120,14 @@ def test_a_baseline_is_used_in_every_mode_but_off_and_learned_in_adaptive_alone(
     assert stress["off"] < stress["adaptive"] <= stress["fixed"]
 
 
+def test_lively_speech_of_a_declared_voice_is_no_stress_in_any_mode() -> None:
+    for mode in ("fixed", "adaptive"):
+        stream = Stream({"baseline": {"mode": mode}}, declared(-2.0))
+        stream.speak(-1.2, 300.0)
+        assert stream.judge.stress is not None
+        assert stream.judge.stress < 0.05
+
+
 def test_a_baseline_is_learning_and_then_ready() -> None:
     stream = Stream()
     assert stream.judge.baseline_state is BaselineState.LEARNING
@@ -151,6 +159,44 @@ def test_other_settings_keep_the_state_of_the_filter() -> None:
     with pytest.raises(SettingsError):
         stream.judge.retune(Settings.model_validate({"rolling": {"hysteresis": 0.9}}))
     assert stream.judge.rule.thresholds.elevated == 0.17
+
+
+def test_other_thresholds_leave_the_filter_as_it_is() -> None:
+    changed, same = Stream(), Stream()
+    for stream in (changed, same):
+        stream.speak(-1.8, 20.0)
+        stream.speak(0.5, 4.0)
+        stream.wait(60.0)
+    changed.judge.retune(Settings.model_validate({"rolling": {"sensitivity": "quick"}}))
+    for stream in (changed, same):
+        stream.speak(0.5, 4.0)
+    assert changed.judge.stress == same.judge.stress
+    assert changed.judge.shift == same.judge.shift
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["silence", "lost sound"])
+def test_after_a_long_pause_another_voice_is_learned(lost: bool) -> None:
+    stream = Stream()
+    stream.speak(-3.0, 60.0)
+    if lost:
+        stream.now += 600 * SAMPLE_RATE
+    else:
+        stream.wait(600.0)
+    stream.speak(-0.9, 60.0)
+    assert stream.judge.stress is not None
+    assert stream.judge.stress < 0.1
+    assert stream.judge.shift == pytest.approx(-0.9 - POPULATION, abs=0.15)
+
+
+def test_silence_before_the_first_speech_makes_a_saved_baseline_less_sure() -> None:
+    at_once, later = Stream(baseline=learned(-3.0)), Stream(baseline=learned(-3.0))
+    later.wait(600.0)
+    assert later.judge.stress is None
+    for stream in (at_once, later):
+        stream.speak(-0.9, 20.0)
+    assert at_once.judge.stress is not None
+    assert later.judge.stress is not None
+    assert later.judge.stress < 0.5 * at_once.judge.stress
 
 
 def test_a_change_between_filter_and_average_begins_anew() -> None:

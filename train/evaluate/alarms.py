@@ -125,7 +125,7 @@ def episode_spans(heard: Iterable[tuple[int, bool, float | None]], rule: LevelRu
     """
     levels = Levels(rule.thresholds, dwell_seconds=rule.dwell_seconds)
     episodes = Episodes(settings.episode)
-    fades = settings.rolling.time_constant_seconds is None  # as the two-state filter does in silence
+    fades = settings.rolling.time_constant_seconds is None  # as the filter does in silence
     silence_samples = round(settings.episode.silence_seconds * SAMPLE_RATE)
     spoken = 0
     reports: list[EpisodeReport | None] = []
