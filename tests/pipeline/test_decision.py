@@ -171,7 +171,7 @@ def test_a_calm_voice_is_learned_within_a_minute_and_stays_low(voice: float) -> 
 def test_stress_after_calm_speech_is_found_within_ten_seconds(voice: float, found: float) -> None:
     filtered = StressFilter()
     play(steady(voice, 45.0), None, filtered)
-    assert max(play(steady(found, 10.0), None, filtered)) > 0.5
+    assert max(play(steady(found, 10.0), None, filtered)) > 0.3  # the threshold of the sensitivity "normal"
 
 
 @LAW
