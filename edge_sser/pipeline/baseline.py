@@ -39,12 +39,12 @@ class Baseline:
         self.value, self.deviation = moments(STRANGERS)
         self.heard_seconds = 0.0
         self.declared = False
-        self._calm: NDArray[np.float64] | None = STRANGERS
 
     @property
     def calm(self) -> NDArray[np.float64]:
-        """Probabilities of the calm level: float64 [levels]."""
-        return normal(self.value, self.deviation) if self._calm is None else self._calm
+        """Probabilities of the calm level, the strangers' before any speech: float64 [levels]."""
+        known = self.declared or self.heard_seconds > 0.0
+        return normal(self.value, self.deviation) if known else STRANGERS
 
     @property
     def usual(self) -> NDArray[np.float64]:
@@ -78,7 +78,7 @@ class Baseline:
         prior, evidence = 1.0 / SPREAD**2, WEIGHT * weight / float(DEVIATIONS[CALM, 0]) ** 2
         posterior = normal((prior * CENTRE + evidence * mean) / (prior + evidence), (prior + evidence) ** -0.5)
         self.value, self.deviation = moments(posterior)
-        self.anchor, self._calm = self.value, None
+        self.anchor = self.value
         self.heard_seconds = min(weight, MEMORY_SECONDS)
         self.declared = True
 
@@ -92,7 +92,6 @@ class Baseline:
         """
         self.heard_seconds = min(self.heard_seconds + speech_seconds * (1.0 - stress), MEMORY_SECONDS)
         self.value, self.deviation = moments(calm)
-        self._calm = calm
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the state as plain values; `from_dict` reads them."""
@@ -122,7 +121,6 @@ class Baseline:
         if not isinstance(declared, bool):
             raise ValueError("declared is not true or false")
         baseline.declared = declared
-        baseline._calm = None
         lowest, highest = float(LEVELS[0]), float(LEVELS[-1])
         if not (
             all(lowest <= level <= highest for level in (baseline.anchor, baseline.value))
