@@ -91,6 +91,28 @@ def test_a_rescue_that_is_killed_at_any_step_loses_nothing_that_could_be_read(tm
     assert step > 8, "the steps were seen"
 
 
+def test_an_outbox_that_is_killed_at_any_step_of_its_first_use_goes_on_in_one_stream(tmp_path: Path) -> None:
+    step, killed, before = 0, True, []
+    while killed:
+        step += 1
+        path = tmp_path / str(step) / "outbox.db"
+
+        def use(path: Path = path) -> None:
+            opened(path).put([record(0), record(1)])
+
+        killed = killed_at(step, use)
+        outbox = opened(path)
+        first = outbox.pending(5)
+        assert numbers(first) in ([], [0, 1]), step
+        outbox.put([record(2)])
+        entries = outbox.pending(5)
+        assert len({entry.stream for entry in entries}) == 1, f"killed at change {step}: a new stream"
+        assert [entry.seq for entry in entries] == [*range(1, len(entries) + 1)]
+        outbox.close()
+        before.append(len(first))
+    assert before == sorted(before) and before[0] == 0 and before[-2] == 2, "killed before and after the first events"
+
+
 def test_the_log_of_the_damaged_file_is_not_applied_to_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     damaged(path)

@@ -247,6 +247,8 @@ class Outbox:
             self._stream, self._last = file.stream, file.last.copy()
             return
         self._stream, self._last = uuid4().hex[:8], Counter()
+        if not file.stream:
+            self._mark.write(file.puts)  # so that its first events are known, too, when it is killed right after them
         if missing:
             log.warning(
                 "outbox %s: its newest changes are missing, as after a power cut: %d events, unless they were sent "
