@@ -110,7 +110,8 @@ def test_an_outbox_that_is_killed_at_any_step_of_its_first_use_goes_on_in_one_st
         assert [entry.seq for entry in entries] == [*range(1, len(entries) + 1)]
         outbox.close()
         before.append(len(first))
-    assert before == sorted(before) and before[0] == 0 and before[-2] == 2, "killed before and after the first events"
+    assert before == sorted(before)
+    assert (before[0], before[-2]) == (0, 2), "killed before and after the first events"
 
 
 def test_the_log_of_the_damaged_file_is_not_applied_to_the_new_one(tmp_path: Path) -> None:
