@@ -82,7 +82,7 @@ deb-try: deb
 	@scripts/system_packages "make test" $(TEST_PACKAGES) || echo "some tests will be skipped" >&2
 	@scripts/make_venv .venv-test $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH) \
 		--editable ".[dev,notify,apprise,plot,web,archive,train,export,teacher,augment,references,tensorboard,tensorrt-rtx,release]"
-	@.venv-test/bin/pip install --quiet --editable ".[mic]" >&2 || \
+	@.venv-test/bin/pip install --quiet --no-compile --editable ".[mic]" >&2 || \
 		echo "PyAudio could not be built, so tests with a microphone will be skipped: see above" >&2
 	@touch $@
 
