@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate import operating
 from edge_sser.train.evaluate.alarms import find_alarms
 from edge_sser.train.evaluate.budgets import BUDGETS, THRESHOLDS, choose_thresholds, figures, half, held_out
+from edge_sser.train.evaluate.kept_windows import KeptWindows, read_windows, write_windows
 from edge_sser.train.evaluate.models import open_file
-from edge_sser.train.evaluate.operating import OperatingRequest, Strangers, run
+from edge_sser.train.evaluate.operating import OperatingRequest, Strangers, judge_streams, run
 from edge_sser.train.evaluate.operating_result import operating_points
 from edge_sser.train.evaluate.replay import (
     HeardStream,
@@ -145,8 +146,8 @@ def test_lively_speech_of_a_speaker_who_is_known_is_judged_by_calm_speech(heard:
     lively = replace(heard, kind=Kind.LIVELY, events=[])
     calm = replace(lively, kind=Kind.CALM)
     kind = operating.BaselineKind.DECLARED
-    assert len(operating._outcomes([lively, calm], kind, model.card)) == 2
-    assert len(operating._outcomes([lively, replace(calm, speaker="other")], kind, model.card)) == 1
+    assert len(judge_streams([lively, calm], kind, model.card)) == 2
+    assert len(judge_streams([lively, replace(calm, speaker="other")], kind, model.card)) == 1
 
 
 def outcome_of(speaker: str, false: Sequence[int], found: Sequence[bool], hours: float = 1.0) -> Outcome:
@@ -180,10 +181,10 @@ def test_held_out_figures_take_the_threshold_of_the_other_half() -> None:
     count = THRESHOLDS.size
     names = [f"speaker {number}" for number in range(8)]
     quiet = [outcome_of(name, [0] * count, [True] * count) for name in names]
-    halves = [half(outcome) for outcome in quiet]
+    halves = [half(outcome.heard) for outcome in quiet]
     assert set(halves) == {0, 1}
     loud = [
-        replace(outcome, false=np.where(np.arange(count) < 100, 9, 0)) if half(outcome) == 0 else outcome
+        replace(outcome, false=np.where(np.arange(count) < 100, 9, 0)) if half(outcome.heard) == 0 else outcome
         for outcome in quiet
     ]
     (own,) = held_out(loud, [1.0])
@@ -234,6 +235,45 @@ def test_the_result_holds_figures_of_all_modes_and_every_setting(
     check_points(operating_points(result))
     assert len(lines) == 3 + 3 * len(BUDGETS)
     assert (tmp_path / "o.png").stat().st_size > 1000
+
+
+def test_kept_windows_give_the_same_figures_without_hearing_again(
+    clips: Sequence[Utterance], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operating, "DEVICE", DEVICE)
+    request = request_of(tmp_path, model, clips, windows=tmp_path / "windows.json")
+    run(request, lambda line: None)
+    heard = json.loads(request.as_json.read_text("utf-8"))
+    with monkeypatch.context() as patch:
+        patch.setattr(operating, "hear", lambda *given: pytest.fail("the streams are heard again"))
+        run(request, lambda line: None)
+        assert json.loads(request.as_json.read_text("utf-8")) == heard
+        for other, differs in (({"tables": [], "calm": [Path(clips[0].path)]}, "recordings"), ({}, "gates")):
+            patch.setattr(operating, "DEVICE", DEVICE if other else Settings())
+            with pytest.raises(TrainingError, match=f"windows were made with other {differs}; remove it"):
+                run(request_of(tmp_path, model, clips, windows=request.windows, **other), print)
+        patch.setattr(operating, "DEVICE", DEVICE)
+        loud = Model.load(write_pitch_model(tmp_path / "loud.onnx", slope=0.5))
+        with pytest.raises(TrainingError, match="made with other models"):
+            run(request_of(tmp_path, loud, clips, windows=request.windows), print)
+
+
+def short_column(content: str) -> str:
+    kept = json.loads(content)
+    kept["heard"][0]["ends"].pop()
+    return json.dumps(kept)
+
+
+@pytest.mark.parametrize("damage", [lambda text: "", lambda text: "[]", lambda text: text[:-9], short_column])
+def test_a_file_that_holds_no_windows_is_refused(
+    heard: HeardStream, tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    path = tmp_path / "windows.json"
+    write_windows(path, KeptWindows({"models": {"": 1.5}}, [heard], []))
+    assert read_windows(path) == KeptWindows({"models": {"": 1.5}}, [heard], [])
+    path.write_text(damage(path.read_text("utf-8")), "utf-8")
+    with pytest.raises(TrainingError, match="remove it, or name another file"):
+        read_windows(path)
 
 
 def test_speakers_that_the_model_was_trained_on_are_not_heard(clips: Sequence[Utterance], tmp_path: Path) -> None:

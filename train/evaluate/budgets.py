@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.train.evaluate.alarms import alarm_rate
-from edge_sser.train.evaluate.replay import Outcome
+from edge_sser.train.evaluate.replay import HeardStream, Outcome
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # false episodes an hour
 LOG_ODDS = np.linspace(-3.0, 8.0, 177)  # of the thresholds tried
@@ -63,20 +63,20 @@ def held_out(outcomes: Sequence[Outcome], budgets: Sequence[float] = BUDGETS) ->
     """
     halves: tuple[list[Outcome], list[Outcome]] = ([], [])
     for outcome in outcomes:
-        halves[half(outcome)].append(outcome)
+        halves[half(outcome.heard)].append(outcome)
     if not all(halves):
         return [{} for _ in budgets]
     chosen = [choose_thresholds(each, budgets) for each in halves]
     out = []
     for budget in range(len(budgets)):
-        places = [chosen[1 - half(outcome)][budget] for outcome in outcomes]
+        places = [chosen[1 - half(outcome.heard)][budget] for outcome in outcomes]
         out.append({"thresholds": [_round(THRESHOLDS[each[budget]]) for each in chosen], **_count(outcomes, places)})
     return out
 
 
-def half(outcome: Outcome) -> int:
+def half(heard: HeardStream) -> int:
     """Returns the half of the speakers that a stream belongs to, 0 or 1."""
-    return zlib.crc32(f"{outcome.heard.corpus}/{outcome.heard.speaker}".encode()) % 2
+    return zlib.crc32(f"{heard.corpus}/{heard.speaker}".encode()) % 2
 
 
 def _grouped(outcomes: Sequence[Outcome], name: Callable[[Outcome], str]) -> Mapping[str, list[Outcome]]:

@@ -98,6 +98,13 @@ def operating(
         str | None, typer.Option(help="How labels become stress; if not given, as the model's card says.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture to write (.png, .svg, .pdf).")] = None,
+    windows: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the windows heard: written when it does not exist, else read, so that another decision is "
+            "measured on the same streams in a minute."
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Measures what each budget of false alarms gives: the share found and the delay, with and without a baseline."""
@@ -112,6 +119,7 @@ def operating(
         preset=preset,
         as_json=as_json,
         plot=plot,
+        windows=windows,
         threads=threads,
     )
     run(request, typer.echo)

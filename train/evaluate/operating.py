@@ -26,6 +26,7 @@ from edge_sser.settings.schema import BaselineMode, BaselineSettings, Detector, 
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.budgets import BUDGETS, THRESHOLDS, choose_thresholds, figures, held_out
+from edge_sser.train.evaluate.kept_windows import KeptWindows, check_made_of, ear, read_windows, write_windows
 from edge_sser.train.evaluate.models import Models, open_file, open_run
 from edge_sser.train.evaluate.operating_result import draw, settings_used, streams_heard, summary
 from edge_sser.train.evaluate.replay import (
@@ -37,6 +38,7 @@ from edge_sser.train.evaluate.replay import (
     try_thresholds,
 )
 from edge_sser.train.evaluate.strangers import Kind, StrangerStream, calm_recordings, speaker_streams
+from edge_sser.train.fit.checkpoint import data_key
 from edge_sser.train.report.report import check_place
 
 SCHEMA = 1
@@ -61,6 +63,7 @@ class OperatingRequest:
         preset: of stress; the model file's when None.
         as_json: file of figures to write.
         plot: picture to write.
+        windows: file of the windows heard, written when it does not exist, else read in place of hearing the streams.
         threads: of the CPU.
 
     Raises:
@@ -73,6 +76,7 @@ class OperatingRequest:
     preset: str | None
     as_json: Path
     plot: Path | None
+    windows: Path | None = None
     threads: int
 
     def __post_init__(self) -> None:
@@ -123,7 +127,7 @@ def run(request: OperatingRequest, echo: Callable[[str], None]) -> None:
     Raises:
         EdgeSserError: an input cannot be used, or a file cannot be written.
     """
-    for path in (request.as_json, request.plot):
+    for path in (request.as_json, request.plot, request.windows):
         if path is not None:
             check_place(path)
     import torch
@@ -135,14 +139,8 @@ def run(request: OperatingRequest, echo: Callable[[str], None]) -> None:
     clips = [clip for table in tables for clip in table]
     least = least_speech_ratio(card.speech_trust)
     before = BEFORE.model_copy(update={"gate": BEFORE.gate.model_copy(update={"min_speech_ratio": least})})
-    heard: list[HeardStream] = []
-    heard_before: list[HeardStream] = []
-    with tqdm(unit=" s", desc="streams") as bar:
-        for stream, model in _streams(request, strangers, clips):
-            windows = hear(stream, model, [DEVICE, before])
-            heard += windows[:1]
-            heard_before += windows[1:]
-            bar.update(round(stream.samples.size / SAMPLE_RATE))
+    kept = _windows(request, strangers, clips, before)
+    heard, heard_before = kept.heard, kept.heard_before
     if all(each.kind is Kind.LIVELY for each in heard):
         raise TrainingError("nobody to listen to: the model was trained on all speakers, or their clips are too few")
     result = {
@@ -173,7 +171,7 @@ def measure(
     """
     modes: dict[str, Any] = {}
     for kind in BaselineKind:
-        judged = _outcomes(heard, kind, card)
+        judged = judge_streams(heard, kind, card)
         parts = {
             name: [each for each in judged if (each.heard.kind is Kind.LIVELY) is lively]
             for name, lively in _PARTS.items()
@@ -196,6 +194,55 @@ def measure(
         for windows in heard_before
     ]
     return {"modes": modes, "before": figures(outcomes, 0)}
+
+
+def judge_streams(heard: Sequence[HeardStream], kind: BaselineKind, card: Card) -> list[Outcome]:
+    """Returns the episodes of streams at all `THRESHOLDS`, for streams with such a baseline.
+
+    Args:
+        heard: streams; those of kind lively take the baseline that is declared from another one of the speaker.
+        kind: of baseline.
+        card: of the model.
+    """
+    mode = BaselineMode.OFF if kind is BaselineKind.OFF else BaselineMode.ADAPTIVE
+    settings = DEVICE.model_copy(update={"baseline": BaselineSettings(mode=mode)})
+    thresholds = THRESHOLDS.tolist()
+    out = []
+    for windows in heard:
+        baseline = _declared(windows, heard) if kind is BaselineKind.DECLARED else None
+        if kind is BaselineKind.DECLARED and baseline is None:
+            continue
+        stress = rolling_stress(windows, settings, card, baseline)
+        out.append(try_thresholds(windows, stress, thresholds, settings))
+    return out
+
+
+def _windows(
+    request: OperatingRequest, strangers: Strangers, clips: Sequence[Utterance], before: Settings
+) -> KeptWindows:
+    """Returns the windows of all streams: those that are kept, or heard now, and then kept if that is wanted."""
+    models = {"": strangers.file.final}
+    for path, opened in zip([path for path in request.models if path.is_dir()], strangers.runs, strict=True):
+        models |= {f"{path.name} {fold}": model for fold, model in opened.by_fold.items()}
+    made_of = {
+        "models": {name: ear(model) for name, model in models.items()},
+        "recordings": [data_key(clips), *map(str, request.calm), request.preset or strangers.file.origin.preset],
+        "gates": [each.model_dump(mode="json", include={"gate", "window"}) for each in (DEVICE, before)],
+    }
+    if request.windows is not None and request.windows.exists():
+        kept = read_windows(request.windows)
+        check_made_of(request.windows, kept, made_of)
+        return kept
+    kept = KeptWindows(made_of, [], [])
+    with tqdm(unit=" s", desc="streams") as bar:
+        for stream, model in _streams(request, strangers, clips):
+            windows = hear(stream, model, [DEVICE, before])
+            kept.heard.extend(windows[:1])
+            kept.heard_before.extend(windows[1:])
+            bar.update(round(stream.samples.size / SAMPLE_RATE))
+    if request.windows is not None:
+        write_windows(request.windows, kept)
+    return kept
 
 
 def _open(request: OperatingRequest, fitted: Sequence[Utterance]) -> Strangers:
@@ -221,20 +268,6 @@ def _streams(
             yield from ((stream, model) for stream in speaker_streams(own, preset))
     for path in request.calm:
         yield from ((stream, strangers.file.final) for stream in calm_recordings(path))
-
-
-def _outcomes(heard: Sequence[HeardStream], kind: BaselineKind, card: Card) -> list[Outcome]:
-    mode = BaselineMode.OFF if kind is BaselineKind.OFF else BaselineMode.ADAPTIVE
-    settings = DEVICE.model_copy(update={"baseline": BaselineSettings(mode=mode)})
-    thresholds = THRESHOLDS.tolist()
-    out = []
-    for windows in heard:
-        baseline = _declared(windows, heard) if kind is BaselineKind.DECLARED else None
-        if kind is BaselineKind.DECLARED and baseline is None:
-            continue
-        stress = rolling_stress(windows, settings, card, baseline)
-        out.append(try_thresholds(windows, stress, thresholds, settings))
-    return out
 
 
 def _declared(windows: HeardStream, heard: Sequence[HeardStream]) -> Baseline | None:
