@@ -494,7 +494,7 @@ def test_events_for_another_broker_are_kept_until_it_is_named_again(
     fourth.remove(fourth.pending(10))
     fourth.close()
     assert "not sent" not in caplog.text  # nothing waited, so nothing was kept
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["outbox.db"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["outbox.db", "outbox.mark"]
 
 
 def test_an_outbox_that_names_no_broker_is_taken_over(tmp_path: Path) -> None:

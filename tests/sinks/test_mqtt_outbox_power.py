@@ -182,6 +182,47 @@ def test_an_outbox_that_is_gone_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     assert "2 events" in caplog.text
 
 
+def test_an_older_copy_that_comes_back_gives_no_number_again(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = opened(path)
+    outbox.put([record(1)])
+    outbox.close()
+    before = state_of(tmp_path)
+    outbox = opened(path)
+    outbox.put([record(2)])
+    sent = {entry.key for entry in outbox.pending(9)}
+    outbox.close()
+    for between in ([], [record(3)]):  # a new outbox in between, without and with an event
+        put_back(tmp_path, {})
+        new = opened(path)
+        new.put(between)
+        new.close()
+        put_back(tmp_path, before)
+        again = opened(path)
+        again.put([record(4)])
+        assert numbers(again.pending(9)) == [1, 4]
+        assert again.pending(9)[-1].key not in sent
+        again.close()
+
+
+def test_an_event_that_no_mark_knew_of_is_marked_before_it_is_sent(tmp_path: Path) -> None:
+    """The program is killed between commit and mark, goes on, sends the event, and the medium takes it back."""
+    path, mark = tmp_path / "outbox.db", tmp_path / "outbox.mark"
+    outbox = opened(path)
+    outbox.put([record(1)])
+    before, marked = state_of(tmp_path), mark.read_bytes()
+    outbox.put([record(2)])
+    outbox.close()
+    mark.write_bytes(marked)
+    again = opened(path)
+    sent = {entry.key for entry in again.pending(9)}
+    again.close()
+    put_back(tmp_path, before)
+    rolled_back = opened(path)
+    rolled_back.put([record(3)])
+    assert rolled_back.pending(9)[-1].key not in sent
+
+
 def test_numbers_begin_in_a_new_stream_after_another_start_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -199,7 +199,7 @@ class Outbox:
             add=add, drop=drop, last=self._last, lost=self.lost, max_bytes=self._max_bytes, durable=durable
         )
         if add:
-            self._mark.write(self._file.puts)
+            self._mark.write(self._file.puts, self._stream)
 
     def _fail(self, error: Exception) -> None:
         """Continues in memory, with numbers of a new stream."""
@@ -218,6 +218,8 @@ class Outbox:
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
             return
+        assert self._file is not None
+        self._mark.write(self._file.puts, self._stream)
         self._memory, self._removed = [], {}
         if self.fault is not None:
             log.warning("outbox %s works again", self._path)
@@ -242,13 +244,11 @@ class Outbox:
 
     def _continue_stream(self, file: OutboxFile) -> None:
         """Continues the numbers of the file, or begins a new stream when some of them may be in use already."""
-        missing = self._mark.missing(file.puts)
+        missing = self._mark.missing(file.puts, file.stream)
         if file.stream and missing == 0:
             self._stream, self._last = file.stream, file.last.copy()
             return
         self._stream, self._last = uuid4().hex[:8], Counter()
-        if not file.stream:
-            self._mark.write(file.puts)  # so that its first events are known, too, when it is killed right after them
         if missing:
             log.warning(
                 "outbox %s: its newest changes are missing, as after a power cut: %d events, unless they were sent "

@@ -1,8 +1,9 @@
 """A witness beside the outbox of how far it had come, to notice that a power cut has taken back its newest changes.
 
-The file holds the number of events ever put into the outbox, and the boot of the machine. It is written after each
-commit and not flushed: the system keeps it when the program is killed. After another boot nothing is certain, because a
-medium may lose what it had called flushed.
+The file holds the number of events ever put into the outbox, the boot of the machine and the stream in use. It is
+written when the outbox is opened, before anything is sent, and after each commit of events. It is not flushed: the
+system keeps it when the program is killed. After another boot nothing is certain, because a medium may lose what it had
+called flushed.
 """
 
 from __future__ import annotations
@@ -27,17 +28,22 @@ class OutboxMark:
         with suppress(OSError):
             self._boot = BOOT_ID.read_text("ascii").strip()
 
-    def missing(self, puts: int) -> int | None:
-        """Returns how many events are missing from an outbox into which `puts` were put; None when that is unknown."""
+    def missing(self, puts: int, stream: str) -> int | None:
+        """Returns how many events are missing from an outbox; None when that is unknown.
+
+        Args:
+            puts: events ever put into the outbox.
+            stream: of the outbox; empty when it has none yet. The mark of another stream says nothing.
+        """
         try:
-            number, boot = self._path.read_text("ascii").split()
-            return max(0, int(number) - puts) if boot == self._boot else None
+            number, boot, marked = self._path.read_text("ascii").split()
+            return max(0, int(number) - puts) if boot == self._boot and stream in ("", marked) else None
         except (OSError, ValueError):
             return None
 
-    def write(self, puts: int) -> None:
-        """Writes the number of events put so far. A file that cannot be written costs a stream later."""
-        line = f"{puts:>20} {self._boot}\n".encode()
+    def write(self, puts: int, stream: str) -> None:
+        """Writes the number of events put so far, and their stream. A file that cannot be written costs a stream."""
+        line = f"{puts:>20} {self._boot} {stream}\n".encode()
         with suppress(OSError):
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
