@@ -19,13 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sser.audio.source import SAMPLE_RATE
+from edge_sser.errors import EdgeSserError, TrainingError, UsageError
+from edge_sser.events import Level
 from edge_sser.model.card import Card
 from edge_sser.model.model import Model
 from edge_sser.model.shipped import model_file
 from edge_sser.monitor.operating import BaselineKind, manual_rule
-from edge_sser.pipeline import calm_level, decision
+from edge_sser.pipeline import baseline, calm_level, decision
+from edge_sser.pipeline.rolling import Levels as StressLevels
+from edge_sser.train.evaluate.alarms import episode_spans
 from edge_sser.train.evaluate.budgets import BUDGETS, THRESHOLDS, choose_thresholds, half
-from edge_sser.train.evaluate.kept_windows import read_windows
+from edge_sser.train.evaluate.kept_windows import ear, read_windows
 from edge_sser.train.evaluate.operating import DEVICE, judge_streams
 from edge_sser.train.evaluate.replay import HeardStream, rolling_stress, try_thresholds
 from edge_sser.train.evaluate.strangers import Kind
@@ -84,10 +88,15 @@ def line(levels: Levels, calm: Levels) -> tuple[float, float, float]:
 
 
 def use_constants(found: States) -> None:
-    """Replaces the filter's means and deviations by those of the states found, in this process."""
+    """Replaces means and deviations of filter and declared baselines by those of the states found, in this process.
+
+    The grid of calm levels, the shares of the states and the weights stay.
+    """
     centre, between, within = spread(found.calm)
     slope, intercept, _ = line(found.lively, found.calm)
     stressed, apart, own = spread(found.stressed)
+    baseline.CENTRE = decision.CENTRE = centre
+    baseline.SPREAD = between
     calm_level.STRANGERS[:] = calm_level.normal(centre, between)
     levels = calm_level.LEVELS
     decision.MEANS[1] = np.maximum(slope * levels + intercept, levels + 0.3)
@@ -148,12 +157,7 @@ def minutes_of_stress(stream: HeardStream) -> tuple[HeardStream, int]:
     hop = stream.ends[1] - stream.ends[0]
     minute = 60 * SAMPLE_RATE // hop
     before = [place for place, end in enumerate(stream.ends) if end <= event.start][:minute]
-    whole = range(len(stream.ends))
-    inside = [
-        place
-        for place in whole
-        if event.start + WHOLE_SECONDS * SAMPLE_RATE < stream.ends[place] <= event.end and stream.scored[place]
-    ]
+    inside = scored_stress(stream)
     count = LATE_MINUTES * minute
     places = before + (inside * (count // len(inside) + 1))[:count]
     ends = [hop * (1 + number) for number in range(len(places))]
@@ -178,51 +182,76 @@ def after_silence(first: HeardStream, second: HeardStream) -> HeardStream:
 
 def behaviour(streams: Sequence[HeardStream], card: Card, threshold: float) -> Iterator[str]:
     """Yields how the filter takes stress from the start, ten minutes of it, and another voice."""
-
-    def episodes(stream: HeardStream) -> tuple[NDArray[np.float64], int, float]:
-        found = try_thresholds(stream, rolling_stress(stream, DEVICE, card), [threshold], DEVICE)
-        return found.delays[0], int(found.false[0]), found.calm_seconds / 3600.0
-
-    stressed = [each for each in streams if each.events]
-    delays = np.concatenate([episodes(from_start(each))[0] for each in stressed])
+    rule = manual_rule(DEVICE.rolling, elevated=threshold, high=(1.0 + threshold) / 2.0)
+    stressed = [each for each in streams if each.events and scored_stress(each)]
+    starts = [from_start(each) for each in stressed]
+    delays = np.concatenate(
+        [try_thresholds(each, rolling_stress(each, DEVICE, card), [threshold], DEVICE).delays[0] for each in starts]
+    )
     yield f"- Stress from the first second: {share(delays)} found, after {median(delays)} (median)."
-    lasts = manual_rule(DEVICE.rolling, elevated=threshold, high=(1.0 + threshold) / 2.0).thresholds.calm
     minutes = []
     for stream in stressed:
         long, first = minutes_of_stress(stream)
-        stress = np.array([value or 0.0 for value in rolling_stress(long, DEVICE, card)])[first:]
-        by_minute = stress.reshape(LATE_MINUTES, -1)
-        if (by_minute[0] >= threshold).any():
-            minutes.append((by_minute >= lasts).mean(axis=1))
-    shares = ", ".join(f"{100 * np.mean(each):.0f}" for each in zip(*minutes, strict=True)) or "-"
+        levels = StressLevels(rule.thresholds, dwell_seconds=rule.dwell_seconds)
+        pairs = zip(rolling_stress(long, DEVICE, card), long.ends, strict=True)
+        elevated = [stress is not None and levels.push(stress, end) is not Level.LOW for stress, end in pairs]
+        minutes.append(np.reshape(elevated[first:], (LATE_MINUTES, -1)).mean(axis=1))
+    shares = ", ".join(f"{100 * each:.0f}" for each in np.mean(minutes, axis=0))
     yield f"- Ten minutes of stress, elevated in % of each minute: {shares} ({len(minutes)} streams)."
-    calm = [each for each in streams if each.kind is Kind.CALM and len(each.ends) > 150]
+    calm: dict[tuple[str, str], list[HeardStream]] = {}
+    for stream in streams:
+        if stream.kind is Kind.CALM:
+            calm.setdefault((stream.corpus, stream.speaker), []).append(stream)
     chance = random.Random(0)  # noqa: S311
-    heard = [episodes(after_silence(*chance.sample(calm, 2))) for _ in range(PAIRS)]
-    yield f"- Another voice after 20 s of silence: {sum(each[1] for each in heard)} false episodes in {PAIRS} pairs."
+    false = 0
+    for _ in range(PAIRS):
+        one, other = (chance.choice(calm[voice]) for voice in chance.sample(sorted(calm), 2))
+        joined = after_silence(one, other)
+        heard = zip(joined.ends, joined.scored, rolling_stress(joined, DEVICE, card), strict=True)
+        second = joined.length - other.length
+        false += sum(span.start >= second for span in episode_spans(heard, rule, DEVICE))
+    yield f"- Another voice after 20 s of silence: {false} false episodes in {PAIRS} pairs of {len(calm)} voices."
 
 
-def main(name: str, path: str) -> None:
-    """Prints all parts."""
-    card = Model.load(model_file(Path(name))).card
-    streams = read_windows(Path(path)).heard
-    found = states(streams)
-    rows = [
-        "| state | speakers | mean | between speakers | within | over calm: slope, correlation |",
-        "|---|---|---|---|---|---|",
+def scored_stress(stream: HeardStream) -> list[int]:
+    """Returns the places of the scored windows that are full of stress."""
+    event = stream.events[0]
+    return [
+        place
+        for place, end in enumerate(stream.ends)
+        if event.start + WHOLE_SECONDS * SAMPLE_RATE < end <= event.end and stream.scored[place]
     ]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints all parts.
+
+    Raises:
+        TrainingError: the windows are not of the model, or cannot be read.
+        UsageError: there are not two arguments.
+    """
+    if len(arguments) != 2:
+        raise UsageError("usage: python scripts/filter_figures.py MODEL WINDOWS.json")
+    model, kept = Model.load(model_file(Path(arguments[0]))), read_windows(Path(arguments[1]))
+    if kept.made_of.get("models", {}).get("file") != ear(model):
+        raise TrainingError(f"{arguments[1]} was not made with {arguments[0]}: name the model of the measurement")
+    found = states(kept.heard)
+    print("| state | speakers | mean | between speakers | within | over calm: slope, correlation |")
+    print("|---|---|---|---|---|---|")
     for state, levels in vars(found).items():
         mean, between, within = spread(levels)
         slope, _, correlation = line(levels, found.calm)
-        rows.append(
+        print(
             f"| {state} | {len(levels)} | {mean:+.2f} | {between:.2f} | {within:.2f} | {slope:.2f}, {correlation:.2f} |"
         )
-    print("\n".join(rows), end="\n\n")
-    judged = judge_streams(streams, BaselineKind.ADAPTIVE, card)
+    judged = judge_streams(kept.heard, BaselineKind.ADAPTIVE, model.card)
     threshold = float(THRESHOLDS[choose_thresholds(judged)[BUDGETS.index(1.0)]])
-    print("\n".join(behaviour(streams, card, threshold)), end="\n\n")
-    print("\n".join(on_other_half(streams, card)))
+    print("", *behaviour(kept.heard, model.card, threshold), "", sep="\n")
+    print(*on_other_half(kept.heard, model.card), sep="\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except EdgeSserError as error:
+        sys.exit(f"error: {error}")

@@ -248,14 +248,22 @@ def test_kept_windows_give_the_same_figures_without_hearing_again(
         patch.setattr(operating, "hear", lambda *given: pytest.fail("the streams are heard again"))
         run(request, lambda line: None)
         assert json.loads(request.as_json.read_text("utf-8")) == heard
-        for other, differs in (({"tables": [], "calm": [Path(clips[0].path)]}, "recordings"), ({}, "gates")):
-            patch.setattr(operating, "DEVICE", DEVICE if other else Settings())
+        for other, differs in (
+            ({"tables": [], "calm": [Path(clips[0].path)]}, "speech"),
+            ({"calm": [Path(clips[0].path)]}, "speech"),
+            ({"preset": "arousal-valence"}, "settings"),
+        ):
             with pytest.raises(TrainingError, match=f"windows were made with other {differs}; remove it"):
                 run(request_of(tmp_path, model, clips, windows=request.windows, **other), print)
-        patch.setattr(operating, "DEVICE", DEVICE)
+        renamed = [replace(clip, speaker="bob") for clip in clips]
+        with pytest.raises(TrainingError, match="made with other speech"):
+            run(request_of(tmp_path, model, renamed, windows=request.windows), print)
         loud = Model.load(write_pitch_model(tmp_path / "loud.onnx", slope=0.5))
         with pytest.raises(TrainingError, match="made with other models"):
             run(request_of(tmp_path, loud, clips, windows=request.windows), print)
+        patch.setattr(operating, "DEVICE", Settings())
+        with pytest.raises(TrainingError, match="made with other settings"):
+            run(request_of(tmp_path, model, clips, windows=request.windows), print)
 
 
 def short_column(content: str) -> str:
@@ -269,8 +277,8 @@ def test_a_file_that_holds_no_windows_is_refused(
     heard: HeardStream, tmp_path: Path, damage: Callable[[str], str]
 ) -> None:
     path = tmp_path / "windows.json"
-    write_windows(path, KeptWindows({"models": {"": 1.5}}, [heard], []))
-    assert read_windows(path) == KeptWindows({"models": {"": 1.5}}, [heard], [])
+    write_windows(path, KeptWindows({"models": {"file": 1.5}}, [heard], []))
+    assert read_windows(path) == KeptWindows({"models": {"file": 1.5}}, [heard], [])
     path.write_text(damage(path.read_text("utf-8")), "utf-8")
     with pytest.raises(TrainingError, match="remove it, or name another file"):
         read_windows(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,12 @@ from edge_sser.errors import TrainingError
 from edge_sser.files import write_file
 from edge_sser.model.model import Model
 from edge_sser.pipeline.features import FEATURES
+from edge_sser.pipeline.gate import NETWORK_LEAST_RATIO
+from edge_sser.settings.schema import Settings
+from edge_sser.train.corpora.corpus import audio_files
+from edge_sser.train.corpora.table import COLUMNS, Utterance
 from edge_sser.train.evaluate.replay import HeardStream
+from edge_sser.train.evaluate.strangers import SETTINGS as STREAMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,7 @@ class KeptWindows:
     """Streams as two gates hear them.
 
     Attributes:
-        made_of: models, recordings and settings that they come from, as plain values.
+        made_of: models, speech and settings that they come from, as `made_of` returns them.
         heard: streams as the device hears them.
         heard_before: the same streams with the gate of before.
     """
@@ -32,6 +39,7 @@ class KeptWindows:
 
 
 _FILE = TypeAdapter(KeptWindows)
+_UNHEARD = ("path", "fingerprint", "statement")  # of an utterance: they change no window
 
 
 def write_windows(path: Path, kept: KeptWindows) -> None:
@@ -51,9 +59,12 @@ def read_windows(path: Path) -> KeptWindows:
     """
     try:
         kept = _FILE.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it holds no windows of `train operating`"
-        raise TrainingError(f"{path}: {why}; remove it, or name another file") from None
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}") from None
+    except ValidationError:
+        raise TrainingError(
+            f"{path}: it holds no windows of `train operating`; remove it, or name another file"
+        ) from None
     for stream in kept.heard + kept.heard_before:
         columns = (stream.ends, stream.scored, stream.log_odds, stream.speech_seconds)
         if len({len(column) for column in columns}) != 1:
@@ -61,18 +72,48 @@ def read_windows(path: Path) -> KeptWindows:
     return kept
 
 
-def check_made_of(path: Path, kept: KeptWindows, made_of: dict[str, Any]) -> None:
+def check_made_of(path: Path, kept: KeptWindows, wanted: dict[str, Any]) -> None:
     """Refuses windows that were made of something else.
 
     Raises:
-        TrainingError: which of models, recordings and settings differ.
+        TrainingError: which of models, speech and settings differ.
     """
-    names = sorted(name for name in {**made_of, **kept.made_of} if made_of.get(name) != kept.made_of.get(name))
+    names = sorted(name for name in {**wanted, **kept.made_of} if wanted.get(name) != kept.made_of.get(name))
     if names:
         raise TrainingError(
             f"{path}: its windows were made with other {', '.join(names)}; remove it to hear the streams anew, or name "
             "another file"
         )
+
+
+def made_of(
+    models: Mapping[str, Model],
+    clips: Sequence[Utterance],
+    calm: Sequence[Path],
+    settings: Sequence[Settings],
+    **more: Any,
+) -> dict[str, Any]:
+    """Returns what decides the windows, as plain values.
+
+    Args:
+        models: each with a name.
+        clips: of the tables.
+        calm: files and folders of calm speech.
+        settings: of gate and window.
+        more: anything else that decides who is heard by which model.
+    """
+    speech = hashlib.sha256()
+    for clip in clips:
+        speech.update(repr([getattr(clip, name) for name in COLUMNS if name not in _UNHEARD]).encode())
+    files = [file for path in calm for file in ([path] if path.is_file() else sorted(audio_files(path)))]
+    return {
+        "models": {name: ear(model) for name, model in models.items()},
+        "speech": [speech.hexdigest(), *(f"{file.parent.name}/{file.name} {file.stat().st_size}" for file in files)],
+        "settings": [
+            *(each.model_dump(mode="json", include={"gate", "window"}) for each in settings),
+            {**STREAMS, "least_ratio": NETWORK_LEAST_RATIO, **more},
+        ],
+    }
 
 
 def ear(model: Model) -> float:

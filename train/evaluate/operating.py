@@ -26,7 +26,7 @@ from edge_sser.settings.schema import BaselineMode, BaselineSettings, Detector, 
 from edge_sser.train.corpora.table import Utterance, read_table
 from edge_sser.train.data.labels import read_preset
 from edge_sser.train.evaluate.budgets import BUDGETS, THRESHOLDS, choose_thresholds, figures, held_out
-from edge_sser.train.evaluate.kept_windows import KeptWindows, check_made_of, ear, read_windows, write_windows
+from edge_sser.train.evaluate.kept_windows import KeptWindows, check_made_of, made_of, read_windows, write_windows
 from edge_sser.train.evaluate.models import Models, open_file, open_run
 from edge_sser.train.evaluate.operating_result import draw, settings_used, streams_heard, summary
 from edge_sser.train.evaluate.replay import (
@@ -38,7 +38,6 @@ from edge_sser.train.evaluate.replay import (
     try_thresholds,
 )
 from edge_sser.train.evaluate.strangers import Kind, StrangerStream, calm_recordings, speaker_streams
-from edge_sser.train.fit.checkpoint import data_key
 from edge_sser.train.report.report import check_place
 
 SCHEMA = 1
@@ -221,19 +220,19 @@ def _windows(
     request: OperatingRequest, strangers: Strangers, clips: Sequence[Utterance], before: Settings
 ) -> KeptWindows:
     """Returns the windows of all streams: those that are kept, or heard now, and then kept if that is wanted."""
-    models = {"": strangers.file.final}
-    for path, opened in zip([path for path in request.models if path.is_dir()], strangers.runs, strict=True):
-        models |= {f"{path.name} {fold}": model for fold, model in opened.by_fold.items()}
-    made_of = {
-        "models": {name: ear(model) for name, model in models.items()},
-        "recordings": [data_key(clips), *map(str, request.calm), request.preset or strangers.file.origin.preset],
-        "gates": [each.model_dump(mode="json", include={"gate", "window"}) for each in (DEVICE, before)],
-    }
+    origin = strangers.file.origin
+    models = {"file": strangers.file.final}
+    for place, opened in enumerate(strangers.runs, start=1):
+        models |= {f"run {place}, fold {fold}": model for fold, model in opened.by_fold.items()}
+    wanted = made_of(
+        models, clips, request.calm, [DEVICE, before],
+        preset=request.preset or origin.preset, trained_on=list(origin.trained_on or ()),
+    )  # fmt: skip
     if request.windows is not None and request.windows.exists():
         kept = read_windows(request.windows)
-        check_made_of(request.windows, kept, made_of)
+        check_made_of(request.windows, kept, wanted)
         return kept
-    kept = KeptWindows(made_of, [], [])
+    kept = KeptWindows(wanted, [], [])
     with tqdm(unit=" s", desc="streams") as bar:
         for stream, model in _streams(request, strangers, clips):
             windows = hear(stream, model, [DEVICE, before])
