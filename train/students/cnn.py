@@ -5,6 +5,7 @@ Plain convolutions rather than depthwise ones: the CPUs and boards of this proje
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from edge_sser.pipeline.features import FEATURES
@@ -45,6 +46,7 @@ class CompactCnn(Student):
     def embed(self, sound: Tensor) -> Tensor:
         """Returns embeddings, float32 [batch, 6 width], of log-mel windows [batch, frames, bands] in dB."""
         planes = standardise(sound).transpose(1, 2).unsqueeze(1)  # [batch, 1, bands, frames]
+        planes = planes.contiguous(memory_format=torch.channels_last)  # a CPU trains a fifth faster
         steps = self.fold(self.body(planes).flatten(1, 2))  # [batch, channels, time]
         weights = self.attention(steps).softmax(dim=-1)
         pooled: Tensor = (steps * weights).sum(dim=-1)
