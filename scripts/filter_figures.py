@@ -26,10 +26,10 @@ from edge_sser.model.model import Model
 from edge_sser.model.shipped import model_file
 from edge_sser.monitor.operating import BaselineKind, manual_rule
 from edge_sser.pipeline import baseline, calm_level, decision
-from edge_sser.pipeline.rolling import Levels as StressLevels
+from edge_sser.pipeline.rolling import Levels
 from edge_sser.train.evaluate.alarms import episode_spans
 from edge_sser.train.evaluate.budgets import BUDGETS, THRESHOLDS, choose_thresholds, half
-from edge_sser.train.evaluate.kept_windows import ear, read_windows
+from edge_sser.train.evaluate.kept_windows import probe, read_windows
 from edge_sser.train.evaluate.operating import DEVICE, judge_streams
 from edge_sser.train.evaluate.replay import HeardStream, rolling_stress, try_thresholds
 from edge_sser.train.evaluate.strangers import Kind
@@ -45,16 +45,16 @@ PAUSE_WINDOWS = 40  # 20 s
 PAIRS = 30
 COLUMNS = ("scored", "log_odds", "speech_seconds")  # of a stream, one value a window
 
-Levels = Mapping[tuple[str, str], NDArray[np.float64]]
+LogOdds = Mapping[tuple[str, str], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class States:
     """Log-odds of the windows of each speaker, by state: (corpus, speaker) -> float64 [windows]."""
 
-    calm: Levels
-    lively: Levels
-    stressed: Levels
+    calm: LogOdds
+    lively: LogOdds
+    stressed: LogOdds
 
 
 def states(streams: Sequence[HeardStream]) -> States:
@@ -73,13 +73,13 @@ def states(streams: Sequence[HeardStream]) -> States:
     return States(*({name: np.array(own) for name, own in each.items() if len(own) >= LEAST_WINDOWS} for each in found))
 
 
-def spread(levels: Levels) -> tuple[float, float, float]:
+def spread(levels: LogOdds) -> tuple[float, float, float]:
     """Returns the mean of the speakers' means, their deviation, and the mean deviation of a speaker's windows."""
     means = [own.mean() for own in levels.values()]
     return float(np.mean(means)), float(np.std(means)), float(np.mean([own.std() for own in levels.values()]))
 
 
-def line(levels: Levels, calm: Levels) -> tuple[float, float, float]:
+def line(levels: LogOdds, calm: LogOdds) -> tuple[float, float, float]:
     """Returns slope and intercept of the speakers' means over those of their calm speech, and the correlation."""
     both = sorted(set(levels) & set(calm))
     x, y = [calm[name].mean() for name in both], [levels[name].mean() for name in both]
@@ -192,7 +192,7 @@ def behaviour(streams: Sequence[HeardStream], card: Card, threshold: float) -> I
     minutes = []
     for stream in stressed:
         long, first = minutes_of_stress(stream)
-        levels = StressLevels(rule.thresholds, dwell_seconds=rule.dwell_seconds)
+        levels = Levels(rule.thresholds, dwell_seconds=rule.dwell_seconds)
         pairs = zip(rolling_stress(long, DEVICE, card), long.ends, strict=True)
         elevated = [stress is not None and levels.push(stress, end) is not Level.LOW for stress, end in pairs]
         minutes.append(np.reshape(elevated[first:], (LATE_MINUTES, -1)).mean(axis=1))
@@ -233,7 +233,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 2:
         raise UsageError("usage: python scripts/filter_figures.py MODEL WINDOWS.json")
     model, kept = Model.load(model_file(Path(arguments[0]))), read_windows(Path(arguments[1]))
-    if kept.made_of.get("models", {}).get("file") != ear(model):
+    if kept.made_of.get("models", {}).get("file") != probe(model):
         raise TrainingError(f"{arguments[1]} was not made with {arguments[0]}: name the model of the measurement")
     found = states(kept.heard)
     print("| state | speakers | mean | between speakers | within | over calm: slope, correlation |")

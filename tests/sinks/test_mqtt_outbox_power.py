@@ -239,6 +239,28 @@ def test_numbers_begin_in_a_new_stream_after_another_start_of_the_machine(
     assert caplog.text == "", "an orderly start is no reason for a warning"
 
 
+def test_the_first_event_after_a_start_of_the_machine_keeps_its_stream_when_the_program_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, mark = tmp_path / "outbox.db", tmp_path / "outbox.mark"
+    monkeypatch.setattr(outbox_mark, "BOOT_ID", tmp_path / "boot")
+    (tmp_path / "boot").write_text("one\n")
+    outbox = opened(path)
+    outbox.put([record(1)])
+    outbox.close()
+    (tmp_path / "boot").write_text("two\n")
+    outbox = opened(path)
+    marked = mark.read_bytes()
+    outbox.put([record(2)])
+    outbox.close()
+    mark.write_bytes(marked)  # killed between the commit and its mark
+    again = opened(path)
+    again.put([record(3)])
+    first, second, third = again.pending(9)
+    assert first.stream != second.stream == third.stream
+    assert (second.seq, third.seq) == (1, 2)
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 57, b"12", b"a b", b"\xff\xff c"])
 def test_a_mark_that_cannot_be_read_costs_a_stream_and_nothing_else(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "outbox.db"

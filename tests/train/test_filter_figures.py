@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_sser.model.model import Model
 from edge_sser.model.shipped import model_file
-from edge_sser.train.evaluate.kept_windows import KeptWindows, ear, write_windows
+from edge_sser.train.evaluate.kept_windows import KeptWindows, probe, write_windows
 from edge_sser.train.evaluate.replay import HeardStream
 from edge_sser.train.evaluate.strangers import Kind
 from edge_sser.train.evaluate.streams import Span
@@ -42,7 +42,7 @@ def figures(path: Path, stressed: float) -> list[str]:
             stream(speaker, Kind.CALM, calm),
             stream(speaker, Kind.LIVELY, 0.5 * calm - 0.4),
         ]
-    small = ear(Model.load(model_file(Path("sser-cnn"))))
+    small = probe(Model.load(model_file(Path("sser-cnn"))))
     write_windows(path, KeptWindows({"models": {"file": small}}, streams, []))
     done = run("sser-cnn", path)
     assert done.returncode == 0, done.stderr

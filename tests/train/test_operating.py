@@ -203,6 +203,7 @@ def request_of(tmp_path: Path, model: Model, clips: Sequence[Utterance], **chang
         "preset": "quadrant",
         "as_json": tmp_path / "o.json",
         "plot": None,
+        "windows": None,
         "threads": 1,
         **changes,
     }

@@ -245,9 +245,10 @@ def test_the_tables_of_groups_are_what_their_script_prints_and_the_readme_agrees
     printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=120).stdout
     rows = [line for line in printed.splitlines() if line]
     page = (RESULTS / "groups.md").read_text("utf-8")
-    sexes_rows, called_rows, axes_rows = rows[:7], rows[7:17], rows[17:]
+    sexes_rows, called_rows, axes_rows, (together,) = rows[:7], rows[7:17], rows[17:27], rows[27:]
     assert len(axes_rows) == 10
     assert [row for row in rows if row not in page] == []
+    assert f"{together.split('sser-plus ')[1][:4]} over the three." in (RESULTS / "plus.md").read_text("utf-8")
     readme = (ROOT / "README.md").read_text("utf-8")
     (sexes,) = [row for row in sexes_rows if row.startswith("| sser-plus | ")]
     women, men = (float(value) for value in sexes.split(" | ")[1].split(", "))

@@ -107,7 +107,7 @@ def made_of(
         speech.update(repr([getattr(clip, name) for name in COLUMNS if name not in _UNHEARD]).encode())
     files = [file for path in calm for file in ([path] if path.is_file() else sorted(audio_files(path)))]
     return {
-        "models": {name: ear(model) for name, model in models.items()},
+        "models": {name: probe(model) for name, model in models.items()},
         "speech": [speech.hexdigest(), *(f"{file.parent.name}/{file.name} {file.stat().st_size}" for file in files)],
         "settings": [
             *(each.model_dump(mode="json", include={"gate", "window"}) for each in settings),
@@ -116,7 +116,7 @@ def made_of(
     }
 
 
-def ear(model: Model) -> float:
+def probe(model: Model) -> float:
     """Returns the log-odds of a fixed window: another number for other weights or another calibration."""
     rising = np.linspace(FEATURES.floor_db, 0.0, FEATURES.frames * FEATURES.bands, dtype=np.float32)
     logits, _ = model.logits(rising.reshape(1, FEATURES.frames, FEATURES.bands))

@@ -75,7 +75,7 @@ class OperatingRequest:
     preset: str | None
     as_json: Path
     plot: Path | None
-    windows: Path | None = None
+    windows: Path | None
     threads: int
 
     def __post_init__(self) -> None:

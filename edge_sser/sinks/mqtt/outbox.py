@@ -198,7 +198,7 @@ class Outbox:
         self.lost += self._file.commit(
             add=add, drop=drop, last=self._last, lost=self.lost, max_bytes=self._max_bytes, durable=durable
         )
-        if add:
+        if durable:
             self._mark.write(self._file.puts, self._stream)
 
     def _fail(self, error: Exception) -> None:
@@ -218,8 +218,6 @@ class Outbox:
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
             return
-        assert self._file is not None
-        self._mark.write(self._file.puts, self._stream)
         self._memory, self._removed = [], {}
         if self.fault is not None:
             log.warning("outbox %s works again", self._path)
